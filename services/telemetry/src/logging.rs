@@ -1,0 +1,193 @@
+//! Structured logs on stderr.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::str::FromStr;
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// The environment variable that overrides the default filter.
+const FILTER_VARIABLE: &str = "RUST_LOG";
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people: colours when stderr is a terminal.
+    #[default]
+    Pretty,
+    /// For machines: one JSON object a line, fields flattened into it.
+    Json,
+}
+
+/// A name that is no log format.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown log format {0:?}: expected pretty or json")]
+pub struct UnknownLogFormat(String);
+
+impl FromStr for LogFormat {
+    type Err = UnknownLogFormat;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "pretty" => Ok(Self::Pretty),
+            "json" => Ok(Self::Json),
+            other => Err(UnknownLogFormat(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pretty => "pretty",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// Why logging could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// A filter nobody could have meant; refused, since dropping it silently would hide the lines it asks for.
+    #[error(
+        "{origin}: cannot read {filter:?} as a log filter (for example: info,clickstream_processor=debug)"
+    )]
+    Filter {
+        /// Where the filter came from: `RUST_LOG` or `default filter`.
+        origin: &'static str,
+        /// The filter as given.
+        filter: String,
+        /// What the parser said.
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Another subscriber is installed already.
+    #[error("logging is already initialised")]
+    AlreadyInitialised(#[source] TryInitError),
+}
+
+/// Sends every `tracing` (and `log`) record of this process to stderr. `RUST_LOG`, when set and not empty, takes
+/// the place of `default_filter`.
+///
+/// # Errors
+/// [`LoggingError`] when a filter cannot be read, or at the second call in a process.
+pub fn init(format: LogFormat, default_filter: &str) -> Result<(), LoggingError> {
+    let filter = match std::env::var(FILTER_VARIABLE) {
+        Ok(value) if !value.trim().is_empty() => parse_filter(FILTER_VARIABLE, &value)?,
+        _ => parse_filter("default filter", default_filter)?,
+    };
+    let colours = std::io::stderr().is_terminal();
+    subscriber(format, filter, colours, std::io::stderr)
+        .try_init()
+        .map_err(LoggingError::AlreadyInitialised)
+}
+
+fn parse_filter(origin: &'static str, filter: &str) -> Result<EnvFilter, LoggingError> {
+    EnvFilter::builder()
+        .parse(filter)
+        .map_err(|source| LoggingError::Filter {
+            origin,
+            filter: filter.to_owned(),
+            source,
+        })
+}
+
+fn subscriber<W>(
+    format: LogFormat,
+    filter: EnvFilter,
+    colours: bool,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer);
+    match format {
+        LogFormat::Pretty => Box::new(builder.with_ansi(colours).finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, filter: &str, emit: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let filter = parse_filter("default filter", filter).unwrap();
+        let subscriber = subscriber(format, filter, false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, emit);
+        let bytes = captured.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_lines_are_objects_with_the_fields_at_the_top() {
+        let text = logged(LogFormat::Json, "info", || {
+            tracing::info!(topic = "clickstream", partition = 3, "claimed partition");
+        });
+        let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!(line["message"], "claimed partition");
+        assert_eq!(line["topic"], "clickstream");
+        assert_eq!(line["partition"], 3);
+        assert_eq!(line["level"], "INFO");
+    }
+
+    #[test]
+    fn pretty_lines_carry_no_escape_codes_unless_asked() {
+        let text = logged(LogFormat::Pretty, "info", || {
+            tracing::warn!(attempt = 2, "retrying");
+        });
+        assert!(
+            text.contains("retrying") && text.contains("attempt=2"),
+            "{text}"
+        );
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+
+    #[test]
+    fn the_filter_holds_lines_below_its_level_back() {
+        let text = logged(LogFormat::Pretty, "warn", || tracing::info!("not shown"));
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_named() {
+        let error = parse_filter(FILTER_VARIABLE, "info,clickstream=loud").unwrap_err();
+        assert!(error.to_string().starts_with("RUST_LOG: "), "{error}");
+    }
+
+    #[test]
+    fn format_names_read_back_as_written() {
+        for format in [LogFormat::Pretty, LogFormat::Json] {
+            assert_eq!(format.to_string().parse::<LogFormat>().unwrap(), format);
+        }
+        let error = "yaml".parse::<LogFormat>().unwrap_err().to_string();
+        assert!(error.contains("yaml") && error.contains("json"), "{error}");
+    }
+}
