@@ -75,6 +75,6 @@ mod tests {
             .iter()
             .find(|family| family.name() == "process_resident_memory_bytes")
             .unwrap();
-        assert!(resident.get_metric()[0].get_gauge().value() > 0.0);
+        assert!(resident.get_metric()[0].get_gauge().get_value() > 0.0);
     }
 }
