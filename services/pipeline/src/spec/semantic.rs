@@ -1,0 +1,57 @@
+//! The part of the spec that decides verdicts: two processors with the same log and the same [`SemanticSpec`] write
+//! the same rows. It is stored with every anchor, so an audit judges a stretch of the log by the rules of its time.
+
+use serde::{Deserialize, Serialize};
+
+use crate::decode::Limits;
+
+/// What happens to an event whose window is past its allowed lateness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LatePolicy {
+    /// The event becomes a row of `clickstream_late_events` and no part of the aggregates.
+    #[default]
+    Divert,
+    /// The event becomes a raw row marked late; the aggregates stay as they are.
+    Store,
+    /// The event is counted and otherwise forgotten.
+    Drop,
+}
+
+/// Everything in the spec that a verdict depends on, in the units the engine counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SemanticSpec {
+    /// Length of a tumbling window, in microseconds; at least one second.
+    pub window_micros: i64,
+    /// How far the watermark stays behind the event times seen, in microseconds.
+    pub delay_micros: i64,
+    /// How far an event may be dated after its record's timestamp, in microseconds.
+    pub max_future_skew_micros: i64,
+    /// How long after its end a window still takes events, in microseconds of event time.
+    pub allowed_lateness_micros: i64,
+    /// What happens to events that come later than that.
+    pub late_policy: LatePolicy,
+    /// The largest payload that is decoded, in bytes.
+    pub max_event_bytes: usize,
+}
+
+impl SemanticSpec {
+    /// The bounds the decoder holds events to.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits { max_event_bytes: self.max_event_bytes, max_future_skew_micros: self.max_future_skew_micros }
+    }
+}
+
+impl Default for SemanticSpec {
+    /// The values of a spec that sets none of them.
+    fn default() -> Self {
+        Self {
+            window_micros: 60_000_000,
+            delay_micros: 10_000_000,
+            max_future_skew_micros: 300_000_000,
+            allowed_lateness_micros: 600_000_000,
+            late_policy: LatePolicy::Divert,
+            max_event_bytes: 65_536,
+        }
+    }
+}
