@@ -1,0 +1,288 @@
+//! What intake has buffered for the next flush: rows, dead letters and how far each partition got.
+
+use std::{collections::BTreeMap, net::IpAddr, ops::Range};
+
+use uuid::Uuid;
+
+use crate::{
+    decode::{RejectReason, Rejected},
+    event::{Day, Event, EventTime, UserId},
+    offset::{NextOffset, TopicPartition},
+    watermark::EventClock,
+    window::Window,
+};
+
+/// Length that stands for an absent optional text.
+const ABSENT: u16 = u16::MAX;
+
+/// One decoded event. Its record lies in the batch's arena, and its texts are places in it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Where the record came from.
+    pub source: TopicPartition,
+    /// Its offset there.
+    pub offset: i64,
+    /// Identity, together with the day.
+    pub event_id: Uuid,
+    /// When it happened.
+    pub event_ts: EventTime,
+    /// When Kafka took it.
+    pub received_at: EventTime,
+    /// Start of its window.
+    pub window_start: EventTime,
+    /// Address of the client.
+    pub ip: Option<IpAddr>,
+    /// Behind the end of grace at its own offset.
+    pub late: bool,
+    /// Not surely new: goes through `insert .. on conflict`.
+    pub suspect: bool,
+    payload: Text<u32>,
+    user_id: Text<u16>,
+    url: Text<u16>,
+    referrer: Text<u16>,
+    session_id: Text<u16>,
+    user_agent: Text<u16>,
+}
+
+/// A place in the arena. Starts are 32 bits wide: a batch is capped far below 4 GiB.
+#[derive(Copy, Clone, Debug)]
+struct Text<L> {
+    start: u32,
+    len: L,
+}
+
+/// A record that is no event, with its original bytes in the batch's arena.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// Where the record came from.
+    pub source: TopicPartition,
+    /// Its offset there.
+    pub offset: i64,
+    /// When Kafka took it.
+    pub received_at: EventTime,
+    /// Why it was refused.
+    pub reason: RejectReason,
+    /// What exactly, naming the field.
+    pub detail: String,
+    payload: Range<usize>,
+}
+
+/// How far one partition got in this batch.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The position that the batch starts from: what the database must hold.
+    pub from: NextOffset,
+    /// The position that it reaches.
+    pub to: NextOffset,
+    /// Event time at `to`.
+    pub clock: EventClock,
+    /// Records without a value.
+    pub skipped: i64,
+    /// Whether `to` was the end of the log when it was read.
+    pub at_end: bool,
+}
+
+/// The texts of a [`Row`].
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Texts<'a> {
+    /// User.
+    pub user_id: &'a str,
+    /// Page.
+    pub url: &'a str,
+    /// Where the user came from.
+    pub referrer: Option<&'a str>,
+    /// Visit.
+    pub session_id: Option<&'a str>,
+    /// Browser.
+    pub user_agent: Option<&'a str>,
+}
+
+/// Where a record stands in the log.
+#[derive(Copy, Clone, Debug)]
+pub struct Place {
+    /// Topic and partition.
+    pub source: TopicPartition,
+    /// Offset there.
+    pub offset: i64,
+    /// When Kafka took it.
+    pub received_at: EventTime,
+}
+
+/// What intake found out about an event.
+#[derive(Copy, Clone, Debug)]
+pub struct Judged {
+    /// The window that holds it.
+    pub window: Window,
+    /// Behind the end of grace.
+    pub late: bool,
+    /// Not surely new.
+    pub suspect: bool,
+}
+
+/// Buffered input, in the order of arrival (within a partition: log order).
+#[derive(Default)]
+pub struct Batch {
+    /// Events.
+    pub rows: Vec<Row>,
+    /// Rejected records.
+    pub dead_letters: Vec<DeadLetter>,
+    /// One entry for each partition that the batch moves.
+    pub spans: BTreeMap<TopicPartition, Span>,
+    /// Records of the events as they came, and the texts that stand in them with escapes or as numbers.
+    arena: String,
+    /// Records that were rejected.
+    payloads: Vec<u8>,
+}
+
+impl Batch {
+    /// Whether there is nothing at all to commit.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Bytes that the batch holds, for back-pressure: the texts, and 128 for each row (its struct and its place in indexes).
+    pub fn bytes(&self) -> usize {
+        self.arena.len() + self.payloads.len() + 128 * (self.rows.len() + self.dead_letters.len())
+    }
+
+    /// Adds an event that was decoded from `payload`, the record's value as it came.
+    pub fn push_event(&mut self, place: Place, payload: &[u8], event: &Event<'_>, judged: Judged) {
+        let record = str::from_utf8(payload).expect("the decoder admits UTF-8 only");
+        let start = position(self.arena.len());
+        self.arena.push_str(record);
+        let row = Row {
+            source: place.source,
+            offset: place.offset,
+            event_id: event.event_id,
+            event_ts: event.event_ts,
+            received_at: place.received_at,
+            window_start: judged.window.start,
+            ip: event.ip,
+            late: judged.late,
+            suspect: judged.suspect,
+            payload: Text {
+                start,
+                len: position(record.len()),
+            },
+            user_id: match &event.user_id {
+                UserId::Text(text) => self.place_text(start, record, Some(text)),
+                UserId::Number(number) => {
+                    self.place_text(start, record, Some(itoa::Buffer::new().format(*number)))
+                }
+            },
+            url: self.place_text(start, record, Some(&event.url)),
+            referrer: self.place_text(start, record, event.referrer.as_deref()),
+            session_id: self.place_text(start, record, event.session_id.as_deref()),
+            user_agent: self.place_text(start, record, event.user_agent.as_deref()),
+        };
+        self.rows.push(row);
+    }
+
+    /// Adds a rejected record.
+    pub fn push_dead_letter(&mut self, place: Place, rejected: Rejected, payload: &[u8]) {
+        let start = self.payloads.len();
+        self.payloads.extend_from_slice(payload);
+        self.dead_letters.push(DeadLetter {
+            source: place.source,
+            offset: place.offset,
+            received_at: place.received_at,
+            reason: rejected.reason,
+            detail: rejected.detail.into_owned(),
+            payload: start..self.payloads.len(),
+        });
+    }
+
+    /// Turns an event that the database refuses for what it holds into a dead letter with the record as it came.
+    /// `detail` names the constraint or the column.
+    pub fn refuse(&mut self, row: usize, detail: String) {
+        let row = self.rows.remove(row);
+        let start = self.payloads.len();
+        let record =
+            row.payload.start as usize..row.payload.start as usize + row.payload.len as usize;
+        self.payloads
+            .extend_from_slice(self.arena[record].as_bytes());
+        self.dead_letters.push(DeadLetter {
+            source: row.source,
+            offset: row.offset,
+            received_at: row.received_at,
+            reason: RejectReason::RefusedByDatabase,
+            detail,
+            payload: start..self.payloads.len(),
+        });
+    }
+
+    /// The texts of a row of this batch.
+    pub fn texts(&self, row: &Row) -> Texts<'_> {
+        Texts {
+            user_id: self.text(row.user_id).unwrap_or_default(),
+            url: self.text(row.url).unwrap_or_default(),
+            referrer: self.text(row.referrer),
+            session_id: self.text(row.session_id),
+            user_agent: self.text(row.user_agent),
+        }
+    }
+
+    /// The original bytes of a rejected record.
+    pub fn payload(&self, letter: &DeadLetter) -> &[u8] {
+        &self.payloads[letter.payload.clone()]
+    }
+
+    /// Forgets a partition: nothing of it will be written.
+    pub fn remove(&mut self, partition: TopicPartition) {
+        if self.spans.remove(&partition).is_some() {
+            self.rows.retain(|row| row.source != partition);
+            self.dead_letters
+                .retain(|letter| letter.source != partition);
+        }
+    }
+
+    fn text(&self, text: Text<u16>) -> Option<&str> {
+        (text.len != ABSENT).then(|| self.slice(text.start, u32::from(text.len)))
+    }
+
+    fn slice(&self, start: u32, len: u32) -> &str {
+        &self.arena[start as usize..start as usize + len as usize]
+    }
+
+    /// Finds the text inside the record that was just stored at `start`, or stores it behind it.
+    fn place_text(&mut self, start: u32, record: &str, text: Option<&str>) -> Text<u16> {
+        let Some(text) = text else {
+            return Text { start, len: ABSENT };
+        };
+        let len = u16::try_from(text.len())
+            .ok()
+            .filter(|&len| len != ABSENT)
+            .expect("the decoder admits no text above 8192 bytes");
+        let inside = (text.as_ptr() as usize).wrapping_sub(record.as_ptr() as usize);
+        if inside < record.len() {
+            return Text {
+                start: start + position(inside),
+                len,
+            };
+        }
+        let start = position(self.arena.len());
+        self.arena.push_str(text);
+        Text { start, len }
+    }
+}
+
+impl Row {
+    /// The UTC day that the primary key holds.
+    pub fn day(&self) -> Day {
+        self.event_ts.day()
+    }
+
+    /// The primary key's order.
+    pub fn key(&self) -> (Day, Uuid) {
+        (self.day(), self.event_id)
+    }
+
+    /// Log order over all partitions.
+    pub fn place(&self) -> (TopicPartition, i64) {
+        (self.source, self.offset)
+    }
+}
+
+fn position(at: usize) -> u32 {
+    u32::try_from(at).expect("a batch is capped far below 4 GiB")
+}

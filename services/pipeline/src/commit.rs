@@ -1,0 +1,473 @@
+//! The commit protocol: one transaction holds everything a flush means.
+//!
+//! ```text
+//! begin ─ fence ─ rows (copy | insert on conflict) ─ ledgers ─ hits ─ advance ─ commit
+//! ```
+//! The protocol is written once against [`Sink`] and [`Transaction`]; PostgreSQL and the simulation's in-memory database
+//! implement them. Nothing here waits on a clock: how long to back off before a repetition is the caller's business.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+};
+
+use crate::{
+    batch::Batch,
+    checkpoint::CheckpointDelta,
+    engine::{Claim, Flush},
+    event::EventTime,
+    offset::{NextOffset, TopicPartition},
+    settle::{Aggregates, HitDelta, Judgement, PartDelta, PartKey, Plan, Sketches},
+    spec::LatePolicy,
+    window::{TumblingWindow, Window},
+};
+
+/// Below this many rows one `insert .. on conflict` (a single round trip) is quicker than a COPY (three).
+const SMALL_FLUSH: usize = 64;
+
+/// Windows whose sketches are kept in memory, over all partitions: at most about 2 KiB each.
+const SKETCHES_KEPT: usize = 1_024;
+
+/// What to do about a failed step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Remedy {
+    /// Nothing was written: repeat the same flush, after a pause if `later`.
+    Repeat {
+        /// The cause may take a while (a lock, a server that is starting).
+        later: bool,
+    },
+    /// A row that was called new is already stored: repeat with every row a suspect.
+    Distrust,
+    /// The database refuses what some row holds: find the row and make it a dead letter. `detail` names the constraint or
+    /// the column.
+    DeadLetter {
+        /// For the dead letter's `detail`.
+        detail: String,
+    },
+    /// It is not known whether the transaction was committed, or the connection is gone: forget the partitions and claim
+    /// them again.
+    Reclaim,
+    /// Nothing that repeating would mend: stop and say so.
+    Stop,
+}
+
+/// An error that knows its remedy.
+pub trait Failure {
+    /// Decides from the kind of the error; in doubt [`Remedy::Stop`].
+    fn remedy(&self) -> Remedy;
+}
+
+/// A partition's place in the fence.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// Under which right.
+    pub claim: Claim,
+    /// Where the database must stand.
+    pub expected: NextOffset,
+}
+
+/// One checkpoint's new state.
+#[derive(Clone, Debug)]
+pub struct Advance {
+    /// The condition, the same as the fence's.
+    pub position: Position,
+    /// The change.
+    pub delta: CheckpointDelta,
+    /// Whether the flush ends at the end of the log.
+    pub at_end: bool,
+}
+
+/// A stored row that a late event collides with: the row of the batch, and where the stored one came from.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct StoredTwin {
+    /// Place in `batch.rows`.
+    pub row: u32,
+    /// Partition of the stored event.
+    pub source: TopicPartition,
+    /// Offset of the stored event.
+    pub offset: i64,
+}
+
+/// A database that can begin transactions.
+pub trait Sink {
+    /// Its transaction. Dropping one without a commit rolls it back.
+    type Transaction<'a>: Transaction<Error = Self::Error>
+    where
+        Self: 'a;
+    /// What can go wrong.
+    type Error: Failure;
+
+    /// Begins a READ COMMITTED transaction.
+    fn begin(&mut self) -> impl Future<Output = Result<Self::Transaction<'_>, Self::Error>>;
+}
+
+/// The steps of one flush, in the order in which they are called. Rows are places in `batch.rows`.
+pub trait Transaction {
+    /// What can go wrong.
+    type Error: Failure;
+
+    /// Locks the checkpoints whose claim and position still are as expected, in key order, until the end of the
+    /// transaction, and returns them.
+    fn fence(
+        &mut self,
+        positions: &[Position],
+    ) -> impl Future<Output = Result<Vec<TopicPartition>, Self::Error>>;
+    /// Reads stored sketches; absent ones are left out.
+    fn load_sketches(
+        &mut self,
+        keys: &[PartKey],
+    ) -> impl Future<Output = Result<BTreeMap<PartKey, Sketches>, Self::Error>>;
+    /// Writes rows that are believed new; the primary key verifies it.
+    fn copy_new(
+        &mut self,
+        batch: &Batch,
+        rows: &[u32],
+    ) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Writes rows that may be stored already and returns those that were not.
+    fn insert_suspects(
+        &mut self,
+        batch: &Batch,
+        rows: &[u32],
+    ) -> impl Future<Output = Result<Vec<u32>, Self::Error>>;
+    /// Puts rows into the late ledger and returns those whose key was not there.
+    fn insert_late(
+        &mut self,
+        batch: &Batch,
+        rows: &[u32],
+    ) -> impl Future<Output = Result<Vec<u32>, Self::Error>>;
+    /// Looks up the stored events (this transaction's own included) with the keys of these rows.
+    fn find_twins(
+        &mut self,
+        batch: &Batch,
+        rows: &[u32],
+    ) -> impl Future<Output = Result<Vec<StoredTwin>, Self::Error>>;
+    /// Takes rows that this transaction inserted out of the late ledger again.
+    fn remove_late(
+        &mut self,
+        batch: &Batch,
+        rows: &[u32],
+    ) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Writes the batch's dead letters.
+    fn insert_dead_letters(
+        &mut self,
+        batch: &Batch,
+    ) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Adds hits, in key order.
+    fn add_hits(&mut self, hits: &[HitDelta]) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Adds hits to parts and replaces their sketches.
+    fn write_parts(
+        &mut self,
+        parts: &[(PartKey, Window, &PartDelta)],
+    ) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Moves the checkpoints under the fence's condition; fails unless every one of them moves.
+    fn advance(&mut self, advances: &[Advance]) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Commits.
+    fn commit(self) -> impl Future<Output = Result<(), Self::Error>>;
+}
+
+/// What the protocol needs to know of the spec and of the state of the target.
+#[derive(Copy, Clone, Debug)]
+pub struct Rules {
+    /// Size of the windows.
+    pub windows: TumblingWindow,
+    /// What happens to late events.
+    pub policy: LatePolicy,
+    /// Everything before it was already reported final.
+    pub final_until: Option<EventTime>,
+}
+
+/// Sketches of recently written windows. A cache: what is not here is read from the database under the fence, so nothing
+/// has to be recovered at a claim and memory stays bounded whatever times the events carry.
+#[derive(Default, Debug)]
+pub struct SketchCache {
+    kept: BTreeMap<PartKey, Sketches>,
+}
+
+/// A flush that was committed.
+#[derive(Debug)]
+pub struct Settlement {
+    /// What became of each partition that moved.
+    pub deltas: BTreeMap<TopicPartition, CheckpointDelta>,
+    /// Partitions of which a row was called new that was not.
+    pub distrusted: Vec<TopicPartition>,
+    /// Rows written by COPY.
+    pub copied: usize,
+    /// Rows that went through `insert .. on conflict`.
+    pub suspects: usize,
+    /// Rows that only the database could refuse.
+    pub refused: usize,
+}
+
+/// A flush that was not committed, with the flush to repeat where that is the remedy.
+#[derive(Debug)]
+pub struct Unsettled<E> {
+    /// What went wrong.
+    pub error: E,
+    /// What to do: [`Remedy::Repeat`], [`Remedy::Reclaim`] or [`Remedy::Stop`].
+    pub remedy: Remedy,
+}
+
+/// How often a flush may look for a refused row before its constraint is taken for something else than a row's fault.
+const MAX_REFUSED: usize = 10_000;
+
+/// Commits a flush. Rows that the database refuses become dead letters of the same flush; a row wrongly taken for new
+/// makes every row a suspect; both repeat at once. Every other failure is handed back and the flush stays as it is.
+///
+/// # Errors
+/// [`Unsettled`] with the remedy that is left to the caller.
+pub async fn settle<S: Sink>(
+    sink: &mut S,
+    flush: &mut Flush,
+    cache: &mut SketchCache,
+    rules: &Rules,
+) -> Result<Settlement, Unsettled<S::Error>> {
+    let mut distrust = flush.batch.rows.len() < SMALL_FLUSH;
+    let mut distrusted = Vec::new();
+    let mut refused = 0;
+    loop {
+        let error = match attempt(sink, flush, cache, rules, distrust).await {
+            Ok(settlement) => {
+                return Ok(Settlement {
+                    distrusted,
+                    refused,
+                    ..settlement
+                });
+            }
+            Err(error) => error,
+        };
+        match error.remedy() {
+            Remedy::Distrust if !distrust => {
+                distrust = true;
+                distrusted = flush.batch.spans.keys().copied().collect();
+            }
+            Remedy::DeadLetter { .. } if refused < MAX_REFUSED => {
+                let found = find_refused(sink, &flush.batch, rules.policy)
+                    .await
+                    .map_err(handed_back)?;
+                if found.is_empty() {
+                    // no row is refused by itself: the cause lies elsewhere, and guessing would lose events
+                    return Err(Unsettled {
+                        error,
+                        remedy: Remedy::Stop,
+                    });
+                }
+                refused += found.len();
+                for (row, detail) in found.into_iter().rev() {
+                    flush.batch.refuse(row as usize, detail);
+                }
+            }
+            _ => return Err(handed_back(error)),
+        }
+    }
+}
+
+fn handed_back<E: Failure>(error: E) -> Unsettled<E> {
+    let remedy = match error.remedy() {
+        // what was tried above did not help
+        Remedy::Distrust | Remedy::DeadLetter { .. } => Remedy::Stop,
+        other => other,
+    };
+    Unsettled { error, remedy }
+}
+
+async fn attempt<S: Sink>(
+    sink: &mut S,
+    flush: &mut Flush,
+    cache: &mut SketchCache,
+    rules: &Rules,
+    distrust: bool,
+) -> Result<Settlement, S::Error> {
+    let mut tx = sink.begin().await?;
+    let held = tx.fence(&positions(flush)).await?;
+    let fenced: Vec<_> = flush
+        .claims
+        .keys()
+        .copied()
+        .filter(|tp| !held.contains(tp))
+        .collect();
+    for tp in fenced {
+        flush.batch.remove(tp);
+        flush.claims.remove(&tp);
+        flush.fenced.push(tp);
+        cache.forget(tp);
+    }
+    let batch = &flush.batch;
+    let plan = Plan::of(batch, rules.policy, distrust);
+
+    let (mut sketches, missing) = cache.take(plan.part_keys(batch));
+    if !missing.is_empty() {
+        sketches.extend(tx.load_sketches(&missing).await?);
+    }
+    let mut aggregates = Aggregates::new(rules.windows, sketches, rules.final_until);
+    let mut judgement = Judgement::default();
+    if !plan.new.is_empty() {
+        // the verdict on these rows is known if the COPY succeeds: they are counted while the server writes them
+        let (copied, ()) = futures_util::future::join(tx.copy_new(batch, &plan.new), async {
+            aggregates.add(batch, &plan.new);
+        })
+        .await;
+        copied?;
+    }
+    if !plan.suspects.is_empty() {
+        judgement.inserted = tx.insert_suspects(batch, &plan.suspects).await?;
+        aggregates.add(batch, &judgement.inserted);
+    }
+    if !plan.late.is_empty() {
+        judgement.late = judge_late(&mut tx, batch, &plan.late, rules.policy).await?;
+    }
+    if !batch.dead_letters.is_empty() {
+        tx.insert_dead_letters(batch).await?;
+    }
+    let hits = aggregates.hits();
+    if !hits.is_empty() {
+        tx.add_hits(&hits).await?;
+        let parts: Vec<_> = aggregates.parts().collect();
+        tx.write_parts(&parts).await?;
+    }
+    let deltas = aggregates.deltas(batch, &judgement);
+    let advances: Vec<_> = positions(flush)
+        .into_iter()
+        .map(|position| Advance {
+            position,
+            delta: deltas[&position.partition].clone(),
+            at_end: batch.spans[&position.partition].at_end,
+        })
+        .collect();
+    tx.advance(&advances).await?;
+    tx.commit().await?;
+
+    cache.keep(aggregates.into_sketches());
+    Ok(Settlement {
+        deltas,
+        distrusted: Vec::new(),
+        copied: plan.new.len(),
+        suspects: plan.suspects.len(),
+        refused: 0,
+    })
+}
+
+/// Which late rows are no duplicates, either of a stored event or of one in the late ledger.
+///
+/// The ledger is written first and looked up against the events afterwards, so that the answer holds at the place that the
+/// ledger's unique key gives this transaction among the others. A twin that this very flush stored counts only if it comes
+/// before the late row in the log.
+async fn judge_late<T: Transaction>(
+    tx: &mut T,
+    batch: &Batch,
+    rows: &[u32],
+    policy: LatePolicy,
+) -> Result<Vec<u32>, T::Error> {
+    let diverted = match policy {
+        LatePolicy::Divert => tx.insert_late(batch, rows).await?,
+        LatePolicy::Store | LatePolicy::Drop => rows.to_vec(),
+    };
+    if diverted.is_empty() {
+        return Ok(diverted);
+    }
+    let duplicates: BTreeSet<u32> = tx
+        .find_twins(batch, &diverted)
+        .await?
+        .into_iter()
+        .filter(|twin| {
+            let this_flush = batch
+                .spans
+                .get(&twin.source)
+                .is_some_and(|span| !span.from.covers(twin.offset));
+            !this_flush || (twin.source, twin.offset) < batch.rows[twin.row as usize].place()
+        })
+        .map(|twin| twin.row)
+        .collect();
+    if policy == LatePolicy::Divert && !duplicates.is_empty() {
+        let undo: Vec<u32> = duplicates.iter().copied().collect();
+        tx.remove_late(batch, &undo).await?;
+    }
+    Ok(diverted
+        .into_iter()
+        .filter(|row| !duplicates.contains(row))
+        .collect())
+}
+
+/// Finds the rows that the database refuses by themselves, by halving, in transactions that are rolled back. Ascending.
+async fn find_refused<S: Sink>(
+    sink: &mut S,
+    batch: &Batch,
+    policy: LatePolicy,
+) -> Result<Vec<(u32, String)>, S::Error> {
+    let plan = Plan::of(batch, policy, true);
+    let mut refused = Vec::new();
+    let mut suspected = vec![
+        (plan.suspects, false),
+        (plan.late, policy == LatePolicy::Divert),
+    ];
+    suspected.retain(|(rows, _)| !rows.is_empty());
+    while let Some((rows, ledger)) = suspected.pop() {
+        let mut tx = sink.begin().await?;
+        let tried = if ledger {
+            tx.insert_late(batch, &rows).await
+        } else {
+            tx.insert_suspects(batch, &rows).await
+        };
+        drop(tx);
+        match tried.map_err(|error| (error.remedy(), error)) {
+            Ok(_) => {}
+            Err((Remedy::DeadLetter { detail }, _)) => {
+                if let [row] = rows[..] {
+                    refused.push((row, detail));
+                } else {
+                    let (left, right) = rows.split_at(rows.len() / 2);
+                    suspected.push((left.to_vec(), ledger));
+                    suspected.push((right.to_vec(), ledger));
+                }
+            }
+            Err((_, error)) => return Err(error),
+        }
+    }
+    refused.sort_unstable_by_key(|(row, _)| *row);
+    Ok(refused)
+}
+
+fn positions(flush: &Flush) -> Vec<Position> {
+    flush
+        .batch
+        .spans
+        .iter()
+        .map(|(&partition, span)| Position {
+            partition,
+            claim: flush.claims[&partition],
+            expected: span.from,
+        })
+        .collect()
+}
+
+impl SketchCache {
+    /// Forgets a partition: another owner may change its sketches from now on.
+    pub fn forget(&mut self, tp: TopicPartition) {
+        self.kept.retain(|(owner, _), _| *owner != tp);
+    }
+
+    /// Copies of the sketches that are here, and the keys of those that are not.
+    fn take(&self, keys: BTreeSet<PartKey>) -> (BTreeMap<PartKey, Sketches>, Vec<PartKey>) {
+        let mut found = BTreeMap::new();
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.kept.get(&key) {
+                Some(sketches) => {
+                    found.insert(key, sketches.clone());
+                }
+                None => missing.push(key),
+            }
+        }
+        (found, missing)
+    }
+
+    /// Replaces what the commit changed.
+    fn keep(&mut self, changed: impl Iterator<Item = (PartKey, Sketches)>) {
+        let changed: BTreeMap<_, _> = changed.collect();
+        if self.kept.len() + changed.len() > SKETCHES_KEPT {
+            self.kept.clear();
+        }
+        self.kept.extend(changed.into_iter().take(SKETCHES_KEPT));
+    }
+}

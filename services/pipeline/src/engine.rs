@@ -1,0 +1,284 @@
+//! The partition engine: takes records in, decides what can be decided from the log alone, and hands out flushes.
+//!
+//! ```text
+//! assign ─▶ record, record, end_of_log … ─▶ take_flush ─▶ (commit protocol) ─▶ committed | released
+//! ```
+//! A partition that is not assigned takes no records: nothing is processed before a claim.
+
+use std::collections::{BTreeMap, HashMap};
+
+use uuid::Uuid;
+
+use crate::{
+    batch::{Batch, Judged, Place, Span},
+    decode::{Limits, decode},
+    event::EventTime,
+    filter::FingerprintFilter,
+    offset::{NextOffset, TopicPartition},
+    spec::SemanticSpec,
+    watermark::EventClock,
+    window::{Lateness, TumblingWindow},
+};
+
+/// Rows after a claim that go through `insert .. on conflict` while the filter does not know the partition's recent ids.
+///
+/// Resends are near in the log: 10,000 rows hold minutes of ordinary traffic and cost a catch-up 0.1 s.
+const COLD_ROWS: u32 = 10_000;
+/// A violation doubles the next cold stretch, up to `COLD_ROWS << MAX_PENALTY` = 640,000 rows.
+const MAX_PENALTY: u32 = 6;
+
+/// The right to advance a partition, as the database granted it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Fencing token: random, new for every claim.
+    pub token: Uuid,
+    /// Counts the partition's claims.
+    pub epoch: i64,
+}
+
+/// What a claim found in the database.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// The right that was granted.
+    pub claim: Claim,
+    /// Where to go on reading.
+    pub next: NextOffset,
+    /// Event time there.
+    pub clock: EventClock,
+    /// Whether this is the partition's first claim ever: then no earlier row of it can be met again.
+    pub first: bool,
+}
+
+/// What became of a record at intake.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Intake {
+    /// It waits for the next flush.
+    Buffered,
+    /// It has no value; the position moves over it.
+    Skipped,
+    /// It lies below the position and was already taken.
+    Stale,
+    /// The partition is not assigned.
+    Unassigned,
+}
+
+/// One record as it is read from the log.
+#[derive(Copy, Clone, Debug)]
+pub struct Record<'a> {
+    /// Its offset.
+    pub offset: i64,
+    /// Kafka's time stamp of it.
+    pub received_at: EventTime,
+    /// Its value; `None` for a tombstone or heartbeat.
+    pub value: Option<&'a [u8]>,
+}
+
+/// A batch with the rights under which it may be written.
+pub struct Flush {
+    /// What to write.
+    pub batch: Batch,
+    /// A claim for each of the batch's spans.
+    pub claims: BTreeMap<TopicPartition, Claim>,
+    /// Partitions that turned out to be another owner's: they have left the batch, and nothing of them is written.
+    pub fenced: Vec<TopicPartition>,
+}
+
+/// State of all partitions that this process owns, and the batch that is growing.
+pub struct Engine {
+    windows: TumblingWindow,
+    lateness: Lateness,
+    limits: Limits,
+    filter: FingerprintFilter,
+    partitions: HashMap<TopicPartition, Partition, foldhash::fast::RandomState>,
+    batch: Batch,
+}
+
+struct Partition {
+    claim: Claim,
+    /// Where the growing batch starts.
+    from: NextOffset,
+    /// What comes next.
+    next: NextOffset,
+    clock: EventClock,
+    skipped: i64,
+    at_end: bool,
+    /// `at_end` as the last flush carried it.
+    reported_end: bool,
+    cold: u32,
+    penalty: u32,
+}
+
+impl Engine {
+    /// An engine without partitions. `filter_bytes` bounds the fingerprint filter, `filter_seed` comes from the system's
+    /// random source.
+    pub fn new(spec: &SemanticSpec, filter_bytes: usize, filter_seed: u64) -> Self {
+        Self {
+            windows: TumblingWindow::new(spec.window_micros),
+            lateness: Lateness {
+                delay_micros: spec.delay_micros,
+                allowed_micros: spec.allowed_lateness_micros,
+            },
+            limits: spec.limits(),
+            filter: FingerprintFilter::new(filter_bytes, filter_seed),
+            partitions: HashMap::default(),
+            batch: Batch::default(),
+        }
+    }
+
+    /// Starts to take records of a claimed partition, or starts anew after another claim.
+    pub fn assign(&mut self, tp: TopicPartition, recovered: Recovered) {
+        self.release(tp);
+        let partition = Partition {
+            claim: recovered.claim,
+            from: recovered.next,
+            next: recovered.next,
+            clock: recovered.clock,
+            skipped: 0,
+            at_end: false,
+            reported_end: false,
+            cold: if recovered.first { 0 } else { COLD_ROWS },
+            penalty: 0,
+        };
+        self.partitions.insert(tp, partition);
+    }
+
+    /// Forgets a partition and what is buffered of it: revoked, fenced, or of unknown progress.
+    pub fn release(&mut self, tp: TopicPartition) {
+        if self.partitions.remove(&tp).is_some() {
+            self.batch.remove(tp);
+        }
+    }
+
+    /// Takes one record. Offsets may leave gaps (control records, compaction); what lies below the position is stale.
+    pub fn record(&mut self, tp: TopicPartition, record: Record<'_>) -> Intake {
+        let Some(partition) = self.partitions.get_mut(&tp) else {
+            return Intake::Unassigned;
+        };
+        if partition.next.covers(record.offset) {
+            return Intake::Stale;
+        }
+        partition.next = NextOffset::after(record.offset);
+        partition.at_end = false;
+        let Some(value) = record.value else {
+            partition.skipped += 1;
+            return Intake::Skipped;
+        };
+        let place = Place {
+            source: tp,
+            offset: record.offset,
+            received_at: record.received_at,
+        };
+        match decode(value, record.received_at, &self.limits) {
+            Ok(event) => {
+                let window = self.windows.containing(event.event_ts);
+                let late = self.lateness.is_late(window, &partition.clock);
+                partition.clock.observe(event.event_ts);
+                let new = self
+                    .filter
+                    .is_new(event.event_id.as_u128(), event.event_ts.day());
+                let cold = partition.cold > 0;
+                partition.cold = partition.cold.saturating_sub(1);
+                self.batch.push_event(
+                    place,
+                    value,
+                    &event,
+                    Judged {
+                        window,
+                        late,
+                        suspect: cold || !new,
+                    },
+                );
+            }
+            Err(rejected) => self.batch.push_dead_letter(place, rejected, value),
+        }
+        Intake::Buffered
+    }
+
+    /// The reader has reached the end of the log at `next`: whatever lies between the last record and it (control
+    /// records) is passed over, so that lag can be 0.
+    pub fn end_of_log(&mut self, tp: TopicPartition, next: NextOffset) {
+        if let Some(partition) = self.partitions.get_mut(&tp)
+            && next >= partition.next
+        {
+            partition.next = next;
+            partition.at_end = true;
+        }
+    }
+
+    /// Takes what is buffered, if there is anything to write. With `quiet_too` also the mere fact that the end of the log
+    /// was reached or left; ask for that about once a second, not after every commit.
+    pub fn take_flush(&mut self, quiet_too: bool) -> Option<Flush> {
+        let loud = !self.batch.rows.is_empty() || !self.batch.dead_letters.is_empty();
+        if !loud && !quiet_too {
+            return None;
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut claims = BTreeMap::new();
+        for (&tp, partition) in &mut self.partitions {
+            if partition.from == partition.next && partition.at_end == partition.reported_end {
+                continue;
+            }
+            let span = Span {
+                from: partition.from,
+                to: partition.next,
+                clock: partition.clock.clone(),
+                skipped: std::mem::take(&mut partition.skipped),
+                at_end: partition.at_end,
+            };
+            partition.from = partition.next;
+            partition.reported_end = partition.at_end;
+            batch.spans.insert(tp, span);
+            claims.insert(tp, partition.claim);
+        }
+        (!batch.is_empty()).then_some(Flush {
+            batch,
+            claims,
+            fenced: Vec::new(),
+        })
+    }
+
+    /// A row that was called new was already there: until the filter has learnt the partition's ids, its rows are suspects.
+    pub fn distrust(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) {
+        for tp in partitions {
+            if let Some(partition) = self.partitions.get_mut(&tp) {
+                partition.cold = COLD_ROWS << partition.penalty;
+                partition.penalty = (partition.penalty + 1).min(MAX_PENALTY);
+            }
+        }
+    }
+
+    /// Bytes waiting for the next flush.
+    pub fn buffered_bytes(&self) -> usize {
+        self.batch.bytes()
+    }
+
+    /// Rows waiting for the next flush.
+    pub fn buffered_rows(&self) -> usize {
+        self.batch.rows.len()
+    }
+
+    /// The partitions that are assigned, with their claims.
+    pub fn assigned(&self) -> impl Iterator<Item = (TopicPartition, Claim)> + '_ {
+        self.partitions
+            .iter()
+            .map(|(&tp, partition)| (tp, partition.claim))
+    }
+
+    /// What comes next of a partition at intake (ahead of what is committed).
+    pub fn position(&self, tp: TopicPartition) -> Option<NextOffset> {
+        self.partitions.get(&tp).map(|partition| partition.next)
+    }
+
+    /// Event time of a partition at intake.
+    pub fn clock(&self, tp: TopicPartition) -> Option<&EventClock> {
+        self.partitions.get(&tp).map(|partition| &partition.clock)
+    }
+}
+
+/// Kafka's time stamp as an instant: milliseconds, kept within the years that PostgreSQL and chrono can hold. A record
+/// without one gets the epoch, so that it is rejected as dated in the future rather than given a made-up time.
+pub fn received_at(timestamp_millis: Option<i64>) -> EventTime {
+    /// 9999-12-31T23:59:59.999Z
+    const LAST: i64 = 253_402_300_799_999;
+    EventTime::from_micros(timestamp_millis.unwrap_or(0).clamp(0, LAST) * 1_000)
+}

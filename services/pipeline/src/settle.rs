@@ -1,0 +1,319 @@
+//! What a flush means: which rows are written in which way, and, once the database has judged the suspects, what every
+//! partition's counters, hits and sketches become.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use foldhash::fast::RandomState;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    batch::{Batch, Row},
+    checkpoint::{CheckpointDelta, Counters},
+    event::{Day, EventTime},
+    offset::TopicPartition,
+    sketch::Sketch,
+    spec::LatePolicy,
+    window::{TumblingWindow, Window},
+};
+
+/// Which way each row of a batch goes. Numbers are places in `batch.rows`; each list is in the primary key's order, which
+/// keeps writes to neighbouring index leaves and locks in one order.
+#[derive(Default, Debug)]
+pub struct Plan {
+    /// Surely new: COPY.
+    pub new: Vec<u32>,
+    /// Perhaps there already: `insert .. on conflict do nothing`.
+    pub suspects: Vec<u32>,
+    /// Late and not to be stored: judged against the stored rows and (with `Divert`) kept in the late ledger.
+    pub late: Vec<u32>,
+}
+
+/// What the database said.
+#[derive(Default, Debug)]
+pub struct Judgement {
+    /// Suspects that were inserted.
+    pub inserted: Vec<u32>,
+    /// Late rows that are no duplicates.
+    pub late: Vec<u32>,
+}
+
+/// Additional hits of one page in one window.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HitDelta {
+    /// The window.
+    pub window: Window,
+    /// The page.
+    pub url: String,
+    /// First 16 bytes of SHA-256 of the page: what keys hold, since a long page does not fit a btree.
+    pub url_hash: [u8; 16],
+    /// How many hits to add.
+    pub hits: i64,
+}
+
+/// Distinct counts of one window in one partition.
+#[derive(Clone, Default, Debug)]
+pub struct Sketches {
+    /// Users.
+    pub visitors: Sketch,
+    /// Visits.
+    pub sessions: Sketch,
+}
+
+/// Key of [`Sketches`]: the partition and the start of the window.
+pub type PartKey = (TopicPartition, EventTime);
+
+/// One row of `clickstream_traffic_parts`: hits to add, sketches as they become.
+#[derive(Clone, Debug)]
+pub struct PartDelta {
+    /// Hits to add.
+    pub hits: i64,
+    /// The state that replaces the stored one.
+    pub sketches: Sketches,
+}
+
+/// Everything that follows from the accepted rows.
+pub struct Aggregates {
+    windows: TumblingWindow,
+    /// Hits by window and page.
+    hits: HashMap<(EventTime, String), i64, RandomState>,
+    parts: BTreeMap<PartKey, PartDelta>,
+    counters: BTreeMap<TopicPartition, Counters>,
+    final_until: Option<EventTime>,
+}
+
+impl Plan {
+    /// Resolves duplicates within the batch, over all its partitions, in (topic, partition, offset) order, and chooses a
+    /// writer for what remains. With `distrust`, every row is a suspect.
+    pub fn of(batch: &Batch, policy: LatePolicy, distrust: bool) -> Self {
+        let apart = |row: &Row| row.late && policy != LatePolicy::Store;
+        // only keys that some row is doubtful about can occur twice: everything else was new to the filter when it came
+        let doubtful: HashSet<(Day, Uuid), RandomState> = batch
+            .rows
+            .iter()
+            .filter(|row| row.suspect || apart(row))
+            .map(Row::key)
+            .collect();
+        let mut plan = Self::default();
+        let mut contested = Vec::new();
+        for (at, row) in (0u32..).zip(&batch.rows) {
+            if !doubtful.is_empty() && doubtful.contains(&row.key()) {
+                contested.push(at);
+            } else if distrust {
+                plan.suspects.push(at);
+            } else {
+                plan.new.push(at);
+            }
+        }
+        contested.sort_unstable_by_key(|&at| batch.rows[at as usize].place());
+        let mut stored: HashSet<(Day, Uuid), RandomState> = HashSet::default();
+        let mut diverted: HashSet<(Day, Uuid), RandomState> = HashSet::default();
+        for at in contested {
+            let row = &batch.rows[at as usize];
+            if stored.contains(&row.key()) {
+                continue;
+            }
+            if !apart(row) {
+                stored.insert(row.key());
+                plan.suspects.push(at);
+            } else if policy == LatePolicy::Drop || diverted.insert(row.key()) {
+                plan.late.push(at);
+            }
+        }
+        for list in [&mut plan.new, &mut plan.suspects, &mut plan.late] {
+            list.sort_unstable_by_key(|&at| batch.rows[at as usize].key());
+        }
+        plan
+    }
+
+    /// The sketches that the flush may change.
+    pub fn part_keys(&self, batch: &Batch) -> BTreeSet<PartKey> {
+        let rows = self
+            .new
+            .iter()
+            .chain(&self.suspects)
+            .map(|&at| &batch.rows[at as usize]);
+        let keys: HashSet<PartKey, RandomState> =
+            rows.filter(|row| !row.late).map(part_key).collect();
+        keys.into_iter().collect()
+    }
+}
+
+impl Aggregates {
+    /// Starts from the stored sketches; `final_until` is the end of the time that was already reported final.
+    pub fn new(
+        windows: TumblingWindow,
+        sketches: BTreeMap<PartKey, Sketches>,
+        final_until: Option<EventTime>,
+    ) -> Self {
+        let parts = sketches
+            .into_iter()
+            .map(|(key, sketches)| (key, PartDelta { hits: 0, sketches }))
+            .collect();
+        Self {
+            windows,
+            hits: HashMap::default(),
+            parts,
+            counters: BTreeMap::new(),
+            final_until,
+        }
+    }
+
+    /// Counts rows that are stored. A late one (policy `Store`) is counted as late and touches no aggregate.
+    pub fn add(&mut self, batch: &Batch, rows: &[u32]) {
+        let mut hits: HashMap<(EventTime, &str), i64, RandomState> = HashMap::default();
+        for &at in rows {
+            let row = &batch.rows[at as usize];
+            let counters = self.counters.entry(row.source).or_default();
+            if row.late {
+                counters.late += 1;
+                continue;
+            }
+            counters.accepted += 1;
+            let end = self.windows.starting_at(row.window_start).end;
+            if self.final_until.is_some_and(|until| end <= until) {
+                counters.revised += 1;
+            }
+            let texts = batch.texts(row);
+            *hits.entry((row.window_start, texts.url)).or_default() += 1;
+            let part = self
+                .parts
+                .entry(part_key(row))
+                .or_insert_with(PartDelta::empty);
+            part.hits += 1;
+            part.sketches.visitors.add(texts.user_id);
+            if let Some(session) = texts.session_id {
+                part.sketches.sessions.add(session);
+            }
+        }
+        for ((window, url), n) in hits {
+            *self.hits.entry((window, url.to_owned())).or_default() += n;
+        }
+    }
+
+    /// Hits to add, in the order of their key.
+    pub fn hits(&self) -> Vec<HitDelta> {
+        let mut hits: Vec<_> = self
+            .hits
+            .iter()
+            .map(|((start, url), &hits)| HitDelta {
+                window: self.windows.starting_at(*start),
+                url_hash: url_hash(url),
+                url: url.clone(),
+                hits,
+            })
+            .collect();
+        hits.sort_unstable_by_key(|delta| (delta.window, delta.url_hash));
+        hits
+    }
+
+    /// Parts that changed, in the order of their key.
+    pub fn parts(&self) -> impl Iterator<Item = (PartKey, Window, &PartDelta)> {
+        self.parts
+            .iter()
+            .filter(|(_, part)| part.hits > 0)
+            .map(|(&key, part)| (key, self.windows.starting_at(key.1), part))
+    }
+
+    /// The sketches as the commit leaves them.
+    pub fn into_sketches(self) -> impl Iterator<Item = (PartKey, Sketches)> {
+        self.parts
+            .into_iter()
+            .map(|(key, part)| (key, part.sketches))
+    }
+
+    /// What each partition's checkpoint becomes. Every row of the batch that is neither stored nor late is a duplicate.
+    pub fn deltas(
+        &self,
+        batch: &Batch,
+        judgement: &Judgement,
+    ) -> BTreeMap<TopicPartition, CheckpointDelta> {
+        let mut totals: BTreeMap<TopicPartition, Counters> = batch
+            .spans
+            .iter()
+            .map(|(&tp, span)| {
+                (
+                    tp,
+                    Counters {
+                        skipped: span.skipped,
+                        ..Counters::default()
+                    },
+                )
+            })
+            .collect();
+        let mut count = |tp: TopicPartition, change: Counters| {
+            if let Some(total) = totals.get_mut(&tp) {
+                *total += change;
+            }
+        };
+        for (&tp, counters) in &self.counters {
+            count(tp, *counters);
+        }
+        for &at in &judgement.late {
+            count(
+                batch.rows[at as usize].source,
+                Counters {
+                    late: 1,
+                    ..Counters::default()
+                },
+            );
+        }
+        for row in &batch.rows {
+            count(
+                row.source,
+                Counters {
+                    consumed: 1,
+                    ..Counters::default()
+                },
+            );
+        }
+        for letter in &batch.dead_letters {
+            count(
+                letter.source,
+                Counters {
+                    consumed: 1,
+                    rejected: 1,
+                    ..Counters::default()
+                },
+            );
+        }
+        totals
+            .into_iter()
+            .map(|(tp, mut counters)| {
+                counters.duplicate =
+                    counters.consumed - counters.accepted - counters.rejected - counters.late;
+                let span = &batch.spans[&tp];
+                (
+                    tp,
+                    CheckpointDelta {
+                        from: span.from,
+                        to: span.to,
+                        clock: span.clock.clone(),
+                        counters,
+                    },
+                )
+            })
+            .collect()
+    }
+}
+
+impl PartDelta {
+    fn empty() -> Self {
+        Self {
+            hits: 0,
+            sketches: Sketches::default(),
+        }
+    }
+}
+
+/// The first 16 bytes of SHA-256 of a page's address; in SQL: `substr(sha256(convert_to(url, 'UTF8')), 1, 16)`.
+pub fn url_hash(url: &str) -> [u8; 16] {
+    let digest = Sha256::digest(url.as_bytes());
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&digest[..16]);
+    hash
+}
+
+fn part_key(row: &Row) -> PartKey {
+    (row.source, row.window_start)
+}
