@@ -1,1 +1,41 @@
-//! Placeholder of the crate's documentation.
+//! Real Kafka and PostgreSQL as child processes.
+//!
+//! ```text
+//! install  -> what the machine must have (java, mvn, ...)
+//! artifacts -> Kafka's jars and PostgreSQL's binaries, fetched once into the cache
+//! kafka, postgres -> servers on loopback, started, crashed, frozen and started again
+//! process  -> our own binaries under test, and the way every child here is started
+//! shared   -> one Kafka and one PostgreSQL per test process
+//! ```
+//!
+//! Nothing outlives the process that started it, however it ends: the kernel signals every child when its parent dies, and a guardian
+//! removes the folders. After a panic the folders stay, and their path is printed.
+//!
+//! Environment: `CLICKSTREAM_CACHE` (default `target/testbed`) holds what was fetched, `CLICKSTREAM_TMP` (default the system's folder
+//! for temporary files) holds the data of running servers.
+
+mod artifacts;
+mod binary;
+pub mod install;
+mod kafka;
+mod ports;
+mod postgres;
+mod process;
+mod run_dir;
+pub mod shared;
+
+pub use binary::{build_binary, workspace_root};
+pub use kafka::{Broker, Kafka, KafkaOptions};
+pub use ports::free_port;
+pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
+pub use process::Process;
+pub use run_dir::keep_run_dir;
+
+/// A name that no other test has: for topics, databases and consumer groups on shared servers.
+///
+/// Lower-case letters, digits and underscores only, so it needs no quoting in SQL as long as `prefix` needs none.
+#[must_use]
+pub fn unique_name(prefix: &str) -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("{prefix}_{}", &id[..12])
+}
