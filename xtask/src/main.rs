@@ -1,2 +1,22 @@
-//! Developer tasks.
-fn main() {}
+//! Everything a contributor runs: `cargo xtask --help`.
+
+mod args;
+mod root;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Command, Xtask};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let outcome = match Xtask::parse().command {
+        Command::Test(args) => test::run(args).await,
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

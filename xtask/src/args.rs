@@ -1,0 +1,21 @@
+//! The command line. One variant here, one module with `pub async fn run(args) -> anyhow::Result<ExitCode>` each.
+
+use clap::{Parser, Subcommand};
+
+use crate::test;
+
+/// Everything a contributor runs.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct Xtask {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check everything: format, lints, documentation, dependencies, then every test.
+    Test(test::Args),
+}
