@@ -86,7 +86,7 @@ impl Plan {
             .collect();
         let name = format!("simulation: {seeds} seeds");
         if packages.is_empty() {
-            let action = Action::Nothing("no test target is called simulation");
+            let action = Action::Missing("no test target is called simulation");
             self.steps.push(Step { name, action });
             return;
         }

@@ -36,8 +36,8 @@ pub enum Action {
     Audit,
     /// Makes sure that the real servers can be started.
     Servers,
-    /// Nothing to do, for a reason that the summary shows.
-    Nothing(&'static str),
+    /// Red at once: what the step would run does not exist, for this reason.
+    Missing(&'static str),
 }
 
 /// What came of a step.
@@ -73,7 +73,7 @@ impl Step {
             }
             Action::Audit => audit::run().await,
             Action::Servers => install_servers().await.map(|()| None),
-            Action::Nothing(reason) => Ok(Some(reason.to_owned())),
+            Action::Missing(reason) => Err(anyhow::Error::msg(reason)),
         };
         Report {
             name: self.name,
