@@ -27,9 +27,16 @@ pub struct Limits {
 /// # Errors
 /// The first [`RejectReason`] that applies: first to the payload as a whole, then to its fields in the order of
 /// [`Field::ALL`].
-pub fn decode<'a>(payload: &'a [u8], received_at: EventTime, limits: &Limits) -> Result<Event<'a>, Rejected> {
+pub fn decode<'a>(
+    payload: &'a [u8],
+    received_at: EventTime,
+    limits: &Limits,
+) -> Result<Event<'a>, Rejected> {
     if payload.is_empty() {
-        return Err(Rejected::record(RejectReason::Empty, "the payload has no bytes"));
+        return Err(Rejected::record(
+            RejectReason::Empty,
+            "the payload has no bytes",
+        ));
     }
     if payload.len() > limits.max_event_bytes {
         let detail = format!("longer than {} bytes", limits.max_event_bytes);
@@ -50,5 +57,14 @@ pub fn decode<'a>(payload: &'a [u8], received_at: EventTime, limits: &Limits) ->
     let ip = field::ip(&fields)?;
     let session_id = field::session_id(&fields)?;
     let user_agent = field::user_agent(&fields)?;
-    Ok(Event { event_id, user_id, event_ts, url, referrer, ip, session_id, user_agent })
+    Ok(Event {
+        event_id,
+        user_id,
+        event_ts,
+        url,
+        referrer,
+        ip,
+        session_id,
+        user_agent,
+    })
 }

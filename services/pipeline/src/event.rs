@@ -75,7 +75,12 @@ impl Day {
         let (month, day) = (u32::try_from(month).ok()?, u32::try_from(day).ok()?);
         let date = NaiveDate::from_ymd_opt(year, month, day)?;
         // chrono's calendar spans fewer than 2e8 days, so the count fits
-        i32::try_from(date.signed_duration_since(DateTime::UNIX_EPOCH.date_naive()).num_days()).ok().map(Self)
+        i32::try_from(
+            date.signed_duration_since(DateTime::UNIX_EPOCH.date_naive())
+                .num_days(),
+        )
+        .ok()
+        .map(Self)
     }
 
     /// Days since 1970-01-01.
@@ -94,11 +99,13 @@ impl Day {
     #[must_use]
     pub fn date(self) -> NaiveDate {
         let epoch = DateTime::UNIX_EPOCH.date_naive();
-        epoch.checked_add_signed(TimeDelta::days(i64::from(self.0))).unwrap_or(if self.0 < 0 {
-            NaiveDate::MIN
-        } else {
-            NaiveDate::MAX
-        })
+        epoch
+            .checked_add_signed(TimeDelta::days(i64::from(self.0)))
+            .unwrap_or(if self.0 < 0 {
+                NaiveDate::MIN
+            } else {
+                NaiveDate::MAX
+            })
     }
 }
 
@@ -131,7 +138,9 @@ impl UserId<'_> {
     pub fn write_to(&self, out: &mut Vec<u8>) {
         match self {
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Self::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
+            Self::Number(number) => {
+                out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes())
+            }
         }
     }
 
@@ -194,5 +203,4 @@ impl Event<'_> {
 }
 
 #[cfg(test)]
-#[path = "event/tests.rs"]
 mod tests;

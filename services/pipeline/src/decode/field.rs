@@ -32,7 +32,10 @@ pub(super) fn user_id<'a>(fields: &Fields<'a>) -> Result<UserId<'a>, Rejected> {
     let raw = fields.required(field)?;
     if is_number(raw) {
         // i64's own grammar has no fraction and no exponent
-        return raw.parse().map(UserId::Number).map_err(|_| invalid(field, "a number, but not a 64-bit integer"));
+        return raw
+            .parse()
+            .map(UserId::Number)
+            .map_err(|_| invalid(field, "a number, but not a 64-bit integer"));
     }
     if !raw.starts_with('"') {
         return Err(invalid(field, "neither a string nor an integer"));
@@ -42,7 +45,11 @@ pub(super) fn user_id<'a>(fields: &Fields<'a>) -> Result<UserId<'a>, Rejected> {
     Ok(UserId::Text(text))
 }
 
-pub(super) fn event_ts(fields: &Fields<'_>, received_at: EventTime, limits: &Limits) -> Result<EventTime, Rejected> {
+pub(super) fn event_ts(
+    fields: &Fields<'_>,
+    received_at: EventTime,
+    limits: &Limits,
+) -> Result<EventTime, Rejected> {
     let field = Field::EventTs;
     let raw = fields.required(field)?;
     let read = if is_number(raw) {
@@ -54,13 +61,23 @@ pub(super) fn event_ts(fields: &Fields<'_>, received_at: EventTime, limits: &Lim
     };
     let time = read.map_err(|unreadable| match unreadable {
         Unreadable::Form(rule) => invalid(field, rule),
-        Unreadable::OutOfRange => {
-            Rejected::field(RejectReason::TimestampOutOfRange, field, "before 2000 or after 2099 (UTC)")
-        }
+        Unreadable::OutOfRange => Rejected::field(
+            RejectReason::TimestampOutOfRange,
+            field,
+            "before 2000 or after 2099 (UTC)",
+        ),
     })?;
-    if time.micros() > received_at.micros().saturating_add(limits.max_future_skew_micros) {
+    if time.micros()
+        > received_at
+            .micros()
+            .saturating_add(limits.max_future_skew_micros)
+    {
         let rule = "later than the record's timestamp by more than maxFutureSkew";
-        return Err(Rejected::field(RejectReason::TimestampInFuture, field, rule));
+        return Err(Rejected::field(
+            RejectReason::TimestampInFuture,
+            field,
+            rule,
+        ));
     }
     Ok(time)
 }
@@ -76,19 +93,28 @@ pub(super) fn url<'a>(fields: &Fields<'a>) -> Result<Cow<'a, str>, Rejected> {
 
 pub(super) fn referrer<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>, Rejected> {
     let field = Field::Referrer;
-    fields.optional(field)?.map(|raw| bounded_url(field, string(field, raw)?)).transpose()
+    fields
+        .optional(field)?
+        .map(|raw| bounded_url(field, string(field, raw)?))
+        .transpose()
 }
 
 pub(super) fn ip(fields: &Fields<'_>) -> Result<Option<IpAddr>, Rejected> {
     let field = Field::Ip;
-    let Some(raw) = fields.optional(field)? else { return Ok(None) };
-    let address = string(field, raw)?.parse().map_err(|_| invalid(field, "not an IPv4 or IPv6 address"))?;
+    let Some(raw) = fields.optional(field)? else {
+        return Ok(None);
+    };
+    let address = string(field, raw)?
+        .parse()
+        .map_err(|_| invalid(field, "not an IPv4 or IPv6 address"))?;
     Ok(Some(address))
 }
 
 pub(super) fn session_id<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>, Rejected> {
     let field = Field::SessionId;
-    let Some(raw) = fields.optional(field)? else { return Ok(None) };
+    let Some(raw) = fields.optional(field)? else {
+        return Ok(None);
+    };
     let text = string(field, raw)?;
     bounded_chars(field, &text)?;
     Ok(Some(text))
@@ -96,7 +122,9 @@ pub(super) fn session_id<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>
 
 pub(super) fn user_agent<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>, Rejected> {
     let field = Field::UserAgent;
-    let Some(raw) = fields.optional(field)? else { return Ok(None) };
+    let Some(raw) = fields.optional(field)? else {
+        return Ok(None);
+    };
     let text = string(field, raw)?;
     if text.len() > MAX_USER_AGENT_BYTES {
         return Err(invalid(field, "longer than 1024 bytes"));
@@ -106,7 +134,10 @@ pub(super) fn user_agent<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>
 
 /// The string a raw JSON value stands for, borrowed unless it holds an escape sequence.
 fn string<'a>(field: Field, raw: &'a str) -> Result<Cow<'a, str>, Rejected> {
-    let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+    let Some(inner) = raw
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    else {
         return Err(invalid(field, "not a string"));
     };
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -114,7 +145,8 @@ fn string<'a>(field: Field, raw: &'a str) -> Result<Cow<'a, str>, Rejected> {
         return Ok(Cow::Borrowed(inner));
     }
     // the structural pass has proved the escapes well-formed: what is left to fail are surrogates without a partner
-    let text: String = serde_json::from_str(raw).map_err(|_| invalid(field, "contains a lone surrogate"))?;
+    let text: String =
+        serde_json::from_str(raw).map_err(|_| invalid(field, "contains a lone surrogate"))?;
     if memchr::memchr(0, text.as_bytes()).is_some() {
         return Err(invalid(field, "contains U+0000"));
     }
@@ -122,7 +154,11 @@ fn string<'a>(field: Field, raw: &'a str) -> Result<Cow<'a, str>, Rejected> {
 }
 
 fn bounded_url(field: Field, text: Cow<'_, str>) -> Result<Cow<'_, str>, Rejected> {
-    if text.len() > MAX_URL_BYTES { Err(invalid(field, "longer than 8192 bytes")) } else { Ok(text) }
+    if text.len() > MAX_URL_BYTES {
+        Err(invalid(field, "longer than 8192 bytes"))
+    } else {
+        Ok(text)
+    }
 }
 
 fn bounded_chars(field: Field, text: &str) -> Result<(), Rejected> {

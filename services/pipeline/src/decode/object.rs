@@ -21,15 +21,24 @@ impl<'a> Fields<'a> {
     /// The raw text of a field; `None` when it is absent or null.
     pub(super) fn optional(&self, field: Field) -> Result<Option<&'a str>, Rejected> {
         if self.repeated & bit(field) != 0 {
-            return Err(Rejected::field(RejectReason::InvalidField, field, "key appears twice"));
+            return Err(Rejected::field(
+                RejectReason::InvalidField,
+                field,
+                "key appears twice",
+            ));
         }
         Ok(self.raw[field as usize].filter(|raw| *raw != "null"))
     }
 
     /// The raw text of a field that must be there.
     pub(super) fn required(&self, field: Field) -> Result<&'a str, Rejected> {
-        self.optional(field)?
-            .ok_or_else(|| Rejected::field(RejectReason::MissingField, field, "required, but absent or null"))
+        self.optional(field)?.ok_or_else(|| {
+            Rejected::field(
+                RejectReason::MissingField,
+                field,
+                "required, but absent or null",
+            )
+        })
     }
 
     fn insert(&mut self, field: Field, raw: &'a str) {
@@ -51,10 +60,15 @@ pub(super) fn fields(text: &str) -> Result<Fields<'_>, Rejected> {
     if !body.starts_with('{') {
         // a RawValue takes any one valid document, of any depth and with numbers of any size
         serde_json::from_str::<&RawValue>(text).map_err(|error| invalid_json(&error))?;
-        return Err(Rejected::record(RejectReason::NotAnObject, "valid JSON, but not an object"));
+        return Err(Rejected::record(
+            RejectReason::NotAnObject,
+            "valid JSON, but not an object",
+        ));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let fields = deserializer.deserialize_map(Collect).map_err(|error| invalid_json(&error))?;
+    let fields = deserializer
+        .deserialize_map(Collect)
+        .map_err(|error| invalid_json(&error))?;
     deserializer.end().map_err(|error| invalid_json(&error))?;
     Ok(fields)
 }
@@ -92,7 +106,11 @@ impl<'de> Visitor<'de> for Collect {
 /// The field a raw key (quotes included) stands for, in whichever spelling.
 fn known(raw: &str) -> Option<Field> {
     if memchr::memchr(b'\\', raw.as_bytes()).is_some() {
-        return serde_json::from_str::<String>(raw).ok().and_then(|key| Field::from_key(&key));
+        return serde_json::from_str::<String>(raw)
+            .ok()
+            .and_then(|key| Field::from_key(&key));
     }
-    raw.strip_prefix('"')?.strip_suffix('"').and_then(Field::from_key)
+    raw.strip_prefix('"')?
+        .strip_suffix('"')
+        .and_then(Field::from_key)
 }

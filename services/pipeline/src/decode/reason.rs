@@ -78,7 +78,10 @@ impl FromStr for RejectReason {
     type Err = UnknownRejectReason;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or(UnknownRejectReason)
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or(UnknownRejectReason)
     }
 }
 
@@ -168,12 +171,20 @@ pub struct Rejected {
 impl Rejected {
     /// A verdict on the record as a whole.
     pub(super) fn record(reason: RejectReason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, field: None, detail: detail.into() }
+        Self {
+            reason,
+            field: None,
+            detail: detail.into(),
+        }
     }
 
     /// A verdict on one field; `rule` is what the field breaks.
     pub(super) fn field(reason: RejectReason, field: Field, rule: &str) -> Self {
-        Self { reason, field: Some(field), detail: Cow::Owned(format!("{field}: {rule}")) }
+        Self {
+            reason,
+            field: Some(field),
+            detail: Cow::Owned(format!("{field}: {rule}")),
+        }
     }
 }
 

@@ -11,14 +11,17 @@ pub(super) enum Unreadable {
     OutOfRange,
 }
 
-const FORM: Unreadable =
-    Unreadable::Form("neither RFC 3339 nor `YYYY-MM-DD HH:MM:SS` in UTC nor integer epoch milliseconds");
+const FORM: Unreadable = Unreadable::Form(
+    "neither RFC 3339 nor `YYYY-MM-DD HH:MM:SS` in UTC nor integer epoch milliseconds",
+);
 const CALENDAR: Unreadable = Unreadable::Form("no such date or time of day");
 
 /// Reads the raw text of a JSON number.
 pub(super) fn from_epoch_millis(raw: &str) -> Result<EventTime, Unreadable> {
     if raw.contains(['.', 'e', 'E']) {
-        return Err(Unreadable::Form("epoch milliseconds with a fraction or an exponent"));
+        return Err(Unreadable::Form(
+            "epoch milliseconds with a fraction or an exponent",
+        ));
     }
     // an integer beyond i64 is as far out of range as an integer can be
     let millis: i64 = raw.parse().map_err(|_| Unreadable::OutOfRange)?;
@@ -28,8 +31,30 @@ pub(super) fn from_epoch_millis(raw: &str) -> Result<EventTime, Unreadable> {
 /// Reads a timestamp in text form; decimals beyond microseconds are cut off, which floors the instant, because a
 /// zone's offset is whole minutes.
 pub(super) fn from_text(text: &[u8]) -> Result<EventTime, Unreadable> {
-    let Some((&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, separator, h1, h2, b':', n1, n2, b':', s1, s2], rest)) =
-        text.split_first_chunk::<19>()
+    let Some((
+        &[
+            y1,
+            y2,
+            y3,
+            y4,
+            b'-',
+            m1,
+            m2,
+            b'-',
+            d1,
+            d2,
+            separator,
+            h1,
+            h2,
+            b':',
+            n1,
+            n2,
+            b':',
+            s1,
+            s2,
+        ],
+        rest,
+    )) = text.split_first_chunk::<19>()
     else {
         return Err(FORM);
     };
@@ -42,7 +67,11 @@ pub(super) fn from_text(text: &[u8]) -> Result<EventTime, Unreadable> {
     let (fraction_micros, zone) = fraction(rest)?;
     let offset_minutes = match *zone {
         [] if separator == b' ' => 0,
-        [] => return Err(Unreadable::Form("RFC 3339 needs a zone: Z or an offset such as +02:00")),
+        [] => {
+            return Err(Unreadable::Form(
+                "RFC 3339 needs a zone: Z or an offset such as +02:00",
+            ));
+        }
         [b'Z' | b'z'] => 0,
         [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
             let (hours, minutes) = (two(h1, h2)?, two(m1, m2)?);
@@ -61,12 +90,20 @@ pub(super) fn from_text(text: &[u8]) -> Result<EventTime, Unreadable> {
     let day = Day::from_ymd(year, month, day).ok_or(CALENDAR)?;
     let seconds = hour * 3600 + (minute - offset_minutes) * 60 + second;
     // at most year 9999: about 2.5e17 microseconds, far inside i64
-    accepted(i64::from(day.days()) * MICROS_PER_DAY + i64::from(seconds) * 1_000_000 + i64::from(fraction_micros))
+    accepted(
+        i64::from(day.days()) * MICROS_PER_DAY
+            + i64::from(seconds) * 1_000_000
+            + i64::from(fraction_micros),
+    )
 }
 
 fn accepted(micros: i64) -> Result<EventTime, Unreadable> {
     let time = EventTime::from_micros(micros);
-    if time.is_accepted() { Ok(time) } else { Err(Unreadable::OutOfRange) }
+    if time.is_accepted() {
+        Ok(time)
+    } else {
+        Err(Unreadable::OutOfRange)
+    }
 }
 
 /// Two ASCII digits as a number.
@@ -80,8 +117,13 @@ fn two(tens: u8, ones: u8) -> Result<i32, Unreadable> {
 
 /// The decimals after the seconds in microseconds, and what follows them.
 fn fraction(rest: &[u8]) -> Result<(i32, &[u8]), Unreadable> {
-    let [b'.', decimals @ ..] = rest else { return Ok((0, rest)) };
-    let count = decimals.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let [b'.', decimals @ ..] = rest else {
+        return Ok((0, rest));
+    };
+    let count = decimals
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     if count == 0 {
         return Err(FORM);
     }

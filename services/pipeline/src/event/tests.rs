@@ -16,11 +16,17 @@ fn a_day_begins_at_its_start_and_ends_a_microsecond_before_the_next() {
         let last = EventTime::from_micros(day.start().micros() + MICROS_PER_DAY - 1);
         assert_eq!(day.start().day(), day);
         assert_eq!(last.day(), day);
-        assert_eq!(EventTime::from_micros(last.micros() + 1).day().days(), days + 1);
+        assert_eq!(
+            EventTime::from_micros(last.micros() + 1).day().days(),
+            days + 1
+        );
     }
     assert_eq!(Day::from_days(-1).to_string(), "1969-12-31");
     assert_eq!(EventTime::MIN.day().to_string(), "2000-01-01");
-    assert_eq!(NaiveDate::from(Day::from_days(59)), NaiveDate::from_ymd_opt(1970, 3, 1).expect("a real date"));
+    assert_eq!(
+        NaiveDate::from(Day::from_days(59)),
+        NaiveDate::from_ymd_opt(1970, 3, 1).expect("a real date")
+    );
 }
 
 #[test]
@@ -28,7 +34,10 @@ fn no_instant_and_no_day_is_beyond_printing() {
     for micros in [i64::MIN, i64::MAX] {
         let time = EventTime::from_micros(micros);
         assert!(!time.to_string().is_empty());
-        assert_eq!(i64::from(time.day().days()), micros.div_euclid(MICROS_PER_DAY));
+        assert_eq!(
+            i64::from(time.day().days()),
+            micros.div_euclid(MICROS_PER_DAY)
+        );
     }
     for days in [i32::MIN, i32::MAX] {
         assert!(!Day::from_days(days).to_string().is_empty());

@@ -38,7 +38,10 @@ impl SemanticSpec {
     /// The bounds the decoder holds events to.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        Limits { max_event_bytes: self.max_event_bytes, max_future_skew_micros: self.max_future_skew_micros }
+        Limits {
+            max_event_bytes: self.max_event_bytes,
+            max_future_skew_micros: self.max_future_skew_micros,
+        }
     }
 }
 

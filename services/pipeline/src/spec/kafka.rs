@@ -1,0 +1,397 @@
+//! `spec.kafka` and `spec.topics`: where the log is, and which topics of it are read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::quantity::Duration;
+use super::secret::{self, CaSecret, ClientCertSecret, SecretError, Secrets};
+use super::validate::At;
+
+/// How to reach Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaSpec {
+    /// Brokers to begin with, as `host:port`, comma-separated. A change rolls the processors.
+    pub bootstrap_servers: String,
+    /// Encrypts the connection; its presence alone turns TLS on. Broker names are always checked. Default: plaintext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
+    /// Signs in with a name and a password. Default: no sign-in beyond a client certificate in `tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaSasl>,
+    /// Other credentials for creating and altering topics. Default: those above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<KafkaAdmin>,
+}
+
+/// TLS towards the brokers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaTls {
+    /// Authorities to trust. Default: those of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret: Option<CaSecret>,
+    /// The certificate to show to brokers that ask for one. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_cert_secret: Option<ClientCertSecret>,
+}
+
+/// Signing in with a name and a password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaSasl {
+    /// The mechanism the brokers offer.
+    pub mechanism: SaslMechanism,
+    /// The Secret with name and password.
+    pub secret: KafkaUserSecret,
+}
+
+/// Mechanisms of SASL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SaslMechanism {
+    /// SCRAM-SHA-512.
+    ScramSha512,
+    /// SCRAM-SHA-256.
+    ScramSha256,
+    /// PLAIN: the password itself crosses the wire, so `tls` is required with it.
+    Plain,
+}
+
+/// A Secret with a Kafka user's name and password; the defaults fit those that Strimzi writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaUserSecret {
+    /// Name of the Secret, in the pipeline's namespace.
+    pub name: String,
+    /// Key with the user's name. Default `username`.
+    #[serde(default = "username")]
+    pub username_key: String,
+    /// Key with the user's password. Default `password`.
+    #[serde(default = "password")]
+    pub password_key: String,
+}
+
+/// Credentials for administration; what is absent is taken from `spec.kafka` itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaAdmin {
+    /// Sign-in of the administrator. Default: `spec.kafka.sasl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaSasl>,
+    /// TLS of the administrator. Default: `spec.kafka.tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
+}
+
+/// Who looks after a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TopicManagement {
+    /// The operator creates the topic and keeps its partitions, retention and config as written here.
+    #[default]
+    Managed,
+    /// The topic is somebody else's: it is read, and never created, altered or deleted.
+    External,
+}
+
+/// One topic of click events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TopicSpec {
+    /// Name of the topic. Refused later: a topic with progress in a target cannot be renamed.
+    pub name: String,
+    /// Who looks after the topic. Default `Managed`.
+    #[serde(default)]
+    pub management: TopicManagement,
+    /// Takes over a topic that existed before the pipeline; it is never deleted then. Default `false`.
+    #[serde(default)]
+    pub adopt: bool,
+    /// Number of partitions, and with it the largest useful number of replicas. Grows live, never shrinks. Default 4.
+    #[serde(default = "partitions")]
+    pub partitions: u32,
+    /// Copies of each partition, fixed at creation. Default: the broker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication_factor: Option<u16>,
+    /// How long records stay in the log, and so how long an outage may last. Live. Default: the broker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Duration>,
+    /// Further settings of the topic, in Kafka's own names and values. Live. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+}
+
+impl Default for TopicSpec {
+    fn default() -> Self {
+        Self {
+            name: "clickstream".to_owned(),
+            management: TopicManagement::Managed,
+            adopt: false,
+            partitions: partitions(),
+            replication_factor: None,
+            retention: None,
+            config: BTreeMap::new(),
+        }
+    }
+}
+
+impl SaslMechanism {
+    /// The mechanism as the Kafka protocol calls it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::Plain => "PLAIN",
+        }
+    }
+}
+
+impl KafkaSpec {
+    /// The connection as properties of librdkafka. The list holds secrets: hand it on, never log it.
+    ///
+    /// Broker names are verified (librdkafka's default), and no field of the spec can turn that off.
+    ///
+    /// # Errors
+    /// [`SecretError`] for the first value that a Secret should hold and does not.
+    pub fn client_properties(
+        &self,
+        secrets: &dyn Secrets,
+    ) -> Result<Vec<(String, String)>, SecretError> {
+        properties(
+            &self.bootstrap_servers,
+            self.tls.as_ref(),
+            self.sasl.as_ref(),
+            secrets,
+        )
+    }
+
+    /// The same for the client that administers topics.
+    ///
+    /// # Errors
+    /// As [`KafkaSpec::client_properties`].
+    pub fn admin_properties(
+        &self,
+        secrets: &dyn Secrets,
+    ) -> Result<Vec<(String, String)>, SecretError> {
+        let admin = self.admin.as_ref();
+        let tls = admin
+            .and_then(|admin| admin.tls.as_ref())
+            .or(self.tls.as_ref());
+        let sasl = admin
+            .and_then(|admin| admin.sasl.as_ref())
+            .or(self.sasl.as_ref());
+        properties(&self.bootstrap_servers, tls, sasl, secrets)
+    }
+
+    pub(super) fn check(&self, at: &mut At<'_>) {
+        let brokers = self.bootstrap_servers.split(',');
+        if !brokers.into_iter().all(is_host_and_port) {
+            at.field("bootstrapServers")
+                .problem("write host:port, or several separated by commas and without spaces");
+        }
+        check_credentials(
+            self.tls.as_ref(),
+            self.sasl.as_ref(),
+            self.tls.is_some(),
+            at,
+        );
+        if let Some(admin) = &self.admin {
+            let encrypted = admin.tls.is_some() || self.tls.is_some();
+            check_credentials(
+                admin.tls.as_ref(),
+                admin.sasl.as_ref(),
+                encrypted,
+                &mut at.field("admin"),
+            );
+        }
+    }
+}
+
+fn properties(
+    bootstrap_servers: &str,
+    tls: Option<&KafkaTls>,
+    sasl: Option<&KafkaSasl>,
+    secrets: &dyn Secrets,
+) -> Result<Vec<(String, String)>, SecretError> {
+    let protocol = match (tls, sasl) {
+        (None, None) => "PLAINTEXT",
+        (Some(_), None) => "SSL",
+        (None, Some(_)) => "SASL_PLAINTEXT",
+        (Some(_), Some(_)) => "SASL_SSL",
+    };
+    let mut properties = vec![
+        ("bootstrap.servers".to_owned(), bootstrap_servers.to_owned()),
+        ("security.protocol".to_owned(), protocol.to_owned()),
+    ];
+    let mut set = |name: &str, value: String| properties.push((name.to_owned(), value));
+    if let Some(authorities) = tls.and_then(|tls| tls.ca_secret.as_ref()) {
+        set("ssl.ca.pem", authorities.read(secrets)?);
+    }
+    if let Some(client) = tls.and_then(|tls| tls.client_cert_secret.as_ref()) {
+        let (certificate, key) = client.read(secrets)?;
+        set("ssl.certificate.pem", certificate);
+        set("ssl.key.pem", key.expose().clone());
+    }
+    if let Some(KafkaSasl {
+        mechanism,
+        secret: user,
+    }) = sasl
+    {
+        let name = secret::required(
+            secrets,
+            &user.name,
+            &user.username_key,
+            "the name of the Kafka user",
+        )?;
+        let password = secret::required(
+            secrets,
+            &user.name,
+            &user.password_key,
+            "the password of the Kafka user",
+        )?;
+        set("sasl.mechanism", mechanism.as_str().to_owned());
+        set("sasl.username", secret::one_line(name));
+        set("sasl.password", secret::one_line(password));
+    }
+    Ok(properties)
+}
+
+fn check_credentials(
+    tls: Option<&KafkaTls>,
+    sasl: Option<&KafkaSasl>,
+    encrypted: bool,
+    at: &mut At<'_>,
+) {
+    if let Some(tls) = tls {
+        let mut at = at.field("tls");
+        if let Some(authorities) = &tls.ca_secret {
+            authorities.check(&mut at.field("caSecret"));
+        }
+        if let Some(client) = &tls.client_cert_secret {
+            client.check(&mut at.field("clientCertSecret"));
+        }
+    }
+    if let Some(sasl) = sasl {
+        let mut at = at.field("sasl");
+        secret::check_name(&sasl.secret.name, &mut at.field("secret").field("name"));
+        secret::check_key(
+            &sasl.secret.username_key,
+            &mut at.field("secret").field("usernameKey"),
+        );
+        secret::check_key(
+            &sasl.secret.password_key,
+            &mut at.field("secret").field("passwordKey"),
+        );
+        if sasl.mechanism == SaslMechanism::Plain && !encrypted {
+            at.field("mechanism")
+                .problem("Plain sends the password itself: set tls as well, or use ScramSha512");
+        }
+    }
+}
+
+/// Checks the list as a whole and every topic in it.
+pub(super) fn check_topics(topics: &[TopicSpec], at: &mut At<'_>) {
+    if topics.is_empty() || topics.len() > 16 {
+        at.problem("list 1 to 16 topics");
+    }
+    let mut names = BTreeSet::new();
+    for (index, topic) in topics.iter().enumerate() {
+        let mut at = at.index(index);
+        // Kafka's metrics cannot tell `.` from `_`, so brokers refuse two names that differ in nothing else
+        if !names.insert(topic.name.replace('.', "_")) {
+            at.field("name")
+                .problem("listed twice (`.` and `_` count as the same); remove one");
+        }
+        topic.check(&mut at);
+    }
+}
+
+impl TopicSpec {
+    fn check(&self, at: &mut At<'_>) {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let name = &self.name;
+        if name.is_empty()
+            || name.len() > 249
+            || name == "."
+            || name == ".."
+            || !name.chars().all(allowed)
+        {
+            at.field("name")
+                .problem("use 1 to 249 letters, digits, `.`, `_` or `-`");
+        }
+        at.field("partitions").within(self.partitions, 1..=10_000);
+        if self.management == TopicManagement::External {
+            self.check_external(at);
+            return;
+        }
+        if let Some(replicas) = self.replication_factor {
+            at.field("replicationFactor").within(replicas, 1..=100);
+        }
+        if let Some(retention) = self.retention {
+            at.field("retention").within(
+                retention,
+                Duration::from_hours(1)..=Duration::from_hours(87_600),
+            );
+        }
+        let mut config = at.field("config");
+        for key in self.config.keys() {
+            let mut at = config.field(key);
+            match key.as_str() {
+                "retention.ms" => at.problem("set `retention` of the topic instead"),
+                "message.timestamp.type" => {
+                    at.problem("remove it: a managed topic uses LogAppendTime, which lateness and replays rely on");
+                }
+                "cleanup.policy" => {
+                    at.problem("remove it: compaction would delete events of the same key")
+                }
+                key if key.is_empty() || !key.chars().all(allowed) => {
+                    at.problem("not a setting of Kafka")
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Nothing may ask for changes of a topic that must not be changed.
+    fn check_external(&self, at: &mut At<'_>) {
+        let asked = [
+            ("adopt", self.adopt),
+            ("replicationFactor", self.replication_factor.is_some()),
+            ("retention", self.retention.is_some()),
+            ("config", !self.config.is_empty()),
+        ];
+        for (field, _) in asked.into_iter().filter(|(_, is_set)| *is_set) {
+            at.field(field).problem(
+                "an External topic is never altered: remove it, or set management: Managed",
+            );
+        }
+    }
+}
+
+/// `host:port` or `[v6]:port`.
+fn is_host_and_port(broker: &str) -> bool {
+    let Some((host, port)) = broker.rsplit_once(':') else {
+        return false;
+    };
+    let is_address = match host.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')
+            .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => super::connection::is_host(host) && !host.contains(':'),
+    };
+    is_address
+        && port.bytes().all(|b| b.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn username() -> String {
+    "username".to_owned()
+}
+
+fn password() -> String {
+    "password".to_owned()
+}
+
+fn partitions() -> u32 {
+    4
+}

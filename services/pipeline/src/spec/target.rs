@@ -1,0 +1,183 @@
+//! `spec.targets`: the PostgreSQL schemas that the events end up in.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::connection::{self, ConnectionSpec};
+use super::processing::check_replicas;
+use super::quantity::Duration;
+use super::secret::is_dns_label;
+use super::validate::At;
+
+/// One PostgreSQL schema. Each target has its own processors and its own progress, so a slow one holds no other back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetSpec {
+    /// Name of the target, part of the names of its Deployment and consumer group. Default `default`.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// How the processors reach PostgreSQL. A change rolls them.
+    pub connection: ConnectionSpec,
+    /// How migrations are run. Default: as the processors connect.
+    #[serde(default)]
+    pub migration: MigrationSpec,
+    /// The schema that holds all tables; one pipeline owns it. Default `clickstream`.
+    #[serde(default = "default_schema")]
+    pub schema: String,
+    /// What a crash of PostgreSQL may cost. Rolling. Default `Strict`.
+    #[serde(default)]
+    pub durability: Durability,
+    /// How long rows are kept. Live. Default: for ever.
+    #[serde(default)]
+    pub retention: RetentionSpec,
+    /// Roles that may read the tables and views. Live. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<String>,
+    /// Number of processors for this target. Live. Default: `spec.processor.replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+}
+
+/// How migrations are run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MigrationSpec {
+    /// Connection of the role that owns the tables. Default: the target's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionSpec>,
+}
+
+/// What a crash of PostgreSQL may cost. Neither choice ever loses or doubles an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Durability {
+    /// Every commit is on disk before the next flush begins.
+    #[default]
+    Strict,
+    /// Commits reach the disk a moment later; what a crash takes is read from Kafka again. Faster on slow disks.
+    Replayable,
+}
+
+/// How long rows are kept; what is absent is kept for ever.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetentionSpec {
+    /// Raw events, dropped by whole days; duplicates are recognised for as long. At least a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<Duration>,
+    /// Minute metrics. At least a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregates: Option<Duration>,
+    /// Rejected records. At least an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<Duration>,
+    /// Late events. At least a day: duplicates among them are recognised for as long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_events: Option<Duration>,
+}
+
+impl TargetSpec {
+    /// The connection that runs migrations.
+    #[must_use]
+    pub fn migration_connection(&self) -> &ConnectionSpec {
+        self.migration
+            .connection
+            .as_ref()
+            .unwrap_or(&self.connection)
+    }
+
+    fn check(&self, at: &mut At<'_>) {
+        if !is_dns_label(&self.name, 20) {
+            at.field("name")
+                .problem("use 1 to 20 lowercase letters, digits and inner `-`");
+        }
+        self.connection.check(&mut at.field("connection"));
+        if let Some(migration) = &self.migration.connection {
+            migration.check(&mut at.field("migration").field("connection"));
+        }
+        check_schema(&self.schema, &mut at.field("schema"));
+        self.retention.check(&mut at.field("retention"));
+        self.check_readers(&mut at.field("readers"));
+        if let Some(replicas) = self.replicas {
+            check_replicas(replicas, &mut at.field("replicas"));
+        }
+    }
+
+    fn check_readers(&self, at: &mut At<'_>) {
+        if self.readers.len() > 32 {
+            at.problem("list at most 32 roles; grant a group role to more");
+        }
+        let mut seen = BTreeSet::new();
+        for (index, role) in self.readers.iter().enumerate() {
+            if !connection::is_name(role) {
+                at.index(index).problem(connection::NAME_RULE);
+            }
+            if !seen.insert(role) {
+                at.index(index).problem("listed twice; remove one");
+            }
+        }
+    }
+}
+
+impl RetentionSpec {
+    fn check(&self, at: &mut At<'_>) {
+        let day = Duration::from_hours(24);
+        // a century: beyond it `absent` says the same
+        let longest = Duration::from_hours(876_000);
+        for (field, kept, shortest) in [
+            ("events", self.events, day),
+            ("aggregates", self.aggregates, day),
+            ("deadLetters", self.dead_letters, Duration::from_hours(1)),
+            ("lateEvents", self.late_events, day),
+        ] {
+            if let Some(kept) = kept {
+                at.field(field).within(kept, shortest..=longest);
+            }
+        }
+    }
+}
+
+/// Checks the list as a whole and every target in it.
+pub(super) fn check_targets(targets: &[TargetSpec], at: &mut At<'_>) {
+    if targets.is_empty() || targets.len() > 8 {
+        at.problem("list 1 to 8 targets");
+    }
+    for (index, target) in targets.iter().enumerate() {
+        let mut at = at.index(index);
+        let earlier = &targets[..index];
+        if earlier.iter().any(|other| other.name == target.name) {
+            at.field("name")
+                .problem("another target has this name; give each its own");
+        }
+        if earlier.iter().any(|other| {
+            other.schema == target.schema && other.connection.same_database(&target.connection)
+        }) {
+            at.field("schema").problem(
+                "another target writes this schema of the same database; give each its own",
+            );
+        }
+        target.check(&mut at);
+    }
+}
+
+/// The pattern keeps the name free of quoting; PostgreSQL keeps two kinds of names to itself.
+fn check_schema(schema: &str, at: &mut At<'_>) {
+    let mut bytes = schema.bytes();
+    let first = bytes
+        .next()
+        .is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+    let rest = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if !first || !rest || schema.len() > 63 {
+        at.problem("use 1 to 63 lowercase letters, digits and `_`, not beginning with a digit");
+    } else if schema.starts_with("pg_") || schema == "information_schema" {
+        at.problem("reserved by PostgreSQL; choose another name");
+    }
+}
+
+fn default_name() -> String {
+    "default".to_owned()
+}
+
+fn default_schema() -> String {
+    "clickstream".to_owned()
+}
