@@ -3,3 +3,4 @@
 pub mod event_json;
 pub mod generator;
 pub mod record;
+pub mod replay;

@@ -1,0 +1,331 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clickstream_pipeline::decode::{Limits, decode};
+use clickstream_pipeline::event::EventTime;
+
+use super::input::{Input, Line};
+use super::pace::Speed;
+use super::{Format, Outcome, Replay, ReplayOptions, Skipped, Source, Unparsable};
+use crate::record::Record;
+
+const LIMITS: Limits = Limits {
+    max_event_bytes: 65_536,
+    max_future_skew_micros: 300_000_000,
+};
+
+const LINE: &str =
+    r#"192.0.2.7 - - [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 200 17 "-" "curl/8""#;
+
+fn source() -> Source {
+    Source::Named("access.log".into())
+}
+
+fn event(outcome: Outcome) -> Record {
+    match outcome {
+        Outcome::Event(record) => record,
+        other => panic!("no event: {other:?}"),
+    }
+}
+
+fn log_event(options: ReplayOptions, line: &str) -> Record {
+    let mut replay = Replay::new(options);
+    event(replay.line(
+        &source(),
+        Format::AccessLog,
+        1,
+        &Line::Text(line.as_bytes()),
+    ))
+}
+
+fn json_event(options: ReplayOptions, line: &str) -> String {
+    let mut replay = Replay::new(options);
+    let record = event(replay.line(&source(), Format::Json, 1, &Line::Text(line.as_bytes())));
+    String::from_utf8(record.payload).unwrap()
+}
+
+#[test]
+fn a_request_becomes_an_event_that_the_decoder_accepts() {
+    let record = log_event(ReplayOptions::default(), LINE);
+    let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
+    assert_eq!(event.event_id.get_version_num(), 5);
+    assert_eq!(event.user_id.to_string(), record.key);
+    assert_eq!(event.event_ts.to_string(), "2015-05-17T10:05:03Z");
+    assert_eq!((event.url.as_ref(), event.referrer), ("/a", None));
+    assert_eq!(event.ip, Some("192.0.2.7".parse().unwrap()));
+    assert_eq!(event.user_agent.as_deref(), Some("curl/8"));
+    assert_eq!(
+        event.session_id.as_deref(),
+        Some(format!("{}-555867cf", record.key).as_str())
+    );
+}
+
+#[test]
+fn ids_follow_from_source_and_line_number_alone() {
+    let id = source().event_id(7, b"a");
+    assert_eq!(id, source().event_id(7, b"b"));
+    assert_eq!(id.to_string(), "79382ebc-035b-5d90-9de2-401b8f89754d");
+    assert_ne!(id, source().event_id(8, b"a"));
+    assert_ne!(id, Source::Named("other.log".into()).event_id(7, b"a"));
+}
+
+#[test]
+fn an_unnamed_stream_gets_the_ids_of_its_own_lines() {
+    assert_eq!(
+        Source::Unnamed.event_id(7, b"a"),
+        Source::Unnamed.event_id(7, b"a")
+    );
+    assert_ne!(
+        Source::Unnamed.event_id(7, b"a"),
+        Source::Unnamed.event_id(7, b"b")
+    );
+    assert_ne!(
+        Source::Unnamed.event_id(7, b"a"),
+        Source::Unnamed.event_id(8, b"a")
+    );
+}
+
+#[test]
+fn a_compressed_file_is_the_same_source() {
+    assert_eq!(
+        Source::of_file(Path::new("/var/log/access.log.gz")),
+        source()
+    );
+    assert_eq!(Source::of_file(Path::new("access.log")), source());
+}
+
+#[test]
+fn a_base_url_goes_before_paths_only() {
+    let url = |line: &str| {
+        let options = ReplayOptions {
+            base_url: Some("https://www.example/".into()),
+            ..ReplayOptions::default()
+        };
+        let record = log_event(options, line);
+        decode(&record.payload, EventTime::MAX, &LIMITS)
+            .unwrap()
+            .url
+            .into_owned()
+    };
+    assert_eq!(url(LINE), "https://www.example/a");
+    assert_eq!(
+        url(&LINE.replace("/a ", "http://other.example/ ")),
+        "http://other.example/"
+    );
+}
+
+#[test]
+fn a_host_name_is_no_ip_and_still_tells_clients_apart() {
+    let first = log_event(
+        ReplayOptions::default(),
+        &LINE.replace("192.0.2.7", "a.example"),
+    );
+    let second = log_event(
+        ReplayOptions::default(),
+        &LINE.replace("192.0.2.7", "b.example"),
+    );
+    assert_ne!(first.key, second.key);
+    assert_eq!(
+        decode(&first.payload, EventTime::MAX, &LIMITS).unwrap().ip,
+        None
+    );
+}
+
+#[test]
+fn a_shift_moves_every_time() {
+    let options = ReplayOptions {
+        shift_micros: 3_600_000_000,
+        ..ReplayOptions::default()
+    };
+    let record = log_event(options.clone(), LINE);
+    let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
+    assert_eq!(event.event_ts.to_string(), "2015-05-17T11:05:03Z");
+    let json = json_event(options, r#"{"event_ts":"2015-05-17T10:05:03Z","url":"/"}"#);
+    assert!(
+        json.contains(r#""event_ts":"2015-05-17T11:05:03Z""#),
+        "{json}"
+    );
+}
+
+#[test]
+fn json_fields_pass_through_untouched() {
+    let line =
+        r#"{"event_id":"x","user_id":12,"event_ts":"nonsense","url":"\ud800","ip":[1],"more":1}"#;
+    assert_eq!(
+        json_event(ReplayOptions::default(), line),
+        r#"{"event_id":"x","user_id":12,"event_ts":"nonsense","url":"\ud800","ip":[1]}"#
+    );
+}
+
+#[test]
+fn json_lines_without_user_get_one_from_the_client() {
+    let options = || ReplayOptions {
+        fields: "event_ts=t,user_agent=a,client=tz".parse().unwrap(),
+        ..ReplayOptions::default()
+    };
+    let user = |line: &str| {
+        let mut replay = Replay::new(options());
+        event(replay.line(&source(), Format::Json, 1, &Line::Text(line.as_bytes()))).key
+    };
+    let first = user(r#"{"t":1331923247,"url":"/","a":"x","tz":"Oslo"}"#);
+    assert_eq!(
+        first,
+        user(r#"{"t":1331923999,"url":"/b","tz":"Oslo","a":"x"}"#)
+    );
+    assert_ne!(
+        first,
+        user(r#"{"t":1331923247,"url":"/","a":"x","tz":"Rome"}"#)
+    );
+}
+
+#[test]
+fn lines_that_are_no_events_are_told_apart() {
+    let mut replay = Replay::new(ReplayOptions::default());
+    let mut outcome = |format, line: &Line<'_>| replay.line(&source(), format, 1, line);
+    assert_eq!(
+        outcome(Format::AccessLog, &Line::Text(b" \t")),
+        Outcome::Skipped(Skipped::Blank)
+    );
+    assert_eq!(
+        outcome(Format::Json, &Line::TooLong),
+        Outcome::Unparsable(Unparsable::TooLong)
+    );
+    assert_eq!(
+        outcome(Format::Json, &Line::Text(b"{}")),
+        Outcome::Skipped(Skipped::NoUrl)
+    );
+    assert_eq!(
+        outcome(Format::Json, &Line::Text(b"{\"url\":1}")),
+        Outcome::Skipped(Skipped::NoTime)
+    );
+    assert!(matches!(
+        outcome(Format::Json, &Line::Text(b"{")),
+        Outcome::Unparsable(Unparsable::Json(_))
+    ));
+    assert!(matches!(
+        outcome(Format::AccessLog, &Line::Text(b"x")),
+        Outcome::Unparsable(Unparsable::Log(_))
+    ));
+}
+
+/// What a replay of a real log comes to.
+#[derive(Default)]
+struct Account {
+    lines: u64,
+    events: u64,
+    unparsable: Vec<u64>,
+    skipped: u64,
+    ids: HashSet<uuid::Uuid>,
+    users: HashSet<String>,
+    sessions: HashSet<String>,
+    urls: HashSet<String>,
+    last_due: Duration,
+}
+
+fn account(path: &Path, options: ReplayOptions) -> Account {
+    let mut replay = Replay::new(options);
+    let mut input = Input::open(path, None).unwrap();
+    let source = Source::of_file(path);
+    let mut account = Account::default();
+    let mut buffer = Vec::new();
+    while let Some((number, line)) = input.next_line(&mut buffer).unwrap() {
+        account.lines = number;
+        match replay.line(&source, input.format(), number, &line) {
+            Outcome::Event(record) => {
+                let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
+                account.events += 1;
+                account.ids.insert(event.event_id);
+                account.users.insert(record.key);
+                account.urls.insert(event.url.into_owned());
+                account
+                    .sessions
+                    .insert(event.session_id.unwrap().into_owned());
+            }
+            Outcome::Unparsable(_) => account.unparsable.push(number),
+            Outcome::Skipped(_) => account.skipped += 1,
+        }
+    }
+    account.last_due = replay.last_due();
+    account
+}
+
+/// Real logs lie beside the checkout, not in it.
+fn real_logs(folder: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/data")
+        .join(folder);
+    if !path.is_dir() {
+        eprintln!("skipped: the real logs ({folder}) are not beside this checkout");
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn every_line_of_a_real_access_log_is_accounted_for() {
+    let Some(logs) = real_logs("apache-semicomplete") else {
+        return;
+    };
+    let options = ReplayOptions {
+        speed: Speed::Times(60.0),
+        ..ReplayOptions::default()
+    };
+    let account = account(&logs.join("apache_logs"), options);
+    assert_eq!(
+        (account.lines, account.events, account.skipped),
+        (10_000, 9_999, 0)
+    );
+    assert_eq!(account.unparsable.len(), 1);
+    assert_eq!(account.ids.len(), 9_999);
+    assert_eq!(account.urls.len(), 1_498);
+    // 83 hours and 59 seconds, less the seconds before the first line, sixty times faster
+    assert!(
+        account.last_due.abs_diff(Duration::from_secs(83 * 60)) < Duration::from_secs(1),
+        "{:?}",
+        account.last_due
+    );
+    assert!(account.users.len() >= 1_753 && account.sessions.len() >= account.users.len());
+}
+
+#[test]
+fn every_line_of_a_real_click_feed_is_accounted_for() {
+    let Some(logs) = real_logs("usagov-clicks") else {
+        return;
+    };
+    let mut total = Account::default();
+    for entry in std::fs::read_dir(logs).unwrap() {
+        let path = entry.unwrap().path();
+        if !path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("usagov_bitly")
+        {
+            continue;
+        }
+        let fields = "event_ts=t,url=u,referrer=r,user_agent=a".parse().unwrap();
+        let account = account(
+            &path,
+            ReplayOptions {
+                fields,
+                ..ReplayOptions::default()
+            },
+        );
+        total.lines += account.lines;
+        total.events += account.events;
+        total.skipped += account.skipped;
+        total.unparsable.extend(account.unparsable);
+        total.ids.extend(account.ids);
+        total.urls.extend(account.urls);
+    }
+    assert_eq!(
+        (total.lines, total.events, total.skipped),
+        (114_410, 111_293, 3_116)
+    );
+    assert_eq!(total.unparsable.len(), 1);
+    assert_eq!(total.ids.len(), 111_293);
+    assert_eq!(total.urls.len(), 13_556);
+}
