@@ -7,6 +7,7 @@ create table clickstream_schema (
     cluster       text,
     window_micros bigint,
     sketch_format smallint    not null,
+    writable_from int         not null default 1,
     created_at    timestamptz not null default now()
 );
 comment on table clickstream_schema is 'One row: which pipeline this schema belongs to and in which form it keeps its data.';
@@ -15,6 +16,7 @@ comment on column clickstream_schema.owner is 'The pipeline, as namespace/name. 
 comment on column clickstream_schema.cluster is 'Identity of the Kubernetes cluster that the pipeline lives in (uid of kube-system), or "local".';
 comment on column clickstream_schema.window_micros is 'Size of the windows in microseconds; it cannot change while the schema holds windows.';
 comment on column clickstream_schema.sketch_format is 'Form of the sketches in clickstream_traffic_parts. 1: DataSketches HLL, 4 bits, 2^11 registers, raw UTF-8.';
+comment on column clickstream_schema.writable_from is 'Version of the schema that a binary must know at least to write here. Migrations only add, so it rarely moves.';
 comment on column clickstream_schema.created_at is 'When the schema was made.';
 insert into clickstream_schema (sketch_format) values (1);
 

@@ -1,0 +1,25 @@
+//! Named points at which a test can make the process die (cargo feature `failpoints`; nothing in ordinary builds).
+//!
+//! `FAILPOINTS="after_copy=3*off->return"` lets the point pass three times and aborts at the fourth.
+
+/// Whether this build has crash points.
+pub const ENABLED: bool = cfg!(feature = "failpoints");
+
+/// Aborts the process if the environment asks for it here.
+#[cfg_attr(
+    not(feature = "failpoints"),
+    expect(unused_variables, reason = "without the feature there are no points")
+)]
+pub fn crash_point(name: &str) {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!(name, |_| {
+        eprintln!("crash point {name} reached");
+        std::process::abort()
+    });
+}
+
+/// Reads `FAILPOINTS`. Called once at start.
+pub fn arm() {
+    #[cfg(feature = "failpoints")]
+    std::mem::forget(fail::FailScenario::setup());
+}

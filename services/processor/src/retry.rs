@@ -1,0 +1,103 @@
+//! One place decides what an error of the database means: repeat, dead-letter, reclaim or stop. SQLSTATEs live here only.
+//!
+//! In doubt the answer is [`Remedy::Stop`]: a processor that stops and says why loses nothing.
+
+use clickstream_pipeline::commit::Remedy;
+use tokio_postgres::error::{DbError, SqlState};
+
+/// What to do about a failed statement or connection.
+pub fn remedy(error: &tokio_postgres::Error) -> Remedy {
+    match error.as_db_error() {
+        Some(db) => of_db_error(db),
+        // no answer of the server: the connection broke, and a COMMIT that was under way may or may not have happened
+        None if error.is_closed() || is_io(error) => Remedy::Reclaim,
+        None => Remedy::Stop,
+    }
+}
+
+/// Whether trying to connect again may help (the server is away, starting, full or failing over), as opposed to a wrong
+/// password or a missing database.
+pub fn may_come_back(error: &tokio_postgres::Error) -> bool {
+    match error.as_db_error() {
+        Some(db) => matches!(of_db_error(db), Remedy::Reclaim | Remedy::Repeat { .. }),
+        None => true,
+    }
+}
+
+/// The error in one line, with what the server said but without row values (`DETAIL` can hold them).
+pub fn explain(error: &tokio_postgres::Error) -> String {
+    use std::error::Error;
+    match error.as_db_error() {
+        Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        None => match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+fn of_db_error(db: &DbError) -> Remedy {
+    let code = db.code();
+    let rows = db.table().is_none_or(|table| {
+        table.starts_with("clickstream_events") || table == "clickstream_late_events"
+    });
+    match (class(code), code) {
+        (_, c)
+            if *c == SqlState::T_R_SERIALIZATION_FAILURE
+                || *c == SqlState::T_R_DEADLOCK_DETECTED =>
+        {
+            Remedy::Repeat { later: false }
+        }
+        (_, c) if *c == SqlState::LOCK_NOT_AVAILABLE || *c == SqlState::QUERY_CANCELED => {
+            Remedy::Repeat { later: true }
+        }
+        // out of disk, memory or connections: nothing is lost by waiting
+        ("53", _) => Remedy::Repeat { later: true },
+        // connection exceptions; the server shuts down, crashed or is starting; a standby that was promoted away
+        ("08", _) => Remedy::Reclaim,
+        (_, c)
+            if *c == SqlState::ADMIN_SHUTDOWN
+                || *c == SqlState::CRASH_SHUTDOWN
+                || *c == SqlState::CANNOT_CONNECT_NOW
+                || *c == SqlState::READ_ONLY_SQL_TRANSACTION
+                || *c == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT =>
+        {
+            Remedy::Reclaim
+        }
+        (_, c) if *c == SqlState::UNIQUE_VIOLATION => {
+            if rows
+                && db.constraint().is_some_and(|name| {
+                    name.starts_with("clickstream_events") && name.ends_with("_pkey")
+                })
+            {
+                Remedy::Distrust
+            } else {
+                Remedy::Stop
+            }
+        }
+        ("22" | "23", _) if rows => Remedy::DeadLetter {
+            detail: refused_detail(db),
+        },
+        _ => Remedy::Stop,
+    }
+}
+
+fn refused_detail(db: &DbError) -> String {
+    let code = db.code().code();
+    match (db.constraint(), db.column()) {
+        (Some(constraint), _) => format!("constraint {constraint} (SQLSTATE {code})"),
+        (None, Some(column)) => format!("column {column} (SQLSTATE {code})"),
+        (None, None) => format!("SQLSTATE {code}"),
+    }
+}
+
+fn class(code: &SqlState) -> &str {
+    code.code().get(..2).unwrap_or_default()
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    use std::error::Error;
+    error
+        .source()
+        .is_some_and(|source| source.is::<std::io::Error>())
+}

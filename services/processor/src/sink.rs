@@ -1,0 +1,127 @@
+//! PostgreSQL as the sink: connection, claims, and the transaction of a flush.
+
+mod claim;
+mod connection;
+mod copy;
+mod housekeeping;
+mod release;
+mod rows;
+mod statements;
+mod target;
+mod tls;
+mod transaction;
+
+use std::collections::BTreeMap;
+
+use clickstream_pipeline::{
+    commit::{Failure, Remedy, Sink},
+    offset::TopicId,
+    sketch,
+    spec::Durability,
+};
+use thiserror::Error;
+
+pub use claim::{ClaimRequest, Claimed, Obstacle};
+pub use connection::{ConnectError, Connection, connect};
+pub use housekeeping::Retention;
+use statements::Statements;
+pub use target::{KnownTopic, LOCAL_CLUSTER, TargetError, open, owner_of, register_topics};
+pub(crate) use target::{check_owner, is_missing};
+
+use crate::retry;
+
+/// Names of the topics by their number in the target's dictionary.
+pub type Topics = BTreeMap<TopicId, String>;
+
+/// An open connection that holds claims and writes flushes.
+pub struct PostgresSink {
+    connection: Connection,
+    statements: Statements,
+    topics: Topics,
+    durability: Durability,
+    /// Keeps this writer off the hot rows of others; see `clickstream_agg_lanes.lane`.
+    lane: i16,
+    /// Name under which claims are made.
+    owner: String,
+}
+
+/// What can go wrong between begin and commit.
+#[derive(Debug, Error)]
+pub enum SinkFault {
+    /// The server or the connection.
+    #[error("{}", retry::explain(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// A stored sketch cannot be read.
+    #[error(transparent)]
+    Sketch(#[from] sketch::Unreadable),
+    /// A checkpoint that the fence had locked did not move: somebody changed it outside the protocol.
+    #[error(
+        "{moved} of {expected} checkpoints moved although all were locked: something else writes clickstream_checkpoints"
+    )]
+    NotAdvanced {
+        /// How many moved.
+        moved: u64,
+        /// How many should have.
+        expected: usize,
+    },
+    /// The server did not answer in time; the connection is given up, since what it did is not known.
+    #[error("no answer from PostgreSQL within {0:?}")]
+    Deadline(std::time::Duration),
+}
+
+impl Failure for SinkFault {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Postgres(error) => retry::remedy(error),
+            Self::Deadline(_) => Remedy::Reclaim,
+            Self::Sketch(_) | Self::NotAdvanced { .. } => Remedy::Stop,
+        }
+    }
+}
+
+impl Sink for PostgresSink {
+    type Transaction<'a> = transaction::FlushTransaction<'a>;
+    type Error = SinkFault;
+
+    async fn begin(&mut self) -> Result<Self::Transaction<'_>, SinkFault> {
+        transaction::FlushTransaction::begin(self).await
+    }
+}
+
+impl PostgresSink {
+    /// Prepares a connection for writing: statements and a lane of its own.
+    ///
+    /// # Errors
+    /// [`SinkFault`] when the schema is not as this version expects it or the server fails.
+    pub async fn new(
+        connection: Connection,
+        topics: Topics,
+        durability: Durability,
+        owner: String,
+    ) -> Result<Self, SinkFault> {
+        let statements = Statements::prepare(&connection.client).await?;
+        let lane = claim::take_lane(&connection.client).await?;
+        Ok(Self {
+            connection,
+            statements,
+            topics,
+            durability,
+            lane,
+            owner,
+        })
+    }
+
+    /// Whether the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.connection.client.is_closed()
+    }
+
+    /// The backend's process id, for `/status`.
+    pub fn backend_pid(&self) -> i32 {
+        self.connection.backend_pid
+    }
+
+    fn topic(&self, id: TopicId) -> &str {
+        self.topics.get(&id).map_or("", String::as_str)
+    }
+}

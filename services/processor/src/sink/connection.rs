@@ -1,0 +1,140 @@
+//! Connecting to PostgreSQL: time-outs for half-open connections, a pinned search_path, TLS.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clickstream_pipeline::spec::{PostgresSettings, SslMode};
+use thiserror::Error;
+use tokio_postgres::{Client, Config, NoTls, config::TargetSessionAttrs};
+
+use super::tls;
+use crate::retry;
+
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After this long without an acknowledgement of sent bytes the kernel gives the connection up: a server that vanished
+/// without a word is noticed within it.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A session with the server.
+pub struct Connection {
+    /// The client; closed when the session ends.
+    pub client: Client,
+    /// Process id of the session's backend.
+    pub backend_pid: i32,
+    /// When that backend started; process ids are used again.
+    pub backend_start: DateTime<Utc>,
+}
+
+/// Why there is no session.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The certificate material cannot be used.
+    #[error("TLS to PostgreSQL: {0}")]
+    Tls(#[from] tls::TlsError),
+    /// The server refused or did not answer.
+    #[error("PostgreSQL at {host}:{port}, database {database}, user {user}: {}", retry::explain(.source))]
+    Refused {
+        /// Server.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Database.
+        database: String,
+        /// Role.
+        user: String,
+        /// What it said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// Names are stored as UTF-8 and nothing else.
+    #[error("database {database} has encoding {encoding}; create it with encoding UTF8")]
+    NotUtf8 {
+        /// Database.
+        database: String,
+        /// Its encoding.
+        encoding: String,
+    },
+}
+
+impl ConnectError {
+    /// Whether trying again later may help.
+    pub fn may_come_back(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if retry::may_come_back(source))
+    }
+}
+
+/// Opens a session. `schema` becomes the search_path (before `pg_catalog`, with `pg_temp` last, so that nothing of a
+/// temporary schema can shadow a table).
+///
+/// # Errors
+/// [`ConnectError`], which names the server, the database and the role.
+pub async fn connect(
+    settings: &PostgresSettings,
+    schema: &str,
+    application: &str,
+) -> Result<Connection, ConnectError> {
+    let mut config = Config::new();
+    config
+        .host(&settings.host)
+        .port(settings.port)
+        .dbname(&settings.database)
+        .user(&settings.user)
+        .application_name(application)
+        .options(format!(
+            "-c search_path=\"{schema}\",pg_catalog,pg_temp -c timezone=UTC"
+        ))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_user_timeout(TCP_USER_TIMEOUT)
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(3)
+        .target_session_attrs(TargetSessionAttrs::ReadWrite);
+    if let Some(password) = &settings.password {
+        config.password(password.expose());
+    }
+    let refused = |source| ConnectError::Refused {
+        host: settings.host.clone(),
+        port: settings.port,
+        database: settings.database.clone(),
+        user: settings.user.clone(),
+        source,
+    };
+    let client = match settings.ssl_mode {
+        SslMode::Disable => {
+            config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+            let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
+            tokio::spawn(connection);
+            client
+        }
+        SslMode::Require | SslMode::VerifyFull => {
+            config.ssl_mode(tokio_postgres::config::SslMode::Require);
+            let (client, connection) = config
+                .connect(tls::connector(settings)?)
+                .await
+                .map_err(refused)?;
+            tokio::spawn(connection);
+            client
+        }
+    };
+    let row = client
+        .query_one(
+            "select pg_backend_pid(), (select backend_start from pg_stat_activity where pid = pg_backend_pid()), \
+             current_setting('server_encoding')",
+            &[],
+        )
+        .await
+        .map_err(refused)?;
+    let encoding: String = row.get(2);
+    if encoding != "UTF8" {
+        return Err(ConnectError::NotUtf8 {
+            database: settings.database.clone(),
+            encoding,
+        });
+    }
+    Ok(Connection {
+        client,
+        backend_pid: row.get(0),
+        backend_start: row.get(1),
+    })
+}

@@ -1,0 +1,98 @@
+//! Binary COPY, encoded whole in memory before it starts: a client that stops in the middle of a COPY would hold index
+//! entries that no time-out of the server can free.
+
+use std::net::IpAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use clickstream_pipeline::{
+    batch::Batch,
+    event::{Day, EventTime},
+};
+
+/// The columns, in the order in which [`encode`] writes them.
+pub const COPY_EVENTS: &str = "copy clickstream_events (event_id, user_id, event_ts, event_date, url, referrer, ip, received_at, \
+     session_id, user_agent, is_late, source_topic_id, source_partition, source_offset) from stdin (format binary)";
+const COLUMNS: i16 = 14;
+
+/// PostgreSQL counts time from 2000-01-01; this many microseconds after the Unix epoch.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+/// The same in days.
+const POSTGRES_EPOCH_DAYS: i32 = 10_957;
+/// Bytes of a row without its texts: lengths and fixed columns, rounded up.
+const ROW_OVERHEAD: usize = 160;
+/// Address families of the wire format of `inet`.
+const PGSQL_AF_INET: u8 = 2;
+const PGSQL_AF_INET6: u8 = 3;
+
+/// Microseconds since PostgreSQL's epoch.
+pub fn timestamp(time: EventTime) -> i64 {
+    time.micros() - POSTGRES_EPOCH_MICROS
+}
+
+/// Days since PostgreSQL's epoch.
+pub fn date(day: Day) -> i32 {
+    day.days() - POSTGRES_EPOCH_DAYS
+}
+
+/// The rows as one binary COPY stream.
+pub fn encode(batch: &Batch, rows: &[u32]) -> Bytes {
+    let average = batch.bytes() / batch.rows.len().max(1) + ROW_OVERHEAD;
+    let mut out = BytesMut::with_capacity(rows.len() * average + 32);
+    out.put_slice(b"PGCOPY\n\xff\r\n\0");
+    out.put_i32(0);
+    out.put_i32(0);
+    for &at in rows {
+        let row = &batch.rows[at as usize];
+        let texts = batch.texts(row);
+        out.put_i16(COLUMNS);
+        out.put_i32(16);
+        out.put_slice(row.event_id.as_bytes());
+        put_text(&mut out, Some(texts.user_id));
+        out.put_i32(8);
+        out.put_i64(timestamp(row.event_ts));
+        out.put_i32(4);
+        out.put_i32(date(row.day()));
+        put_text(&mut out, Some(texts.url));
+        put_text(&mut out, texts.referrer);
+        put_ip(&mut out, row.ip);
+        out.put_i32(8);
+        out.put_i64(timestamp(row.received_at));
+        put_text(&mut out, texts.session_id);
+        put_text(&mut out, texts.user_agent);
+        out.put_i32(1);
+        out.put_u8(u8::from(row.late));
+        out.put_i32(2);
+        out.put_i16(row.source.topic.0);
+        out.put_i32(4);
+        out.put_i32(row.source.partition);
+        out.put_i32(8);
+        out.put_i64(row.offset);
+    }
+    out.put_i16(-1);
+    out.freeze()
+}
+
+fn put_text(out: &mut BytesMut, text: Option<&str>) {
+    let Some(text) = text else {
+        return out.put_i32(-1);
+    };
+    out.put_i32(i32::try_from(text.len()).expect("the decoder admits no text above 8192 bytes"));
+    out.put_slice(text.as_bytes());
+}
+
+fn put_ip(out: &mut BytesMut, ip: Option<IpAddr>) {
+    // length, then: family, netmask bits, is_cidr, address length, address
+    match ip {
+        None => out.put_i32(-1),
+        Some(IpAddr::V4(v4)) => {
+            out.put_i32(8);
+            out.put_slice(&[PGSQL_AF_INET, 32, 0, 4]);
+            out.put_slice(&v4.octets());
+        }
+        Some(IpAddr::V6(v6)) => {
+            out.put_i32(20);
+            out.put_slice(&[PGSQL_AF_INET6, 128, 0, 16]);
+            out.put_slice(&v6.octets());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Rows as arrays of columns, the form in which `unnest` takes them.
+
+use std::net::IpAddr;
+
+use bytes::BytesMut;
+use clickstream_pipeline::{
+    batch::Batch,
+    event::{Day, EventTime},
+};
+use postgres_protocol::types;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use uuid::Uuid;
+
+use super::copy;
+
+/// An instant, written as `timestamptz` to the microsecond.
+#[derive(Copy, Clone, Debug)]
+pub struct Timestamptz(pub EventTime);
+
+/// A UTC day, written as `date`.
+#[derive(Copy, Clone, Debug)]
+pub struct Date(pub Day);
+
+type SqlResult = Result<IsNull, Box<dyn std::error::Error + Sync + Send>>;
+
+impl ToSql for Timestamptz {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> SqlResult {
+        types::timestamp_to_sql(copy::timestamp(self.0), out);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}
+
+impl ToSql for Date {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> SqlResult {
+        types::date_to_sql(copy::date(self.0), out);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::DATE
+    }
+
+    to_sql_checked!();
+}
+
+/// The columns that events and late events share.
+#[derive(Default)]
+pub struct EventColumns<'a> {
+    pub event_id: Vec<Uuid>,
+    pub user_id: Vec<&'a str>,
+    pub event_ts: Vec<Timestamptz>,
+    pub event_date: Vec<Date>,
+    pub url: Vec<&'a str>,
+    pub referrer: Vec<Option<&'a str>>,
+    pub ip: Vec<Option<IpAddr>>,
+    pub received_at: Vec<Timestamptz>,
+    pub session_id: Vec<Option<&'a str>>,
+    pub user_agent: Vec<Option<&'a str>>,
+    pub partition: Vec<i32>,
+    pub offset: Vec<i64>,
+}
+
+impl<'a> EventColumns<'a> {
+    pub fn of(batch: &'a Batch, rows: &[u32]) -> Self {
+        let mut columns = Self::default();
+        for &at in rows {
+            let row = &batch.rows[at as usize];
+            let texts = batch.texts(row);
+            columns.event_id.push(row.event_id);
+            columns.user_id.push(texts.user_id);
+            columns.event_ts.push(Timestamptz(row.event_ts));
+            columns.event_date.push(Date(row.day()));
+            columns.url.push(texts.url);
+            columns.referrer.push(texts.referrer);
+            columns.ip.push(row.ip);
+            columns.received_at.push(Timestamptz(row.received_at));
+            columns.session_id.push(texts.session_id);
+            columns.user_agent.push(texts.user_agent);
+            columns.partition.push(row.source.partition);
+            columns.offset.push(row.offset);
+        }
+        columns
+    }
+}
+
+/// The keys alone.
+#[derive(Default)]
+pub struct KeyColumns {
+    pub event_id: Vec<Uuid>,
+    pub event_date: Vec<Date>,
+}
+
+impl KeyColumns {
+    pub fn of(batch: &Batch, rows: &[u32]) -> Self {
+        let keys = rows.iter().map(|&at| &batch.rows[at as usize]);
+        let (event_id, event_date) = keys.map(|row| (row.event_id, Date(row.day()))).unzip();
+        Self {
+            event_id,
+            event_date,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The statements of a flush, prepared once a connection.
+
+use tokio_postgres::{Client, Error, Statement};
+
+/// Prepared statements.
+pub struct Statements {
+    pub fence: Statement,
+    pub load_sketches: Statement,
+    pub insert_events: Statement,
+    pub insert_late: Statement,
+    pub find_twins: Statement,
+    pub remove_late: Statement,
+    pub insert_dead_letters: Statement,
+    pub add_hits: Statement,
+    pub write_parts: Statement,
+    pub advance: Statement,
+}
+
+const FENCE: &str = "
+    select points.topic, points.partition
+    from clickstream_checkpoints as points
+    join unnest($1::text[], $2::int[], $3::uuid[], $4::bigint[]) as mine (topic, partition, token, expected)
+      on points.topic = mine.topic and points.partition = mine.partition
+    where points.claim_token = mine.token and points.next_offset = mine.expected
+    order by points.topic, points.partition
+    for no key update of points";
+
+const LOAD_SKETCHES: &str = "
+    select parts.topic, parts.partition, parts.window_start, parts.visitors_sketch, parts.sessions_sketch
+    from clickstream_traffic_parts as parts
+    join unnest($1::text[], $2::int[], $3::timestamptz[]) as wanted (topic, partition, window_start)
+      on parts.topic = wanted.topic and parts.partition = wanted.partition and parts.window_start = wanted.window_start";
+
+const INSERT_EVENTS: &str = "
+    insert into clickstream_events (event_id, user_id, event_ts, event_date, url, referrer, ip, received_at, session_id,
+        user_agent, is_late, source_topic_id, source_partition, source_offset)
+    select * from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::date[], $5::text[], $6::text[], $7::inet[],
+        $8::timestamptz[], $9::text[], $10::text[], $11::bool[], $12::smallint[], $13::int[], $14::bigint[])
+    on conflict (event_id, event_date) do nothing
+    returning event_id, event_date";
+
+const INSERT_LATE: &str = "
+    insert into clickstream_late_events (event_id, user_id, event_ts, event_date, url, referrer, ip, received_at, session_id,
+        user_agent, topic, partition, source_offset)
+    select * from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::date[], $5::text[], $6::text[], $7::inet[],
+        $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::int[], $13::bigint[])
+    on conflict do nothing
+    returning event_id, event_date";
+
+const FIND_TWINS: &str = "
+    select events.event_id, events.event_date, events.source_topic_id, events.source_partition, events.source_offset
+    from unnest($1::uuid[], $2::date[]) as wanted (event_id, event_date)
+    join clickstream_events as events on events.event_id = wanted.event_id and events.event_date = wanted.event_date";
+
+const REMOVE_LATE: &str = "
+    delete from clickstream_late_events as late
+    using unnest($1::uuid[], $2::date[]) as twins (event_id, event_date)
+    where late.event_id = twins.event_id and late.event_date = twins.event_date";
+
+const INSERT_DEAD_LETTERS: &str = "
+    insert into clickstream_dead_letters (topic, partition, source_offset, reason, detail, payload, received_at)
+    select * from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[])
+    on conflict do nothing";
+
+const ADD_HITS: &str = "
+    insert into clickstream_agg_lanes (window_start, window_end, url_hash, lane, hits, url)
+    select added.window_start, added.window_end, added.url_hash, $6::smallint, added.hits, added.url
+    from unnest($1::timestamptz[], $2::timestamptz[], $3::bytea[], $4::bigint[], $5::text[])
+      as added (window_start, window_end, url_hash, hits, url)
+    on conflict (window_start, window_end, url_hash, lane)
+    do update set hits = clickstream_agg_lanes.hits + excluded.hits";
+
+const WRITE_PARTS: &str = "
+    insert into clickstream_traffic_parts as stored (window_start, window_end, topic, partition, hits, visitors, sessions,
+        visitors_sketch, sessions_sketch, sketch_format)
+    select *, $10::smallint
+    from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[],
+        $8::bytea[], $9::bytea[])
+    on conflict (window_start, window_end, topic, partition)
+    do update set hits = stored.hits + excluded.hits, visitors = excluded.visitors, sessions = excluded.sessions,
+        visitors_sketch = excluded.visitors_sketch, sessions_sketch = excluded.sessions_sketch,
+        sketch_format = excluded.sketch_format";
+
+// the 31 times of all partitions come as one array, and every partition takes its slice of it
+const ADVANCE: &str = "
+    update clickstream_checkpoints as points
+    set next_offset = moved.next_offset,
+        clock_t = moved.clock_t,
+        clock_times = coalesce(($8::timestamptz[])[moved.times_from:moved.times_to], '{}'),
+        consumed = consumed + moved.consumed_by,
+        accepted = accepted + moved.accepted_by,
+        duplicate = duplicate + moved.duplicate_by,
+        rejected = rejected + moved.rejected_by,
+        late = late + moved.late_by,
+        skipped = skipped + moved.skipped_by,
+        revised = revised + moved.revised_by,
+        idle_since = case when moved.at_end then coalesce(points.idle_since, clock_timestamp()) end,
+        updated_at = clock_timestamp()
+    from unnest($1::text[], $2::int[], $3::uuid[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::bool[], $9::int[],
+        $10::int[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])
+      as moved (topic, partition, token, expected, next_offset, clock_t, at_end, times_from, times_to, consumed_by,
+        accepted_by, duplicate_by, rejected_by, late_by, skipped_by, revised_by)
+    where points.topic = moved.topic and points.partition = moved.partition
+      and points.claim_token = moved.token and points.next_offset = moved.expected";
+
+impl Statements {
+    pub async fn prepare(client: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            fence: client.prepare(FENCE).await?,
+            load_sketches: client.prepare(LOAD_SKETCHES).await?,
+            insert_events: client.prepare(INSERT_EVENTS).await?,
+            insert_late: client.prepare(INSERT_LATE).await?,
+            find_twins: client.prepare(FIND_TWINS).await?,
+            remove_late: client.prepare(REMOVE_LATE).await?,
+            insert_dead_letters: client.prepare(INSERT_DEAD_LETTERS).await?,
+            add_hits: client.prepare(ADD_HITS).await?,
+            write_parts: client.prepare(WRITE_PARTS).await?,
+            advance: client.prepare(ADVANCE).await?,
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! Opening a target: is the schema there, is it ours, and does it belong to this Kafka.
+
+use clickstream_pipeline::{
+    offset::TopicId,
+    spec::{ClickstreamPipeline, SemanticSpec, TargetSpec},
+};
+use thiserror::Error;
+use tokio_postgres::{Client, error::SqlState};
+
+use super::{Obstacle, Topics};
+use crate::{migrate, retry};
+
+/// Stands for the cluster identity where there is no Kubernetes.
+pub const LOCAL_CLUSTER: &str = "local";
+
+/// Why a target cannot be written.
+#[derive(Debug, Error)]
+pub enum TargetError {
+    /// No migration has run.
+    #[error(
+        "schema \"{schema}\" is not there yet: run `clickstream-processor migrate` with the same pipeline and target"
+    )]
+    NotMigrated {
+        /// Schema of the target.
+        schema: String,
+    },
+    /// The schema is older than this binary needs.
+    #[error(
+        "schema \"{schema}\" is at version {found}, this binary needs {needed}: run `clickstream-processor migrate` of this version"
+    )]
+    TooOld {
+        /// Schema of the target.
+        schema: String,
+        /// Its version.
+        found: i32,
+        /// What this binary was built with.
+        needed: i32,
+    },
+    /// The schema is newer than this binary can write.
+    #[error(
+        "schema \"{schema}\" can only be written by binaries that know version {needed} (this one knows {known}): use a newer image"
+    )]
+    TooNew {
+        /// Schema of the target.
+        schema: String,
+        /// What the schema asks for.
+        needed: i32,
+        /// What this binary was built with.
+        known: i32,
+    },
+    /// The schema is another pipeline's.
+    #[error(
+        "SchemaOwnedElsewhere: schema \"{schema}\" belongs to pipeline {owner} of cluster {cluster}. Two pipelines never share a schema: \
+         set another targets[].schema, or take it over with: \
+         update \"{schema}\".clickstream_schema set owner = '{wanted}', cluster = '{wanted_cluster}'"
+    )]
+    OwnedElsewhere {
+        /// Schema of the target.
+        schema: String,
+        /// Who owns it.
+        owner: String,
+        /// Where.
+        cluster: String,
+        /// Who asks.
+        wanted: String,
+        /// From where.
+        wanted_cluster: String,
+    },
+    /// The size of the windows cannot change under stored windows.
+    #[error(
+        "spec.window.size is {wanted_micros} µs, but schema \"{schema}\" holds windows of {stored_micros} µs: \
+         put the old size back, or set another targets[].schema"
+    )]
+    OtherWindows {
+        /// Schema of the target.
+        schema: String,
+        /// Size in the spec.
+        wanted_micros: i64,
+        /// Size in the schema.
+        stored_micros: i64,
+    },
+    /// The topics are not the ones that the schema was filled from.
+    #[error("topic {topic}: {obstacle}")]
+    Topic {
+        /// Name.
+        topic: String,
+        /// What is wrong.
+        obstacle: Obstacle,
+    },
+    /// The server failed.
+    #[error("{}", retry::explain(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+}
+
+/// A Kafka topic as the broker describes it.
+#[derive(Clone, Debug)]
+pub struct KnownTopic {
+    /// Name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Id, where the broker tells it.
+    pub id: Option<String>,
+}
+
+/// Identity of a pipeline in the schema's owner row.
+pub fn owner_of(pipeline: &ClickstreamPipeline) -> String {
+    format!("{}/{}", pipeline.metadata.namespace, pipeline.metadata.name)
+}
+
+/// Checks that this binary may write the schema and takes an unowned one.
+///
+/// # Errors
+/// [`TargetError`], which says what to do; nothing was changed then.
+pub async fn open(
+    client: &Client,
+    target: &TargetSpec,
+    owner: &str,
+    semantic: &SemanticSpec,
+) -> Result<(), TargetError> {
+    let schema = target.schema.clone();
+    let version = match migrate::schema_version(client).await {
+        Ok(Some(version)) => version,
+        Ok(None) => return Err(TargetError::NotMigrated { schema }),
+        Err(error) => return Err(error.into()),
+    };
+    let known = migrate::known_version();
+    if version < known {
+        return Err(TargetError::TooOld {
+            schema,
+            found: version,
+            needed: known,
+        });
+    }
+    let row = client
+        .query_one(
+            "select writable_from, owner, cluster, window_micros from clickstream_schema",
+            &[],
+        )
+        .await?;
+    let needed: i32 = row.get(0);
+    if needed > known {
+        return Err(TargetError::TooNew {
+            schema,
+            needed,
+            known,
+        });
+    }
+    check_owner(&schema, row.get(1), row.get(2), owner)?;
+    if let Some(stored_micros) = row.get::<_, Option<i64>>(3)
+        && stored_micros != semantic.window_micros
+    {
+        let held = client
+            .query_one("select exists (select from clickstream_traffic_parts)", &[])
+            .await?;
+        if held.get(0) {
+            return Err(TargetError::OtherWindows {
+                schema,
+                wanted_micros: semantic.window_micros,
+                stored_micros,
+            });
+        }
+    }
+    client
+        .execute(
+            "update clickstream_schema set owner = $1, cluster = $2, window_micros = $3
+             where (owner, cluster, window_micros) is distinct from ($1, $2, $3)",
+            &[&owner, &LOCAL_CLUSTER, &semantic.window_micros],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Refuses a schema that another pipeline owns.
+pub(crate) fn check_owner(
+    schema: &str,
+    stored: Option<String>,
+    cluster: Option<String>,
+    wanted: &str,
+) -> Result<(), TargetError> {
+    let cluster = cluster.unwrap_or_default();
+    match stored {
+        Some(stored) if stored != wanted || cluster != LOCAL_CLUSTER => {
+            Err(TargetError::OwnedElsewhere {
+                schema: schema.to_owned(),
+                owner: stored,
+                cluster,
+                wanted: wanted.to_owned(),
+                wanted_cluster: LOCAL_CLUSTER.to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Enters the topics in the dictionary, or checks that they still are what they were.
+///
+/// # Errors
+/// [`TargetError::Topic`] when the cluster or a topic's id is another one.
+pub async fn register_topics(
+    client: &Client,
+    cluster: Option<&str>,
+    topics: &[KnownTopic],
+) -> Result<Topics, TargetError> {
+    let mut numbers = Topics::new();
+    for topic in topics {
+        let row = client
+            .query_one(
+                "insert into clickstream_topics as known (topic, kafka_cluster, kafka_topic_id, partitions) values ($1, $2, $3, $4)
+                 on conflict (topic) do update
+                 set kafka_cluster = coalesce(known.kafka_cluster, excluded.kafka_cluster),
+                     kafka_topic_id = coalesce(known.kafka_topic_id, excluded.kafka_topic_id),
+                     partitions = greatest(known.partitions, excluded.partitions)
+                 returning topic_id, kafka_cluster, kafka_topic_id",
+                &[&topic.name, &cluster, &topic.id, &topic.partitions],
+            )
+            .await?;
+        let differs = |stored: Option<String>, found: Option<&str>| match (stored, found) {
+            (Some(stored), Some(found)) if stored != found => Some((stored, found.to_owned())),
+            _ => None,
+        };
+        let obstacle = if let Some((stored, found)) = differs(row.get(1), cluster) {
+            Some(Obstacle::OtherCluster { stored, found })
+        } else {
+            differs(row.get(2), topic.id.as_deref())
+                .map(|(stored, found)| Obstacle::TopicReplaced { stored, found })
+        };
+        if let Some(obstacle) = obstacle {
+            return Err(TargetError::Topic {
+                topic: topic.name.clone(),
+                obstacle,
+            });
+        }
+        numbers.insert(TopicId(row.get(0)), topic.name.clone());
+    }
+    Ok(numbers)
+}
+
+/// Whether a failure of a first statement means that the tables are not there.
+pub(crate) fn is_missing(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(code) if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME)
+}

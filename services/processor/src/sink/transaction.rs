@@ -1,0 +1,460 @@
+//! The transaction of a flush: each step of the commit protocol as SQL.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    time::Duration,
+};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use clickstream_pipeline::{
+    batch::Batch,
+    commit::{Advance, Position, StoredTwin, Transaction},
+    event::{Day, EventTime},
+    offset::{TopicId, TopicPartition},
+    settle::{HitDelta, PartDelta, PartKey, Sketches},
+    sketch::{SKETCH_FORMAT, Sketch},
+    spec::Durability,
+    window::Window,
+};
+use futures_util::{SinkExt, pin_mut};
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+
+use super::{
+    PostgresSink, SinkFault, Topics, copy,
+    rows::{EventColumns, KeyColumns, Timestamptz},
+    statements::Statements,
+};
+use crate::failpoints::crash_point;
+
+/// A step that takes longer is given up together with the connection. Longer than any lock_timeout or statement_timeout
+/// that the server enforces itself, so it fires only when the server is not heard from.
+const STEP_DEADLINE: Duration = Duration::from_secs(90);
+
+/// In force for one transaction, so that a pooled session keeps nothing of it. A flush waits for a lock at most 10 s, and
+/// its session is ended by the server if the client falls silent within it.
+const SETTINGS: &str = "set local lock_timeout = '10s'; set local statement_timeout = '60s'; \
+     set local idle_in_transaction_session_timeout = '30s'";
+const SETTINGS_REPLAYABLE: &str = "set local lock_timeout = '10s'; set local statement_timeout = '60s'; \
+     set local idle_in_transaction_session_timeout = '30s'; set local synchronous_commit = off";
+
+/// An open transaction; dropping it rolls back.
+pub struct FlushTransaction<'a> {
+    tx: tokio_postgres::Transaction<'a>,
+    statements: &'a Statements,
+    topics: &'a Topics,
+    lane: i16,
+    settings: &'static str,
+}
+
+impl<'a> FlushTransaction<'a> {
+    pub(super) async fn begin(sink: &'a mut PostgresSink) -> Result<Self, SinkFault> {
+        let settings = match sink.durability {
+            Durability::Strict => SETTINGS,
+            Durability::Replayable => SETTINGS_REPLAYABLE,
+        };
+        let tx = answered(sink.connection.client.transaction()).await?;
+        crash_point("after_begin");
+        Ok(Self {
+            tx,
+            statements: &sink.statements,
+            topics: &sink.topics,
+            lane: sink.lane,
+            settings,
+        })
+    }
+
+    fn topic(&self, id: TopicId) -> &str {
+        self.topics.get(&id).map_or("", String::as_str)
+    }
+
+    fn topic_id(&self, name: &str) -> Option<TopicId> {
+        self.topics
+            .iter()
+            .find(|(_, known)| *known == name)
+            .map(|(id, _)| *id)
+    }
+
+    async fn keys(
+        &self,
+        statement: &tokio_postgres::Statement,
+        batch: &Batch,
+        rows: &[u32],
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<u32>, SinkFault> {
+        let returned = answered(self.tx.query(statement, params)).await?;
+        let by_key: HashMap<(Uuid, NaiveDate), u32> = rows
+            .iter()
+            .map(|&at| {
+                let row = &batch.rows[at as usize];
+                ((row.event_id, row.day().date()), at)
+            })
+            .collect();
+        let mut kept: Vec<u32> = returned
+            .iter()
+            .filter_map(|row| by_key.get(&(row.get(0), row.get(1))).copied())
+            .collect();
+        kept.sort_unstable_by_key(|&at| batch.rows[at as usize].key());
+        Ok(kept)
+    }
+}
+
+impl Transaction for FlushTransaction<'_> {
+    type Error = SinkFault;
+
+    async fn fence(&mut self, positions: &[Position]) -> Result<Vec<TopicPartition>, SinkFault> {
+        let topics: Vec<&str> = positions
+            .iter()
+            .map(|p| self.topic(p.partition.topic))
+            .collect();
+        let partitions: Vec<i32> = positions.iter().map(|p| p.partition.partition).collect();
+        let tokens: Vec<Uuid> = positions.iter().map(|p| p.claim.token).collect();
+        let expected: Vec<i64> = positions.iter().map(|p| p.expected.get()).collect();
+        let (settings, held) = answered(async {
+            let params: [&(dyn ToSql + Sync); 4] = [&topics, &partitions, &tokens, &expected];
+            Ok(tokio::join!(
+                self.tx.batch_execute(self.settings),
+                self.tx.query(&self.statements.fence, &params)
+            ))
+        })
+        .await?;
+        settings?;
+        Ok(held?
+            .iter()
+            .filter_map(|row| {
+                Some(TopicPartition {
+                    topic: self.topic_id(row.get(0))?,
+                    partition: row.get(1),
+                })
+            })
+            .collect())
+    }
+
+    async fn load_sketches(
+        &mut self,
+        keys: &[PartKey],
+    ) -> Result<BTreeMap<PartKey, Sketches>, SinkFault> {
+        let topics: Vec<&str> = keys.iter().map(|(tp, _)| self.topic(tp.topic)).collect();
+        let partitions: Vec<i32> = keys.iter().map(|(tp, _)| tp.partition).collect();
+        let starts: Vec<Timestamptz> = keys.iter().map(|(_, start)| Timestamptz(*start)).collect();
+        let rows = answered(self.tx.query(
+            &self.statements.load_sketches,
+            &[&topics, &partitions, &starts],
+        ))
+        .await?;
+        let mut stored = BTreeMap::new();
+        for row in rows {
+            let Some(topic) = self.topic_id(row.get(0)) else {
+                continue;
+            };
+            let start: DateTime<Utc> = row.get(2);
+            let key = (
+                TopicPartition {
+                    topic,
+                    partition: row.get(1),
+                },
+                EventTime::from_micros(start.timestamp_micros()),
+            );
+            let sketches = Sketches {
+                visitors: Sketch::from_bytes(row.get(3))?,
+                sessions: Sketch::from_bytes(row.get(4))?,
+            };
+            stored.insert(key, sketches);
+        }
+        Ok(stored)
+    }
+
+    async fn copy_new(&mut self, batch: &Batch, rows: &[u32]) -> Result<(), SinkFault> {
+        let stream = copy::encode(batch, rows);
+        answered(async {
+            let sink = self.tx.copy_in(copy::COPY_EVENTS).await?;
+            pin_mut!(sink);
+            sink.send(stream).await?;
+            sink.finish().await
+        })
+        .await?;
+        crash_point("after_copy");
+        Ok(())
+    }
+
+    async fn insert_suspects(
+        &mut self,
+        batch: &Batch,
+        rows: &[u32],
+    ) -> Result<Vec<u32>, SinkFault> {
+        let c = EventColumns::of(batch, rows);
+        let late: Vec<bool> = rows
+            .iter()
+            .map(|&at| batch.rows[at as usize].late)
+            .collect();
+        let topic_ids: Vec<i16> = rows
+            .iter()
+            .map(|&at| batch.rows[at as usize].source.topic.0)
+            .collect();
+        let params: [&(dyn ToSql + Sync); 14] = [
+            &c.event_id,
+            &c.user_id,
+            &c.event_ts,
+            &c.event_date,
+            &c.url,
+            &c.referrer,
+            &c.ip,
+            &c.received_at,
+            &c.session_id,
+            &c.user_agent,
+            &late,
+            &topic_ids,
+            &c.partition,
+            &c.offset,
+        ];
+        let inserted = self
+            .keys(&self.statements.insert_events, batch, rows, &params)
+            .await?;
+        crash_point("after_upsert");
+        Ok(inserted)
+    }
+
+    async fn insert_late(&mut self, batch: &Batch, rows: &[u32]) -> Result<Vec<u32>, SinkFault> {
+        let c = EventColumns::of(batch, rows);
+        let topics: Vec<&str> = rows
+            .iter()
+            .map(|&at| self.topic(batch.rows[at as usize].source.topic))
+            .collect();
+        let params: [&(dyn ToSql + Sync); 13] = [
+            &c.event_id,
+            &c.user_id,
+            &c.event_ts,
+            &c.event_date,
+            &c.url,
+            &c.referrer,
+            &c.ip,
+            &c.received_at,
+            &c.session_id,
+            &c.user_agent,
+            &topics,
+            &c.partition,
+            &c.offset,
+        ];
+        self.keys(&self.statements.insert_late, batch, rows, &params)
+            .await
+    }
+
+    async fn find_twins(
+        &mut self,
+        batch: &Batch,
+        rows: &[u32],
+    ) -> Result<Vec<StoredTwin>, SinkFault> {
+        let keys = KeyColumns::of(batch, rows);
+        let found = answered(self.tx.query(
+            &self.statements.find_twins,
+            &[&keys.event_id, &keys.event_date],
+        ))
+        .await?;
+        let by_key: HashMap<(Uuid, Day), u32> = rows
+            .iter()
+            .map(|&at| {
+                (
+                    (
+                        batch.rows[at as usize].event_id,
+                        batch.rows[at as usize].day(),
+                    ),
+                    at,
+                )
+            })
+            .collect();
+        let twin = |row: &Row| {
+            let date: NaiveDate = row.get(1);
+            let epoch = DateTime::UNIX_EPOCH.date_naive();
+            let days = i32::try_from(date.signed_duration_since(epoch).num_days()).ok()?;
+            Some(StoredTwin {
+                row: *by_key.get(&(row.get(0), Day::from_days(days)))?,
+                source: TopicPartition {
+                    topic: TopicId(row.get(2)),
+                    partition: row.get(3),
+                },
+                offset: row.get(4),
+            })
+        };
+        Ok(found.iter().filter_map(twin).collect())
+    }
+
+    async fn remove_late(&mut self, batch: &Batch, rows: &[u32]) -> Result<(), SinkFault> {
+        let keys = KeyColumns::of(batch, rows);
+        answered(self.tx.execute(
+            &self.statements.remove_late,
+            &[&keys.event_id, &keys.event_date],
+        ))
+        .await?;
+        Ok(())
+    }
+
+    async fn insert_dead_letters(&mut self, batch: &Batch) -> Result<(), SinkFault> {
+        let letters = &batch.dead_letters;
+        let topics: Vec<&str> = letters.iter().map(|l| self.topic(l.source.topic)).collect();
+        let partitions: Vec<i32> = letters.iter().map(|l| l.source.partition).collect();
+        let offsets: Vec<i64> = letters.iter().map(|l| l.offset).collect();
+        let reasons: Vec<&str> = letters.iter().map(|l| l.reason.as_str()).collect();
+        let details: Vec<&str> = letters.iter().map(|l| l.detail.as_str()).collect();
+        let payloads: Vec<&[u8]> = letters.iter().map(|l| batch.payload(l)).collect();
+        let received: Vec<Timestamptz> =
+            letters.iter().map(|l| Timestamptz(l.received_at)).collect();
+        let params: [&(dyn ToSql + Sync); 7] = [
+            &topics,
+            &partitions,
+            &offsets,
+            &reasons,
+            &details,
+            &payloads,
+            &received,
+        ];
+        answered(
+            self.tx
+                .execute(&self.statements.insert_dead_letters, &params),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn add_hits(&mut self, hits: &[HitDelta]) -> Result<(), SinkFault> {
+        let starts: Vec<Timestamptz> = hits.iter().map(|h| Timestamptz(h.window.start)).collect();
+        let ends: Vec<Timestamptz> = hits.iter().map(|h| Timestamptz(h.window.end)).collect();
+        let hashes: Vec<&[u8]> = hits.iter().map(|h| &h.url_hash[..]).collect();
+        let counts: Vec<i64> = hits.iter().map(|h| h.hits).collect();
+        let urls: Vec<&str> = hits.iter().map(|h| h.url.as_str()).collect();
+        answered(self.tx.execute(
+            &self.statements.add_hits,
+            &[&starts, &ends, &hashes, &counts, &urls, &self.lane],
+        ))
+        .await?;
+        Ok(())
+    }
+
+    async fn write_parts(
+        &mut self,
+        parts: &[(PartKey, Window, &PartDelta)],
+    ) -> Result<(), SinkFault> {
+        let starts: Vec<Timestamptz> = parts.iter().map(|(_, w, _)| Timestamptz(w.start)).collect();
+        let ends: Vec<Timestamptz> = parts.iter().map(|(_, w, _)| Timestamptz(w.end)).collect();
+        let topics: Vec<&str> = parts
+            .iter()
+            .map(|((tp, _), _, _)| self.topic(tp.topic))
+            .collect();
+        let partitions: Vec<i32> = parts.iter().map(|((tp, _), _, _)| tp.partition).collect();
+        let hits: Vec<i64> = parts.iter().map(|(_, _, p)| p.hits).collect();
+        let visitors: Vec<i64> = parts
+            .iter()
+            .map(|(_, _, p)| p.sketches.visitors.estimate())
+            .collect();
+        let sessions: Vec<i64> = parts
+            .iter()
+            .map(|(_, _, p)| p.sketches.sessions.estimate())
+            .collect();
+        let visitor_sketches: Vec<Vec<u8>> = parts
+            .iter()
+            .map(|(_, _, p)| p.sketches.visitors.to_bytes())
+            .collect();
+        let session_sketches: Vec<Vec<u8>> = parts
+            .iter()
+            .map(|(_, _, p)| p.sketches.sessions.to_bytes())
+            .collect();
+        let params: [&(dyn ToSql + Sync); 10] = [
+            &starts,
+            &ends,
+            &topics,
+            &partitions,
+            &hits,
+            &visitors,
+            &sessions,
+            &visitor_sketches,
+            &session_sketches,
+            &SKETCH_FORMAT,
+        ];
+        answered(self.tx.execute(&self.statements.write_parts, &params)).await?;
+        Ok(())
+    }
+
+    async fn advance(&mut self, advances: &[Advance]) -> Result<(), SinkFault> {
+        let topics: Vec<&str> = advances
+            .iter()
+            .map(|a| self.topic(a.position.partition.topic))
+            .collect();
+        let partitions: Vec<i32> = advances
+            .iter()
+            .map(|a| a.position.partition.partition)
+            .collect();
+        let tokens: Vec<Uuid> = advances.iter().map(|a| a.position.claim.token).collect();
+        let expected: Vec<i64> = advances.iter().map(|a| a.position.expected.get()).collect();
+        let next: Vec<i64> = advances.iter().map(|a| a.delta.to.get()).collect();
+        let clock_t: Vec<Option<Timestamptz>> = advances
+            .iter()
+            .map(|a| a.delta.clock.t().map(Timestamptz))
+            .collect();
+        let at_end: Vec<bool> = advances.iter().map(|a| a.at_end).collect();
+        let mut times = Vec::new();
+        let (mut times_from, mut times_to) = (Vec::new(), Vec::new());
+        for advance in advances {
+            // PostgreSQL counts array places from 1
+            times_from.push(sql_place(times.len()) + 1);
+            times.extend(advance.delta.clock.times().map(Timestamptz));
+            times_to.push(sql_place(times.len()));
+        }
+        let counts = |of: fn(&Advance) -> i64| -> Vec<i64> { advances.iter().map(of).collect() };
+        let params: [&(dyn ToSql + Sync); 17] = [
+            &topics,
+            &partitions,
+            &tokens,
+            &expected,
+            &next,
+            &clock_t,
+            &at_end,
+            &times,
+            &times_from,
+            &times_to,
+            &counts(|a| a.delta.counters.consumed),
+            &counts(|a| a.delta.counters.accepted),
+            &counts(|a| a.delta.counters.duplicate),
+            &counts(|a| a.delta.counters.rejected),
+            &counts(|a| a.delta.counters.late),
+            &counts(|a| a.delta.counters.skipped),
+            &counts(|a| a.delta.counters.revised),
+        ];
+        let moved = answered(self.tx.execute(&self.statements.advance, &params)).await?;
+        if moved != advances.len() as u64 {
+            return Err(SinkFault::NotAdvanced {
+                moved,
+                expected: advances.len(),
+            });
+        }
+        crash_point("after_advance");
+        Ok(())
+    }
+
+    async fn commit(self) -> Result<(), SinkFault> {
+        let commit = self.tx.commit();
+        pin_mut!(commit);
+        if crate::failpoints::ENABLED {
+            // one poll sends the COMMIT; the yields let the connection's task put it on the wire
+            let _ = futures_util::poll!(commit.as_mut());
+            tokio::task::yield_now().await;
+            crash_point("commit_sent");
+        }
+        answered(commit).await?;
+        crash_point("commit_acknowledged");
+        Ok(())
+    }
+}
+
+fn sql_place(at: usize) -> i32 {
+    i32::try_from(at).expect("31 times of at most 10,000 partitions")
+}
+
+/// The server's answer, or [`SinkFault::Deadline`] when none comes.
+pub(super) async fn answered<T>(
+    step: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, SinkFault> {
+    match tokio::time::timeout(STEP_DEADLINE, step).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(SinkFault::Deadline(STEP_DEADLINE)),
+    }
+}
