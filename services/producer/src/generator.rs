@@ -226,7 +226,7 @@ impl Generator {
         let click = self.visits.next(&mut self.random);
         // most clicks arrive quickly: the cube of a uniform draw
         let draw = self.random.below(1 << 20);
-        let share = (draw * draw >> 20) * draw >> 20;
+        let share = (((draw * draw) >> 20) * draw) >> 20;
         let delay = (self.options.disorder.as_micros() * u128::from(share)) >> 20;
         let micros = i128::from(self.base.micros()) + due.as_micros() as i128
             - delay as i128

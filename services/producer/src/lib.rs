@@ -1,6 +1,27 @@
 //! Click events into Kafka: from a seeded generator, from a web server's access log, or from JSON lines.
+//!
+//! ```text
+//! generator ───────────────────────────┐
+//!                                      ├─> feed ─> drive (due? wait) ─> kafka (queue, retries) ─> topic
+//! replay: input ─> parse ─> pace ──────┘             └─> progress, metrics, summary
+//! ```
+//!
+//! [`generator`] and [`replay`] are pure apart from [`replay::input`]: records follow from arguments, and every
+//! record says when it is due. Only [`drive`] knows the time of day, and only [`kafka`] knows Kafka.
 
+pub mod app;
+pub mod args;
+pub mod drive;
 pub mod event_json;
+pub mod feed;
 pub mod generator;
+pub mod kafka;
+pub mod metrics;
+mod print;
+pub mod progress;
 pub mod record;
 pub mod replay;
+pub mod secret_files;
+pub mod settings;
+pub mod stop;
+pub mod summary;

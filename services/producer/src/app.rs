@@ -1,0 +1,296 @@
+//! The wiring: settings, connection, admin server, the loop, the account.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use chrono::Utc;
+use clickstream_pipeline::event::EventTime;
+use clickstream_telemetry::{
+    Health, Verdict, admin, logging, metrics as telemetry_metrics, shutdown,
+};
+
+use crate::args::{
+    Cli, Command, EventArgs, GenerateArgs, Output, PrintArgs, ReplayArgs, ReportArgs,
+};
+use crate::drive::{Drive, EndPatience};
+use crate::feed::{self, Feed};
+use crate::generator::{Generator, GeneratorOptions};
+use crate::kafka::{ConnectError, Sender, SenderOptions};
+use crate::metrics::Metrics;
+use crate::print;
+use crate::progress::Progress;
+use crate::replay::input::{Input, STANDARD_INPUT};
+use crate::replay::pace::Speed;
+use crate::replay::{ReplayOptions, Source};
+use crate::settings;
+use crate::stop::Stop;
+use crate::summary::Summary;
+
+/// Kubernetes kills after 30 s; what the brokers do not acknowledge in this time is reported as failed.
+const PATIENCE_AFTER_SIGNAL: Duration = Duration::from_secs(25);
+
+/// Runs the command.
+///
+/// # Errors
+/// Nothing could be sent; the message says what to change.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    logging::init(cli.log_format, "info")?;
+    match cli.command {
+        Command::Generate(args) => generate(args).await,
+        Command::Replay(args) => replay(args).await,
+        Command::Print(args) => print(&args),
+    }
+}
+
+async fn generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
+    let pipeline = settings::pipeline(args.kafka.pipeline.as_deref())?;
+    let options = settings::generator(&args.events, pipeline.as_ref());
+    let sender = settings::sender(&args.kafka, pipeline.as_ref())?;
+    // refuses bad options before anything is connected
+    Generator::new(options.clone(), EventTime::MIN)?;
+    let paced = !args.as_fast_as_possible;
+    let make_feed = move || {
+        let back = if paced {
+            Duration::ZERO
+        } else {
+            span(&options, args.count.unwrap_or(0))
+        };
+        let records =
+            Generator::new(options, base_time(&args.events, back))?.take(limit(args.count));
+        let end = args
+            .duration
+            .map_or(Duration::MAX, |duration| duration.to_std());
+        Ok(Feed::Generated(Box::new(
+            records.take_while(move |record| record.due < end),
+        )))
+    };
+    send(sender, args.report, paced, make_feed).await
+}
+
+async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
+    let pipeline = settings::pipeline(args.kafka.pipeline.as_deref())?;
+    let sender = settings::sender(&args.kafka, pipeline.as_ref())?;
+    let inputs = inputs(&args)?;
+    let paced = args.speed != Speed::Max;
+    let mut options = ReplayOptions {
+        speed: args.speed,
+        max_pause: args.max_pause.map_or(Duration::MAX, |pause| pause.to_std()),
+        fields: args.map,
+        base_url: args.base_url,
+        shift_micros: 0,
+    };
+    let (format, shift) = (args.format, args.shift_to_now);
+    let make_feed = move || {
+        if shift {
+            let seen = feed::survey(&inputs, format, options.clone())?;
+            let newest = seen
+                .newest_micros()
+                .context("--shift-to-now: no line has a time")?;
+            let due = i64::try_from(seen.last_due().as_micros()).unwrap_or(i64::MAX);
+            options.shift_micros = Utc::now()
+                .timestamp_micros()
+                .saturating_add(due)
+                .saturating_sub(newest);
+        }
+        Ok(Feed::read(inputs, format, options)?)
+    };
+    send(sender, args.report, paced, make_feed).await
+}
+
+/// Connects, sends what the feed has, and reports; `make_feed` runs once the brokers have answered.
+async fn send(
+    options: SenderOptions,
+    report: ReportArgs,
+    paced: bool,
+    make_feed: impl FnOnce() -> anyhow::Result<Feed> + Send + 'static,
+) -> anyhow::Result<ExitCode> {
+    let registry = telemetry_metrics::registry("producer")?;
+    let metrics = Metrics::register(&registry)?;
+    let token = shutdown::signal()?;
+    let health = Arc::new(ProducerHealth {
+        metrics: metrics.clone(),
+        begun: Instant::now(),
+        connected: AtomicBool::new(false),
+    });
+    let (handle, stop) = Stop::new();
+    let signal = token.clone();
+    let watcher = tokio::spawn(async move {
+        signal.cancelled().await;
+        drop(handle);
+    });
+    let server = match report.admin_listen {
+        Some(addr) => Some(
+            admin::serve(
+                addr,
+                registry,
+                Arc::clone(&health) as Arc<dyn Health>,
+                token.clone(),
+            )
+            .await?,
+        ),
+        None => None,
+    };
+    let patience = EndPatience {
+        // the client itself gives records up after the delivery timeout; this is only for its reports to arrive
+        finished: options.delivery_timeout + Duration::from_secs(10),
+        interrupted: PATIENCE_AFTER_SIGNAL,
+    };
+    let progress = Progress::new(report.progress);
+    let work = move || -> anyhow::Result<Summary> {
+        let sender = Sender::connect(&options, &metrics, &stop)?;
+        health.connected.store(true, Ordering::Relaxed);
+        tracing::info!(topic = options.topic, "sending");
+        let feed = make_feed()?;
+        Ok(Drive {
+            sender: &sender,
+            metrics: &metrics,
+            stop: &stop,
+            progress,
+            paced,
+            patience,
+        }
+        .run(feed))
+    };
+    let outcome = tokio::task::spawn_blocking(work)
+        .await
+        .context("the sending thread ended unexpectedly")?;
+    watcher.abort();
+    token.cancel();
+    if let Some(server) = server {
+        server.stopped().await;
+    }
+    let summary = match outcome {
+        Err(error) if matches!(error.downcast_ref(), Some(ConnectError::Stopped)) => {
+            return Ok(ExitCode::SUCCESS);
+        }
+        outcome => outcome?,
+    };
+    show(&summary, report.output)?;
+    Ok(if summary.is_complete() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn show(summary: &Summary, output: Output) -> anyhow::Result<()> {
+    if let Some(error) = &summary.error {
+        writeln!(std::io::stderr().lock(), "error: {error}")?;
+    }
+    match output {
+        Output::Text => writeln!(std::io::stderr().lock(), "{summary}")?,
+        Output::Json => writeln!(
+            std::io::stdout().lock(),
+            "{}",
+            serde_json::to_string(summary)?
+        )?,
+    }
+    Ok(())
+}
+
+fn print(args: &PrintArgs) -> anyhow::Result<ExitCode> {
+    let pipeline = settings::pipeline(args.pipeline.as_deref())?;
+    let options = settings::generator(&args.events, pipeline.as_ref());
+    let generator = Generator::new(options, base_time(&args.events, Duration::ZERO))?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match print::write(generator.take(limit(Some(args.count))), &mut out).and_then(|()| out.flush())
+    {
+        // whoever reads has seen enough
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        written => Ok(written.map(|()| ExitCode::SUCCESS)?),
+    }
+}
+
+/// The inputs, each with the name that its event ids are made from; refuses two inputs with the same name,
+/// whose events would be taken for resends of each other.
+fn inputs(args: &ReplayArgs) -> anyhow::Result<Vec<(PathBuf, Source)>> {
+    let several = args.files.len() > 1;
+    let mut seen: HashMap<String, &PathBuf> = HashMap::new();
+    let mut inputs = Vec::new();
+    for path in &args.files {
+        let standard = path.as_os_str() == STANDARD_INPUT;
+        if standard {
+            ensure!(
+                !args.shift_to_now,
+                "--shift-to-now reads its input twice, and standard input comes only once: name a file"
+            );
+        } else {
+            // a file that is not there is an error before anything is sent
+            Input::open(path, args.format)?;
+        }
+        let own = if standard {
+            Source::Unnamed
+        } else {
+            Source::of_file(path)
+        };
+        let source = match (&args.source, own) {
+            (Some(source), _) if !several => Source::Named(source.clone()),
+            (Some(source), Source::Named(name)) => Source::Named(format!("{source}/{name}")),
+            (_, own) => own,
+        };
+        if let Source::Named(name) = &source
+            && let Some(other) = seen.insert(name.clone(), path)
+        {
+            bail!(
+                "{} and {} would give the same event ids (source `{name}`): replay them one by one, each with its own --source",
+                other.display(),
+                path.display()
+            );
+        }
+        inputs.push((path.clone(), source));
+    }
+    if args.shift_to_now && matches!(args.speed, Speed::Times(times) if times < 1.0) {
+        bail!(
+            "--shift-to-now with --speed below 1 would date events after the time at which they are sent: use 1 or more"
+        );
+    }
+    Ok(inputs)
+}
+
+fn limit(count: Option<u64>) -> usize {
+    count.map_or(usize::MAX, |count| {
+        usize::try_from(count).unwrap_or(usize::MAX)
+    })
+}
+
+/// How long `count` records take at the rate of the options.
+fn span(options: &GeneratorOptions, count: u64) -> Duration {
+    Duration::from_secs(count / options.rate.max(1))
+}
+
+fn base_time(args: &EventArgs, back: Duration) -> EventTime {
+    let base = args.base_time.unwrap_or_else(|| Utc::now() - back);
+    EventTime::from_micros(base.timestamp_micros())
+}
+
+struct ProducerHealth {
+    metrics: Metrics,
+    begun: Instant,
+    connected: AtomicBool,
+}
+
+impl Health for ProducerHealth {
+    fn live(&self) -> Verdict {
+        Verdict::Ok
+    }
+
+    fn ready(&self) -> Verdict {
+        if self.connected.load(Ordering::Relaxed) {
+            Verdict::Ok
+        } else {
+            Verdict::Failing("kafka: not connected yet".to_owned())
+        }
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let lag = Duration::try_from_secs_f64(self.metrics.schedule_lag.get()).unwrap_or_default();
+        serde_json::to_value(Summary::take(&self.metrics, lag, self.begun.elapsed()))
+            .unwrap_or_default()
+    }
+}
