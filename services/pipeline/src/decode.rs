@@ -68,3 +68,6 @@ pub fn decode<'a>(
         user_agent,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 mod document;
 mod problems;
 mod settings;
+mod target_problems;
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 use super::*;
 
 /// Changes the full resource in one place and expects problems at exactly these paths.
-fn problems(change: impl FnOnce(&mut ClickstreamPipeline), paths: &[&str]) {
+pub(super) fn problems(change: impl FnOnce(&mut ClickstreamPipeline), paths: &[&str]) {
     let mut pipeline = full();
     change(&mut pipeline);
     let found = pipeline.validate().err().unwrap_or_default();
@@ -10,11 +10,11 @@ fn problems(change: impl FnOnce(&mut ClickstreamPipeline), paths: &[&str]) {
     assert!(found.iter().all(|problem| !problem.message.is_empty()));
 }
 
-fn text(value: &str) -> String {
+pub(super) fn text(value: &str) -> String {
     value.to_owned()
 }
 
-fn duration(value: &str) -> Duration {
+pub(super) fn duration(value: &str) -> Duration {
     value.parse().unwrap()
 }
 
@@ -327,169 +327,6 @@ fn times_stay_within_bounds() {
             p.spec.watermark.max_future_skew = Duration::ZERO;
             p.spec.late_events.allowed_lateness = Duration::ZERO;
         },
-        &[],
-    );
-}
-
-#[test]
-fn targets_are_one_to_eight_that_do_not_meet() {
-    problems(|p| p.spec.targets.clear(), &["spec.targets"]);
-    problems(
-        |p| p.spec.targets[1].name = text("warehouse"),
-        &["spec.targets[1].name"],
-    );
-    let targets = |count: usize| -> Vec<TargetSpec> {
-        (0..count)
-            .map(|i| TargetSpec {
-                name: format!("t{i}"),
-                schema: format!("s{i}"),
-                ..full().spec.targets[1].clone()
-            })
-            .collect()
-    };
-    problems(|p| p.spec.targets = targets(8), &[]);
-    problems(|p| p.spec.targets = targets(9), &["spec.targets"]);
-    for name in ["", "A", "a.b", &"n".repeat(21)] {
-        problems(
-            |p| p.spec.targets[0].name = text(name),
-            &["spec.targets[0].name"],
-        );
-    }
-    // one schema: of the same Secret, of the same host by different Secrets, and, harmless, of different Secrets
-    problems(
-        |p| {
-            p.spec.targets = targets(2);
-            p.spec.targets[1].schema = text("s0");
-        },
-        &["spec.targets[1].schema"],
-    );
-    problems(
-        |p| {
-            let mut other = p.spec.targets[0].clone();
-            other.name = text("other");
-            other.connection.secret.as_mut().unwrap().name = text("other");
-            p.spec.targets[1] = other;
-        },
-        &["spec.targets[1].schema"],
-    );
-    problems(
-        |p| {
-            p.spec.targets = targets(2);
-            p.spec.targets[1].schema = text("s0");
-            p.spec.targets[1].connection.secret.as_mut().unwrap().name = text("other");
-        },
-        &[],
-    );
-}
-
-#[test]
-fn schemas_need_no_quotes_and_are_not_postgresqls_own() {
-    for schema in [
-        "",
-        "Clicks",
-        "1a",
-        "a-b",
-        "a\"",
-        "ä",
-        "pg_clicks",
-        "information_schema",
-        &"s".repeat(64),
-    ] {
-        problems(
-            |p| p.spec.targets[0].schema = text(schema),
-            &["spec.targets[0].schema"],
-        );
-    }
-    problems(|p| p.spec.targets[0].schema = "s".repeat(63), &[]);
-}
-
-#[test]
-fn a_connection_without_a_secret_is_complete_in_itself() {
-    problems(
-        |p| p.spec.targets[1].connection = ConnectionSpec::default(),
-        &[
-            "spec.targets[1].connection.host",
-            "spec.targets[1].connection.database",
-            "spec.targets[1].connection.user",
-        ],
-    );
-}
-
-#[test]
-fn a_connection_has_names_that_postgresql_takes() {
-    for host in ["", "a b", "a:5432", "/tmp", "[::1]", ".a"] {
-        problems(
-            |p| p.spec.targets[0].connection.host = Some(text(host)),
-            &["spec.targets[0].connection.host"],
-        );
-    }
-    problems(
-        |p| p.spec.targets[0].connection.host = Some(text("::1")),
-        &[],
-    );
-    problems(
-        |p| p.spec.targets[0].connection.port = Some(0),
-        &["spec.targets[0].connection.port"],
-    );
-    for name in ["", "a\0b", &"d".repeat(64)] {
-        problems(
-            |p| p.spec.targets[0].connection.database = Some(text(name)),
-            &["spec.targets[0].connection.database"],
-        );
-        problems(
-            |p| p.spec.targets[0].connection.user = Some(text(name)),
-            &["spec.targets[0].connection.user"],
-        );
-        problems(
-            |p| p.spec.targets[0].readers[1] = text(name),
-            &["spec.targets[0].readers[1]"],
-        );
-    }
-    problems(
-        |p| p.spec.targets[0].connection.ssl_mode = Some(SslMode::Disable),
-        &["spec.targets[0].connection.sslMode"],
-    );
-}
-
-#[test]
-fn readers_are_different_and_few() {
-    problems(
-        |p| p.spec.targets[0].readers[1] = text("grafana"),
-        &["spec.targets[0].readers[1]"],
-    );
-    let roles = |count: usize| -> Vec<String> { (0..count).map(|i| format!("r{i}")).collect() };
-    problems(|p| p.spec.targets[0].readers = roles(32), &[]);
-    problems(
-        |p| p.spec.targets[0].readers = roles(33),
-        &["spec.targets[0].readers"],
-    );
-}
-
-#[test]
-fn rows_are_kept_for_at_least_a_day() {
-    let kept = |change: fn(&mut RetentionSpec), field: &str| {
-        let path = format!("spec.targets[0].retention.{field}");
-        problems(
-            |p| change(&mut p.spec.targets[0].retention),
-            &[path.as_str()],
-        );
-    };
-    kept(|r| r.events = Some("23h".parse().unwrap()), "events");
-    kept(
-        |r| r.aggregates = Some("23h".parse().unwrap()),
-        "aggregates",
-    );
-    kept(
-        |r| r.late_events = Some("23h".parse().unwrap()),
-        "lateEvents",
-    );
-    kept(
-        |r| r.dead_letters = Some("59m".parse().unwrap()),
-        "deadLetters",
-    );
-    kept(|r| r.events = Some("876001h".parse().unwrap()), "events");
-    problems(
-        |p| p.spec.targets[0].retention.events = Some(duration("24h")),
         &[],
     );
 }

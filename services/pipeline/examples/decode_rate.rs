@@ -1,0 +1,63 @@
+//! Prints how many events per second one core decodes.
+//!
+//! `cargo run --release --package clickstream-pipeline --example decode_rate`
+
+#![expect(
+    clippy::print_stdout,
+    reason = "the figures are what this program is for"
+)]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the ban on clocks is for the library; this program measures it"
+)]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use clickstream_pipeline::decode::{Limits, decode};
+use clickstream_pipeline::event::EventTime;
+
+/// Events per measurement: about half a second of work.
+const EVENTS: usize = 1_000_000;
+
+/// An event as browsers send it, of about 250 bytes.
+const PLAIN: &str = r#"{"event_id":"0198f2c4-7d1e-7a31-9c55-2f6b8f0d4e11","user_id":"user-004217","event_ts":"2026-03-01T11:59:58.123Z","url":"https://shop.example.com/products/42?ref=home","ip":"203.0.113.7","session_id":"s-9f31c2","user_agent":"Mozilla/5.0 (X11)"}"#;
+
+fn main() {
+    let escaped = PLAIN.replace("/products/", "\\/products\\/");
+    let millis = PLAIN.replace("\"2026-03-01T11:59:58.123Z\"", "1772366398123");
+    let broken = PLAIN.replace("203.0.113.7", "203.0.113.");
+    for (name, payload) in [
+        ("plain", PLAIN),
+        ("epoch milliseconds", &millis),
+        ("with escapes", &escaped),
+        ("rejected", &broken),
+    ] {
+        // the best of five: what the code needs, rather than what the machine was doing meanwhile
+        let best = (0..5)
+            .map(|_| seconds(payload.as_bytes()))
+            .fold(f64::INFINITY, f64::min);
+        let rate = EVENTS as f64 / best;
+        println!(
+            "{name}: {} bytes, {rate:.0} events/s, {:.3} us per event, {:.0} MB/s",
+            payload.len(),
+            1e6 / rate,
+            rate * payload.len() as f64 / 1e6
+        );
+    }
+}
+
+fn seconds(payload: &[u8]) -> f64 {
+    let limits = Limits {
+        max_event_bytes: 65_536,
+        max_future_skew_micros: 300_000_000,
+    };
+    let received_at = EventTime::from_micros(1_772_366_400_000_000);
+    let start = Instant::now();
+    for _ in 0..EVENTS {
+        // a rejection is a result like any other here
+        let _ = black_box(decode(black_box(payload), received_at, &limits));
+    }
+    start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,70 @@
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot build its own input should stop there"
+)]
+
+mod documents;
+mod fields;
+mod model;
+mod properties;
+mod timestamps;
+
+use super::*;
+
+/// The bounds of the default spec, except that a megabyte of nesting fits.
+const LIMITS: Limits = Limits {
+    max_event_bytes: 1 << 20,
+    max_future_skew_micros: 300_000_000,
+};
+
+/// 2026-03-01T12:00:00Z, when every record of these tests was received.
+const RECEIVED_AT: EventTime = EventTime::from_micros(1_772_366_400_000_000);
+
+/// A time of an event that no rule objects to, in JSON.
+const TIME: &str = "\"2026-03-01T11:59:59Z\"";
+
+/// A UUID in JSON.
+const ID: &str = "\"6f9619ff-8b86-d011-b42d-00c04fc964ff\"";
+
+fn judge(payload: &[u8]) -> Result<Event<'_>, Rejected> {
+    decode(payload, RECEIVED_AT, &LIMITS)
+}
+
+/// A valid event with one field's raw JSON replaced, or the field added.
+fn with(field: &str, raw: &str) -> String {
+    let mut fields = vec![
+        ("event_id", ID),
+        ("user_id", "\"anna\""),
+        ("event_ts", TIME),
+        ("url", "\"/\""),
+    ];
+    match fields.iter_mut().find(|(name, _)| *name == field) {
+        Some((_, value)) => *value = raw,
+        None => fields.push((field, raw)),
+    }
+    let pairs: Vec<String> = fields
+        .iter()
+        .map(|(name, raw)| format!("\"{name}\":{raw}"))
+        .collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+/// Expects the same reason against a field for each raw value of it.
+fn field_rejected(field: Field, reason: RejectReason, values: &[&str]) {
+    for raw in values {
+        let shown: String = raw.chars().take(60).collect();
+        let payload = with(field.as_str(), raw);
+        let verdict = judge(payload.as_bytes()).expect_err(&shown);
+        assert_eq!(
+            (verdict.reason, verdict.field),
+            (reason, Some(field)),
+            "{shown}: {}",
+            verdict.detail
+        );
+        assert!(
+            verdict.detail.starts_with(&format!("{field}: ")),
+            "{}",
+            verdict.detail
+        );
+    }
+}
