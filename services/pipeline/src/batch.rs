@@ -227,13 +227,12 @@ impl Batch {
         &self.payloads[letter.payload.clone()]
     }
 
-    /// Forgets a partition: nothing of it will be written.
+    /// Forgets a partition: nothing of it will be written. A batch that is still growing has rows and no span yet.
     pub fn remove(&mut self, partition: TopicPartition) {
-        if self.spans.remove(&partition).is_some() {
-            self.rows.retain(|row| row.source != partition);
-            self.dead_letters
-                .retain(|letter| letter.source != partition);
-        }
+        self.spans.remove(&partition);
+        self.rows.retain(|row| row.source != partition);
+        self.dead_letters
+            .retain(|letter| letter.source != partition);
     }
 
     fn text(&self, text: Text<u16>) -> Option<&str> {

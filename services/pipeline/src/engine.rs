@@ -264,6 +264,11 @@ impl Engine {
             .map(|(&tp, partition)| (tp, partition.claim))
     }
 
+    /// Whether something of the partition waits for the next flush.
+    pub fn has_pending(&self, tp: TopicPartition) -> bool {
+        self.partitions.get(&tp).is_some_and(|partition| partition.from != partition.next)
+    }
+
     /// What comes next of a partition at intake (ahead of what is committed).
     pub fn position(&self, tp: TopicPartition) -> Option<NextOffset> {
         self.partitions.get(&tp).map(|partition| partition.next)
@@ -281,4 +286,56 @@ pub fn received_at(timestamp_millis: Option<i64>) -> EventTime {
     /// 9999-12-31T23:59:59.999Z
     const LAST: i64 = 253_402_300_799_999;
     EventTime::from_micros(timestamp_millis.unwrap_or(0).clamp(0, LAST) * 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::offset::TopicId;
+
+    fn partition(partition: i32) -> TopicPartition {
+        TopicPartition {
+            topic: TopicId(1),
+            partition,
+        }
+    }
+
+    fn claimed(engine: &mut Engine, tp: TopicPartition) {
+        let recovered = Recovered {
+            claim: Claim {
+                token: Uuid::from_u128(1),
+                epoch: 1,
+            },
+            next: NextOffset::ZERO,
+            clock: EventClock::default(),
+            first: true,
+        };
+        engine.assign(tp, recovered);
+    }
+
+    fn read(engine: &mut Engine, tp: TopicPartition, offset: i64, value: &[u8]) -> Intake {
+        let record = Record {
+            offset,
+            received_at: EventTime::from_micros(1_710_114_600_000_000),
+            value: Some(value),
+        };
+        engine.record(tp, record)
+    }
+
+    #[test]
+    fn what_a_released_partition_has_buffered_is_never_written() {
+        let event = br#"{"event_id":"018e2f00-0000-7000-8000-000000000001","user_id":1,"event_ts":1710114600000,"url":"/"}"#;
+        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
+        for tp in [partition(0), partition(1)] {
+            claimed(&mut engine, tp);
+            assert_eq!(read(&mut engine, tp, 0, event), Intake::Buffered);
+            assert_eq!(read(&mut engine, tp, 1, b"{"), Intake::Buffered);
+        }
+        engine.release(partition(0));
+        let batch = engine.take_flush(false).unwrap().batch;
+        assert!(batch.rows.iter().all(|row| row.source == partition(1)));
+        assert_eq!((batch.rows.len(), batch.dead_letters.len()), (1, 1));
+    }
 }
