@@ -1,15 +1,17 @@
-//! Real Kafka and PostgreSQL as child processes.
+//! Real Kafka and PostgreSQL as child processes, and a proxy that breaks connections on purpose.
 //!
 //! ```text
 //! install  -> what the machine must have (java, mvn, ...)
 //! artifacts -> Kafka's jars and PostgreSQL's binaries, fetched once into the cache
 //! kafka, postgres -> servers on loopback, started, crashed, frozen and started again
 //! process  -> our own binaries under test, and the way every child here is started
+//! proxy    -> a loopback hop that cuts, stalls, delays or loses a reply
 //! shared   -> one Kafka and one PostgreSQL per test process
 //! ```
 //!
 //! Nothing outlives the process that started it, however it ends: the kernel signals every child when its parent dies, and a guardian
-//! removes the folders. After a panic the folders stay, and their path is printed.
+//! removes the folders. After a panic the folders stay, and their path is printed; `CLICKSTREAM_KEEP=1`
+//! keeps them in any case.
 //!
 //! Environment: `CLICKSTREAM_CACHE` (default `target/testbed`) holds what was fetched, `CLICKSTREAM_TMP` (default the system's folder
 //! for temporary files) holds the data of running servers.
@@ -21,6 +23,7 @@ mod kafka;
 mod ports;
 mod postgres;
 mod process;
+mod proxy;
 mod run_dir;
 pub mod shared;
 
@@ -29,6 +32,7 @@ pub use kafka::{Broker, Kafka, KafkaOptions};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
 pub use process::Process;
+pub use proxy::{Proxy, Reply};
 pub use run_dir::keep_run_dir;
 
 /// A name that no other test has: for topics, databases and consumer groups on shared servers.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::chown,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use crate::{
     artifacts,
     install::{self, Tool},
     ports::free_port,
-    process::{Guard, Process, signal_pid},
+    process::{Guard, Process, Relative},
     run_dir,
 };
 
@@ -159,8 +159,13 @@ impl Postgres {
         let children = children(process.pid());
         process.kill()?;
         for child in &children {
-            signal_pid(*child, Signal::KILL).ok();
-            run_dir::forget_frozen(*child);
+            child.signal(Signal::KILL);
+        }
+        for child in &children {
+            if !child.has_ended_within(STOP_TIMEOUT) {
+                bail!("process {} of PostgreSQL survives SIGKILL", child.pid());
+            }
+            run_dir::forget_frozen(child.pid());
         }
         Ok(())
     }
@@ -208,9 +213,8 @@ impl Postgres {
         let process = self.process.lock();
         process.stop_signal()?;
         for child in children(process.pid()) {
-            run_dir::note_frozen(child)?;
-            // one that has just ended needs no freezing
-            signal_pid(child, Signal::STOP).ok();
+            run_dir::note_frozen(child.pid())?;
+            child.signal(Signal::STOP);
         }
         Ok(())
     }
@@ -222,8 +226,8 @@ impl Postgres {
     pub fn continue_signal(&self) -> anyhow::Result<()> {
         let process = self.process.lock();
         for child in children(process.pid()) {
-            signal_pid(child, Signal::CONT).ok();
-            run_dir::forget_frozen(child);
+            child.signal(Signal::CONT);
+            run_dir::forget_frozen(child.pid());
         }
         process.continue_signal()
     }
@@ -257,7 +261,9 @@ impl Postgres {
                 Err(error) => Err(error),
             };
             let Err(error) = answer else { return Ok(()) };
-            if let Some(status) = self.process.lock().exited()? {
+            // the lock must be free again before the log is read
+            let ended = self.process.lock().exited()?;
+            if let Some(status) = ended {
                 bail!(
                     "PostgreSQL ended while starting ({status}); the end of its log:\n{}",
                     self.log_tail()
@@ -275,24 +281,21 @@ impl Postgres {
 }
 
 impl Drop for Postgres {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "drop cannot await, and waits milliseconds"
-    )]
     fn drop(&mut self) {
-        // an immediate shutdown frees the System V segment that a killed server leaves behind on this machine (4096 of them, and no server
-        // starts any more); it takes milliseconds
+        // an immediate shutdown frees the System V segment that a killed server leaves behind on
+        // this machine (4096 of them, and no server starts any more); it takes milliseconds
         self.continue_signal().ok();
-        let process = self.process.lock();
-        if process.signal(Signal::QUIT).is_ok() {
-            let deadline = Instant::now() + Duration::from_secs(5);
-            while matches!(process.exited(), Ok(None)) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
+        {
+            let process = self.process.lock();
+            let server = Relative::open(process.pid());
+            if process.signal(Signal::QUIT).is_ok()
+                && let Some(server) = server
+            {
+                server.has_ended_within(Duration::from_secs(5));
             }
         }
-        drop(process);
         self.kill().ok();
-        if !self.launch.keep_data && !std::thread::panicking() {
+        if !self.launch.keep_data && !run_dir::is_kept() {
             fs::remove_dir_all(self.launch.dir.join("data")).ok();
         }
     }
@@ -400,11 +403,10 @@ fn guard(launch: &Launch, on_parent_death: &'static str) -> Guard {
 }
 
 /// The processes that `pid` has started and that still run.
-fn children(pid: u32) -> Vec<u32> {
-    let listed = fs::read_to_string(Path::new("/proc").join(format!("{pid}/task/{pid}/children")))
-        .unwrap_or_default();
-    listed
+fn children(pid: u32) -> Vec<Relative> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let pids = listed
         .split_whitespace()
-        .filter_map(|child| child.parse().ok())
-        .collect()
+        .filter_map(|child| child.parse().ok());
+    pids.filter_map(Relative::open).collect()
 }

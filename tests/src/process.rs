@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::process::CommandExt as _,
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{OnceLock, mpsc},
@@ -12,7 +12,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open,
+        pidfd_send_signal, waitid,
+    },
+};
 
 use crate::run_dir;
 
@@ -199,8 +205,15 @@ impl Process {
         if let Some(status) = child.try_wait()? {
             bail!("{} has already ended ({status})", self.name);
         }
-        signal_pid(self.pid, signal)
-            .with_context(|| format!("cannot send {signal:?} to {}", self.name))
+        let pid = raw_pid(self.pid).context("not a process id")?;
+        kill_process(pid, signal)
+            .with_context(|| format!("cannot send {signal:?} to {}", self.name))?;
+        if signal == Signal::STOP {
+            // the signal is on its way only; whoever freezes a process wants it frozen
+            let frozen = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(pid), frozen)?;
+        }
+        Ok(())
     }
 }
 
@@ -210,12 +223,38 @@ impl Drop for Process {
     }
 }
 
-pub(crate) fn signal_pid(pid: u32, signal: Signal) -> io::Result<()> {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| io::Error::other("not a process id"))?;
-    Ok(kill_process(pid, signal)?)
+/// A process that is not our own child, held so that its id cannot come to mean another one.
+pub(crate) struct Relative {
+    pid: u32,
+    handle: OwnedFd,
+}
+
+impl Relative {
+    /// `None` when the process has ended.
+    pub(crate) fn open(pid: u32) -> Option<Self> {
+        let handle = pidfd_open(raw_pid(pid)?, PidfdFlags::empty()).ok()?;
+        Some(Self { pid, handle })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal; one that has ended needs none.
+    pub(crate) fn signal(&self, signal: Signal) {
+        pidfd_send_signal(&self.handle, signal).ok();
+    }
+
+    /// Whether the process has ended within `timeout`. Blocks.
+    pub(crate) fn has_ended_within(&self, timeout: Duration) -> bool {
+        let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
+        let timeout = Timespec::try_from(timeout).ok();
+        poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
+    }
+}
+
+fn raw_pid(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
 /// `command` behind `setpriv`, which sets the signal of the parent's death (and the user) and then becomes the program: the id stays the same.

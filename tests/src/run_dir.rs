@@ -1,7 +1,9 @@
 //! The folder of everything this process starts: data, settings and logs.
 //!
-//! It goes away with the process, also with one that is killed: a guardian (a shell that waits for the end of its input, which is the
-//! end of this process) removes it. A panic anywhere in the process keeps it.
+//! It goes away with the process, also with one that is killed: a guardian (a shell that waits for
+//! the end of its input, which is the end of this process) removes it. A panic anywhere in the
+//! process keeps it, and so does `CLICKSTREAM_KEEP=1` (a test that fails by returning an error does
+//! not panic).
 
 use std::{
     fs, io,
@@ -63,14 +65,23 @@ pub(crate) fn forget_frozen(pid: u32) {
 /// Keeps data and logs of this process after its end and says where, once. A panic does this by itself.
 pub fn keep_run_dir() {
     if let Some(Ok(run_dir)) = RUN_DIR.get() {
-        let mark = run_dir.path.join("keep");
-        if !mark.exists() && fs::write(mark, "").is_ok() {
-            eprintln!(
-                "testbed: data and logs of the servers are kept in {}",
-                run_dir.path.display()
-            );
-        }
+        mark_kept(&run_dir.path);
     }
+}
+
+fn mark_kept(path: &Path) {
+    let mark = path.join("keep");
+    if !mark.exists() && fs::write(mark, "").is_ok() {
+        eprintln!(
+            "testbed: data and logs of the servers are kept in {}",
+            path.display()
+        );
+    }
+}
+
+/// Whether the data of servers that have ended shall stay.
+pub(crate) fn is_kept() -> bool {
+    std::thread::panicking() || run_dir().is_ok_and(|path| path.join("keep").exists())
 }
 
 fn numbered(name: &str, extension: &str) -> anyhow::Result<PathBuf> {
@@ -111,6 +122,9 @@ fn create() -> anyhow::Result<RunDir> {
         .context("cannot start the guardian (sh)")?;
     let stdin = guardian.stdin.take().context("the guardian has no input")?;
     keep_on_panic();
+    if std::env::var_os("CLICKSTREAM_KEEP").is_some() {
+        mark_kept(&path);
+    }
     Ok(RunDir {
         path,
         _guardian: stdin,

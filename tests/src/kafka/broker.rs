@@ -16,6 +16,7 @@ use super::{POLL, START_TIMEOUT};
 use crate::{
     artifacts,
     process::{Guard, Process},
+    run_dir,
 };
 
 /// Everything that distinguishes one broker from another.
@@ -131,7 +132,9 @@ impl Broker {
             .await
             .is_err()
         {
-            if let Some(status) = self.process.lock().exited()? {
+            // the lock must be free again before the log is read
+            let ended = self.process.lock().exited()?;
+            if let Some(status) = ended {
                 bail!(
                     "Kafka broker {} ended while starting ({status}); the end of its log:\n{}",
                     self.launch.id,
@@ -174,7 +177,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.kill().ok();
-        if !self.launch.keep_data && !std::thread::panicking() {
+        if !self.launch.keep_data && !run_dir::is_kept() {
             fs::remove_dir_all(self.launch.dir.join("data")).ok();
         }
     }
