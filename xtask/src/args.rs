@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::test;
+use crate::{test, up};
 
 /// Everything a contributor runs.
 #[derive(Debug, Parser)]
@@ -18,4 +18,6 @@ pub struct Xtask {
 pub enum Command {
     /// Check everything: format, lints, documentation, dependencies, then every test.
     Test(test::Args),
+    /// Run the whole pipeline on this machine, with traffic and a live screen.
+    Up(up::Args),
 }

@@ -1,8 +1,14 @@
 //! Everything a contributor runs: `cargo xtask --help`.
 
 mod args;
+mod binaries;
+mod cargo;
+mod checkpoints;
+mod document;
+mod log;
 mod root;
 mod test;
+mod up;
 
 use std::process::ExitCode;
 
@@ -14,6 +20,7 @@ use crate::args::{Command, Xtask};
 async fn main() -> ExitCode {
     let outcome = match Xtask::parse().command {
         Command::Test(args) => test::run(args).await,
+        Command::Up(args) => up::run(args).await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::process::Command;
 
 use super::step;
+use crate::cargo::cargo;
 use crate::root;
 
 /// Pinned, so that a new release changes no verdict by itself.
@@ -58,7 +59,7 @@ async fn installed() -> anyhow::Result<PathBuf> {
         tools.display()
     );
     // unoptimised: it checks in two seconds and compiles in a fifth of the time
-    let mut install = step::cargo(["install", "cargo-deny", "--locked", "--debug", "--quiet"]);
+    let mut install = cargo(["install", "cargo-deny", "--locked", "--debug", "--quiet"]);
     install.args(["--version", VERSION, "--root"]).arg(&tools);
     step::streamed(install)
         .await

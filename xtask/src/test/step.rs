@@ -1,6 +1,5 @@
 //! One step: a name, a command, what came of it.
 
-use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use tokio::process::Command;
 
 use super::audit;
 use super::counts::Counts;
-use crate::root;
+use crate::cargo::cargo;
 
 /// A step of the plan.
 #[derive(Debug)]
@@ -87,28 +86,6 @@ impl Step {
 /// A line of its own before each step's output.
 pub fn announce(name: &str) {
     eprintln!("\n── {name}");
-}
-
-/// Cargo in the workspace's root. What the cargo that started this task set for it is taken away again: build
-/// scripts that watch such a variable would run anew at every change between `cargo test` and `cargo xtask test`.
-pub fn cargo<I, S>(args: I) -> Command
-where
-    I: IntoIterator<Item = S>,
-    S: AsRef<OsStr>,
-{
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if name_text.starts_with("CARGO_PKG_") || name_text.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(&name);
-        }
-    }
-    command
-        .args(args)
-        .current_dir(root::path())
-        .kill_on_drop(true);
-    command
 }
 
 /// Runs a command to its end, its stderr inherited (cargo's progress stays alive), its stdout passed on line by

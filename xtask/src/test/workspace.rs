@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::step;
+use crate::cargo::cargo;
 
 /// The crate whose dependents' integration tests start real servers.
 const TESTBED: &str = "clickstream-testbed";
@@ -49,7 +49,7 @@ impl Workspace {
     /// # Errors
     /// Cargo cannot be started or refuses a manifest; its own words are on stderr by then.
     pub async fn read() -> anyhow::Result<Self> {
-        let output = step::cargo(["metadata", "--no-deps", "--format-version", "1"])
+        let output = cargo(["metadata", "--no-deps", "--format-version", "1"])
             .stderr(std::process::Stdio::inherit())
             .output()
             .await
