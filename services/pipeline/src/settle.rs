@@ -87,20 +87,19 @@ impl Plan {
     /// writer for what remains. With `distrust`, every row is a suspect.
     pub fn of(batch: &Batch, policy: LatePolicy, distrust: bool) -> Self {
         let apart = |row: &Row| row.late && policy != LatePolicy::Store;
-        // only keys that some row is doubtful about can occur twice: everything else was new to the filter when it came
+        // only keys that some row is doubtful about can occur twice: everything else was new to the filter when it came. With
+        // `distrust` that is no longer believed: the filter may have forgotten a key since the batch began
         let doubtful: HashSet<(Day, Uuid), RandomState> = batch
             .rows
             .iter()
-            .filter(|row| row.suspect || apart(row))
+            .filter(|row| !distrust && (row.suspect || apart(row)))
             .map(Row::key)
             .collect();
         let mut plan = Self::default();
         let mut contested = Vec::new();
         for (at, row) in (0u32..).zip(&batch.rows) {
-            if !doubtful.is_empty() && doubtful.contains(&row.key()) {
+            if distrust || !doubtful.is_empty() && doubtful.contains(&row.key()) {
                 contested.push(at);
-            } else if distrust {
-                plan.suspects.push(at);
             } else {
                 plan.new.push(at);
             }
@@ -316,4 +315,45 @@ pub fn url_hash(url: &str) -> [u8; 16] {
 
 fn part_key(row: &Row) -> PartKey {
     (row.source, row.window_start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        batch::{Judged, Place},
+        decode::{Limits, decode},
+        offset::TopicId,
+    };
+
+    #[test]
+    fn of_two_rows_that_a_forgetful_filter_called_new_the_first_in_the_log_is_tried() {
+        let event = br#"{"event_id":"018e2f00-0000-7000-8000-000000000001","user_id":1,"event_ts":1710114600000,"url":"/"}"#;
+        let limits = Limits {
+            max_event_bytes: 1_000,
+            max_future_skew_micros: 0,
+        };
+        let received_at = EventTime::from_micros(1_710_114_600_000_000);
+        let event = decode(event, received_at, &limits).map(|decoded| (event, decoded));
+        let (payload, event) = event.expect("a valid event");
+        let mut batch = Batch::default();
+        for (partition, offset) in [(1, 4), (0, 9), (0, 7)] {
+            let place = Place {
+                source: TopicPartition {
+                    topic: TopicId(1),
+                    partition,
+                },
+                offset,
+                received_at,
+            };
+            let judged = Judged {
+                window: TumblingWindow::new(60).containing(event.event_ts),
+                late: false,
+                suspect: false,
+            };
+            batch.push_event(place, payload, &event, judged);
+        }
+        let plan = Plan::of(&batch, LatePolicy::Divert, true);
+        assert_eq!((plan.new.len(), &plan.suspects[..]), (0, &[2][..]));
+    }
 }
