@@ -397,10 +397,10 @@ async fn find_refused<S: Sink>(
 ) -> Result<Vec<(u32, String)>, S::Error> {
     let plan = Plan::of(batch, policy, true);
     let mut refused = Vec::new();
-    let mut suspected = vec![
-        (plan.suspects, false),
-        (plan.late, policy == LatePolicy::Divert),
-    ];
+    let mut suspected = vec![(plan.suspects, false)];
+    if policy == LatePolicy::Divert {
+        suspected.push((plan.late, true));
+    } // otherwise late rows are written nowhere, and what is not written cannot be refused
     suspected.retain(|(rows, _)| !rows.is_empty());
     while let Some((rows, ledger)) = suspected.pop() {
         let mut tx = sink.begin().await?;
