@@ -351,6 +351,23 @@ fn malformed_values_are_named_without_being_shown() {
 }
 
 #[test]
+fn a_uri_for_something_else_than_one_host_says_so() {
+    for (uri, rule) in [
+        (
+            "postgresql://u@a,b/d",
+            "names several hosts; name the one to write to",
+        ),
+        (
+            "postgresql://u@%2Ftmp/d",
+            "names a Unix socket; name a host",
+        ),
+    ] {
+        let error = connect(&uri_only(uri)).unwrap_err();
+        assert_eq!(error, format!("key `uri` of Secret `pg-app`: {rule}"));
+    }
+}
+
+#[test]
 fn an_unreadable_secret_keeps_its_cause() {
     struct Broken;
     impl Secrets for Broken {
