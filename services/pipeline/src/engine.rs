@@ -208,8 +208,7 @@ impl Engine {
     /// Takes what is buffered, if there is anything to write. With `quiet_too` also the mere fact that the end of the log
     /// was reached or left; ask for that about once a second, not after every commit.
     pub fn take_flush(&mut self, quiet_too: bool) -> Option<Flush> {
-        let loud = !self.batch.rows.is_empty() || !self.batch.dead_letters.is_empty();
-        if !loud && !quiet_too {
+        if self.is_empty() && !quiet_too {
             return None;
         }
         let mut batch = std::mem::take(&mut self.batch);
@@ -245,6 +244,11 @@ impl Engine {
                 partition.penalty = (partition.penalty + 1).min(MAX_PENALTY);
             }
         }
+    }
+
+    /// Whether no record waits for the next flush.
+    pub fn is_empty(&self) -> bool {
+        self.batch.rows.is_empty() && self.batch.dead_letters.is_empty()
     }
 
     /// Bytes waiting for the next flush.

@@ -6,7 +6,15 @@
 //!     ▲        rebalance: claim, drain ◀────── claims, commands ◀──────────────────── outcome
 //! ```
 
+pub mod app;
+pub mod args;
+pub mod audit;
 pub mod failpoints;
+pub mod kafka;
+pub mod metrics;
 pub mod migrate;
 pub mod retry;
+pub mod runner;
+pub mod shared;
 pub mod sink;
+pub mod status;

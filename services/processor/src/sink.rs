@@ -22,7 +22,7 @@ use clickstream_pipeline::{
 use thiserror::Error;
 
 pub use claim::{ClaimRequest, Claimed, Obstacle};
-pub use connection::{ConnectError, Connection, connect};
+pub use connection::{ConnectError, Connection, application, connect};
 pub use housekeeping::Retention;
 use statements::Statements;
 pub use target::{KnownTopic, LOCAL_CLUSTER, TargetError, open, owner_of, register_topics};

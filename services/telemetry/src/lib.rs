@@ -13,6 +13,7 @@ pub mod admin;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod secrets;
 pub mod shutdown;
 
 pub use health::{Health, Verdict};

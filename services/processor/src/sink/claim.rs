@@ -7,6 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use clickstream_pipeline::{
+    checkpoint::Counters,
     engine::{Claim, Recovered},
     event::EventTime,
     offset::{NextOffset, TopicPartition},
@@ -44,6 +45,8 @@ pub enum Claimed {
     Ours {
         /// Where to go on.
         recovered: Recovered,
+        /// The partition's totals there.
+        totals: Counters,
         /// Kafka dropped records before they were read; they are in `clickstream_gaps`.
         gap: Option<std::ops::Range<i64>>,
     },
@@ -155,7 +158,8 @@ impl PostgresSink {
                  set epoch = epoch + 1, claim_token = $3, next_offset = greatest(next_offset, $4), owner = $5,
                      backend_pid = $6, backend_start = $7, updated_at = clock_timestamp()
                  where topic = $1 and partition = $2
-                 returning epoch, next_offset, clock_t, clock_times",
+                 returning epoch, next_offset, clock_t, clock_times, consumed, accepted, duplicate, rejected, late, skipped,
+                     revised",
                 &[topic, &tp.partition, &token, &request.log_start, &self.owner, &pid, &start],
             ))
             .await?;
@@ -166,7 +170,16 @@ impl PostgresSink {
                 clock: clock(row.get(2), row.get(3)),
                 first: epoch == 1,
             };
-            claimed.insert(tp, Claimed::Ours { recovered, gap });
+            let totals = Counters {
+                consumed: row.get(4),
+                accepted: row.get(5),
+                duplicate: row.get(6),
+                rejected: row.get(7),
+                late: row.get(8),
+                skipped: row.get(9),
+                revised: row.get(10),
+            };
+            claimed.insert(tp, Claimed::Ours { recovered, totals, gap });
         }
         answered(tx.execute(ANCHOR, &[&topics, &partitions, &"claim", &json!(spec)])).await?;
         answered(tx.commit()).await?;

@@ -138,3 +138,9 @@ pub async fn connect(
         backend_start: row.get(1),
     })
 }
+
+/// The application_name of a processor's session; claims end sessions by it.
+pub fn application(owner: &str) -> String {
+    // PostgreSQL keeps 63 bytes of it
+    format!("clickstream-processor {owner}").chars().filter(char::is_ascii).take(63).collect()
+}

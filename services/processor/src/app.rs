@@ -1,0 +1,173 @@
+//! Wiring of `run`: what is opened in which order, and closed in the opposite one.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clickstream_pipeline::{
+    engine::Engine,
+    spec::{ClickstreamPipeline, Secrets, TargetSpec},
+};
+use clickstream_telemetry::{admin, metrics, shutdown};
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    kafka::{ConsumerSettings, Source, describe},
+    metrics::{SourceMetrics, WriterMetrics},
+    runner::{Writer, WriterSettings},
+    shared::{BufferLimits, Shared},
+    sink::{self, Connection, PostgresSink, TargetError, Topics},
+    status::ProcessorHealth,
+};
+
+/// How long to go on trying to reach PostgreSQL at start before every try is logged as an error.
+const START_PAUSE: Duration = Duration::from_secs(2);
+
+/// Runs a processor until it is told to stop.
+///
+/// # Errors
+/// What is wrong with the target, the topics or the settings; or why the process could not go on. Nothing is lost either
+/// way: the next start continues where the database stands.
+pub async fn run(
+    pipeline: ClickstreamPipeline,
+    target: TargetSpec,
+    secrets: Box<dyn Secrets + Send + Sync>,
+    owner: String,
+    admin_listen: Option<SocketAddr>,
+) -> anyhow::Result<()> {
+    let semantic = pipeline.semantic();
+    let stop = shutdown::signal().context("cannot listen for signals")?;
+    let registry = metrics::registry("processor")?;
+    let source_metrics = SourceMetrics::register(&registry)?;
+    let writer_metrics = WriterMetrics::register(&registry)?;
+    let health = Arc::new(ProcessorHealth::new(
+        owner.clone(),
+        sink::owner_of(&pipeline),
+        target.name.clone(),
+        semantic.delay_micros,
+    ));
+    let admin_stop = CancellationToken::new();
+    if let Some(addr) = admin_listen {
+        let server = admin::serve(addr, registry, Arc::clone(&health) as _, admin_stop.clone()).await?;
+        info!(addr = %server.local_addr(), "admin server listens");
+    }
+
+    let consumer = ConsumerSettings::new(&pipeline, &target, &owner, secrets.as_ref())?;
+    let described = {
+        let consumer = consumer.clone();
+        tokio::task::spawn_blocking(move || describe(&consumer))
+    };
+    let postgres = target.connection_settings(secrets.as_ref())?;
+    let connected = connect(&postgres, &target.schema, &owner, &stop);
+    let (described, connected) = tokio::join!(described, connected);
+    let (cluster, known) = described.context("asking the brokers")??;
+    let Some(connection) = connected? else { return Ok(()) };
+
+    sink::open(&connection.client, &target, &sink::owner_of(&pipeline), &semantic).await.map_err(explained)?;
+    let topics = sink::register_topics(&connection.client, cluster.as_deref(), &known).await.map_err(explained)?;
+    let ids: BTreeMap<_, _> = known.into_iter().map(|topic| (topic.name, topic.id)).collect();
+    let sink = PostgresSink::new(connection, topics.clone(), target.durability, owner.clone()).await?;
+
+    let flush = &pipeline.spec.processor.flush;
+    let limits = BufferLimits { rows: flush.max_rows as usize, bytes: flush.max_bytes.as_len() };
+    let engine = Engine::new(&semantic, pipeline.spec.processor.filter_memory.as_len(), rand::rng().next_u64());
+    let shared = Arc::new(Shared::new(engine, limits));
+    health.started(Arc::clone(&shared), topics.clone());
+    let writer = Writer::new(
+        WriterSettings {
+            postgres,
+            schema: target.schema.clone(),
+            durability: target.durability,
+            retention: target.retention.clone(),
+            semantic,
+            idle_timeout_micros: pipeline.spec.watermark.idle_timeout.micros(),
+            owner: owner.clone(),
+            group: consumer.group.clone(),
+            topics: topics.clone(),
+        },
+        Arc::clone(&shared),
+        writer_metrics,
+        sink,
+    );
+    info!(owner, pipeline = sink::owner_of(&pipeline), target = target.name, group = consumer.group, "processor starts");
+    let ended = work(consumer, topics, ids, shared, source_metrics, writer, stop).await;
+    admin_stop.cancel();
+    ended
+}
+
+/// The reading thread and the writing task; when one ends, the other is told to.
+async fn work(
+    consumer: ConsumerSettings,
+    topics: Topics,
+    ids: BTreeMap<String, Option<String>>,
+    shared: Arc<Shared>,
+    source_metrics: SourceMetrics,
+    writer: Writer,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let stop_reading = stop.child_token();
+    let stop_writing = CancellationToken::new();
+    let mut writing = tokio::spawn({
+        let stop = stop_writing.clone();
+        async move { writer.run(&stop).await }
+    });
+    let (read_ended, mut reading) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("kafka".to_owned()).spawn({
+        let (stop, shared) = (stop_reading.clone(), Arc::clone(&shared));
+        move || {
+            let ended = Source::new(&consumer, topics, ids, Arc::clone(&shared), source_metrics)
+                .and_then(|source| source.run(&stop));
+            shared.with(|state| state.stopped = true);
+            // the receiver is gone only when the process ends
+            let _ = read_ended.send(ended);
+        }
+    })?;
+
+    tokio::select! {
+        read = &mut reading => {
+            stop_writing.cancel();
+            let wrote = writing.await.context("the writing task ended abnormally")?;
+            read.context("the reading thread ended abnormally")??;
+            wrote?;
+            info!("stopped; everything that was read is committed");
+            Ok(())
+        }
+        wrote = &mut writing => {
+            stop_reading.cancel();
+            let fault = wrote.context("the writing task ended abnormally")?;
+            shared.with(|state| state.sink_healthy = false);
+            shared.notify_reader();
+            // leaves the group in good order if it can, so that the partitions move on at once
+            if tokio::time::timeout(Duration::from_secs(5), reading).await.is_err() {
+                warn!("the reading thread did not end in time");
+            }
+            fault?;
+            Ok(())
+        }
+    }
+}
+
+/// Connects, waiting for a server that is away; `None` when told to stop meanwhile.
+async fn connect(
+    settings: &clickstream_pipeline::spec::PostgresSettings,
+    schema: &str,
+    owner: &str,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Connection>> {
+    loop {
+        match sink::connect(settings, schema, &sink::application(owner)).await {
+            Ok(connection) => return Ok(Some(connection)),
+            Err(failure) if failure.may_come_back() => error!(error = %failure, "waiting for postgresql"),
+            Err(failure) => return Err(failure.into()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(START_PAUSE) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
+fn explained(error: TargetError) -> anyhow::Error {
+    anyhow::Error::new(error)
+}

@@ -1,0 +1,143 @@
+//! The command line.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use clickstream_pipeline::spec::{ClickstreamPipeline, TargetSpec};
+use clickstream_telemetry::{
+    logging::{self, LogFormat},
+    secrets::SecretFiles,
+};
+
+use crate::{app, audit, failpoints, migrate};
+
+/// Takes click events from Kafka into PostgreSQL, exactly once.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Form of the log lines on standard error; RUST_LOG chooses what is logged.
+    #[arg(long, global = true, default_value_t = LogFormat::Pretty, env = "CLICKSTREAM_LOG_FORMAT")]
+    log_format: LogFormat,
+}
+
+const EXAMPLES: &str = "Examples:
+  clickstream-processor migrate --pipeline pipeline.yaml
+  clickstream-processor run --pipeline pipeline.yaml --admin-listen 127.0.0.1:8080
+  clickstream-processor audit --pipeline pipeline.yaml -o json
+
+Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage; 3 the audit found differences.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reads the topics and writes the target until SIGTERM; then commits what it has read and leaves.
+    #[command(after_help = "Example: clickstream-processor run --pipeline pipeline.yaml --target warehouse --secrets-dir /etc/clickstream/secrets")]
+    Run {
+        #[command(flatten)]
+        document: Document,
+        /// Name of this process in claims and sessions. Default: host name and process id.
+        #[arg(long, env = "CLICKSTREAM_PROCESSOR_NAME")]
+        name: Option<String>,
+        /// Where to serve /livez, /readyz, /status and /metrics.
+        #[arg(long, env = "CLICKSTREAM_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
+        admin_listen: Option<SocketAddr>,
+    },
+    /// Brings the target's schema to this version and grants rights to writer and readers.
+    #[command(after_help = "Example: clickstream-processor migrate --pipeline pipeline.yaml")]
+    Migrate {
+        #[command(flatten)]
+        document: Document,
+    },
+    /// Reads the Kafka log again and proves that the tables hold exactly what follows from it.
+    #[command(after_help = "Example: clickstream-processor audit --pipeline pipeline.yaml -o json")]
+    Audit {
+        #[command(flatten)]
+        document: Document,
+        /// Form of the report on standard output.
+        #[arg(long, short, value_enum, default_value_t = audit::Output::Table)]
+        output: audit::Output,
+    },
+}
+
+#[derive(Args)]
+struct Document {
+    /// The ClickstreamPipeline document.
+    #[arg(long, env = "CLICKSTREAM_PIPELINE", value_name = "FILE")]
+    pipeline: PathBuf,
+    /// Which of spec.targets. Default: the first.
+    #[arg(long, env = "CLICKSTREAM_TARGET")]
+    target: Option<String>,
+    /// Folder with a file <secret name>/<key> for each secret key that the document names.
+    #[arg(long, env = "CLICKSTREAM_SECRETS_DIR", value_name = "DIR", default_value = "/etc/clickstream/secrets")]
+    secrets_dir: PathBuf,
+}
+
+impl Cli {
+    /// Runs the command that was given.
+    ///
+    /// # Errors
+    /// Whatever stopped it, for standard error and exit code 1.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        logging::init(self.log_format, "info")?;
+        failpoints::arm();
+        match self.command {
+            Command::Run { document, name, admin_listen } => {
+                let (pipeline, target) = document.read()?;
+                let owner = name.unwrap_or_else(default_owner);
+                app::run(pipeline, target, Box::new(document.secrets()), owner, admin_listen).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Migrate { document } => {
+                let (pipeline, target) = document.read()?;
+                migrate::migrate(&pipeline, &target, &document.secrets()).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Audit { document, output } => {
+                let (pipeline, target) = document.read()?;
+                audit::run(&pipeline, &target, &document.secrets(), output).await
+            }
+        }
+    }
+}
+
+impl Document {
+    fn read(&self) -> anyhow::Result<(ClickstreamPipeline, TargetSpec)> {
+        let pipeline = read_pipeline(&self.pipeline)?;
+        let targets = &pipeline.spec.targets;
+        let target = match &self.target {
+            None => targets.first(),
+            Some(name) => targets.iter().find(|target| target.name == *name),
+        };
+        let Some(target) = target.cloned() else {
+            let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
+            bail!("--target {}: the document has {}", self.target.as_deref().unwrap_or_default(), names.join(", "));
+        };
+        Ok((pipeline, target))
+    }
+
+    fn secrets(&self) -> SecretFiles {
+        SecretFiles::new(self.secrets_dir.clone())
+    }
+}
+
+/// Reads a pipeline document and lists everything that is wrong with it.
+fn read_pipeline(path: &Path) -> anyhow::Result<ClickstreamPipeline> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("--pipeline {}", path.display()))?;
+    let pipeline = ClickstreamPipeline::from_yaml(&text).with_context(|| path.display().to_string())?;
+    if let Err(problems) = pipeline.validate() {
+        let lines: Vec<_> = problems.iter().map(|problem| format!("  {}: {}", problem.path, problem.message)).collect();
+        bail!("{}: {} problem(s)\n{}", path.display(), problems.len(), lines.join("\n"));
+    }
+    Ok(pipeline)
+}
+
+fn default_owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", if host.trim().is_empty() { "processor" } else { host.trim() }, std::process::id())
+}

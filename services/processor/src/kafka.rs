@@ -1,0 +1,9 @@
+//! Kafka as the source: one consumer on its own thread.
+
+mod config;
+mod context;
+mod native;
+mod source;
+
+pub use config::{ConsumerSettings, describe};
+pub use source::{Source, SourceFault};

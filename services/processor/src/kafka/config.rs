@@ -1,0 +1,109 @@
+//! The consumer's settings, each with its reason, and what the brokers say about the topics.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clickstream_pipeline::spec::{ClickstreamPipeline, Secrets, TargetSpec};
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+};
+
+use super::native;
+use crate::sink::KnownTopic;
+
+/// A member that is not heard from for this long loses its partitions.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the first answer of a broker may take.
+const FIRST_ANSWER: Duration = Duration::from_secs(15);
+
+/// How to connect, and as whom.
+#[derive(Clone)]
+pub struct ConsumerSettings {
+    config: ClientConfig,
+    /// Topics to read.
+    pub topics: Vec<String>,
+    /// Consumer group: one for each target of each pipeline.
+    pub group: String,
+}
+
+impl ConsumerSettings {
+    /// Settings for one target of a pipeline.
+    ///
+    /// # Errors
+    /// A secret that is missing or cannot be read.
+    pub fn new(pipeline: &ClickstreamPipeline, target: &TargetSpec, owner: &str, secrets: &dyn Secrets) -> anyhow::Result<Self> {
+        let metadata = &pipeline.metadata;
+        let group = format!("{}.{}.{}", metadata.namespace, metadata.name, target.name);
+        let mut config = ClientConfig::new();
+        for (key, value) in pipeline.spec.kafka.client_properties(secrets)? {
+            config.set(key, value);
+        }
+        // one flush of bytes in the fetch queue keeps the engine busy while it is refilled
+        let queue_kib = (pipeline.spec.processor.flush.max_bytes.get() / 1024).clamp(1_024, 65_536);
+        let settings: &[(&str, &str)] = &[
+            ("client.id", owner),
+            ("group.id", &group),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("session.timeout.ms", &SESSION_TIMEOUT.as_millis().to_string()),
+            ("heartbeat.interval.ms", "1000"),
+            ("max.poll.interval.ms", "300000"),
+            // the position comes from PostgreSQL; the group's offset is a hint for lag tools, written after the commit
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            // a position outside the log is an event that a person must hear of, never a silent jump
+            ("auto.offset.reset", "error"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_committed"),
+            ("check.crcs", "true"),
+            ("socket.keepalive.enable", "true"),
+            ("topic.metadata.refresh.interval.ms", "10000"),
+            // answers at once when something is there; otherwise the broker waits this long for the first byte
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.min.bytes", "1"),
+            // the default of a second makes catching up a saw-tooth
+            ("fetch.queue.backoff.ms", "5"),
+            ("queued.max.messages.kbytes", &queue_kib.to_string()),
+            ("fetch.message.max.bytes", "1048576"),
+        ];
+        for (key, value) in settings {
+            config.set(*key, *value);
+        }
+        let topics = pipeline.spec.topics.iter().map(|topic| topic.name.clone()).collect();
+        Ok(Self { config, topics, group })
+    }
+
+    /// The settings as librdkafka takes them.
+    pub fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+}
+
+/// Asks the brokers for the cluster's id and for the topics.
+///
+/// # Errors
+/// No broker answers, or a topic is not there.
+pub fn describe(settings: &ConsumerSettings) -> anyhow::Result<(Option<String>, Vec<KnownTopic>)> {
+    let servers = settings.config.get("bootstrap.servers").unwrap_or_default();
+    let consumer: BaseConsumer = settings.config.create().context("spec.kafka: librdkafka refuses these settings")?;
+    let unreachable = || {
+        format!(
+            "no Kafka broker answered at {servers} within {} s: check spec.kafka.bootstrapServers, tls and sasl",
+            FIRST_ANSWER.as_secs()
+        )
+    };
+    let mut known = Vec::new();
+    for name in &settings.topics {
+        let metadata = consumer.fetch_metadata(Some(name), FIRST_ANSWER).with_context(unreachable)?;
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+            bail!("topic {name} is not there: create it, or correct spec.topics");
+        };
+        if topic.error().is_some() || topic.partitions().is_empty() {
+            bail!("topic {name} does not exist on {servers}: create it (timestamps by LogAppendTime), or correct spec.topics");
+        }
+        let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+        let id = native::topic_id(consumer.client(), name, FIRST_ANSWER);
+        known.push(KnownTopic { name: name.clone(), partitions, id });
+    }
+    Ok((consumer.client().fetch_cluster_id(FIRST_ANSWER), known))
+}

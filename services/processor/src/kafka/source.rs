@@ -1,0 +1,430 @@
+//! The reading thread: polls, feeds the engine, holds back when the buffer is full, and carries out what the writer asks
+//! of the consumer (seek and resume after a claim, pause before one).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clickstream_pipeline::{
+    engine::{Intake, Record, received_at},
+    offset::TopicPartition,
+};
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
+};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{config::ConsumerSettings, context::{BOUNDS_TIMEOUT, SourceContext}, native};
+use crate::{
+    failpoints::crash_point,
+    metrics::SourceMetrics,
+    shared::Shared,
+    sink::{Claimed, Obstacle, Topics},
+};
+
+/// Longest wait for a record: how soon commands of the writer are seen when nothing comes.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a full buffer only makes the reader wait; after that it pauses the partitions and polls on, so that the group
+/// goes on counting it in. A pause throws prefetched records away, waiting does not.
+const FULL_WAIT: Duration = Duration::from_millis(500);
+/// How often the log's ends are looked at and the group's offsets written.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often a topic's id is asked for.
+const IDENTITY: Duration = Duration::from_secs(30);
+/// A partition with lag that has not moved for this long is stuck.
+const STUCK: Duration = Duration::from_secs(30);
+/// How long leaving the group may take.
+const LEAVE: Duration = Duration::from_secs(20);
+
+/// Why the process has to end.
+#[derive(Debug, Error)]
+pub enum SourceFault {
+    /// librdkafka says that this client cannot go on.
+    #[error("kafka client failed for good: {0}")]
+    Fatal(String),
+    /// There is lag, the broker answers, PostgreSQL answers, and nothing moves.
+    #[error("partition {partition} of {topic} has not moved from {position} for {} s, although its log ends at {log_end}", STUCK.as_secs())]
+    Stuck {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Where it stands.
+        position: i64,
+        /// Where it should be going.
+        log_end: i64,
+    },
+    /// The consumer could not be made.
+    #[error("kafka: {0}")]
+    Kafka(#[from] KafkaError),
+}
+
+/// The consumer and what it knows between two polls.
+pub struct Source {
+    consumer: BaseConsumer<SourceContext>,
+    shared: Arc<Shared>,
+    /// Kafka ids of the topics as they were at start.
+    ids: BTreeMap<String, Option<String>>,
+    paused_for_room: bool,
+    last_look: Instant,
+    last_identity: Instant,
+    hinted: BTreeMap<TopicPartition, i64>,
+    moved: BTreeMap<TopicPartition, (i64, Instant)>,
+}
+
+impl Source {
+    /// Joins the group.
+    ///
+    /// # Errors
+    /// librdkafka refuses the settings.
+    pub fn new(
+        settings: &ConsumerSettings,
+        topics: Topics,
+        ids: BTreeMap<String, Option<String>>,
+        shared: Arc<Shared>,
+        metrics: SourceMetrics,
+    ) -> Result<Self, SourceFault> {
+        let context = SourceContext { shared: Arc::clone(&shared), topics, metrics };
+        let consumer: BaseConsumer<SourceContext> = settings.config().create_with_context(context)?;
+        let names: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&names)?;
+        let now = Instant::now();
+        Ok(Self {
+            consumer,
+            shared,
+            ids,
+            paused_for_room: false,
+            last_look: now,
+            last_identity: now,
+            hinted: BTreeMap::new(),
+            moved: BTreeMap::new(),
+        })
+    }
+
+    /// Reads until `stop`, then gives everything back and leaves the group.
+    ///
+    /// # Errors
+    /// [`SourceFault`]: the process should end and be started again.
+    pub fn run(mut self, stop: &CancellationToken) -> Result<(), SourceFault> {
+        while !stop.is_cancelled() {
+            self.step(POLL)?;
+        }
+        info!("leaving the group");
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + LEAVE;
+        while Instant::now() < deadline && self.shared.with(|state| !state.assigned.is_empty()) {
+            // the revocation runs inside poll; records that still come are of partitions that are being given back
+            if let Some(Err(KafkaError::MessageConsumptionFatal(_))) = self.consumer.poll(POLL) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, wait: Duration) -> Result<(), SourceFault> {
+        self.start_claimed();
+        self.reclaim();
+        self.make_room();
+        // whatever is there is taken without waiting; only an empty queue is waited for
+        let mut next = self.consumer.poll(wait);
+        while let Some(polled) = next {
+            match polled {
+                Ok(message) => {
+                    if take(&self.shared, self.consumer.context(), &message) {
+                        break;
+                    }
+                }
+                Err(error) => self.failed(&error)?,
+            }
+            next = self.consumer.poll(Duration::ZERO);
+        }
+        if self.last_look.elapsed() >= LOOK {
+            self.last_look = Instant::now();
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, failure: &KafkaError) -> Result<(), SourceFault> {
+        match failure {
+            KafkaError::PartitionEOF(partition) => self.reached_end(*partition),
+            KafkaError::MessageConsumptionFatal(_) => {
+                let reason = self.consumer.client().fatal_error().map_or_else(|| failure.to_string(), |(_, text)| text);
+                return Err(SourceFault::Fatal(reason));
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.outside_the_log();
+            }
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve,
+            ) => {}
+            other => warn!(error = %other, "kafka"),
+        }
+        Ok(())
+    }
+
+    /// The end of a log. librdkafka names the partition but not the topic, so every topic's is looked at.
+    fn reached_end(&self, partition: i32) {
+        let context = self.consumer.context();
+        let positions = self.consumer.position().ok();
+        self.shared.with(|state| {
+            let candidates: Vec<_> = state.assigned.iter().copied().filter(|tp| tp.partition == partition).collect();
+            for tp in candidates {
+                let topic = context.topic(tp.topic);
+                let Some(taken) = state.engine.position(tp) else { continue };
+                // control records are passed over by the client only: its own position is past them
+                let passed = positions.as_ref().and_then(|list| list.find_partition(topic, partition)).and_then(|e| {
+                    match e.offset() {
+                        Offset::Offset(offset) => Some(clickstream_pipeline::offset::NextOffset::at(offset)),
+                        _ => None,
+                    }
+                });
+                let next = passed.map_or(taken, |passed| passed.max(taken));
+                let seen = native::seen_watermarks(self.consumer.client(), topic, partition);
+                if seen.is_none_or(|(_, end)| end <= next.get()) {
+                    state.engine.end_of_log(tp, next);
+                }
+            }
+        });
+    }
+
+    /// Some position lies outside its log: the claim finds out what was lost.
+    fn outside_the_log(&self) {
+        let now = Instant::now();
+        let suspects: Vec<_> = self.shared.with(|state| state.assigned.iter().copied().collect());
+        let context = self.consumer.context();
+        for tp in suspects {
+            let bounds = self.consumer.fetch_watermarks(context.topic(tp.topic), tp.partition, BOUNDS_TIMEOUT);
+            let Ok((start, end)) = bounds else { continue };
+            self.shared.with(|state| {
+                let outside = state.engine.position(tp).is_some_and(|next| next.get() < start || next.get() > end);
+                if outside && state.is_drained(tp) {
+                    error!(topic = context.topic(tp.topic), partition = tp.partition, start, end, "position is outside the log");
+                    state.engine.release(tp);
+                    state.reclaims.push((tp, now));
+                }
+            });
+        }
+    }
+
+    /// Seeks and resumes what was claimed outside the rebalance callback.
+    fn start_claimed(&self) {
+        let starts = self.shared.with(|state| std::mem::take(&mut state.starts));
+        let context = self.consumer.context();
+        for (tp, claimed) in starts {
+            if !self.shared.with(|state| state.assigned.contains(&tp)) {
+                continue;
+            }
+            if let Claimed::Ours { recovered, .. } = &claimed {
+                let mut target = TopicPartitionList::new();
+                let added = target.add_partition_offset(context.topic(tp.topic), tp.partition, Offset::Offset(recovered.next.get()));
+                let sought = added.and_then(|()| self.consumer.seek_partitions(target, BOUNDS_TIMEOUT)).and_then(|list| {
+                    list.elements().iter().try_for_each(|e| e.error())
+                });
+                if let Err(error) = sought {
+                    warn!(partition = tp.partition, error = %error, "cannot seek, claiming again");
+                    let soon = Instant::now() + Duration::from_secs(1);
+                    self.shared.with(|state| state.reclaims.push((tp, soon)));
+                    continue;
+                }
+            }
+            // from here on whatever is polled lies behind the seek
+            let started = self.shared.with(|state| state.start(tp, claimed)).is_some();
+            if started && !self.paused_for_room {
+                self.resume(&[tp]);
+            }
+        }
+    }
+
+    /// Claims again what is due.
+    fn reclaim(&self) {
+        let now = Instant::now();
+        let due: BTreeSet<_> = self.shared.with(|state| {
+            let (due, later) = std::mem::take(&mut state.reclaims).into_iter().partition(|(_, at)| *at <= now);
+            state.reclaims = later;
+            let due: Vec<(TopicPartition, Instant)> = due;
+            due.into_iter().map(|(tp, _)| tp).filter(|tp| state.assigned.contains(tp)).collect()
+        });
+        if due.is_empty() {
+            return;
+        }
+        let due: Vec<_> = due.into_iter().collect();
+        self.pause(&due);
+        let same: Vec<_> = due.into_iter().filter(|tp| self.is_same_topic(*tp)).collect();
+        self.consumer.context().request_claims(&self.consumer, &same, false);
+    }
+
+    fn make_room(&mut self) {
+        let limits = self.shared.limits();
+        if self.paused_for_room {
+            if self.shared.with(|state| state.has_room(limits)) {
+                self.paused_for_room = false;
+                let ready: Vec<_> = self.shared.with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
+                self.resume(&ready);
+            }
+        } else if !self.shared.wait_until(FULL_WAIT, |state| !state.is_full(limits)) {
+            self.paused_for_room = true;
+            let all: Vec<_> = self.shared.with(|state| state.assigned.iter().copied().collect());
+            self.pause(&all);
+            self.consumer.context().metrics.pauses.inc();
+        }
+    }
+
+    /// Once a second: ends of the logs, the group's offsets, topic ids, stuck partitions.
+    fn look(&mut self) -> Result<(), SourceFault> {
+        let assigned: Vec<_> = self.shared.with(|state| state.assigned.iter().copied().collect());
+        for &tp in &assigned {
+            let seen = native::seen_watermarks(self.consumer.client(), self.topic(tp), tp.partition);
+            if let Some((_, end)) = seen {
+                self.shared.with(|state| {
+                    if let Some(view) = state.view.get_mut(&tp) {
+                        view.log_end = Some(view.log_end.unwrap_or(0).max(end));
+                    }
+                });
+            }
+        }
+        self.hint();
+        if self.last_identity.elapsed() >= IDENTITY {
+            self.last_identity = Instant::now();
+            let _ = assigned.iter().filter(|tp| !self.is_same_topic(**tp)).count();
+        }
+        self.watch(&assigned)
+    }
+
+    /// Writes the committed positions to the group, for lag tools.
+    fn hint(&mut self) {
+        let committed = self.shared.with(|state| {
+            state.view.iter().filter_map(|(tp, view)| Some((*tp, view.next?.get()))).collect::<BTreeMap<_, _>>()
+        });
+        let mut list = TopicPartitionList::new();
+        for (tp, next) in &committed {
+            if self.hinted.get(tp) != Some(next)
+                && list.add_partition_offset(self.topic(*tp), tp.partition, Offset::Offset(*next)).is_err()
+            {
+                return;
+            }
+        }
+        if list.count() > 0 {
+            crash_point("before_group_commit");
+            if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+                warn!(error = %error, "cannot write the group's offsets");
+            }
+            self.hinted = committed;
+        }
+    }
+
+    /// Whether the topic still is the one that the schema was filled from; if not, its partition is halted.
+    fn is_same_topic(&self, tp: TopicPartition) -> bool {
+        let name = self.topic(tp).to_owned();
+        let Some(Some(stored)) = self.ids.get(&name) else { return true };
+        match native::topic_id(self.consumer.client(), &name, BOUNDS_TIMEOUT) {
+            Some(found) if found != *stored => {
+                let obstacle = Obstacle::TopicReplaced { stored: stored.clone(), found };
+                error!(topic = name, partition = tp.partition, error = %obstacle, "partition halted");
+                self.pause(&[tp]);
+                self.shared.with(|state| {
+                    state.engine.release(tp);
+                    state.halted.insert(tp, obstacle);
+                });
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Ends the process when a partition has lag and does not move, although everything it needs answers.
+    fn watch(&mut self, assigned: &[TopicPartition]) -> Result<(), SourceFault> {
+        let now = Instant::now();
+        self.moved.retain(|tp, _| assigned.contains(tp));
+        let standing = self.shared.with(|state| {
+            let idle = self.paused_for_room || !state.sink_healthy;
+            assigned
+                .iter()
+                .filter_map(|&tp| {
+                    let position = state.engine.position(tp)?.get();
+                    let end = state.view.get(&tp)?.log_end?;
+                    Some((tp, position, end, idle || position >= end))
+                })
+                .collect::<Vec<_>>()
+        });
+        for (tp, position, _, fine) in standing {
+            let entry = self.moved.entry(tp).or_insert((position, now));
+            if fine || entry.0 != position {
+                *entry = (position, now);
+            } else if entry.1.elapsed() >= STUCK {
+                // the broker is asked before the verdict: while it is away, nobody is stuck
+                let topic = self.topic(tp).to_owned();
+                match self.consumer.fetch_watermarks(&topic, tp.partition, BOUNDS_TIMEOUT) {
+                    Ok((_, log_end)) if log_end > position => {
+                        return Err(SourceFault::Stuck { topic, partition: tp.partition, position, log_end });
+                    }
+                    _ => {
+                        self.moved.insert(tp, (position, now));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&self, partitions: &[TopicPartition]) {
+        self.set_paused(partitions, true);
+    }
+
+    fn resume(&self, partitions: &[TopicPartition]) {
+        self.set_paused(partitions, false);
+    }
+
+    fn set_paused(&self, partitions: &[TopicPartition], paused: bool) {
+        let list = self.consumer.context().list(partitions.iter().copied());
+        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        if let Err(error) = done {
+            warn!(paused, error = %error, "cannot pause or resume partitions");
+        }
+        self.shared.with(|state| {
+            for tp in partitions {
+                if let Some(view) = state.view.get_mut(tp) {
+                    view.paused = paused;
+                }
+            }
+        });
+    }
+
+    fn topic(&self, tp: TopicPartition) -> &str {
+        self.consumer.context().topic(tp.topic)
+    }
+}
+
+/// Hands one record to the engine; tells whether the buffer is full now.
+fn take(shared: &Shared, context: &SourceContext, message: &BorrowedMessage<'_>) -> bool {
+    let Some(tp) = context.partition(message.topic(), message.partition()) else { return false };
+    let record = Record {
+        offset: message.offset(),
+        received_at: received_at(message.timestamp().to_millis()),
+        value: message.payload(),
+    };
+    let (taken, first, full) = shared.with(|state| {
+        let first = state.engine.is_empty();
+        (state.engine.record(tp, record), first, state.is_full(shared.limits()))
+    });
+    match taken {
+        Intake::Buffered => {
+            context.metrics.decoded.inc();
+            // a writer that is busy looks for more by itself when it is done
+            if first {
+                shared.wake_writer();
+            }
+        }
+        Intake::Skipped => context.metrics.decoded.inc(),
+        Intake::Stale => context.metrics.stale.inc(),
+        Intake::Unassigned => {}
+    }
+    full
+}

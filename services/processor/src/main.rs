@@ -1,0 +1,17 @@
+//! The processor's binary; see the library for what it does.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clickstream_processor::args::Cli;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    match Cli::parse().run().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! The writing task: connection, claims, flushes and housekeeping, one after the other on one session.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use clickstream_pipeline::{
+    commit::{Remedy, Rules, Settlement, SketchCache, settle},
+    engine::{Claim, Flush},
+    event::{Day, EventTime},
+    offset::TopicPartition,
+    spec::{Durability, PostgresSettings, RetentionSpec, SemanticSpec},
+    window::TumblingWindow,
+};
+use rand::RngExt;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    metrics::{PartitionGauges, WriterMetrics},
+    shared::Shared,
+    sink::{self, Claimed, ConnectError, PostgresSink, Retention, SinkFault, Topics},
+};
+
+mod days;
+mod outcome;
+
+/// Housekeeping: end-of-log positions, finality, gauges.
+const TICK: Duration = Duration::from_secs(1);
+/// Retention and the days ahead.
+const MAINTENANCE: Duration = Duration::from_secs(60);
+/// Anchors beside those of every claim.
+const ANCHOR: Duration = Duration::from_secs(3_600);
+/// Longest pause between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A fenced partition that the group still counts as ours is claimed again after this: by then a member that was thought
+/// dead has heard that it is out.
+const FENCED_PAUSE: Duration = Duration::from_secs(2);
+
+/// Why the process has to end.
+#[derive(Debug, Error)]
+pub enum WriterFault {
+    /// Nothing that trying again would mend.
+    #[error("{0}")]
+    Sink(#[from] SinkFault),
+    /// Not even a session can be had, and waiting would not help.
+    #[error("{0}")]
+    Connect(#[from] ConnectError),
+}
+
+/// What the writer is given.
+pub struct WriterSettings {
+    /// Where to write.
+    pub postgres: PostgresSettings,
+    /// Schema of the target.
+    pub schema: String,
+    /// Durability of commits.
+    pub durability: Durability,
+    /// What is kept for how long.
+    pub retention: RetentionSpec,
+    /// Rules of the pipeline.
+    pub semantic: SemanticSpec,
+    /// When a silent partition counts as idle, µs.
+    pub idle_timeout_micros: i64,
+    /// Name of this process in claims.
+    pub owner: String,
+    /// Consumer group, for metrics.
+    pub group: String,
+    /// Topics by number.
+    pub topics: Topics,
+}
+
+/// The writing task.
+pub struct Writer {
+    settings: WriterSettings,
+    shared: Arc<Shared>,
+    metrics: WriterMetrics,
+    sink: Option<PostgresSink>,
+    sketches: SketchCache,
+    final_until: Option<EventTime>,
+    days: HashSet<Day>,
+    /// Days whose partition could not be created, and when to try again.
+    missed_days: HashMap<Day, Instant>,
+    /// T of each partition at its last flush.
+    last_t: HashMap<TopicPartition, EventTime>,
+    attempts: u32,
+    last_tick: Instant,
+    last_maintenance: Option<Instant>,
+    last_anchor: Instant,
+}
+
+impl Writer {
+    /// A writer that begins with an open sink.
+    pub fn new(settings: WriterSettings, shared: Arc<Shared>, metrics: WriterMetrics, sink: PostgresSink) -> Self {
+        let now = Instant::now();
+        let mut writer = Self {
+            settings,
+            shared,
+            metrics,
+            sink: None,
+            sketches: SketchCache::default(),
+            final_until: None,
+            days: HashSet::new(),
+            missed_days: HashMap::new(),
+            last_t: HashMap::new(),
+            attempts: 0,
+            last_tick: now,
+            last_maintenance: None,
+            last_anchor: now,
+        };
+        writer.connected(sink);
+        writer
+    }
+
+    /// Works until `stop`; the reader has drained and given back everything before it is given.
+    ///
+    /// # Errors
+    /// [`WriterFault`]: the process should end and be started again.
+    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), WriterFault> {
+        while !stop.is_cancelled() {
+            if let Err(fault) = self.step(stop).await {
+                self.recover(fault)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One piece of work, or a wait for it.
+    async fn step(&mut self, stop: &CancellationToken) -> Result<(), SinkFault> {
+        if self.sink.as_ref().is_none_or(PostgresSink::is_closed) {
+            self.reconnect(stop).await?;
+            return Ok(());
+        }
+        self.claim().await?;
+        self.release().await?;
+        let quiet_too = self.last_tick.elapsed() >= TICK;
+        let flush = self.shared.with(|state| {
+            let flush = state.engine.take_flush(quiet_too || state.draining);
+            state.in_flight = flush.iter().flat_map(|flush| flush.claims.keys().copied()).collect();
+            flush
+        });
+        self.shared.notify_reader();
+        if let Some(flush) = flush {
+            self.flush(flush).await?;
+        } else if !quiet_too {
+            let tick = TICK.saturating_sub(self.last_tick.elapsed());
+            tokio::select! {
+                () = self.shared.work() => {}
+                () = tokio::time::sleep(tick) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        if self.last_tick.elapsed() >= TICK {
+            self.last_tick = Instant::now();
+            self.keep_house().await?;
+        }
+        Ok(())
+    }
+
+    /// Commits one flush, repeating it while that is what its failures ask for.
+    async fn flush(&mut self, mut flush: Flush) -> Result<(), SinkFault> {
+        self.create_missing_days(&flush).await?;
+        let started = Instant::now();
+        let mut repeats = 0;
+        loop {
+            let rules = Rules {
+                windows: TumblingWindow::new(self.settings.semantic.window_micros),
+                policy: self.settings.semantic.late_policy,
+                final_until: self.final_until,
+            };
+            let Some(sink) = self.sink.as_mut() else { return Ok(()) };
+            match settle(sink, &mut flush, &mut self.sketches, &rules).await {
+                Ok(settlement) => {
+                    self.committed(&flush, &settlement, started);
+                    return Ok(());
+                }
+                Err(unsettled) => {
+                    self.leave_fenced(&flush);
+                    self.metrics.postgres_errors.with_label_values(&[outcome::word(&unsettled.remedy)]).inc();
+                    let Remedy::Repeat { later } = unsettled.remedy else {
+                        self.metrics.flushes.with_label_values(&["unknown"]).inc();
+                        return Err(unsettled.error);
+                    };
+                    repeats += 1;
+                    self.metrics.flushes.with_label_values(&["repeated"]).inc();
+                    let pause = if later { backoff(repeats) } else { jittered(Duration::from_millis(20)) };
+                    warn!(error = %unsettled.error, repeats, pause_ms = pause.as_millis(), "flush is repeated");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self, flush: &Flush, settlement: &Settlement, started: Instant) {
+        let now = Utc::now();
+        self.shared.with(|state| {
+            state.in_flight.clear();
+            state.engine.distrust(settlement.distrusted.iter().copied());
+            for (tp, delta) in &settlement.deltas {
+                if let Some(view) = state.view.get_mut(tp) {
+                    view.next = Some(delta.to);
+                    view.counters += delta.counters;
+                    view.t = delta.clock.t();
+                    view.last_commit = Some(now);
+                }
+            }
+        });
+        for (tp, delta) in &settlement.deltas {
+            if let Some(t) = delta.clock.t() {
+                self.last_t.insert(*tp, t);
+            }
+            let topic = self.settings.topics.get(&tp.topic).map_or("", String::as_str);
+            self.metrics.committed(topic, *tp, &delta.counters);
+        }
+        outcome::count(&self.metrics, flush, settlement, started.elapsed(), now);
+        if !settlement.distrusted.is_empty() {
+            info!(rows = flush.batch.rows.len(), "a row taken for new was stored already; the filter is not trusted for a while");
+        }
+        if settlement.refused > 0 {
+            warn!(rows = settlement.refused, "the database refused rows; they are in the dead letters");
+        }
+        self.leave_fenced(flush);
+        self.shared.notify_reader();
+    }
+
+    /// Partitions that are another owner's now. If the group still gives them to this process, they are claimed again.
+    fn leave_fenced(&mut self, flush: &Flush) {
+        if flush.fenced.is_empty() {
+            return;
+        }
+        self.metrics.fenced.inc_by(flush.fenced.len() as u64);
+        let later = Instant::now() + jittered(FENCED_PAUSE);
+        self.shared.with(|state| {
+            for &tp in &flush.fenced {
+                warn!(partition = tp.partition, "fenced: another owner has claimed the partition");
+                state.engine.release(tp);
+                if state.assigned.contains(&tp) && !state.reclaims.iter().any(|(other, _)| *other == tp) {
+                    state.reclaims.push((tp, later));
+                }
+            }
+        });
+    }
+
+    /// Makes the claims that the reader asks for.
+    async fn claim(&mut self) -> Result<(), SinkFault> {
+        let requests: Vec<_> = self.shared.with(|state| {
+            state.claims.values_mut().filter(|slot| !slot.running).map(|slot| {
+                slot.running = true;
+                slot.request
+            }).collect()
+        });
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let Some(sink) = self.sink.as_mut() else { return Ok(()) };
+        let claimed = match sink.claim(&requests, &self.settings.semantic).await {
+            Ok(claimed) => claimed,
+            Err(fault) => {
+                self.metrics.claims.with_label_values(&["failed"]).inc_by(requests.len() as u64);
+                self.shared.with(|state| state.claims.values_mut().for_each(|slot| slot.running = false));
+                return Err(fault);
+            }
+        };
+        for (tp, claimed) in claimed {
+            self.sketches.forget(tp);
+            self.last_t.remove(&tp);
+            let topic = self.settings.topics.get(&tp.topic).map_or("", String::as_str);
+            match &claimed {
+                Claimed::Ours { recovered, gap, .. } => {
+                    self.metrics.claims.with_label_values(&["claimed"]).inc();
+                    debug!(topic, partition = tp.partition, epoch = recovered.claim.epoch, next = %recovered.next, "claimed");
+                    if let Some(gap) = gap {
+                        self.metrics.gap_records.inc_by((gap.end - gap.start).unsigned_abs());
+                        error!(topic, partition = tp.partition, first = gap.start, next = gap.end, "data loss: kafka dropped records before they were read; see clickstream_gaps");
+                    }
+                }
+                Claimed::Halted(obstacle) => {
+                    self.metrics.claims.with_label_values(&["halted"]).inc();
+                    error!(topic, partition = tp.partition, error = %obstacle, "partition halted");
+                }
+            }
+            self.shared.with(|state| match state.claims.remove(&tp) {
+                Some(slot) if slot.waited_for => drop(state.claimed.insert(tp, claimed)),
+                Some(_) => state.starts.push((tp, claimed)),
+                // taken away in the meantime
+                None => {
+                    if let Claimed::Ours { recovered, .. } = claimed {
+                        state.releases.push((tp, recovered.claim));
+                    }
+                }
+            });
+        }
+        self.shared.notify_reader();
+        Ok(())
+    }
+
+    /// Tells the database which partitions nobody holds any more.
+    async fn release(&mut self) -> Result<(), SinkFault> {
+        let releases: Vec<(TopicPartition, Claim)> = self.shared.with(|state| {
+            state.releasing = state.releases.len();
+            std::mem::take(&mut state.releases)
+        });
+        if releases.is_empty() {
+            return Ok(());
+        }
+        let done = match &self.sink {
+            Some(sink) => sink.release(&releases).await,
+            None => Ok(()),
+        };
+        self.shared.with(|state| state.releasing = 0);
+        self.shared.notify_reader();
+        done
+    }
+
+    async fn keep_house(&mut self) -> Result<(), SinkFault> {
+        let counts = self.shared.with(|state| std::mem::take(&mut state.partition_counts));
+        let Some(sink) = &self.sink else { return Ok(()) };
+        for (topic, count) in counts {
+            sink.note_partitions(&topic, count).await?;
+        }
+        self.final_until = sink.advance_final(&self.settings.semantic, self.settings.idle_timeout_micros).await?;
+        if self.last_anchor.elapsed() >= ANCHOR {
+            self.last_anchor = Instant::now();
+            let ours: Vec<_> = self.shared.with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
+            sink.anchor(&ours, &self.settings.semantic).await?;
+        }
+        if self.last_maintenance.is_none_or(|last| last.elapsed() >= MAINTENANCE) {
+            self.last_maintenance = Some(Instant::now());
+            sink.expire(Retention::at(Utc::now(), &self.settings.retention), &self.settings.semantic).await?;
+            self.days = sink.days().await?.into_iter().collect();
+            self.create_days_ahead().await?;
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn show(&self) {
+        let delay = self.settings.semantic.delay_micros;
+        self.shared.with(|state| {
+            let partitions: Vec<_> = state
+                .view
+                .iter()
+                .map(|(tp, view)| PartitionGauges {
+                    topic: self.settings.topics.get(&tp.topic).map_or("", String::as_str),
+                    partition: tp.partition,
+                    next: view.next.map(|next| next.get()),
+                    lag: view.lag(),
+                    watermark_seconds: view.t.map(|t| seconds(t.micros() - delay)),
+                    counters: view.counters,
+                    halted: state.halted.contains_key(tp),
+                })
+                .collect();
+            let final_until = self.final_until.map(|until| seconds(until.micros()));
+            self.metrics.show(&self.settings.group, state.engine.buffered_bytes(), final_until, &partitions);
+        });
+    }
+
+    /// After a failure: stop, or forget what is not certain any more and go on.
+    fn recover(&mut self, fault: SinkFault) -> Result<(), WriterFault> {
+        use clickstream_pipeline::commit::Failure;
+        match fault.remedy() {
+            Remedy::Repeat { .. } => {
+                // a claim or a piece of housekeeping: it is tried again with the next step
+                self.metrics.postgres_errors.with_label_values(&["repeat"]).inc();
+                warn!(error = %fault, "postgresql is not ready for this yet");
+                self.sink = None;
+                self.disconnected();
+                Ok(())
+            }
+            Remedy::Reclaim => {
+                warn!(error = %fault, "connection to postgresql lost; partitions are claimed again");
+                self.sink = None;
+                self.disconnected();
+                Ok(())
+            }
+            Remedy::Distrust | Remedy::DeadLetter { .. } | Remedy::Stop => {
+                self.metrics.flushes.with_label_values(&["failed"]).inc();
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// All claims went with the session: what is buffered is forgotten, and the position comes from the database again.
+    fn disconnected(&mut self) {
+        self.metrics.sink_up.set(0);
+        let now = Instant::now();
+        self.shared.with(|state| {
+            state.sink_healthy = false;
+            state.in_flight.clear();
+            state.releases.clear();
+            state.releasing = 0;
+            let ours: Vec<_> = state.engine.assigned().map(|(tp, _)| tp).collect();
+            for tp in ours {
+                state.engine.release(tp);
+                state.reclaims.push((tp, now));
+            }
+            for slot in state.claims.values_mut() {
+                slot.running = false;
+            }
+            let unstarted: Vec<_> = state.starts.drain(..).map(|(tp, _)| tp).collect();
+            for tp in unstarted {
+                state.reclaims.push((tp, now));
+            }
+        });
+        self.shared.notify_reader();
+    }
+
+    fn connected(&mut self, sink: PostgresSink) {
+        self.attempts = 0;
+        self.metrics.sink_up.set(1);
+        self.sink = Some(sink);
+        self.sketches = SketchCache::default();
+        self.last_maintenance = None;
+        self.shared.with(|state| state.sink_healthy = true);
+    }
+
+    async fn reconnect(&mut self, stop: &CancellationToken) -> Result<(), SinkFault> {
+        if self.sink.take().is_some() {
+            warn!("session with postgresql ended; partitions are claimed again");
+            self.disconnected();
+        }
+        let settings = &self.settings;
+        let opened = sink::connect(&settings.postgres, &settings.schema, &sink::application(&settings.owner)).await;
+        match opened {
+            Ok(connection) => {
+                let sink =
+                    PostgresSink::new(connection, settings.topics.clone(), settings.durability, settings.owner.clone()).await?;
+                info!(attempts = self.attempts, "connected to postgresql again");
+                self.connected(sink);
+            }
+            Err(failure) => {
+                self.attempts += 1;
+                let pause = backoff(self.attempts);
+                warn!(error = %failure, attempts = self.attempts, pause_ms = pause.as_millis(), "cannot connect to postgresql");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// 100 ms, doubled with every attempt up to [`BACKOFF_MAX`], and jittered so that many processors do not come at once.
+fn backoff(attempts: u32) -> Duration {
+    let doubled = Duration::from_millis(100).saturating_mul(1 << attempts.saturating_sub(1).min(10));
+    jittered(doubled.min(BACKOFF_MAX))
+}
+
+/// Between half and all of `pause`.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds of this century are exact in 53 bits")]
+fn seconds(micros: i64) -> f64 {
+    micros as f64 / 1e6
+}

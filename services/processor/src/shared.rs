@@ -1,0 +1,229 @@
+//! What the reading thread and the writing task share: the engine, and the little they have to tell each other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use clickstream_pipeline::{
+    checkpoint::Counters,
+    engine::{Claim, Engine},
+    event::EventTime,
+    offset::{NextOffset, TopicPartition},
+};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use crate::sink::{ClaimRequest, Claimed, Obstacle};
+
+/// Limits of the growing batch: at either of them intake waits.
+#[derive(Copy, Clone, Debug)]
+pub struct BufferLimits {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// The meeting place.
+pub struct Shared {
+    state: Mutex<State>,
+    /// Something ended that the reader waits for: a flush, a claim, a release.
+    ended: Condvar,
+    /// There is something for the writer to do.
+    work: Notify,
+    limits: BufferLimits,
+}
+
+/// Everything behind the lock. Nothing in it waits.
+pub struct State {
+    /// The partition engine.
+    pub engine: Engine,
+    /// Partitions of the flush that is being committed.
+    pub in_flight: BTreeSet<TopicPartition>,
+    /// Partitions that the group has given to this process.
+    pub assigned: BTreeSet<TopicPartition>,
+    /// Claims that are wanted or under way.
+    pub claims: BTreeMap<TopicPartition, ClaimSlot>,
+    /// Claims that were made while the rebalance callback was waiting for them.
+    pub claimed: HashMap<TopicPartition, Claimed>,
+    /// Claims that were made later: the reader seeks and resumes.
+    pub starts: Vec<(TopicPartition, Claimed)>,
+    /// Partitions whose progress is not known any more, and when they may be claimed again.
+    pub reclaims: Vec<(TopicPartition, Instant)>,
+    /// Partitions given up: the database is told that nobody holds them.
+    pub releases: Vec<(TopicPartition, Claim)>,
+    /// Releases under way.
+    pub releasing: usize,
+    /// The reader waits for everything buffered to be committed.
+    pub draining: bool,
+    /// Nothing more is read.
+    pub stopped: bool,
+    /// Partition counts that were seen and not noted yet.
+    pub partition_counts: BTreeMap<String, i32>,
+    /// What `/status` and the metrics show.
+    pub view: BTreeMap<TopicPartition, PartitionView>,
+    /// Partitions that a person has to look at.
+    pub halted: BTreeMap<TopicPartition, Obstacle>,
+    /// Whether the last thing the writer did with PostgreSQL succeeded.
+    pub sink_healthy: bool,
+}
+
+/// A claim on its way.
+#[derive(Copy, Clone, Debug)]
+pub struct ClaimSlot {
+    /// What to claim.
+    pub request: ClaimRequest,
+    /// The writer is at it.
+    pub running: bool,
+    /// The rebalance callback waits for it.
+    pub waited_for: bool,
+}
+
+/// How a partition looks from outside.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionView {
+    /// Claim's number.
+    pub epoch: i64,
+    /// Committed position.
+    pub next: Option<NextOffset>,
+    /// End of the log; `None` while it is not known.
+    pub log_end: Option<i64>,
+    /// Committed totals.
+    pub counters: Counters,
+    /// Committed T.
+    pub t: Option<EventTime>,
+    /// Last commit.
+    pub last_commit: Option<DateTime<Utc>>,
+    /// Kafka's time stamp of the last committed record.
+    pub last_received: Option<EventTime>,
+    /// Not fetched at the moment.
+    pub paused: bool,
+    /// Stretches of the log that were lost.
+    pub gaps: Vec<Range<i64>>,
+}
+
+impl Shared {
+    /// Nothing assigned, nothing buffered.
+    pub fn new(engine: Engine, limits: BufferLimits) -> Self {
+        let state = State {
+            engine,
+            in_flight: BTreeSet::new(),
+            assigned: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            claimed: HashMap::new(),
+            starts: Vec::new(),
+            reclaims: Vec::new(),
+            releases: Vec::new(),
+            releasing: 0,
+            draining: false,
+            stopped: false,
+            partition_counts: BTreeMap::new(),
+            view: BTreeMap::new(),
+            halted: BTreeMap::new(),
+            sink_healthy: false,
+        };
+        Self { state: Mutex::new(state), ended: Condvar::new(), work: Notify::new(), limits }
+    }
+
+    /// Looks at or changes the state; `f` must not wait.
+    pub fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        f(&mut self.state.lock())
+    }
+
+    /// Wakes the writer.
+    pub fn wake_writer(&self) {
+        self.work.notify_one();
+    }
+
+    /// Until the reader has work for the writer.
+    pub async fn work(&self) {
+        self.work.notified().await;
+    }
+
+    /// Tells the reader that something ended.
+    pub fn notify_reader(&self) {
+        self.ended.notify_all();
+    }
+
+    /// Blocks the reader until `done` or the deadline; tells whether it was done.
+    pub fn wait_until(&self, deadline: Duration, mut done: impl FnMut(&mut State) -> bool) -> bool {
+        let end = Instant::now() + deadline;
+        let mut state = self.state.lock();
+        while !done(&mut state) {
+            if self.ended.wait_until(&mut state, end).timed_out() {
+                return done(&mut state);
+            }
+        }
+        true
+    }
+
+    /// The limits of the growing batch.
+    pub fn limits(&self) -> BufferLimits {
+        self.limits
+    }
+}
+
+impl PartitionView {
+    /// Records between the committed position and the end of the log; `None` while that is not known.
+    pub fn lag(&self) -> Option<i64> {
+        Some((self.log_end? - self.next?.get()).max(0))
+    }
+}
+
+impl State {
+    /// Whether the growing batch has reached a limit.
+    pub fn is_full(&self, limits: BufferLimits) -> bool {
+        self.engine.buffered_rows() >= limits.rows || self.engine.buffered_bytes() >= limits.bytes
+    }
+
+    /// Whether it has shrunk to 0.8 of them: a pause throws prefetched records away, so it ends only when it is worth it.
+    pub fn has_room(&self, limits: BufferLimits) -> bool {
+        self.engine.buffered_rows() <= limits.rows / 5 * 4 && self.engine.buffered_bytes() <= limits.bytes / 5 * 4
+    }
+
+    /// Whether nothing of the partition waits for a commit.
+    pub fn is_drained(&self, tp: TopicPartition) -> bool {
+        !self.in_flight.contains(&tp) && !self.engine.has_pending(tp)
+    }
+
+    /// Takes a claimed partition into the engine.
+    pub fn start(&mut self, tp: TopicPartition, claimed: Claimed) -> Option<NextOffset> {
+        match claimed {
+            Claimed::Ours { recovered, totals, gap } => {
+                let next = recovered.next;
+                let view = self.view.entry(tp).or_default();
+                *view = PartitionView {
+                    epoch: recovered.claim.epoch,
+                    next: Some(next),
+                    t: recovered.clock.t(),
+                    counters: totals,
+                    log_end: view.log_end,
+                    gaps: gap.into_iter().collect(),
+                    ..PartitionView::default()
+                };
+                self.halted.remove(&tp);
+                self.engine.assign(tp, recovered);
+                Some(next)
+            }
+            Claimed::Halted(obstacle) => {
+                self.halted.insert(tp, obstacle);
+                None
+            }
+        }
+    }
+
+    /// Forgets everything about a partition that the group has taken away.
+    pub fn forget(&mut self, tp: TopicPartition) {
+        self.assigned.remove(&tp);
+        self.claims.remove(&tp);
+        self.claimed.remove(&tp);
+        self.starts.retain(|(other, _)| *other != tp);
+        self.reclaims.retain(|(other, _)| *other != tp);
+        self.halted.remove(&tp);
+        self.view.remove(&tp);
+        self.engine.release(tp);
+    }
+}
