@@ -1,0 +1,49 @@
+//! Deliberate bugs. A checker that cannot object proves nothing, so each of these must be found within a few thousand seeds.
+
+/// A bug of the simulated database or of the simulated processor.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Sabotage {
+    /// Neither the fence nor the advance looks at the claim and the position.
+    NoFence,
+    /// The checkpoint moves when the transaction asks for it, and stays moved when the transaction does not commit.
+    AdvanceOutsideTransaction,
+    /// Dead letters stay when their transaction does not commit.
+    DeadLettersOutsideTransaction,
+    /// An insert does not wait for a twin that is not committed yet.
+    TwinsDoNotWait,
+    /// A crash of the database loses rows and keeps the checkpoints that moved past them.
+    CrashKeepsCheckpoints,
+    /// After a commit of unknown outcome the flush is sent again under the new claim.
+    RepeatAfterUnknownCommit,
+    /// Sketches are kept in memory over another owner's time.
+    CacheOutlivesClaim,
+    /// After a claim the reader goes on where it stood, not where the database stands.
+    QueueOutlivesClaim,
+    /// The event times of the checkpoint are not taken up at a claim.
+    ClockForgottenAtClaim,
+    /// A claim reads the position under the checkpoint's lock, and the event times before it.
+    ClaimIsTorn,
+    /// A lost connection makes a processor claim only what was in the flush. What is not in it may have been set back by
+    /// the same crash of the database, and is never flushed again when it was already at the end of the log.
+    OnlyTheFlushIsReclaimed,
+    /// A processor without anything to flush does not notice that its connection is gone.
+    IdleLossGoesUnnoticed,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::NoFence,
+        Self::AdvanceOutsideTransaction,
+        Self::DeadLettersOutsideTransaction,
+        Self::TwinsDoNotWait,
+        Self::CrashKeepsCheckpoints,
+        Self::RepeatAfterUnknownCommit,
+        Self::CacheOutlivesClaim,
+        Self::QueueOutlivesClaim,
+        Self::ClockForgottenAtClaim,
+        Self::ClaimIsTorn,
+        Self::OnlyTheFlushIsReclaimed,
+        Self::IdleLossGoesUnnoticed,
+    ];
+}
