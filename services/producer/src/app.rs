@@ -1,8 +1,9 @@
 //! The wiring: settings, connection, admin server, the loop, the account.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +26,7 @@ use crate::kafka::{ConnectError, Sender, SenderOptions};
 use crate::metrics::Metrics;
 use crate::print;
 use crate::progress::Progress;
-use crate::replay::input::{Input, STANDARD_INPUT};
+use crate::replay::input::{InputError, STANDARD_INPUT};
 use crate::replay::pace::Speed;
 use crate::replay::{ReplayOptions, Source};
 use crate::settings;
@@ -214,20 +215,16 @@ fn inputs(args: &ReplayArgs) -> anyhow::Result<Vec<(PathBuf, Source)>> {
     let mut seen: HashMap<String, &PathBuf> = HashMap::new();
     let mut inputs = Vec::new();
     for path in &args.files {
-        let standard = path.as_os_str() == STANDARD_INPUT;
-        if standard {
-            ensure!(
-                !args.shift_to_now,
-                "--shift-to-now reads its input twice, and standard input comes only once: name a file"
-            );
-        } else {
-            // a file that is not there is an error before anything is sent
-            Input::open(path, args.format)?;
-        }
-        let own = if standard {
-            Source::Unnamed
-        } else {
+        let file = is_file(path)?;
+        ensure!(
+            file || !args.shift_to_now,
+            "{}: --shift-to-now reads its input twice, and a stream comes only once: name a file",
+            path.display()
+        );
+        let own = if file {
             Source::of_file(path)
+        } else {
+            Source::Unnamed
         };
         let source = match (&args.source, own) {
             (Some(source), _) if !several => Source::Named(source.clone()),
@@ -251,6 +248,29 @@ fn inputs(args: &ReplayArgs) -> anyhow::Result<Vec<(PathBuf, Source)>> {
         );
     }
     Ok(inputs)
+}
+
+/// Whether the path is a file on disk, which has a name worth remembering, rather than a stream. What is
+/// missing or cannot be opened is an error before anything is sent.
+fn is_file(path: &Path) -> anyhow::Result<bool> {
+    if path == Path::new(STANDARD_INPUT) {
+        return Ok(false);
+    }
+    let open_error = |source| InputError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = std::fs::metadata(path).map_err(open_error)?;
+    ensure!(
+        !metadata.is_dir(),
+        "{}: is a folder; name the files in it",
+        path.display()
+    );
+    // opening a pipe would take its writer's first bytes away
+    if metadata.is_file() {
+        File::open(path).map_err(open_error)?;
+    }
+    Ok(metadata.is_file())
 }
 
 fn limit(count: Option<u64>) -> usize {

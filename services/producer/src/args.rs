@@ -259,7 +259,7 @@ pub struct ReplayArgs {
     pub shift_to_now: bool,
 
     /// Name that event ids are made from, with the line number [default: the file's base name without .gz;
-    /// for standard input, the lines themselves]. With several files, the base name is added.
+    /// for standard input and pipes, the lines themselves]. With several files, the base name is added.
     #[arg(long, env = "CLICKSTREAM_SOURCE")]
     pub source: Option<String>,
 

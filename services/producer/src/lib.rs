@@ -21,7 +21,6 @@ mod print;
 pub mod progress;
 pub mod record;
 pub mod replay;
-pub mod secret_files;
 pub mod settings;
 pub mod stop;
 pub mod summary;

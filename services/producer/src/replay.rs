@@ -33,6 +33,7 @@ use crate::record::{Record, RecordKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Access log, common or combined.
+    #[value(aliases = ["common", "combined"])]
     AccessLog,
     /// One JSON object a line.
     Json,

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clickstream_pipeline::spec::{ClickstreamPipeline, Problem, SecretError, SpecError};
+use clickstream_telemetry::secrets::SecretFiles;
 
 use crate::args::{EventArgs, KafkaArgs};
 use crate::generator::GeneratorOptions;
 use crate::kafka::SenderOptions;
-use crate::secret_files::SecretFiles;
 
 /// The topic when nothing names one; the default of the resource as well.
 const DEFAULT_TOPIC: &str = "clickstream";

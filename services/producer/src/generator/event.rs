@@ -86,6 +86,7 @@ fn value<'a>(draft: &'a Draft, field: Field, buffer: &'a mut String) -> Option<&
             buffer.push_str(draft.click.campaign);
         }
         Field::Referrer => match draft.click.referrer {
+            _ if draft.visitor.app => return None,
             Referrer::None => return None,
             Referrer::External(referrer) => return Some(referrer),
             Referrer::Page(page) => write_url(page, buffer),

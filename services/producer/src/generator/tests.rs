@@ -82,7 +82,7 @@ fn the_stream_of_seed_42_stays_as_it_is() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     assert_eq!(
-        digest, "c1d17f17db0302c0a8cd22ebabe7c77d338e9476719caa9bdeea3fac896495e9",
+        digest, "a7918a710a738aaad6581f6d87e3d1b82905f55b8a0d75dac2985a730ca92bbe",
         "same seed, same bytes holds between releases too: a change belongs in the changelog"
     );
 }
@@ -108,7 +108,7 @@ fn every_well_formed_event_is_accepted_and_keyed_by_its_user() {
         late: 0.1,
         ..GeneratorOptions::default()
     };
-    for record in records(options, 50_000) {
+    for record in records(options, 30_000) {
         let event =
             decode(&record.payload, received_at(&record), &LIMITS).unwrap_or_else(|rejected| {
                 panic!("{rejected:?}: {}", String::from_utf8_lossy(&record.payload))
@@ -162,7 +162,7 @@ fn fractions_are_kept() {
         malformed: 0.3,
         ..GeneratorOptions::default()
     };
-    let records = records(options, 100_000);
+    let records = records(options, 40_000);
     for (kind, expected) in [
         (
             (|kind| matches!(kind, RecordKind::Duplicate)) as fn(&RecordKind) -> bool,
@@ -274,7 +274,7 @@ fn events_have_the_size_of_real_ones() {
         .map(|record| record.payload.len())
         .sum::<usize>()
         / records.len();
-    assert!((230..=330).contains(&mean), "{mean} bytes");
+    assert!((230..=300).contains(&mean), "{mean} bytes");
 }
 
 #[test]

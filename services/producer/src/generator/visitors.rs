@@ -6,44 +6,44 @@ use super::random::scatter;
 
 /// Share (per mille) and text of the clients in use; apps describe themselves shortly.
 const USER_AGENTS: [(u64, &str); 16] = [
-    (170, "ShopApp/5.2.1 (iPhone; iOS 18.5)"),
-    (130, "ShopApp/5.2.0 (Android 15; Pixel 9)"),
-    (90, "ShopApp/5.1.4 (Android 14; SM-S921B)"),
-    (60, "ShopApp/4.9.9 (iPad; iOS 17.7)"),
+    (250, "ShopApp/5.2.1 (iPhone; iOS 18.5)"),
+    (190, "ShopApp/5.2.0 (Android 15; Pixel 9)"),
+    (130, "ShopApp/5.1.4 (Android 14; SM-S921B)"),
+    (80, "ShopApp/4.9.9 (iPad; iOS 17.7)"),
     (
-        120,
+        85,
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36",
     ),
     (
-        90,
+        60,
         "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
     ),
     (
-        80,
+        50,
         "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Mobile Safari/537.36",
     ),
     (
-        60,
+        40,
         "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
     ),
     (
-        50,
+        25,
         "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0",
     ),
     (
-        50,
+        25,
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:141.0) Gecko/20100101 Firefox/141.0",
     ),
     (
-        30,
+        15,
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36 Edg/138.0.0.0",
     ),
     (
-        20,
+        10,
         "Mozilla/5.0 (Linux; Android 14; SAMSUNG SM-A546B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
     ),
     (
-        20,
+        15,
         "Mozilla/5.0 (iPhone; CPU iPhone OS 18_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 Twitter for iPhone/11.2",
     ),
     (
@@ -51,11 +51,14 @@ const USER_AGENTS: [(u64, &str); 16] = [
         "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
     ),
     (
-        10,
+        7,
         "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
     ),
-    (5, "curl/8.14.1"),
+    (3, "curl/8.14.1"),
 ];
+
+/// What the descriptions of the shop's own apps begin with.
+const APP: &str = "ShopApp/";
 
 /// How a visitor's client spells the time of a click.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +82,8 @@ pub struct Visitor {
     pub numeric: bool,
     pub ip: Option<IpAddr>,
     pub user_agent: Option<&'static str>,
+    /// The shop's own app: it knows no referrers, and counts time in milliseconds.
+    pub app: bool,
     pub time: TimeSpelling,
 }
 
@@ -89,9 +94,11 @@ impl Visitor {
         let traits = scatter(seed ^ scatter(number));
         let address = scatter(traits);
         let numeric = traits.is_multiple_of(16);
+        let user_agent = user_agent((traits >> 20) % 1_000);
+        let app = user_agent.is_some_and(|user_agent| user_agent.starts_with(APP));
         let time = match (traits >> 4) % 100 {
-            0..62 => TimeSpelling::Utc,
-            62..94 => TimeSpelling::EpochMillis,
+            0..90 if app => TimeSpelling::EpochMillis,
+            0..94 => TimeSpelling::Utc,
             94..97 => {
                 TimeSpelling::Offset([-480, -300, 60, 120, 330, 540][(traits >> 32) as usize % 6])
             }
@@ -105,7 +112,8 @@ impl Visitor {
             },
             numeric,
             ip: ip((traits >> 12) % 100, address),
-            user_agent: user_agent((traits >> 20) % 1_000),
+            user_agent,
+            app,
             time,
         }
     }
