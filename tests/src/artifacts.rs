@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The Kafka release that everything is tested with.
-pub(crate) const KAFKA: &str = "4.1.1";
+pub const KAFKA: &str = "4.1.1";
 const LOG4J: &str = "2.24.3";
 const POSTGRES_18: &str = "18.1.0";
 

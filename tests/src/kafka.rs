@@ -1,6 +1,7 @@
 //! Apache Kafka in KRaft mode: one broker or three, each a process of its own that is broker and controller.
 
 mod broker;
+mod installation;
 
 use std::{
     collections::HashMap,
@@ -22,7 +23,14 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use crate::{kafka::broker::Launch, ports::free_port, run_dir};
+use crate::{
+    kafka::{
+        broker::Launch,
+        installation::{Installation, kafka_uuid},
+    },
+    ports::free_port,
+    run_dir,
+};
 
 /// Longest time for a broker to answer on a busy machine (it takes 3-5 s on an idle one).
 const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -76,7 +84,7 @@ impl Kafka {
                 options.brokers
             );
         }
-        let installation = tokio::task::spawn_blocking(broker::installation).await??;
+        let installation = tokio::task::spawn_blocking(Installation::find).await??;
         // a port can be taken between looking for it and binding it
         for _ in 0..3 {
             let (launches, ports) = launches(&options)?;
@@ -338,7 +346,7 @@ fn launches(options: &KafkaOptions) -> anyhow::Result<(Vec<Launch>, Vec<u16>)> {
         .enumerate()
         .map(|(index, port)| format!("{}@127.0.0.1:{port}", index + 1))
         .collect();
-    let cluster_id = broker::kafka_uuid();
+    let cluster_id = kafka_uuid();
     let launches = ports
         .iter()
         .zip(&controllers)

@@ -27,6 +27,7 @@ mod proxy;
 mod run_dir;
 pub mod shared;
 
+pub use artifacts::KAFKA as KAFKA_VERSION;
 pub use binary::{build_binary, workspace_root};
 pub use kafka::{Broker, Kafka, KafkaOptions};
 pub use ports::free_port;

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -12,9 +11,11 @@ use anyhow::{Context as _, bail};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use super::{POLL, START_TIMEOUT};
+use super::{
+    POLL, START_TIMEOUT,
+    installation::{Installation, kafka_uuid},
+};
 use crate::{
-    artifacts,
     process::{Guard, Process},
     run_dir,
 };
@@ -42,14 +43,6 @@ pub struct Broker {
     launch: Launch,
     installation: Installation,
     process: Mutex<Process>,
-}
-
-/// Where Kafka's programs are.
-#[derive(Debug, Clone)]
-pub(super) struct Installation {
-    jars: PathBuf,
-    /// What `kafka.tools.StorageTool format` writes for this release besides ids; it is the same for every cluster.
-    bootstrap_checkpoint: PathBuf,
 }
 
 impl Broker {
@@ -183,46 +176,6 @@ impl Drop for Broker {
     }
 }
 
-/// Kafka's jars, and what a freshly formatted folder holds. Blocks, the first time for seconds.
-pub(super) fn installation() -> anyhow::Result<Installation> {
-    let jars = artifacts::kafka_jars()?;
-    // formatting starts a JVM (about 2 s); done once, it is a file to copy
-    let formatted = artifacts::cached(
-        &artifacts::cache_dir(),
-        &format!("kafka-{}-formatted", artifacts::KAFKA),
-        &[],
-        |target| {
-            let settings = target.join("server.properties");
-            let text = format!(
-                "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:1\ncontroller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://127.0.0.1:2,CONTROLLER://127.0.0.1:1\nlog.dirs={}\n",
-                target.display()
-            );
-            fs::write(&settings, text)?;
-            artifacts::run(
-                java(&jars)
-                    .args([
-                        "kafka.tools.StorageTool",
-                        "format",
-                        "-t",
-                        &kafka_uuid(),
-                        "-c",
-                    ])
-                    .arg(settings),
-            )
-        },
-    )?;
-    Ok(Installation {
-        jars,
-        bootstrap_checkpoint: formatted.join("bootstrap.checkpoint"),
-    })
-}
-
-/// An id as Kafka writes them: 16 bytes in base64url, 22 characters of which the last holds 2 bits only (hexadecimal digits are base64url too).
-pub(super) fn kafka_uuid() -> String {
-    format!("{}A", &uuid::Uuid::new_v4().simple().to_string()[..21])
-}
-
 fn prepare(installation: &Installation, launch: &Launch) -> anyhow::Result<()> {
     let data = launch.dir.join("data");
     fs::create_dir_all(&data)?;
@@ -235,7 +188,7 @@ fn prepare(installation: &Installation, launch: &Launch) -> anyhow::Result<()> {
     let ids = data.join("meta.properties");
     if !ids.exists() {
         fs::copy(
-            &installation.bootstrap_checkpoint,
+            installation.bootstrap_checkpoint(),
             data.join("bootstrap.checkpoint"),
         )?;
         let (cluster, node, directory) = (&launch.cluster_id, launch.id, kafka_uuid());
@@ -312,7 +265,7 @@ fn server_properties(launch: &Launch, data: &Path) -> String {
 }
 
 fn spawn(installation: &Installation, launch: &Launch) -> anyhow::Result<Process> {
-    let mut command = java(&installation.jars);
+    let mut command = installation.java();
     command
         .arg(format!("-Xmx{}m", launch.heap_mb))
         .args(["-Djava.awt.headless=true", "-Dkafka.logs.dir=."])
@@ -329,17 +282,4 @@ fn spawn(installation: &Installation, launch: &Launch) -> anyhow::Result<Process
         launch.dir.join("log"),
         Guard::default(),
     )
-}
-
-fn java(jars: &Path) -> Command {
-    let mut java = Command::new("java");
-    // one collector thread and the quick compiler only: on few cores a broker is up in half the time
-    java.args([
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-        "-Xshare:auto",
-        "-cp",
-    ])
-    .arg(jars.join("*"));
-    java
 }

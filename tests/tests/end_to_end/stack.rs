@@ -1,0 +1,219 @@
+//! One pipeline of one test: a topic, a database, a document, and the processes that work on it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clickstream_pipeline::event::EventTime;
+use clickstream_producer::generator::{Generator, GeneratorOptions};
+use clickstream_testbed::{Kafka, Postgres, PostgresVersion, Process, build_binary, shared, unique_name};
+use rdkafka::{
+    ClientConfig,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How often a condition that nobody signals is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What differs from test to test.
+pub struct StackOptions {
+    /// Partitions of the topic.
+    pub partitions: i32,
+    /// Version of the shared server.
+    pub postgres: PostgresVersion,
+    /// Where processors find PostgreSQL, if not at the server itself (a proxy).
+    pub postgres_port: Option<u16>,
+    /// Where processors find Kafka, if not at the shared broker.
+    pub bootstrap_servers: Option<String>,
+    /// More lines of `spec`, indented by two.
+    pub spec: String,
+    /// More lines of the target, indented by four.
+    pub target: String,
+}
+
+impl Default for StackOptions {
+    fn default() -> Self {
+        Self {
+            partitions: 4,
+            postgres: PostgresVersion::V18,
+            postgres_port: None,
+            bootstrap_servers: None,
+            spec: String::new(),
+            target: String::new(),
+        }
+    }
+}
+
+/// A migrated pipeline without processors.
+pub struct Stack {
+    pub kafka: &'static Kafka,
+    pub postgres: &'static Postgres,
+    pub topic: String,
+    pub database: String,
+    pub client: Client,
+    pub document: PathBuf,
+    processor: PathBuf,
+}
+
+impl Stack {
+    /// Topic, database, document and schema on the shared servers.
+    pub async fn new(options: StackOptions) -> anyhow::Result<Self> {
+        let kafka = shared::kafka().await?;
+        let postgres = shared::postgres(options.postgres).await?;
+        Self::on(kafka, postgres, options).await
+    }
+
+    /// The same on servers of the test's own.
+    pub async fn on(kafka: &'static Kafka, postgres: &'static Postgres, options: StackOptions) -> anyhow::Result<Self> {
+        let name = unique_name("clicks");
+        kafka.create_topic(&name, options.partitions, &[]).await?;
+        let database = name.replace('-', "_");
+        postgres.create_database(&database).await?;
+        let document = std::env::temp_dir().join(format!("{name}.yaml"));
+        let text = format!(
+            "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: clicks\nspec:\n  \
+             kafka:\n    bootstrapServers: {}\n  topics:\n  - name: {name}\n    management: External\n  targets:\n  - name: main\n    \
+             connection:\n      host: 127.0.0.1\n      port: {}\n      database: {database}\n      user: postgres\n      \
+             sslMode: Disable\n    schema: clickstream\n{}{}",
+            options.bootstrap_servers.unwrap_or_else(|| kafka.bootstrap_servers()),
+            options.postgres_port.unwrap_or_else(|| postgres.port()),
+            options.target,
+            options.spec,
+        );
+        fs::write(&document, text)?;
+        let processor = tokio::task::spawn_blocking(|| {
+            build_binary("clickstream-processor", "clickstream-processor", &["failpoints"])
+        })
+        .await??;
+        let client = postgres.connect(&database).await?;
+        client.batch_execute("set search_path = clickstream, pg_catalog").await?;
+        let stack = Self { kafka, postgres, topic: name, database, client, document, processor };
+        let (code, output) = stack.command(&["migrate"]).await?;
+        ensure!(code == 0, "migrate failed: {output}");
+        Ok(stack)
+    }
+
+    /// Runs a command of the processor on this pipeline; exit code and output of both streams.
+    pub async fn command(&self, args: &[&str]) -> anyhow::Result<(i32, String)> {
+        let mut command = Command::new(&self.processor);
+        command.args(args).arg("--pipeline").arg(&self.document);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        Ok((output.status.code().unwrap_or(-1), text))
+    }
+
+    /// Starts a processor.
+    pub fn start(&self, name: &str) -> anyhow::Result<Process> {
+        self.start_with(name, &[])
+    }
+
+    /// Starts a processor with more environment.
+    pub fn start_with(&self, name: &str, env: &[(&str, &str)]) -> anyhow::Result<Process> {
+        let mut command = Command::new(&self.processor);
+        command.args(["run", "--name", name, "--pipeline"]).arg(&self.document).envs(env.iter().copied());
+        Process::spawn(&command, name)
+    }
+
+    /// Sends `count` generated records as fast as possible; returns how many were acknowledged.
+    pub async fn produce(&self, options: GeneratorOptions, count: usize) -> anyhow::Result<usize> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_micros();
+        let base = EventTime::from_micros(i64::try_from(now)?);
+        let records: Vec<_> = Generator::new(options, base)?.take(count).map(|r| (r.key, r.payload)).collect();
+        self.send(records.into_iter().map(|(key, payload)| (key, Some(payload))).collect()).await
+    }
+
+    /// Sends keyed records and waits until all are acknowledged.
+    pub async fn send(&self, records: Vec<(String, Option<Vec<u8>>)>) -> anyhow::Result<usize> {
+        let (servers, topic) = (self.kafka.bootstrap_servers(), self.topic.clone());
+        tokio::task::spawn_blocking(move || {
+            let producer: BaseProducer = ClientConfig::new()
+                .set("bootstrap.servers", servers)
+                .set("enable.idempotence", "true")
+                .set("compression.type", "lz4")
+                .set("topic.metadata.refresh.interval.ms", "500")
+                .create()?;
+            let sent = records.len();
+            for (key, payload) in &records {
+                loop {
+                    let mut record = BaseRecord::to(&topic).key(key);
+                    if let Some(payload) = payload {
+                        record = record.payload(payload);
+                    }
+                    match producer.send(record) {
+                        Ok(()) => break,
+                        Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                            producer.poll(Duration::from_millis(10));
+                        }
+                        Err((error, _)) => return Err(error.into()),
+                    }
+                }
+            }
+            producer.flush(PATIENCE)?;
+            Ok(sent)
+        })
+        .await?
+    }
+
+    /// Waits until every partition's checkpoint has reached the end of its log.
+    pub async fn drained(&self) -> anyhow::Result<()> {
+        self.drained_within(PATIENCE).await
+    }
+
+    /// The same with another patience.
+    pub async fn drained_within(&self, patience: Duration) -> anyhow::Result<()> {
+        let mut ends = BTreeMap::new();
+        for partition in 0.. {
+            match self.kafka.offsets(&self.topic, partition).await {
+                Ok((_, end)) => ends.insert(partition, end),
+                Err(_) if partition > 0 => break,
+                Err(error) => return Err(error),
+            };
+        }
+        let deadline = Instant::now() + patience;
+        loop {
+            let rows = self.client.query("select partition, next_offset from clickstream_checkpoints", &[]).await?;
+            let next: BTreeMap<i32, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+            if ends.iter().all(|(partition, end)| *end == 0 || next.get(partition) == Some(end)) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("not drained in time: log ends {ends:?}, checkpoints {next:?}");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Polls a query until its single boolean is true.
+    pub async fn eventually(&self, what: &str, query: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.client.query_one(query, &[]).await?.get::<_, bool>(0) {
+            ensure!(Instant::now() < deadline, "never happened: {what}");
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// One number.
+    pub async fn count(&self, query: &str) -> anyhow::Result<i64> {
+        Ok(self.client.query_one(&format!("select ({query})::bigint"), &[]).await?.get(0))
+    }
+
+    /// Audits; the report of a clean one.
+    pub async fn audit(&self) -> anyhow::Result<Value> {
+        let (code, output) = self.command(&["audit", "-o", "json"]).await?;
+        ensure!(code == 0, "audit exits with {code}: {output}");
+        let start = output.find('{').context("no report")?;
+        let mut reports = serde_json::Deserializer::from_str(&output[start..]).into_iter::<Value>();
+        reports.next().context("no report")?.context("report is no JSON")
+    }
+}
