@@ -1,0 +1,133 @@
+//! Counts the stored rows by the place they come from, so that a row without a record shows although every record has been
+//! found: the rows that were found are the rows that are there if both are equally many.
+//!
+//! The table is walked in pieces of its heap, each in a statement of its own: no index is needed, and none of them keeps
+//! PostgreSQL from cleaning up for long.
+
+use std::collections::BTreeMap;
+
+use clickstream_pipeline::offset::{NextOffset, TopicId, TopicPartition};
+use tokio_postgres::Client;
+
+use super::partition::Buckets;
+
+/// Pages of a piece: 512 MiB, a second or two.
+const PIECE_PAGES: i64 = 65_536;
+/// How often the walk begins anew when a day's partition came or went meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// What is counted of one partition.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Which partition.
+    pub tp: TopicPartition,
+    /// The stretch that was read from the log.
+    pub buckets: Buckets,
+    /// End of that stretch.
+    pub end: i64,
+    /// The checkpoint's position; rows above it came after the snapshot.
+    pub next: NextOffset,
+}
+
+/// Rows of one partition.
+#[derive(Clone, Default, Debug)]
+pub struct Rows {
+    /// Rows by bucket of the stretch that was read.
+    pub buckets: BTreeMap<i64, i64>,
+    /// Rows below the checkpoint that are not marked late.
+    pub on_time: i64,
+    /// Rows below the checkpoint that are.
+    pub late: i64,
+    /// Rows at or above the checkpoint that the server held at the same instant.
+    pub ahead: i64,
+}
+
+/// Rows by partition, those of partitions without a checkpoint included.
+pub type Census = BTreeMap<TopicPartition, Rows>;
+
+/// Counts.
+///
+/// # Errors
+/// What the server says, or day partitions that keep coming and going.
+pub async fn take(client: &Client, scopes: &[Scope]) -> anyhow::Result<Census> {
+    for _ in 0..ATTEMPTS {
+        let before = tables(client).await?;
+        let mut census = Census::new();
+        for (table, pages) in &before {
+            let mut from = 0;
+            while from < *pages {
+                count(client, scopes, table, from..from + PIECE_PAGES, &mut census).await?;
+                from += PIECE_PAGES;
+            }
+        }
+        // rows move when a day gets its partition, and go when it is dropped
+        let names = |tables: &[(String, i64)]| tables.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        if names(&tables(client).await?) == names(&before) {
+            return Ok(census);
+        }
+    }
+    anyhow::bail!("day partitions came or went during each of {ATTEMPTS} attempts to count rows; run the audit again")
+}
+
+/// The tables that hold rows, with their pages. A table that grows meanwhile grows by rows above the snapshot.
+async fn tables(client: &Client) -> anyhow::Result<Vec<(String, i64)>> {
+    let rows = client
+        .query(
+            "select format('%I.%I', spaces.nspname, child.relname),
+                pg_relation_size(child.oid) / current_setting('block_size')::bigint + 1
+             from pg_inherits
+             join pg_class as child on child.oid = inhrelid
+             join pg_namespace as spaces on spaces.oid = child.relnamespace
+             where inhparent = 'clickstream_events'::regclass order by 1",
+            &[],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+async fn count(client: &Client, scopes: &[Scope], table: &str, pages: std::ops::Range<i64>, census: &mut Census) -> anyhow::Result<()> {
+    let topics: Vec<i16> = scopes.iter().map(|scope| scope.tp.topic.0).collect();
+    let partitions: Vec<i32> = scopes.iter().map(|scope| scope.tp.partition).collect();
+    let lows: Vec<i64> = scopes.iter().map(|scope| scope.buckets.from).collect();
+    let ends: Vec<i64> = scopes.iter().map(|scope| scope.end).collect();
+    let nexts: Vec<i64> = scopes.iter().map(|scope| scope.next.get()).collect();
+    let shifts: Vec<i32> = scopes.iter().map(|scope| i32::try_from(scope.buckets.shift).unwrap_or(0)).collect();
+    let rows = client
+        .query(
+            &format!(
+                "select rows.source_topic_id, rows.source_partition,
+                    case when rows.source_offset >= scope.low and rows.source_offset < scope.high
+                         then (rows.source_offset - scope.low) >> scope.shift end as bucket,
+                    count(*) filter (where not rows.is_late and rows.source_offset < scope.next),
+                    count(*) filter (where rows.is_late and rows.source_offset < scope.next),
+                    count(*) filter (where points.next_offset is null or rows.source_offset >= points.next_offset),
+                    count(*)
+                 from {table} as rows
+                 left join unnest($1::smallint[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[])
+                   as scope (topic, partition, low, high, next, shift)
+                   on scope.topic = rows.source_topic_id and scope.partition = rows.source_partition
+                 left join clickstream_topics as topics on topics.topic_id = rows.source_topic_id
+                 left join clickstream_checkpoints as points
+                   on points.topic = topics.topic and points.partition = rows.source_partition
+                 where rows.ctid >= '({},0)'::tid and rows.ctid < '({},0)'::tid
+                 group by 1, 2, 3",
+                pages.start, pages.end
+            ),
+            &[&topics, &partitions, &lows, &ends, &nexts, &shifts],
+        )
+        .await?;
+    for row in rows {
+        let tp = TopicPartition {
+            topic: TopicId(row.try_get(0)?),
+            partition: row.try_get(1)?,
+        };
+        let found: &mut Rows = census.entry(tp).or_default();
+        if let Some(bucket) = row.try_get::<_, Option<i64>>(2)? {
+            *found.buckets.entry(bucket).or_default() += row.try_get::<_, i64>(6)?;
+        }
+        found.on_time += row.try_get::<_, i64>(3)?;
+        found.late += row.try_get::<_, i64>(4)?;
+        found.ahead += row.try_get::<_, i64>(5)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! What the log and the rules alone say of each record: the part of a verdict that needs no database.
+
+use std::ops::Range;
+
+use clickstream_pipeline::{
+    decode::{Rejected, decode},
+    offset::NextOffset,
+    spec::{LatePolicy, SemanticSpec},
+    watermark::EventClock,
+    window::{Lateness, TumblingWindow, Window},
+};
+
+use super::{
+    log::Slice,
+    snapshot::{Anchor, Progress},
+    stored::{Key, Request},
+};
+
+/// Verdict of the log on one record.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It has no value.
+    Skipped,
+    /// It is no event.
+    Rejected(Rejected),
+    /// It is one.
+    Event {
+        /// Its identity.
+        key: Key,
+        /// Its window.
+        window: Window,
+        /// Whether it came behind the end of grace.
+        late: bool,
+    },
+}
+
+/// A slice with the log's verdicts.
+pub struct JudgedSlice {
+    /// The records.
+    pub slice: Slice,
+    /// One verdict for each.
+    pub outcomes: Vec<Outcome>,
+    /// The rules that were in force.
+    pub spec: SemanticSpec,
+    /// Event time at the end of the slice.
+    pub clock: EventClock,
+    /// The anchor that stands at the end of the slice, by its place in the partition's list.
+    pub anchor: Option<usize>,
+}
+
+/// Judges the slices of one partition in log order.
+pub struct Judge<'a> {
+    anchors: &'a [Anchor],
+    spec: SemanticSpec,
+    clock: EventClock,
+}
+
+/// Where an audit of a partition starts.
+pub struct Start {
+    /// The offset to read from, and the first anchor; `None`: no anchor lies in the log any more.
+    pub offsets: Range<i64>,
+    /// The anchor to start from, by its place in the partition's list.
+    pub anchor: Option<usize>,
+}
+
+impl Start {
+    /// The first anchor that the log still reaches back to. An anchor right before a gap is as good as one behind it: there
+    /// was nothing to read in between.
+    pub fn of(progress: &Progress, log_start: i64, end: i64) -> Self {
+        let behind_gaps = |mut offset: i64| {
+            for gap in &progress.gaps {
+                if gap.start == offset {
+                    offset = gap.end;
+                }
+            }
+            offset
+        };
+        let reachable = |anchor: &Anchor| {
+            let from = behind_gaps(anchor.next.get());
+            (from >= log_start && from <= end).then_some(from)
+        };
+        let first = progress.anchors.iter().enumerate().find_map(|(at, anchor)| Some((at, reachable(anchor)?)));
+        match first {
+            Some((at, from)) => Self {
+                offsets: from..end,
+                anchor: Some(at),
+            },
+            None => Self {
+                offsets: end..end,
+                anchor: None,
+            },
+        }
+    }
+}
+
+impl<'a> Judge<'a> {
+    /// Begins at `anchor`.
+    pub fn new(anchors: &'a [Anchor], anchor: usize) -> Self {
+        let begin = &anchors[anchor];
+        Self {
+            anchors,
+            spec: begin.spec,
+            clock: EventClock::restore(begin.state.t, &begin.state.times),
+        }
+    }
+
+    /// Judges the next slice. It must not reach over an anchor.
+    pub fn slice(&mut self, slice: Slice) -> JudgedSlice {
+        // the newest anchor at or below the slice holds the rules of the slice
+        let rules = self.anchors.iter().rev().find(|anchor| anchor.next.get() <= slice.offsets.start);
+        if let Some(anchor) = rules {
+            self.spec = anchor.spec;
+        }
+        let spec = self.spec;
+        let windows = TumblingWindow::new(spec.window_micros);
+        let lateness = Lateness {
+            delay_micros: spec.delay_micros,
+            allowed_micros: spec.allowed_lateness_micros,
+        };
+        let limits = spec.limits();
+        let outcomes = slice
+            .records
+            .iter()
+            .map(|record| {
+                let Some(value) = slice.value(record) else {
+                    return Outcome::Skipped;
+                };
+                match decode(value, record.received_at, &limits) {
+                    Ok(event) => {
+                        let window = windows.containing(event.event_ts);
+                        let late = lateness.is_late(window, &self.clock);
+                        self.clock.observe(event.event_ts);
+                        let key = (event.event_id, event.event_ts.day());
+                        Outcome::Event { key, window, late }
+                    }
+                    Err(rejected) => Outcome::Rejected(rejected),
+                }
+            })
+            .collect();
+        let end = NextOffset::at(slice.offsets.end);
+        JudgedSlice {
+            anchor: self.anchors.iter().position(|anchor| anchor.next == end),
+            clock: self.clock.clone(),
+            outcomes,
+            spec,
+            slice,
+        }
+    }
+}
+
+impl JudgedSlice {
+    /// What has to be looked up.
+    pub fn request(&self, topic: &str, partition: i32) -> Request {
+        let events = || {
+            self.outcomes.iter().filter_map(|outcome| match outcome {
+                Outcome::Event { key, late, .. } => Some((*key, *late)),
+                Outcome::Skipped | Outcome::Rejected(_) => None,
+            })
+        };
+        let diverted = self.spec.late_policy == LatePolicy::Divert;
+        Request {
+            topic: topic.to_owned(),
+            partition,
+            offsets: self.slice.offsets.clone(),
+            keys: events().map(|(key, _)| key).collect(),
+            late_keys: events().filter(|(_, late)| *late && diverted).map(|(key, _)| key).collect(),
+        }
+    }
+}

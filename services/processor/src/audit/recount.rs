@@ -1,0 +1,233 @@
+//! Aggregates against the stored rows, page by page: to name the page where a window's sum differs from the log's, and for
+//! windows whose records the log no longer has.
+//!
+//! Rows and aggregates of a stretch of time are read in one short transaction, so they agree while the pipeline runs on.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
+
+use chrono::{DateTime, Utc};
+use clickstream_pipeline::{
+    event::EventTime,
+    offset::{TopicId, TopicPartition},
+    settle::url_hash,
+    window::{TumblingWindow, Window},
+};
+use futures_util::TryStreamExt;
+use tokio_postgres::{Client, IsolationLevel, Transaction, types::ToSql};
+
+use super::{
+    aggregates::{Part, Traffic, WindowSum, shown},
+    column::Instant,
+    report::{Difference, Differences, Kind},
+    retained::Retained,
+};
+
+/// Hits after which a stretch ends: about a second of reading, and some ten MiB of pages in memory.
+const STRETCH_HITS: i64 = 200_000;
+
+/// What is compared, and with what left out.
+pub struct Recount<'a> {
+    /// Names of the topics.
+    pub topics: &'a BTreeMap<TopicId, String>,
+    /// Size of the windows.
+    pub windows: TumblingWindow,
+    /// What retention may have dropped.
+    pub retained: &'a Retained,
+    /// Whether `clickstream_traffic_parts` is compared as well.
+    pub traffic: bool,
+}
+
+/// Hits of one page in one window: as they are stored, less the rows that were counted.
+struct Page {
+    url: String,
+    stored: i64,
+    rows: i64,
+}
+
+/// Stretches of all time, cut between windows so that each holds a bounded number of hits.
+pub fn stretches(windows: &HashMap<EventTime, WindowSum>) -> Vec<Range<EventTime>> {
+    // wider than any event time
+    let (first, last) = (EventTime::from_micros(0), EventTime::from_micros(2 * EventTime::MAX.micros()));
+    let mut starts: Vec<_> = windows.iter().map(|(&start, sum)| (start, sum.hits)).collect();
+    starts.sort_unstable();
+    let mut stretches = Vec::new();
+    let (mut from, mut hits) = (first, 0);
+    for (start, more) in starts {
+        if hits > 0 && hits + more > STRETCH_HITS && start > from {
+            stretches.push(from..start);
+            (from, hits) = (start, 0);
+        }
+        hits += more;
+    }
+    stretches.push(from..last);
+    stretches
+}
+
+impl Recount<'_> {
+    /// Compares the windows that start within `stretch`, whose bounds lie between windows. Returns how many they are.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn run(&self, client: &mut Client, stretch: Range<EventTime>, differences: &mut Differences) -> anyhow::Result<usize> {
+        let tx = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        let bounds: [DateTime<Utc>; 2] = [instant(stretch.start), instant(stretch.end)];
+        let mut pages = self.lanes(&tx, bounds).await?;
+        let mut traffic = self.rows(&tx, bounds, &mut pages).await?;
+        let parts = if self.traffic { self.parts(&tx, bounds).await? } else { BTreeMap::new() };
+        tx.commit().await?;
+
+        let mut counted: Vec<EventTime> = pages.keys().map(|(start, _)| *start).collect();
+        counted.sort_unstable();
+        counted.dedup();
+        let mut differing: Vec<_> = pages.into_iter().filter(|(_, page)| page.stored != page.rows).collect();
+        differing.sort_unstable_by_key(|(key, _)| *key);
+        for ((start, _), page) in differing {
+            if !self.is_gone(start) {
+                let detail = format!("page {}: stored {}, rows {}", shown(&page.url), page.stored, page.rows);
+                differences.add(None, Difference::new(Kind::HitsDiffer, detail).in_window(start));
+            }
+        }
+        if self.traffic {
+            for (key, part) in &parts {
+                let recomputed = traffic.remove(key).unwrap_or_default();
+                self.compare_traffic(*key, &recomputed, Some(part), differences);
+            }
+            for (key, recomputed) in &traffic {
+                self.compare_traffic(*key, recomputed, None, differences);
+            }
+        }
+        Ok(counted.len())
+    }
+
+    fn compare_traffic(&self, key: (EventTime, TopicPartition), recomputed: &Traffic, stored: Option<&Part>, differences: &mut Differences) {
+        let (start, tp) = key;
+        if !self.is_gone(start) {
+            let topic = self.topics.get(&tp.topic).map_or("", String::as_str);
+            recomputed.compare(tp, topic, start, stored, differences);
+        }
+    }
+
+    fn is_gone(&self, start: EventTime) -> bool {
+        self.retained.window_is_gone(self.windows.starting_at(start))
+    }
+
+    async fn lanes(&self, tx: &Transaction<'_>, bounds: [DateTime<Utc>; 2]) -> anyhow::Result<HashMap<(EventTime, [u8; 16]), Page>> {
+        let rows = tx
+            .query(
+                "select window_start, url_hash, sum(hits)::bigint, min(url) from clickstream_agg_lanes
+                 where window_start >= $1 and window_start < $2 group by window_start, url_hash",
+                &[&bounds[0], &bounds[1]],
+            )
+            .await?;
+        let mut pages = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let hash: &[u8] = row.try_get(1)?;
+            let page = Page {
+                url: row.try_get(3)?,
+                stored: row.try_get(2)?,
+                rows: 0,
+            };
+            pages.insert((row.try_get::<_, Instant>(0)?.0, hash.try_into()?), page);
+        }
+        Ok(pages)
+    }
+
+    async fn rows(
+        &self,
+        tx: &Transaction<'_>,
+        bounds: [DateTime<Utc>; 2],
+        pages: &mut HashMap<(EventTime, [u8; 16]), Page>,
+    ) -> anyhow::Result<BTreeMap<(EventTime, TopicPartition), Traffic>> {
+        let (first, last) = (bounds[0].date_naive(), bounds[1].date_naive());
+        let params: [&(dyn ToSql + Sync); 4] = [&bounds[0], &bounds[1], &first, &last];
+        let rows = tx
+            .query_raw(
+                "select event_ts, url, user_id, session_id, source_topic_id, source_partition from clickstream_events
+                 where event_ts >= $1 and event_ts < $2 and event_date >= $3 and event_date <= $4 and not is_late",
+                params,
+            )
+            .await?;
+        futures_util::pin_mut!(rows);
+        let mut traffic: BTreeMap<_, Traffic> = BTreeMap::new();
+        while let Some(row) = rows.try_next().await? {
+            let url: &str = row.try_get(1)?;
+            let Window { start, .. } = self.windows.containing(row.try_get::<_, Instant>(0)?.0);
+            pages
+                .entry((start, url_hash(url)))
+                .or_insert_with(|| Page {
+                    url: url.to_owned(),
+                    stored: 0,
+                    rows: 0,
+                })
+                .rows += 1;
+            if self.traffic {
+                let tp = TopicPartition {
+                    topic: TopicId(row.try_get(4)?),
+                    partition: row.try_get(5)?,
+                };
+                traffic.entry((start, tp)).or_default().add(row.try_get(2)?, row.try_get(3)?);
+            }
+        }
+        Ok(traffic)
+    }
+
+    async fn parts(&self, tx: &Transaction<'_>, bounds: [DateTime<Utc>; 2]) -> anyhow::Result<BTreeMap<(EventTime, TopicPartition), Part>> {
+        let rows = tx
+            .query(
+                "select window_start, window_end, topics.topic_id, parts.partition, hits, visitors, sessions
+                 from clickstream_traffic_parts as parts join clickstream_topics as topics on topics.topic = parts.topic
+                 where window_start >= $1 and window_start < $2",
+                &[&bounds[0], &bounds[1]],
+            )
+            .await?;
+        let mut parts = BTreeMap::new();
+        for row in rows {
+            let tp = TopicPartition {
+                topic: TopicId(row.try_get(2)?),
+                partition: row.try_get(3)?,
+            };
+            let part = Part {
+                start: row.try_get::<_, Instant>(0)?.0,
+                end: row.try_get::<_, Instant>(1)?.0,
+                hits: row.try_get(4)?,
+                visitors: row.try_get(5)?,
+                sessions: row.try_get(6)?,
+            };
+            parts.insert((part.start, tp), part);
+        }
+        Ok(parts)
+    }
+}
+
+fn instant(time: EventTime) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(time.micros()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_leave_no_time_out_and_hold_a_bounded_number_of_hits() {
+        let start = |minute: i64| EventTime::from_micros(EventTime::MIN.micros() + minute * 60_000_000);
+        let windows: HashMap<_, _> = (0..10)
+            .map(|minute| {
+                let mut sum = WindowSum::ending(start(minute + 1));
+                sum.add(7, 90_000);
+                (start(minute), sum)
+            })
+            .collect();
+        let stretches = stretches(&windows);
+        assert_eq!(stretches.len(), 5, "two windows each");
+        assert!(stretches.windows(2).all(|pair| pair[0].end == pair[1].start));
+        assert!(stretches[0].start <= EventTime::MIN && stretches[4].end > EventTime::MAX);
+    }
+}

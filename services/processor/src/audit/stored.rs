@@ -1,0 +1,239 @@
+//! What the target holds of one slice of the log: rows by key, dead letters and late events by place.
+//!
+//! Rows are looked up by the primary key, not by their offset: that needs no further index, answers at once who owns the key
+//! of a duplicate, and touches the pages that the insert of the same slice touched, neighbours as they were then.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
+
+use clickstream_pipeline::{
+    event::{Day, Event, EventTime},
+    offset::{TopicId, TopicPartition},
+    spec::PostgresSettings,
+};
+use tokio_postgres::{Client, Row, Statement};
+use uuid::Uuid;
+
+use super::column::{Address, Date, Instant};
+use crate::sink::connect;
+
+/// Name of the audit's sessions. It is not the processors', which end sessions of their own name at a claim.
+pub const APPLICATION: &str = "clickstream-audit";
+
+/// Identity of an event.
+pub type Key = (Uuid, Day);
+
+/// Plans for thousands of keys by nested loops into the primary keys, whatever the statistics of a young table say.
+const SETTINGS: &str = "set default_transaction_read_only = on; set jit = off; set enable_hashjoin = off; \
+     set enable_mergejoin = off; set enable_seqscan = off; set statement_timeout = '60s'";
+
+const ROWS: &str = "
+    select rows.event_id, rows.event_date, rows.user_id, rows.event_ts, rows.url, rows.referrer, rows.ip, rows.received_at,
+        rows.session_id, rows.user_agent, rows.is_late, rows.source_topic_id, rows.source_partition, rows.source_offset
+    from unnest($1::uuid[], $2::date[]) as wanted (event_id, event_date)
+    join clickstream_events as rows on rows.event_id = wanted.event_id and rows.event_date = wanted.event_date";
+
+const LETTERS: &str = "
+    select source_offset, reason, detail, payload, received_at from clickstream_dead_letters
+    where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4";
+
+const LATE_EVENTS: &str = "
+    select event_id, event_date, user_id, event_ts, url, referrer, ip, received_at, session_id, user_agent, source_offset
+    from clickstream_late_events
+    where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4";
+
+const LATE_KEYS: &str = "
+    select late.event_id, late.event_date, topics.topic_id, late.partition, late.source_offset
+    from unnest($1::uuid[], $2::date[]) as wanted (event_id, event_date)
+    join clickstream_late_events as late on late.event_id = wanted.event_id and late.event_date = wanted.event_date
+    join clickstream_topics as topics on topics.topic = late.topic";
+
+/// A session for look-ups.
+pub struct Lookup {
+    client: Client,
+    rows: Statement,
+    letters: Statement,
+    late_events: Statement,
+    late_keys: Statement,
+}
+
+/// What to look up.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Kafka topic.
+    pub topic: String,
+    /// Kafka partition.
+    pub partition: i32,
+    /// The slice's offsets, for the ledgers.
+    pub offsets: Range<i64>,
+    /// Keys of the slice's events.
+    pub keys: Vec<Key>,
+    /// Those of them that are late and belong in the ledger.
+    pub late_keys: Vec<Key>,
+}
+
+/// What was found.
+#[derive(Default, Debug)]
+pub struct Stored {
+    /// Rows of `clickstream_events`.
+    pub rows: HashMap<Key, StoredRow>,
+    /// Dead letters of the slice's offsets.
+    pub letters: BTreeMap<i64, Letter>,
+    /// Late ledger of the slice's offsets.
+    pub late_events: BTreeMap<i64, StoredRow>,
+    /// Places of the ledger's rows with the late keys.
+    pub late_keys: HashMap<Key, Place>,
+}
+
+/// Where a row says it comes from.
+pub type Place = (TopicPartition, i64);
+
+/// A row of `clickstream_events` or of the late ledger.
+#[derive(Debug)]
+pub struct StoredRow(Row);
+
+/// A dead letter.
+#[derive(Debug)]
+pub struct Letter {
+    /// Why.
+    pub reason: String,
+    /// What exactly.
+    pub detail: String,
+    /// The original bytes.
+    pub payload: Vec<u8>,
+    /// Kafka's time stamp.
+    pub received_at: EventTime,
+}
+
+impl Lookup {
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn open(settings: &PostgresSettings, schema: &str) -> anyhow::Result<Self> {
+        let client = connect(settings, schema, APPLICATION).await?.client;
+        client.batch_execute(SETTINGS).await?;
+        Ok(Self {
+            rows: client.prepare(ROWS).await?,
+            letters: client.prepare(LETTERS).await?,
+            late_events: client.prepare(LATE_EVENTS).await?,
+            late_keys: client.prepare(LATE_KEYS).await?,
+            client,
+        })
+    }
+
+    /// Looks everything up, each kind in a statement of its own.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn fetch(&self, mut request: Request) -> Result<Stored, tokio_postgres::Error> {
+        // in the order of the index
+        request.keys.sort_unstable_by_key(|&(id, day)| (day, id));
+        request.keys.dedup();
+        let offsets: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&request.topic, &request.partition, &request.offsets.start, &request.offsets.end];
+        let (rows, letters, late_events, late_keys) = tokio::try_join!(
+            self.by_keys(&self.rows, &request.keys),
+            self.client.query(&self.letters, &offsets),
+            self.client.query(&self.late_events, &offsets),
+            self.by_keys(&self.late_keys, &request.late_keys),
+        )?;
+        let mut stored = Stored::default();
+        for row in rows {
+            stored.rows.insert(key(&row)?, StoredRow(row));
+        }
+        for row in letters {
+            let letter = Letter {
+                reason: row.try_get(1)?,
+                detail: row.try_get(2)?,
+                payload: row.try_get(3)?,
+                received_at: row.try_get::<_, Instant>(4)?.0,
+            };
+            stored.letters.insert(row.try_get(0)?, letter);
+        }
+        for row in late_events {
+            stored.late_events.insert(row.try_get(10)?, StoredRow(row));
+        }
+        for row in late_keys {
+            stored.late_keys.insert(key(&row)?, place(&row, 2)?);
+        }
+        Ok(stored)
+    }
+
+    async fn by_keys(&self, statement: &Statement, keys: &[Key]) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+        let days: Vec<_> = keys.iter().map(|key| key.1.date()).collect();
+        self.client.query(statement, &[&ids, &days]).await
+    }
+}
+
+impl StoredRow {
+    /// The record that a row of `clickstream_events` names.
+    ///
+    /// # Errors
+    /// A column of another type.
+    pub fn place(&self) -> Result<Place, tokio_postgres::Error> {
+        place(&self.0, 11)
+    }
+
+    /// Whether a row of `clickstream_events` is marked late.
+    ///
+    /// # Errors
+    /// A column of another type.
+    pub fn is_late(&self) -> Result<bool, tokio_postgres::Error> {
+        self.0.try_get(10)
+    }
+
+    /// The columns that do not hold what the event holds.
+    ///
+    /// # Errors
+    /// A column of another type.
+    pub fn differing(&self, event: &Event<'_>, received_at: EventTime) -> Result<Vec<&'static str>, tokio_postgres::Error> {
+        let row = &self.0;
+        let text = |at: usize| row.try_get::<_, Option<&str>>(at);
+        let (id, day) = key(row)?;
+        let mut differing = Vec::new();
+        let mut check = |column: &'static str, equal: bool| {
+            if !equal {
+                differing.push(column);
+            }
+        };
+        check("event_id", id == event.event_id);
+        check("event_date", day == event.event_ts.day());
+        check("user_id", text(2)? == Some(&*user_text(event)));
+        check("event_ts", row.try_get::<_, Instant>(3)?.0 == event.event_ts);
+        check("url", text(4)? == Some(&*event.url));
+        check("referrer", text(5)? == event.referrer.as_deref());
+        check("ip", row.try_get::<_, Option<Address>>(6)? == event.ip.map(Address::single));
+        check("received_at", row.try_get::<_, Instant>(7)?.0 == received_at);
+        check("session_id", text(8)? == event.session_id.as_deref());
+        check("user_agent", text(9)? == event.user_agent.as_deref());
+        Ok(differing)
+    }
+}
+
+/// The user as it is stored.
+pub fn user_text<'e>(event: &'e Event<'_>) -> std::borrow::Cow<'e, str> {
+    use clickstream_pipeline::event::UserId;
+    match &event.user_id {
+        UserId::Text(text) => std::borrow::Cow::Borrowed(text),
+        UserId::Number(_) => std::borrow::Cow::Owned(event.user_id.to_string()),
+    }
+}
+
+fn key(row: &Row) -> Result<Key, tokio_postgres::Error> {
+    Ok((row.try_get(0)?, row.try_get::<_, Date>(1)?.0))
+}
+
+fn place(row: &Row, first: usize) -> Result<Place, tokio_postgres::Error> {
+    let source = TopicPartition {
+        topic: TopicId(row.try_get(first)?),
+        partition: row.try_get(first + 1)?,
+    };
+    Ok((source, row.try_get(first + 2)?))
+}

@@ -1,0 +1,118 @@
+//! Names the rows that no record explains, once the census has shown that there are some.
+
+use std::{collections::HashMap, ops::Range, sync::Arc};
+
+use clickstream_pipeline::{decode::decode, spec::SemanticSpec};
+use futures_util::TryStreamExt;
+use rdkafka::consumer::BaseConsumer;
+use tokio_postgres::{Client, types::ToSql};
+use uuid::Uuid;
+
+use super::{
+    census::{Rows, Scope},
+    column::Date,
+    log,
+    report::{Difference, Differences, Kind},
+    snapshot::Progress,
+    stored::Key,
+};
+
+/// Stretches that are read again to name rows; the rest is told as numbers.
+const NAMED_STRETCHES: usize = 8;
+
+/// Compares the rows that were found for records with those that are there.
+///
+/// # Errors
+/// Kafka or PostgreSQL cannot be read.
+pub async fn compare(
+    client: &Client,
+    consumer: &Arc<BaseConsumer>,
+    progress: &Progress,
+    scope: &Scope,
+    rows: &Rows,
+    differences: &mut Differences,
+) -> anyhow::Result<()> {
+    let mut named = 0;
+    for (bucket, &matched) in (0i64..).zip(&scope.buckets.rows) {
+        let stored = rows.buckets.get(&bucket).copied().unwrap_or(0);
+        if stored == matched {
+            continue;
+        }
+        let start = scope.buckets.from + (bucket << scope.buckets.shift);
+        let stretch = start..(start + (1 << scope.buckets.shift)).min(scope.end);
+        named += 1;
+        if stored > matched && named <= NAMED_STRETCHES {
+            name(client, consumer, progress, stretch, differences).await?;
+        } else {
+            let detail = format!(
+                "offsets {} to {}: {stored} rows, but {matched} belong to records",
+                stretch.start, stretch.end
+            );
+            let kind = if stored > matched { Kind::StrayRow } else { Kind::MissingRow };
+            let found = Difference::new(kind, detail).of(&progress.topic, progress.tp.partition);
+            differences.add(Some(progress.tp), found);
+        }
+    }
+    Ok(())
+}
+
+async fn name(
+    client: &Client,
+    consumer: &Arc<BaseConsumer>,
+    progress: &Progress,
+    stretch: Range<i64>,
+    differences: &mut Differences,
+) -> anyhow::Result<()> {
+    let keys = keys(consumer, progress, stretch.clone()).await?;
+    let params: [&(dyn ToSql + Sync); 4] = [&progress.tp.topic.0, &progress.tp.partition, &stretch.start, &stretch.end];
+    let rows = client
+        .query_raw(
+            "select event_id, event_date, source_offset from clickstream_events
+             where source_topic_id = $1 and source_partition = $2 and source_offset >= $3 and source_offset < $4
+             order by source_offset",
+            params,
+        )
+        .await?;
+    futures_util::pin_mut!(rows);
+    while let Some(row) = rows.try_next().await? {
+        let (id, date, offset): (Uuid, Date, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let why = match keys.get(&offset) {
+            Some(key) if *key == (id, date.0) => continue,
+            Some(_) => "the record there is another event",
+            None => "there is no valid event there",
+        };
+        let detail = format!("row of event {id} of {} names this record, but {why}", date.0);
+        let found = Difference::new(Kind::StrayRow, detail).of(&progress.topic, progress.tp.partition);
+        differences.add(Some(progress.tp), found.at(offset));
+    }
+    Ok(())
+}
+
+/// Keys of the valid events of a stretch of the log.
+async fn keys(consumer: &Arc<BaseConsumer>, progress: &Progress, stretch: Range<i64>) -> anyhow::Result<HashMap<i64, Key>> {
+    let consumer = Arc::clone(consumer);
+    let progress = progress.clone();
+    tokio::task::spawn_blocking(move || {
+        let mut keys = HashMap::new();
+        let (topic, partition) = (&progress.topic, progress.tp.partition);
+        log::read(&consumer, topic, partition, stretch, &[], |slice| {
+            for record in &slice.records {
+                let limits = rules_at(&progress, record.offset).limits();
+                let value = slice.value(record).unwrap_or_default();
+                if let Ok(event) = decode(value, record.received_at, &limits) {
+                    keys.insert(record.offset, (event.event_id, event.event_ts.day()));
+                }
+            }
+            true
+        })?;
+        anyhow::Ok(keys)
+    })
+    .await?
+}
+
+fn rules_at(progress: &Progress, offset: i64) -> SemanticSpec {
+    let mut anchors = progress.anchors.iter().rev();
+    anchors
+        .find(|anchor| anchor.next.get() <= offset)
+        .map_or_else(SemanticSpec::default, |anchor| anchor.spec)
+}
