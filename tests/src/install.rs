@@ -81,14 +81,19 @@ pub fn ensure(tools: &[Tool]) -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = missing.iter().map(|tool| tool.packages()[0]).collect();
     if !rustix::process::geteuid().is_root() || !in_path("apt-get") {
+        let packages = missing
+            .iter()
+            .map(|tool| known_package(*tool).unwrap_or(tool.packages()[0]));
         bail!(
             "missing on this machine: {missing:?}; install them as root, on Debian and Ubuntu with: apt-get install {}",
-            names.join(" ")
+            packages.collect::<Vec<_>>().join(" ")
         );
     }
-    apt_get(&["update"])?;
+    if let Err(error) = apt_get(&["update"]) {
+        // one broken archive of several need not matter; installing shows whether it does
+        eprintln!("testbed: {error:#}");
+    }
     let packages: Vec<&str> = missing
         .iter()
         .map(|tool| known_package(*tool))

@@ -13,6 +13,7 @@ use anyhow::bail;
 use super::START_TIMEOUT;
 use crate::{
     artifacts::{self, KAFKA},
+    install::{self, Tool},
     ports::free_port,
     process::{Guard, Process, Relative},
 };
@@ -28,6 +29,7 @@ pub(super) struct Installation {
 impl Installation {
     /// Finds or makes the installation. Blocks, the first time for seconds.
     pub(super) fn find() -> anyhow::Result<Self> {
+        install::ensure(&[Tool::Java, Tool::Setpriv])?;
         let jars = artifacts::kafka_jars()?;
         let name = format!("kafka-{KAFKA}-prepared");
         let prepared = artifacts::cached(&artifacts::cache_dir(), &name, &[], |target| {

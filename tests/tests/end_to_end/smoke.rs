@@ -6,22 +6,36 @@ use clickstream_testbed::PostgresVersion;
 use crate::stack::{Stack, StackOptions};
 
 async fn every_record_is_accounted_for(postgres: PostgresVersion) -> anyhow::Result<()> {
-    let stack = Stack::new(StackOptions { postgres, ..StackOptions::default() }).await?;
+    let stack = Stack::new(StackOptions {
+        postgres,
+        ..StackOptions::default()
+    })
+    .await?;
     let first = stack.start("first")?;
     let second = stack.start("second")?;
     let sent = stack.produce(GeneratorOptions::default(), 20_000).await?;
     stack.drained().await?;
     assert_eq!(
-        stack.count("select sum(consumed) from clickstream_checkpoints").await?,
+        stack
+            .count("select sum(consumed) from clickstream_checkpoints")
+            .await?,
         i64::try_from(sent)?
     );
     assert_eq!(
-        stack.count("select count(*) from clickstream_events").await?,
-        stack.count("select sum(accepted) from clickstream_checkpoints").await?
+        stack
+            .count("select count(*) from clickstream_events")
+            .await?,
+        stack
+            .count("select sum(accepted) from clickstream_checkpoints")
+            .await?
     );
     assert_eq!(
-        stack.count("select sum(hits) from clickstream_agg_minute").await?,
-        stack.count("select sum(accepted) from clickstream_checkpoints").await?
+        stack
+            .count("select sum(hits) from clickstream_agg_minute")
+            .await?,
+        stack
+            .count("select sum(accepted) from clickstream_checkpoints")
+            .await?
     );
     for processor in [&first, &second] {
         processor.terminate()?;

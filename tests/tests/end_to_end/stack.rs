@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clickstream_pipeline::event::EventTime;
 use clickstream_producer::generator::{Generator, GeneratorOptions};
-use clickstream_testbed::{Kafka, Postgres, PostgresVersion, Process, build_binary, shared, unique_name};
+use clickstream_testbed::{
+    Kafka, Postgres, PostgresVersion, Process, build_binary, shared, unique_name,
+};
 use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
@@ -74,7 +76,11 @@ impl Stack {
     }
 
     /// The same on servers of the test's own.
-    pub async fn on(kafka: &'static Kafka, postgres: &'static Postgres, options: StackOptions) -> anyhow::Result<Self> {
+    pub async fn on(
+        kafka: &'static Kafka,
+        postgres: &'static Postgres,
+        options: StackOptions,
+    ) -> anyhow::Result<Self> {
         let name = unique_name("clicks");
         kafka.create_topic(&name, options.partitions, &[]).await?;
         let database = name.replace('-', "_");
@@ -85,19 +91,35 @@ impl Stack {
              kafka:\n    bootstrapServers: {}\n  topics:\n  - name: {name}\n    management: External\n  targets:\n  - name: main\n    \
              connection:\n      host: 127.0.0.1\n      port: {}\n      database: {database}\n      user: postgres\n      \
              sslMode: Disable\n    schema: clickstream\n{}{}",
-            options.bootstrap_servers.unwrap_or_else(|| kafka.bootstrap_servers()),
+            options
+                .bootstrap_servers
+                .unwrap_or_else(|| kafka.bootstrap_servers()),
             options.postgres_port.unwrap_or_else(|| postgres.port()),
             options.target,
             options.spec,
         );
         fs::write(&document, text)?;
         let processor = tokio::task::spawn_blocking(|| {
-            build_binary("clickstream-processor", "clickstream-processor", &["failpoints"])
+            build_binary(
+                "clickstream-processor",
+                "clickstream-processor",
+                &["failpoints"],
+            )
         })
         .await??;
         let client = postgres.connect(&database).await?;
-        client.batch_execute("set search_path = clickstream, pg_catalog").await?;
-        let stack = Self { kafka, postgres, topic: name, database, client, document, processor };
+        client
+            .batch_execute("set search_path = clickstream, pg_catalog")
+            .await?;
+        let stack = Self {
+            kafka,
+            postgres,
+            topic: name,
+            database,
+            client,
+            document,
+            processor,
+        };
         let (code, output) = stack.command(&["migrate"]).await?;
         ensure!(code == 0, "migrate failed: {output}");
         Ok(stack)
@@ -108,7 +130,11 @@ impl Stack {
         let mut command = Command::new(&self.processor);
         command.args(args).arg("--pipeline").arg(&self.document);
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok((output.status.code().unwrap_or(-1), text))
     }
 
@@ -120,16 +146,30 @@ impl Stack {
     /// Starts a processor with more environment.
     pub fn start_with(&self, name: &str, env: &[(&str, &str)]) -> anyhow::Result<Process> {
         let mut command = Command::new(&self.processor);
-        command.args(["run", "--name", name, "--pipeline"]).arg(&self.document).envs(env.iter().copied());
+        command
+            .args(["run", "--name", name, "--pipeline"])
+            .arg(&self.document)
+            .envs(env.iter().copied());
         Process::spawn(&command, name)
     }
 
     /// Sends `count` generated records as fast as possible; returns how many were acknowledged.
     pub async fn produce(&self, options: GeneratorOptions, count: usize) -> anyhow::Result<usize> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_micros();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)?
+            .as_micros();
         let base = EventTime::from_micros(i64::try_from(now)?);
-        let records: Vec<_> = Generator::new(options, base)?.take(count).map(|r| (r.key, r.payload)).collect();
-        self.send(records.into_iter().map(|(key, payload)| (key, Some(payload))).collect()).await
+        let records: Vec<_> = Generator::new(options, base)?
+            .take(count)
+            .map(|r| (r.key, r.payload))
+            .collect();
+        self.send(
+            records
+                .into_iter()
+                .map(|(key, payload)| (key, Some(payload)))
+                .collect(),
+        )
+        .await
     }
 
     /// Sends keyed records and waits until all are acknowledged.
@@ -181,9 +221,19 @@ impl Stack {
         }
         let deadline = Instant::now() + patience;
         loop {
-            let rows = self.client.query("select partition, next_offset from clickstream_checkpoints", &[]).await?;
-            let next: BTreeMap<i32, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-            if ends.iter().all(|(partition, end)| *end == 0 || next.get(partition) == Some(end)) {
+            let rows = self
+                .client
+                .query(
+                    "select partition, next_offset from clickstream_checkpoints",
+                    &[],
+                )
+                .await?;
+            let next: BTreeMap<i32, i64> =
+                rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+            if ends
+                .iter()
+                .all(|(partition, end)| *end == 0 || next.get(partition) == Some(end))
+            {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -205,7 +255,11 @@ impl Stack {
 
     /// One number.
     pub async fn count(&self, query: &str) -> anyhow::Result<i64> {
-        Ok(self.client.query_one(&format!("select ({query})::bigint"), &[]).await?.get(0))
+        Ok(self
+            .client
+            .query_one(&format!("select ({query})::bigint"), &[])
+            .await?
+            .get(0))
     }
 
     /// Audits; the report of a clean one.
@@ -214,6 +268,9 @@ impl Stack {
         ensure!(code == 0, "audit exits with {code}: {output}");
         let start = output.find('{').context("no report")?;
         let mut reports = serde_json::Deserializer::from_str(&output[start..]).into_iter::<Value>();
-        reports.next().context("no report")?.context("report is no JSON")
+        reports
+            .next()
+            .context("no report")?
+            .context("report is no JSON")
     }
 }
