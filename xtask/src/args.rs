@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{test, up};
+use crate::{bench, test, up};
 
 /// Everything a contributor runs.
 #[derive(Debug, Parser)]
@@ -20,4 +20,6 @@ pub enum Command {
     Test(test::Args),
     /// Run the whole pipeline on this machine, with traffic and a live screen.
     Up(up::Args),
+    /// Measure throughput, latency, CPU and memory on real servers.
+    Bench(bench::Args),
 }

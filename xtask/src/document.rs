@@ -9,7 +9,7 @@ use clickstream_pipeline::spec::{
     ClickstreamPipeline, ConnectionSecret, ConnectionSpec, KafkaSpec, SslMode, TargetSpec,
     TopicSpec,
 };
-use clickstream_producer::secret_files::SecretFiles;
+use clickstream_telemetry::secrets::SecretFiles;
 use tokio::process::Command;
 
 use crate::root;

@@ -1,6 +1,7 @@
 //! Everything a contributor runs: `cargo xtask --help`.
 
 mod args;
+mod bench;
 mod binaries;
 mod cargo;
 mod checkpoints;
@@ -21,6 +22,7 @@ async fn main() -> ExitCode {
     let outcome = match Xtask::parse().command {
         Command::Test(args) => test::run(args).await,
         Command::Up(args) => up::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

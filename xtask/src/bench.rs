@@ -1,0 +1,184 @@
+//! `cargo xtask bench`: throughput, latency, CPU and memory of the processor on real servers, next to what PostgreSQL's own
+//! COPY does on the same machine in the same minutes.
+//!
+//! ```text
+//! stand: Kafka, PostgreSQL (fsync on), release binaries ──> each benchmark: fresh schema, CHECKPOINT, run ──> report
+//! ```
+//! Figures mean something relative to each other only: every one carries how much CPU others used meanwhile.
+
+mod backlog;
+mod copy;
+mod drain;
+mod exactly_once;
+mod figure;
+mod latency;
+mod load;
+mod machine;
+mod restart;
+mod stand;
+mod start;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use self::figure::Report;
+use self::machine::Machine;
+use self::stand::Stand;
+use crate::{binaries, root};
+
+/// What to measure, and how often.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask bench                            everything; half an hour
+  cargo xtask bench drain --runs 5             throughput against COPY
+  cargo xtask bench latency start -o json      the results also lie in target/bench/*.json")]
+pub struct Args {
+    /// Which benchmarks.
+    #[arg(value_enum, default_value = "all")]
+    benchmarks: Vec<Benchmark>,
+
+    /// Runs of each, of which the median counts.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+
+    /// Records of a backlog.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    events: u64,
+
+    /// How long each rate of the latency benchmark lasts, after three seconds that do not count.
+    #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
+    period: Duration,
+
+    /// How the report is printed.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// A benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Benchmark {
+    /// A backlog into PostgreSQL, against COPY of the same rows; CPU and peak memory.
+    Drain,
+    /// From produce() to a row that another session sees, at 83, 1,000 and 10,000 events a second.
+    Latency,
+    /// The rest of a backlog after the processor was killed half way through.
+    Restart,
+    /// From exec to the first commit.
+    Start,
+    /// What exactly-once costs, against a build without it.
+    ExactlyOnce,
+    /// Resident memory at rest after a backlog.
+    Memory,
+    /// All of them.
+    All,
+}
+
+impl Benchmark {
+    const EACH: [Self; 6] = [
+        Self::Drain,
+        Self::Restart,
+        Self::Memory,
+        Self::Start,
+        Self::Latency,
+        Self::ExactlyOnce,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Latency => "latency",
+            Self::Restart => "restart",
+            Self::Start => "start",
+            Self::ExactlyOnce => "exactly-once",
+            Self::Memory => "memory",
+            Self::All => "all",
+        }
+    }
+}
+
+/// How the report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Runs the benchmarks; prints their reports and writes them to `target/bench`.
+///
+/// # Errors
+/// Something cannot be built or started, or a processor dies.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if cfg!(debug_assertions) {
+        // this program's own part (COPY's source, the open-loop sender) must not be slower than what it is compared with
+        return again_in_release().await;
+    }
+    let stand = Stand::start().await?;
+    let machine = Machine::describe(&stand).await?;
+    let mut failed = false;
+    for benchmark in Benchmark::EACH {
+        if !args.benchmarks.contains(&benchmark) && !args.benchmarks.contains(&Benchmark::All) {
+            continue;
+        }
+        let name = benchmark.name();
+        eprintln!("── {name}");
+        let measured = match benchmark {
+            Benchmark::Drain => drain::run(&stand, &args).await,
+            Benchmark::Latency => latency::run(&stand, &args).await,
+            Benchmark::Restart => restart::run(&stand, &args).await,
+            Benchmark::Start => start::run(&stand, &args).await,
+            Benchmark::ExactlyOnce => exactly_once::run(&stand, &args).await,
+            Benchmark::Memory => drain::memory(&stand, &args).await,
+            Benchmark::All => continue,
+        };
+        match measured {
+            Ok(figures) => {
+                let report = Report::new(name, machine.clone(), figures);
+                publish(&report, args.output)?;
+            }
+            // the others' figures are still wanted
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                failed = true;
+            }
+        }
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+async fn again_in_release() -> anyhow::Result<ExitCode> {
+    eprintln!("building this task in the release profile");
+    let program = binaries::build(&["xtask"], &[], |_| {}).await?;
+    let program = program.first().context("cargo built no xtask")?;
+    let status = tokio::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .kill_on_drop(true)
+        .status()
+        .await?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn publish(report: &Report, output: Output) -> anyhow::Result<()> {
+    let json = serde_json::to_string_pretty(report)?;
+    let dir = root::path().join("target/bench");
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join(format!("{}.json", report.benchmark())), &json)?;
+    let text = match output {
+        Output::Table => report.table(),
+        Output::Json => json,
+    };
+    writeln!(io::stdout(), "{text}")?;
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! A topic filled before anything is measured.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::{TimeDelta, Utc};
+use clickstream_pipeline::event::EventTime;
+use clickstream_producer::generator::{Generator, GeneratorOptions, IdForm};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use super::stand::Stand;
+use crate::log::Log;
+
+/// How much event time a backlog covers: what piles up in an outage of an hour.
+const COVERED: Duration = Duration::from_secs(3_600);
+
+/// A filled topic.
+pub struct Backlog {
+    /// The log.
+    pub log: Log,
+    /// Number of records; offsets add up to it.
+    pub records: i64,
+}
+
+/// What the records are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents {
+    /// Number of records.
+    pub records: u64,
+    /// Form of the ids.
+    pub ids: IdForm,
+    /// Whether resends go out under another user's key, so mostly to another partition.
+    pub duplicates_elsewhere: bool,
+}
+
+impl Backlog {
+    /// Fills a new topic: about 250 bytes a record, 2 % duplicates, 1 % malformed, an hour of event time up to now.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub async fn fill(stand: &Stand, contents: Contents) -> anyhow::Result<Self> {
+        let log = stand.topic().await?;
+        let Contents { records, ids, .. } = contents;
+        eprintln!("filling a topic with {records} records, ids {ids:?}");
+        let writer = log.clone();
+        tokio::task::spawn_blocking(move || write(&writer, contents)).await??;
+        let end: i64 = log.ends().await?.values().sum();
+        anyhow::ensure!(
+            end == i64::try_from(records)?,
+            "{end} of {records} records are in the topic"
+        );
+        Ok(Self { log, records: end })
+    }
+}
+
+fn write(log: &Log, contents: Contents) -> anyhow::Result<()> {
+    let options = GeneratorOptions {
+        rate: (contents.records / COVERED.as_secs()).max(1),
+        late: 0.0,
+        ids: contents.ids,
+        cross_partition_duplicates: if contents.duplicates_elsewhere {
+            1.0
+        } else {
+            0.0
+        },
+        ..GeneratorOptions::default()
+    };
+    let begin = Utc::now() - TimeDelta::from_std(COVERED)?;
+    let generator = Generator::new(options, EventTime::from_micros(begin.timestamp_micros()))?;
+    let mut config = log.config().clone();
+    config
+        .set("enable.idempotence", "true")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "20")
+        .set("partitioner", "murmur2_random");
+    let producer: BaseProducer = config.create()?;
+    for record in generator.take(usize::try_from(contents.records)?) {
+        let mut next = BaseRecord::to(log.topic())
+            .key(&record.key)
+            .payload(&record.payload);
+        while let Err((error, refused)) = producer.send(next) {
+            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                return Err(error).context("cannot produce");
+            }
+            producer.poll(Duration::from_millis(10));
+            next = refused;
+        }
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(Duration::from_secs(60))?;
+    Ok(())
+}
