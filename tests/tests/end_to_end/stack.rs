@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeMap,
     fs,
+    ops::Deref,
     path::PathBuf,
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -56,10 +58,40 @@ impl Default for StackOptions {
     }
 }
 
+/// A server: one that all tests use, or the test's own, which it may break and which ends with it.
+#[derive(Clone)]
+pub enum Server<T: 'static> {
+    Shared(&'static T),
+    Own(Arc<T>),
+}
+
+impl<T> Deref for Server<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Self::Shared(server) => server,
+            Self::Own(server) => server,
+        }
+    }
+}
+
+impl<T> From<&'static T> for Server<T> {
+    fn from(server: &'static T) -> Self {
+        Self::Shared(server)
+    }
+}
+
+impl<T> From<T> for Server<T> {
+    fn from(server: T) -> Self {
+        Self::Own(Arc::new(server))
+    }
+}
+
 /// A migrated pipeline without processors.
 pub struct Stack {
-    pub kafka: &'static Kafka,
-    pub postgres: &'static Postgres,
+    pub kafka: Server<Kafka>,
+    pub postgres: Server<Postgres>,
     pub topic: String,
     pub database: String,
     pub client: Client,
@@ -77,10 +109,11 @@ impl Stack {
 
     /// The same on servers of the test's own.
     pub async fn on(
-        kafka: &'static Kafka,
-        postgres: &'static Postgres,
+        kafka: impl Into<Server<Kafka>>,
+        postgres: impl Into<Server<Postgres>>,
         options: StackOptions,
     ) -> anyhow::Result<Self> {
+        let (kafka, postgres) = (kafka.into(), postgres.into());
         let name = unique_name("clicks");
         kafka.create_topic(&name, options.partitions, &[]).await?;
         let database = name.replace('-', "_");
