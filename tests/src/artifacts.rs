@@ -50,7 +50,7 @@ pub(crate) fn postgres_18_bin() -> anyhow::Result<PathBuf> {
         "aarch64" => "arm64v8",
         other => bail!("no PostgreSQL 18 binaries for {other}; use PostgresVersion::V15"),
     };
-    // root starts PostgreSQL as another user, which cannot search, say, /root
+    // root starts PostgreSQL as another user, which cannot search its home
     let cache = cache_dir();
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let parent = if searchable_by_all(&cache) {
