@@ -109,7 +109,14 @@ impl Traffic {
     }
 
     /// Compares with the stored row, or with the fact that there is none.
-    pub fn compare(&self, tp: TopicPartition, topic: &str, start: EventTime, stored: Option<&Part>, differences: &mut Differences) {
+    pub fn compare(
+        &self,
+        tp: TopicPartition,
+        topic: &str,
+        start: EventTime,
+        stored: Option<&Part>,
+        differences: &mut Differences,
+    ) {
         let mut differ = |kind, what: &str, expected: i64, found: i64| {
             if expected != found {
                 let detail = format!("{what}: stored {found}, recomputed {expected}");
@@ -117,10 +124,25 @@ impl Traffic {
                 differences.add(Some(tp), found.of(topic, tp.partition).in_window(start));
             }
         };
-        differ(Kind::TrafficHitsDiffer, "hits", self.hits, stored.map_or(0, |part| part.hits));
+        differ(
+            Kind::TrafficHitsDiffer,
+            "hits",
+            self.hits,
+            stored.map_or(0, |part| part.hits),
+        );
         if let Some(part) = stored {
-            differ(Kind::EstimateDiffers, "visitors", self.visitors.estimate(), part.visitors);
-            differ(Kind::EstimateDiffers, "sessions", self.sessions.estimate(), part.sessions);
+            differ(
+                Kind::EstimateDiffers,
+                "visitors",
+                self.visitors.estimate(),
+                part.visitors,
+            );
+            differ(
+                Kind::EstimateDiffers,
+                "sessions",
+                self.sessions.estimate(),
+                part.sessions,
+            );
         }
     }
 }
@@ -140,12 +162,20 @@ impl<'a> TrafficAudit<'a> {
 
     /// Counts an accepted event.
     pub fn add(&mut self, window: Window, user: &str, session: Option<&str>) {
-        let (_, traffic) = self.open.entry(window.start).or_insert_with(|| (window.end, Traffic::default()));
+        let (_, traffic) = self
+            .open
+            .entry(window.start)
+            .or_insert_with(|| (window.end, Traffic::default()));
         traffic.add(user, session);
     }
 
     /// Compares the windows that can get no more events, now that event time has come to `t`.
-    pub fn close(&mut self, t: Option<EventTime>, excluded: &dyn Fn(Window) -> bool, differences: &mut Differences) {
+    pub fn close(
+        &mut self,
+        t: Option<EventTime>,
+        excluded: &dyn Fn(Window) -> bool,
+        differences: &mut Differences,
+    ) {
         let Some(t) = t else { return };
         while let Some(first) = self.open.first_entry()
             && first.get().0.micros() + self.grace_micros <= t.micros()
@@ -160,30 +190,61 @@ impl<'a> TrafficAudit<'a> {
         for (start, (end, traffic)) in std::mem::take(&mut self.open) {
             self.compare(Window { start, end }, &traffic, excluded, differences);
         }
-        for (part, _) in self.stored.iter().zip(&self.seen).filter(|(_, seen)| !**seen) {
+        for (part, _) in self
+            .stored
+            .iter()
+            .zip(&self.seen)
+            .filter(|(_, seen)| !**seen)
+        {
             let window = Window {
                 start: part.start,
                 end: part.end,
             };
             if !excluded(window) {
-                Traffic::default().compare(self.tp, self.topic, part.start, Some(part), differences);
+                Traffic::default().compare(
+                    self.tp,
+                    self.topic,
+                    part.start,
+                    Some(part),
+                    differences,
+                );
             }
         }
     }
 
-    fn compare(&mut self, window: Window, traffic: &Traffic, excluded: &dyn Fn(Window) -> bool, differences: &mut Differences) {
-        let found = self.stored.binary_search_by_key(&window.start, |part| part.start).ok();
+    fn compare(
+        &mut self,
+        window: Window,
+        traffic: &Traffic,
+        excluded: &dyn Fn(Window) -> bool,
+        differences: &mut Differences,
+    ) {
+        let found = self
+            .stored
+            .binary_search_by_key(&window.start, |part| part.start)
+            .ok();
         if let Some(at) = found {
             self.seen[at] = true;
         }
         if !excluded(window) {
-            traffic.compare(self.tp, self.topic, window.start, found.map(|at| &self.stored[at]), differences);
+            traffic.compare(
+                self.tp,
+                self.topic,
+                window.start,
+                found.map(|at| &self.stored[at]),
+                differences,
+            );
         }
     }
 }
 
 /// Adds an accepted event to the sums of its window.
-pub fn count(windows: &mut HashMap<EventTime, WindowSum>, fingerprints: &Fingerprints, window: Window, event: &Event<'_>) {
+pub fn count(
+    windows: &mut HashMap<EventTime, WindowSum>,
+    fingerprints: &Fingerprints,
+    window: Window,
+    event: &Event<'_>,
+) {
     windows
         .entry(window.start)
         .or_insert_with(|| WindowSum::ending(window.end))
@@ -191,12 +252,22 @@ pub fn count(windows: &mut HashMap<EventTime, WindowSum>, fingerprints: &Fingerp
 }
 
 /// The windows whose hits differ, in order.
-pub fn differing(stored: &HashMap<EventTime, WindowSum>, recomputed: &HashMap<EventTime, WindowSum>) -> Vec<Window> {
+pub fn differing(
+    stored: &HashMap<EventTime, WindowSum>,
+    recomputed: &HashMap<EventTime, WindowSum>,
+) -> Vec<Window> {
     let mut windows: Vec<Window> = stored
         .iter()
         .filter(|(start, sum)| recomputed.get(start) != Some(sum))
-        .chain(recomputed.iter().filter(|(start, _)| !stored.contains_key(start)))
-        .map(|(&start, sum)| Window { start, end: sum.end })
+        .chain(
+            recomputed
+                .iter()
+                .filter(|(start, _)| !stored.contains_key(start)),
+        )
+        .map(|(&start, sum)| Window {
+            start,
+            end: sum.end,
+        })
         .collect();
     windows.sort_unstable();
     windows
@@ -212,6 +283,8 @@ pub fn shown(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     fn window(minute: i64) -> Window {
@@ -232,7 +305,10 @@ mod tests {
             }
             sum
         };
-        assert_eq!(sum(&[("/a", 2), ("/b", 1)]), sum(&[("/b", 1), ("/a", 1), ("/a", 1)]));
+        assert_eq!(
+            sum(&[("/a", 2), ("/b", 1)]),
+            sum(&[("/b", 1), ("/a", 1), ("/a", 1)])
+        );
         assert_ne!(sum(&[("/a", 2), ("/b", 1)]), sum(&[("/a", 1), ("/b", 2)]));
         assert_ne!(sum(&[("/a", 2)]), sum(&[("/c", 2)]));
         assert_eq!(sum(&[("/a", 2), ("/a", -2)]), sum(&[]));
@@ -240,7 +316,9 @@ mod tests {
 
     #[test]
     fn windows_differ_when_either_side_lacks_them() {
-        let only = |minute: i64| HashMap::from([(window(minute).start, WindowSum::ending(window(minute).end))]);
+        let only = |minute: i64| {
+            HashMap::from([(window(minute).start, WindowSum::ending(window(minute).end))])
+        };
         assert_eq!(differing(&only(1), &only(1)), []);
         assert_eq!(differing(&only(2), &only(1)), [window(1), window(2)]);
     }
@@ -249,7 +327,13 @@ mod tests {
     fn estimates_depend_on_the_set_of_values_alone() {
         // as the processor does it: flushes of any size, each in key order, stored and loaded in between
         let users: Vec<String> = (0..20_000).map(|i| format!("user-{}", i % 7_000)).collect();
-        for (taken, flush) in [(31, 7), (500, 13), (7_000, 61), (20_000, 1_009), (20_000, 9_973)] {
+        for (taken, flush) in [
+            (31, 7),
+            (500, 13),
+            (7_000, 61),
+            (20_000, 1_009),
+            (20_000, 9_973),
+        ] {
             let mut in_log_order = Sketch::default();
             let mut in_flushes = Sketch::default();
             for batch in users[..taken].chunks(flush) {
@@ -259,7 +343,11 @@ mod tests {
                 sorted.into_iter().for_each(|user| in_flushes.add(user));
                 in_flushes = Sketch::from_bytes(&in_flushes.to_bytes()).unwrap();
             }
-            assert_eq!(in_log_order.estimate(), in_flushes.estimate(), "{taken} in flushes of {flush}");
+            assert_eq!(
+                in_log_order.estimate(),
+                in_flushes.estimate(),
+                "{taken} in flushes of {flush}"
+            );
         }
     }
 }

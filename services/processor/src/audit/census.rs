@@ -61,12 +61,19 @@ pub async fn take(client: &Client, scopes: &[Scope]) -> anyhow::Result<Census> {
             }
         }
         // rows move when a day gets its partition, and go when it is dropped
-        let names = |tables: &[(String, i64)]| tables.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let names = |tables: &[(String, i64)]| {
+            tables
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect::<Vec<_>>()
+        };
         if names(&tables(client).await?) == names(&before) {
             return Ok(census);
         }
     }
-    anyhow::bail!("day partitions came or went during each of {ATTEMPTS} attempts to count rows; run the audit again")
+    anyhow::bail!(
+        "day partitions came or went during each of {ATTEMPTS} attempts to count rows; run the audit again"
+    )
 }
 
 /// The tables that hold rows, with their pages. A table that grows meanwhile grows by rows above the snapshot.
@@ -82,16 +89,27 @@ async fn tables(client: &Client) -> anyhow::Result<Vec<(String, i64)>> {
             &[],
         )
         .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
 }
 
-async fn count(client: &Client, scopes: &[Scope], table: &str, pages: std::ops::Range<i64>, census: &mut Census) -> anyhow::Result<()> {
+async fn count(
+    client: &Client,
+    scopes: &[Scope],
+    table: &str,
+    pages: std::ops::Range<i64>,
+    census: &mut Census,
+) -> anyhow::Result<()> {
     let topics: Vec<i16> = scopes.iter().map(|scope| scope.tp.topic.0).collect();
     let partitions: Vec<i32> = scopes.iter().map(|scope| scope.tp.partition).collect();
     let lows: Vec<i64> = scopes.iter().map(|scope| scope.buckets.from).collect();
     let ends: Vec<i64> = scopes.iter().map(|scope| scope.end).collect();
     let nexts: Vec<i64> = scopes.iter().map(|scope| scope.next.get()).collect();
-    let shifts: Vec<i32> = scopes.iter().map(|scope| i32::try_from(scope.buckets.shift).unwrap_or(0)).collect();
+    let shifts: Vec<i32> = scopes
+        .iter()
+        .map(|scope| i32::try_from(scope.buckets.shift).unwrap_or(0))
+        .collect();
     let rows = client
         .query(
             &format!(

@@ -45,7 +45,9 @@ impl<'a> FromSql<'a> for Instant {
 
 impl<'a> FromSql<'a> for Date {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(Day::from_days(date_from_sql(raw)?.saturating_add(EPOCH_DAYS))))
+        Ok(Self(Day::from_days(
+            date_from_sql(raw)?.saturating_add(EPOCH_DAYS),
+        )))
     }
 
     accepts!(DATE);

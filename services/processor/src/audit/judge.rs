@@ -79,7 +79,11 @@ impl Start {
             let from = behind_gaps(anchor.next.get());
             (from >= log_start && from <= end).then_some(from)
         };
-        let first = progress.anchors.iter().enumerate().find_map(|(at, anchor)| Some((at, reachable(anchor)?)));
+        let first = progress
+            .anchors
+            .iter()
+            .enumerate()
+            .find_map(|(at, anchor)| Some((at, reachable(anchor)?)));
         match first {
             Some((at, from)) => Self {
                 offsets: from..end,
@@ -107,7 +111,11 @@ impl<'a> Judge<'a> {
     /// Judges the next slice. It must not reach over an anchor.
     pub fn slice(&mut self, slice: Slice) -> JudgedSlice {
         // the newest anchor at or below the slice holds the rules of the slice
-        let rules = self.anchors.iter().rev().find(|anchor| anchor.next.get() <= slice.offsets.start);
+        let rules = self
+            .anchors
+            .iter()
+            .rev()
+            .find(|anchor| anchor.next.get() <= slice.offsets.start);
         if let Some(anchor) = rules {
             self.spec = anchor.spec;
         }
@@ -163,7 +171,10 @@ impl JudgedSlice {
             partition,
             offsets: self.slice.offsets.clone(),
             keys: events().map(|(key, _)| key).collect(),
-            late_keys: events().filter(|(_, late)| *late && diverted).map(|(key, _)| key).collect(),
+            late_keys: events()
+                .filter(|(_, late)| *late && diverted)
+                .map(|(key, _)| key)
+                .collect(),
         }
     }
 }

@@ -159,7 +159,9 @@ pub fn read(
         };
         heard = Instant::now();
         // everything below is known to be without a record; not beyond what was asked for
-        let reached = message.as_ref().map_or(offsets.end, |message| message.offset().min(offsets.end));
+        let reached = message
+            .as_ref()
+            .map_or(offsets.end, |message| message.offset().min(offsets.end));
         while let Some(stop) = stops.next_if(|&stop| stop <= reached) {
             slice.offsets.end = stop;
             let ended = std::mem::replace(&mut slice, Slice::starting_at(stop));
@@ -170,7 +172,11 @@ pub fn read(
         slice.offsets.end = reached;
         if let Some(message) = message.filter(|message| message.offset() < offsets.end) {
             let offset = message.offset();
-            slice.push(offset, received_at(message.timestamp().to_millis()), message.payload());
+            slice.push(
+                offset,
+                received_at(message.timestamp().to_millis()),
+                message.payload(),
+            );
             slice.offsets.end = NextOffset::after(offset).get();
         }
         if slice.is_full() {

@@ -1,9 +1,6 @@
 //! One partition: every record of the log against what is stored of it, slice by slice, in log order.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use clickstream_pipeline::{
     decode::{RejectReason, Rejected, decode},
@@ -109,7 +106,9 @@ impl<'a> PartitionAudit<'a> {
         traffic: Option<TrafficAudit<'a>>,
         differences: &'a mut Differences,
     ) -> Self {
-        let before = start.anchor.map_or(&progress.state, |at| &progress.anchors[at].state);
+        let before = start
+            .anchor
+            .map_or(&progress.state, |at| &progress.anchors[at].state);
         Self {
             shared,
             progress,
@@ -150,7 +149,11 @@ impl<'a> PartitionAudit<'a> {
     }
 
     /// Returns the clock at the end of the stretch, if it has a record.
-    async fn compare_log(&mut self, mut judge: Judge<'_>, start: &Start) -> anyhow::Result<Option<State>> {
+    async fn compare_log(
+        &mut self,
+        mut judge: Judge<'_>,
+        start: &Start,
+    ) -> anyhow::Result<Option<State>> {
         let (slices, reader) = self.read(start);
         let (shared, progress) = (self.shared, self.progress);
         let sessions = shared.lookups.len();
@@ -178,19 +181,39 @@ impl<'a> PartitionAudit<'a> {
         Ok(end)
     }
 
-    fn read(&self, start: &Start) -> (impl stream::Stream<Item = Slice> + use<>, tokio::task::JoinHandle<anyhow::Result<()>>) {
+    fn read(
+        &self,
+        start: &Start,
+    ) -> (
+        impl stream::Stream<Item = Slice> + use<>,
+        tokio::task::JoinHandle<anyhow::Result<()>>,
+    ) {
         let (sender, mut receiver) = mpsc::channel(READ_AHEAD);
         let consumer = Arc::clone(self.shared.consumer);
         let (topic, partition) = (self.progress.topic.clone(), self.progress.tp.partition);
         let offsets = start.offsets.clone();
-        let stops: Vec<i64> = self.progress.anchors.iter().map(|anchor| anchor.next.get()).collect();
+        let stops: Vec<i64> = self
+            .progress
+            .anchors
+            .iter()
+            .map(|anchor| anchor.next.get())
+            .collect();
         let reader = tokio::task::spawn_blocking(move || {
-            log::read(&consumer, &topic, partition, offsets, &stops, |slice| sender.blocking_send(slice).is_ok())
+            log::read(&consumer, &topic, partition, offsets, &stops, |slice| {
+                sender.blocking_send(slice).is_ok()
+            })
         });
-        (stream::poll_fn(move |context| receiver.poll_recv(context)), reader)
+        (
+            stream::poll_fn(move |context| receiver.poll_recv(context)),
+            reader,
+        )
     }
 
-    fn settle(&mut self, judged: &JudgedSlice, mut stored: Stored) -> Result<(), tokio_postgres::Error> {
+    fn settle(
+        &mut self,
+        judged: &JudgedSlice,
+        mut stored: Stored,
+    ) -> Result<(), tokio_postgres::Error> {
         for (record, outcome) in judged.slice.records.iter().zip(&judged.outcomes) {
             let letter = stored.letters.remove(&record.offset);
             let late_event = stored.late_events.remove(&record.offset);
@@ -250,13 +273,21 @@ impl<'a> PartitionAudit<'a> {
         }
         if let Some(traffic) = &mut self.traffic {
             let retained = self.shared.retained;
-            traffic.close(judged.clock.t(), &|window| retained.window_is_gone(window), self.differences);
+            traffic.close(
+                judged.clock.t(),
+                &|window| retained.window_is_gone(window),
+                self.differences,
+            );
         }
         Ok(())
     }
 
     /// The verdict on a valid event: one, or several where retention has dropped what would decide.
-    fn compare_event(&mut self, record: &EventRecord<'_>, found: Found<'_>) -> Result<&'static [Verdict], tokio_postgres::Error> {
+    fn compare_event(
+        &mut self,
+        record: &EventRecord<'_>,
+        found: Found<'_>,
+    ) -> Result<&'static [Verdict], tokio_postgres::Error> {
         use Verdict::{Accepted, Duplicate, Late, Rejected};
         let offset = record.offset;
         let source = found.row.map(StoredRow::place).transpose()?;
@@ -264,7 +295,11 @@ impl<'a> PartitionAudit<'a> {
         if let Some(letter) = &found.letter {
             if letter.reason == RejectReason::RefusedByDatabase.as_str() {
                 self.compare_refused(letter, record, own);
-                self.no_late_event(found.late_event, offset, "the record is in the dead letters");
+                self.no_late_event(
+                    found.late_event,
+                    offset,
+                    "the record is in the dead letters",
+                );
                 return Ok(&[Rejected]);
             }
             self.no_letter(found.letter, offset, "the record is a valid event");
@@ -279,22 +314,36 @@ impl<'a> PartitionAudit<'a> {
         if diverted && let Some(row) = &found.late_event {
             self.compare_late_event(record, row)?;
             if source.is_some_and(|twin| self.same_partition_before(twin, offset)) {
-                self.differ(Kind::StrayLateEvent, Some(offset), "in the late ledger, but a duplicate of a stored event");
+                self.differ(
+                    Kind::StrayLateEvent,
+                    Some(offset),
+                    "in the late ledger, but a duplicate of a stored event",
+                );
                 return Ok(&[Duplicate]);
             }
             return Ok(&[Late]);
         }
-        self.no_late_event(found.late_event, offset, "the event is no late one by the rules");
+        self.no_late_event(
+            found.late_event,
+            offset,
+            "the event is no late one by the rules",
+        );
         if let Some(twin) = source {
             if self.may_come_first(twin, offset) {
                 let other = twin.0 != self.progress.tp;
                 let dropped = record.late && record.policy == LatePolicy::Drop;
                 // which of the two came first is not written down anywhere
-                return Ok(if dropped && other { &[Late, Duplicate] } else { &[Duplicate] });
+                return Ok(if dropped && other {
+                    &[Late, Duplicate]
+                } else {
+                    &[Duplicate]
+                });
             }
             if !record.late || record.policy == LatePolicy::Store {
                 let (tp, at) = twin;
-                let detail = format!("passed over for a twin that is stored only later, from {tp} offset {at}");
+                let detail = format!(
+                    "passed over for a twin that is stored only later, from {tp} offset {at}"
+                );
                 self.differ(Kind::DuplicateOfLater, Some(offset), detail);
                 return Ok(&[Duplicate]);
             }
@@ -303,7 +352,11 @@ impl<'a> PartitionAudit<'a> {
     }
 
     /// The verdict on an event without a row of its own and without an earlier twin among the stored.
-    fn explain_absent(&mut self, record: &EventRecord<'_>, ledger: Option<Place>) -> &'static [Verdict] {
+    fn explain_absent(
+        &mut self,
+        record: &EventRecord<'_>,
+        ledger: Option<Place>,
+    ) -> &'static [Verdict] {
         use Verdict::{Accepted, Duplicate, Late, Rejected};
         let retained = self.shared.retained;
         let day_gone = retained.day_is_gone(record.key.1);
@@ -317,7 +370,11 @@ impl<'a> PartitionAudit<'a> {
                 if day_gone || retained.late_event_may_be_gone(record.received_at) {
                     return &[Late, Duplicate];
                 }
-                self.differ(Kind::MissingLateEvent, Some(record.offset), format!("late event {} is not in the late ledger", record.key.0));
+                self.differ(
+                    Kind::MissingLateEvent,
+                    Some(record.offset),
+                    format!("late event {} is not in the late ledger", record.key.0),
+                );
                 &[Late]
             }
             (true, LatePolicy::Store) if day_gone => &[Late, Duplicate],
@@ -325,16 +382,28 @@ impl<'a> PartitionAudit<'a> {
             // what only the database could refuse, and a dead letter that is no longer kept
             _ if retained.dead_letter_may_be_gone(record.received_at) => &[Rejected],
             (late, _) => {
-                self.differ(Kind::MissingRow, Some(record.offset), format!("event {} of {} has no row", record.key.0, record.key.1));
+                self.differ(
+                    Kind::MissingRow,
+                    Some(record.offset),
+                    format!("event {} of {} has no row", record.key.0, record.key.1),
+                );
                 if late { &[Late] } else { &[Accepted] }
             }
         }
     }
 
-    fn compare_row(&mut self, record: &EventRecord<'_>, row: &StoredRow) -> Result<(), tokio_postgres::Error> {
+    fn compare_row(
+        &mut self,
+        record: &EventRecord<'_>,
+        row: &StoredRow,
+    ) -> Result<(), tokio_postgres::Error> {
         let differing = row.differing(record.event, record.received_at)?;
         if !differing.is_empty() {
-            let detail = format!("event {}: {} not as in the log", record.key.0, differing.join(", "));
+            let detail = format!(
+                "event {}: {} not as in the log",
+                record.key.0,
+                differing.join(", ")
+            );
             self.differ(Kind::RowDiffers, Some(record.offset), detail);
         }
         let detail = match (record.late, row.is_late()?, record.policy) {
@@ -347,26 +416,50 @@ impl<'a> PartitionAudit<'a> {
         Ok(())
     }
 
-    fn compare_late_event(&mut self, record: &EventRecord<'_>, row: &StoredRow) -> Result<(), tokio_postgres::Error> {
+    fn compare_late_event(
+        &mut self,
+        record: &EventRecord<'_>,
+        row: &StoredRow,
+    ) -> Result<(), tokio_postgres::Error> {
         let differing = row.differing(record.event, record.received_at)?;
         if !differing.is_empty() {
-            let detail = format!("late event {}: {} not as in the log", record.key.0, differing.join(", "));
+            let detail = format!(
+                "late event {}: {} not as in the log",
+                record.key.0,
+                differing.join(", ")
+            );
             self.differ(Kind::LateEventDiffers, Some(record.offset), detail);
         }
         Ok(())
     }
 
-    fn compare_letter(&mut self, letter: Option<Letter>, record: &LoggedRecord, value: &[u8], rejected: &Rejected) {
+    fn compare_letter(
+        &mut self,
+        letter: Option<Letter>,
+        record: &LoggedRecord,
+        value: &[u8],
+        rejected: &Rejected,
+    ) {
         let Some(letter) = letter else {
-            if !self.shared.retained.dead_letter_may_be_gone(record.received_at) {
-                let detail = format!("rejected ({}), but not in the dead letters", rejected.reason);
+            if !self
+                .shared
+                .retained
+                .dead_letter_may_be_gone(record.received_at)
+            {
+                let detail = format!(
+                    "rejected ({}), but not in the dead letters",
+                    rejected.reason
+                );
                 self.differ(Kind::MissingDeadLetter, Some(record.offset), detail);
             }
             return;
         };
         let mut differing = letter.differing(record.received_at, value);
         if letter.reason != rejected.reason.as_str() {
-            differing.push(format!("reason {} instead of {}", letter.reason, rejected.reason));
+            differing.push(format!(
+                "reason {} instead of {}",
+                letter.reason, rejected.reason
+            ));
         }
         if letter.detail != rejected.detail {
             differing.push("detail".to_owned());
@@ -391,13 +484,21 @@ impl<'a> PartitionAudit<'a> {
 
     fn no_letter(&mut self, letter: Option<Letter>, offset: i64, why: &str) {
         if let Some(letter) = letter {
-            self.differ(Kind::StrayDeadLetter, Some(offset), format!("dead letter ({}), but {why}", letter.reason));
+            self.differ(
+                Kind::StrayDeadLetter,
+                Some(offset),
+                format!("dead letter ({}), but {why}", letter.reason),
+            );
         }
     }
 
     fn no_late_event(&mut self, row: Option<StoredRow>, offset: i64, why: &str) {
         if row.is_some() {
-            self.differ(Kind::StrayLateEvent, Some(offset), format!("in the late ledger, but {why}"));
+            self.differ(
+                Kind::StrayLateEvent,
+                Some(offset),
+                format!("in the late ledger, but {why}"),
+            );
         }
     }
 
@@ -406,7 +507,10 @@ impl<'a> PartitionAudit<'a> {
         for gap in &self.progress.gaps {
             let lost = |record: &&LoggedRecord| gap.contains(&record.offset);
             if let Some(record) = slice.records.iter().find(lost) {
-                let detail = format!("recorded as lost: {} to {}, but the log has this record", gap.start, gap.end);
+                let detail = format!(
+                    "recorded as lost: {} to {}, but the log has this record",
+                    gap.start, gap.end
+                );
                 self.differ(Kind::GapContradicted, Some(record.offset), detail);
             }
         }
@@ -414,15 +518,28 @@ impl<'a> PartitionAudit<'a> {
 
     fn compare_state(&mut self, what: &str, at: NextOffset, recomputed: &State, stored: &State) {
         for misfit in self.tally.misfits(&self.before.counters, &stored.counters) {
-            self.differ(Kind::CounterDiffers, Some(at.get()), format!("{what}: {misfit}"));
+            self.differ(
+                Kind::CounterDiffers,
+                Some(at.get()),
+                format!("{what}: {misfit}"),
+            );
         }
         if recomputed.t != stored.t {
-            let shown = |t: Option<EventTime>| t.map_or_else(|| "none".to_owned(), |t| t.to_string());
-            let detail = format!("{what}: T stored {}, recomputed {}", shown(stored.t), shown(recomputed.t));
+            let shown =
+                |t: Option<EventTime>| t.map_or_else(|| "none".to_owned(), |t| t.to_string());
+            let detail = format!(
+                "{what}: T stored {}, recomputed {}",
+                shown(stored.t),
+                shown(recomputed.t)
+            );
             self.differ(Kind::ClockDiffers, Some(at.get()), detail);
         }
         if recomputed.times != stored.times {
-            self.differ(Kind::ClockDiffers, Some(at.get()), format!("{what}: the last event times are not those of the log"));
+            self.differ(
+                Kind::ClockDiffers,
+                Some(at.get()),
+                format!("{what}: the last event times are not those of the log"),
+            );
         }
     }
 
@@ -441,7 +558,10 @@ impl<'a> PartitionAudit<'a> {
         if tp == self.progress.tp {
             return at < offset;
         }
-        self.shared.positions.get(&tp).is_some_and(|next| next.covers(at))
+        self.shared
+            .positions
+            .get(&tp)
+            .is_some_and(|next| next.covers(at))
     }
 
     fn same_partition_before(&self, twin: Place, offset: i64) -> bool {
@@ -449,7 +569,8 @@ impl<'a> PartitionAudit<'a> {
     }
 
     fn differ(&mut self, kind: Kind, offset: Option<i64>, detail: impl Into<String>) {
-        let mut found = Difference::new(kind, detail).of(&self.progress.topic, self.progress.tp.partition);
+        let mut found =
+            Difference::new(kind, detail).of(&self.progress.topic, self.progress.tp.partition);
         found.offset = offset;
         self.differences.add(Some(self.progress.tp), found);
     }

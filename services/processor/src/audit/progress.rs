@@ -23,7 +23,11 @@ impl Progress {
     pub fn show(total: u64) -> Self {
         let read = Arc::new(AtomicU64::new(0));
         let line = std::io::stderr().is_terminal();
-        let every = if line { Duration::from_millis(500) } else { Duration::from_secs(5) };
+        let every = if line {
+            Duration::from_millis(500)
+        } else {
+            Duration::from_secs(5)
+        };
         let counter = Arc::clone(&read);
         let task = tokio::spawn(async move {
             let begun = Instant::now();
@@ -37,7 +41,11 @@ impl Progress {
                 let text = format!("audit: {read} of {total} offsets, {percent} %, {rate}/s");
                 let mut out = std::io::stderr().lock();
                 // a closed standard error is no reason to stop
-                let _ = if line { write!(out, "\r{text}\x1b[K") } else { writeln!(out, "{text}") };
+                let _ = if line {
+                    write!(out, "\r{text}\x1b[K")
+                } else {
+                    writeln!(out, "{text}")
+                };
             }
         });
         Self {

@@ -50,8 +50,14 @@ struct Page {
 /// Stretches of all time, cut between windows so that each holds a bounded number of hits.
 pub fn stretches(windows: &HashMap<EventTime, WindowSum>) -> Vec<Range<EventTime>> {
     // wider than any event time
-    let (first, last) = (EventTime::from_micros(0), EventTime::from_micros(2 * EventTime::MAX.micros()));
-    let mut starts: Vec<_> = windows.iter().map(|(&start, sum)| (start, sum.hits)).collect();
+    let (first, last) = (
+        EventTime::from_micros(0),
+        EventTime::from_micros(2 * EventTime::MAX.micros()),
+    );
+    let mut starts: Vec<_> = windows
+        .iter()
+        .map(|(&start, sum)| (start, sum.hits))
+        .collect();
     starts.sort_unstable();
     let mut stretches = Vec::new();
     let (mut from, mut hits) = (first, 0);
@@ -71,7 +77,12 @@ impl Recount<'_> {
     ///
     /// # Errors
     /// What the server says.
-    pub async fn run(&self, client: &mut Client, stretch: Range<EventTime>, differences: &mut Differences) -> anyhow::Result<usize> {
+    pub async fn run(
+        &self,
+        client: &mut Client,
+        stretch: Range<EventTime>,
+        differences: &mut Differences,
+    ) -> anyhow::Result<usize> {
         let tx = client
             .build_transaction()
             .isolation_level(IsolationLevel::RepeatableRead)
@@ -81,18 +92,33 @@ impl Recount<'_> {
         let bounds: [DateTime<Utc>; 2] = [instant(stretch.start), instant(stretch.end)];
         let mut pages = self.lanes(&tx, bounds).await?;
         let mut traffic = self.rows(&tx, bounds, &mut pages).await?;
-        let parts = if self.traffic { self.parts(&tx, bounds).await? } else { BTreeMap::new() };
+        let parts = if self.traffic {
+            self.parts(&tx, bounds).await?
+        } else {
+            BTreeMap::new()
+        };
         tx.commit().await?;
 
         let mut counted: Vec<EventTime> = pages.keys().map(|(start, _)| *start).collect();
         counted.sort_unstable();
         counted.dedup();
-        let mut differing: Vec<_> = pages.into_iter().filter(|(_, page)| page.stored != page.rows).collect();
+        let mut differing: Vec<_> = pages
+            .into_iter()
+            .filter(|(_, page)| page.stored != page.rows)
+            .collect();
         differing.sort_unstable_by_key(|(key, _)| *key);
         for ((start, _), page) in differing {
             if !self.is_gone(start) {
-                let detail = format!("page {}: stored {}, rows {}", shown(&page.url), page.stored, page.rows);
-                differences.add(None, Difference::new(Kind::HitsDiffer, detail).in_window(start));
+                let detail = format!(
+                    "page {}: stored {}, rows {}",
+                    shown(&page.url),
+                    page.stored,
+                    page.rows
+                );
+                differences.add(
+                    None,
+                    Difference::new(Kind::HitsDiffer, detail).in_window(start),
+                );
             }
         }
         if self.traffic {
@@ -107,7 +133,13 @@ impl Recount<'_> {
         Ok(counted.len())
     }
 
-    fn compare_traffic(&self, key: (EventTime, TopicPartition), recomputed: &Traffic, stored: Option<&Part>, differences: &mut Differences) {
+    fn compare_traffic(
+        &self,
+        key: (EventTime, TopicPartition),
+        recomputed: &Traffic,
+        stored: Option<&Part>,
+        differences: &mut Differences,
+    ) {
         let (start, tp) = key;
         if !self.is_gone(start) {
             let topic = self.topics.get(&tp.topic).map_or("", String::as_str);
@@ -116,10 +148,15 @@ impl Recount<'_> {
     }
 
     fn is_gone(&self, start: EventTime) -> bool {
-        self.retained.window_is_gone(self.windows.starting_at(start))
+        self.retained
+            .window_is_gone(self.windows.starting_at(start))
     }
 
-    async fn lanes(&self, tx: &Transaction<'_>, bounds: [DateTime<Utc>; 2]) -> anyhow::Result<HashMap<(EventTime, [u8; 16]), Page>> {
+    async fn lanes(
+        &self,
+        tx: &Transaction<'_>,
+        bounds: [DateTime<Utc>; 2],
+    ) -> anyhow::Result<HashMap<(EventTime, [u8; 16]), Page>> {
         let rows = tx
             .query(
                 "select window_start, url_hash, sum(hits)::bigint, min(url) from clickstream_agg_lanes
@@ -173,13 +210,20 @@ impl Recount<'_> {
                     topic: TopicId(row.try_get(4)?),
                     partition: row.try_get(5)?,
                 };
-                traffic.entry((start, tp)).or_default().add(row.try_get(2)?, row.try_get(3)?);
+                traffic
+                    .entry((start, tp))
+                    .or_default()
+                    .add(row.try_get(2)?, row.try_get(3)?);
             }
         }
         Ok(traffic)
     }
 
-    async fn parts(&self, tx: &Transaction<'_>, bounds: [DateTime<Utc>; 2]) -> anyhow::Result<BTreeMap<(EventTime, TopicPartition), Part>> {
+    async fn parts(
+        &self,
+        tx: &Transaction<'_>,
+        bounds: [DateTime<Utc>; 2],
+    ) -> anyhow::Result<BTreeMap<(EventTime, TopicPartition), Part>> {
         let rows = tx
             .query(
                 "select window_start, window_end, topics.topic_id, parts.partition, hits, visitors, sessions
@@ -217,7 +261,8 @@ mod tests {
 
     #[test]
     fn stretches_leave_no_time_out_and_hold_a_bounded_number_of_hits() {
-        let start = |minute: i64| EventTime::from_micros(EventTime::MIN.micros() + minute * 60_000_000);
+        let start =
+            |minute: i64| EventTime::from_micros(EventTime::MIN.micros() + minute * 60_000_000);
         let windows: HashMap<_, _> = (0..10)
             .map(|minute| {
                 let mut sum = WindowSum::ending(start(minute + 1));
@@ -227,7 +272,11 @@ mod tests {
             .collect();
         let stretches = stretches(&windows);
         assert_eq!(stretches.len(), 5, "two windows each");
-        assert!(stretches.windows(2).all(|pair| pair[0].end == pair[1].start));
+        assert!(
+            stretches
+                .windows(2)
+                .all(|pair| pair[0].end == pair[1].start)
+        );
         assert!(stretches[0].start <= EventTime::MIN && stretches[4].end > EventTime::MAX);
     }
 }

@@ -270,7 +270,13 @@ impl fmt::Display for AuditReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = vec![COLUMNS.map(str::to_owned)];
         lines.extend(self.partitions.iter().map(PartitionReport::cells));
-        let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
+        let width = |column: usize| {
+            lines
+                .iter()
+                .map(|line| line[column].len())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
         for line in &lines {
             write!(f, "{:<1$}", line[0], widths[0])?;

@@ -59,7 +59,8 @@ impl Retained {
         }
         let first = window.start.micros().div_euclid(MICROS_PER_DAY);
         let last = (window.end.micros() - 1).div_euclid(MICROS_PER_DAY);
-        (first..=last).any(|day| i32::try_from(day).is_ok_and(|day| self.day_is_gone(Day::from_days(day))))
+        (first..=last)
+            .any(|day| i32::try_from(day).is_ok_and(|day| self.day_is_gone(Day::from_days(day))))
     }
 
     /// Whether the dead letter of a record of this time may have expired.
@@ -90,6 +91,8 @@ impl Retained {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     fn day(of_january: i32) -> Day {
@@ -101,7 +104,12 @@ mod tests {
             events,
             ..RetentionSpec::default()
         };
-        Retained::new(day(20).start(), BTreeSet::from([day(10), day(12)]), dropped, &spec)
+        Retained::new(
+            day(20).start(),
+            BTreeSet::from([day(10), day(12)]),
+            dropped,
+            &spec,
+        )
     }
 
     #[test]
@@ -116,7 +124,10 @@ mod tests {
         let kept = retained(true, Some(Duration::from_hours(24)));
         assert!(!kept.day_is_gone(day(10)));
         assert!(kept.day_is_gone(day(9)));
-        assert!(kept.day_is_gone(day(11)), "past its time and without a partition");
+        assert!(
+            kept.day_is_gone(day(11)),
+            "past its time and without a partition"
+        );
         assert!(!kept.day_is_gone(day(19)), "still within its time");
     }
 

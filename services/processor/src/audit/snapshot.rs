@@ -106,7 +106,12 @@ impl Snapshot {
         let taken_at = row.try_get::<_, Instant>(0)?.0;
         let window_micros = row.try_get(1)?;
         let final_until = instant(&row, 2)?;
-        let topics = tx.query("select topic_id, topic, kafka_cluster from clickstream_topics", &[]).await?;
+        let topics = tx
+            .query(
+                "select topic_id, topic, kafka_cluster from clickstream_topics",
+                &[],
+            )
+            .await?;
         let mut ids = HashMap::new();
         let mut kafka_clusters = BTreeSet::new();
         for row in &topics {
@@ -133,10 +138,17 @@ impl Snapshot {
 
     /// Next offsets by partition.
     pub fn positions(&self) -> HashMap<TopicPartition, NextOffset> {
-        self.progress.iter().map(|progress| (progress.tp, progress.next)).collect()
+        self.progress
+            .iter()
+            .map(|progress| (progress.tp, progress.next))
+            .collect()
     }
 
-    async fn copy_parts(&mut self, tx: &Transaction<'_>, ids: &HashMap<String, TopicId>) -> anyhow::Result<()> {
+    async fn copy_parts(
+        &mut self,
+        tx: &Transaction<'_>,
+        ids: &HashMap<String, TopicId>,
+    ) -> anyhow::Result<()> {
         let rows = tx
             .query_raw(
                 "select topic, partition, window_start, window_end, hits, visitors, sessions from clickstream_traffic_parts
@@ -147,9 +159,15 @@ impl Snapshot {
         futures_util::pin_mut!(rows);
         while let Some(row) = rows.try_next().await? {
             let topic: &str = row.try_get(0)?;
-            let (start, end) = (row.try_get::<_, Instant>(2)?.0, row.try_get::<_, Instant>(3)?.0);
+            let (start, end) = (
+                row.try_get::<_, Instant>(2)?.0,
+                row.try_get::<_, Instant>(3)?.0,
+            );
             let Some(&topic) = ids.get(topic) else {
-                self.malformed.push((start, format!("traffic of {topic}, which clickstream_topics does not know")));
+                self.malformed.push((
+                    start,
+                    format!("traffic of {topic}, which clickstream_topics does not know"),
+                ));
                 continue;
             };
             let tp = TopicPartition {
@@ -168,7 +186,11 @@ impl Snapshot {
         Ok(())
     }
 
-    async fn copy_lanes(&mut self, tx: &Transaction<'_>, fingerprints: &Fingerprints) -> anyhow::Result<()> {
+    async fn copy_lanes(
+        &mut self,
+        tx: &Transaction<'_>,
+        fingerprints: &Fingerprints,
+    ) -> anyhow::Result<()> {
         let rows = tx
             .query_raw(
                 "select window_start, window_end, url_hash, hits, url from clickstream_agg_lanes",
@@ -177,15 +199,29 @@ impl Snapshot {
             .await?;
         futures_util::pin_mut!(rows);
         while let Some(row) = rows.try_next().await? {
-            let (start, end) = (row.try_get::<_, Instant>(0)?.0, row.try_get::<_, Instant>(1)?.0);
-            let (hash, hits, url): (&[u8], i64, &str) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+            let (start, end) = (
+                row.try_get::<_, Instant>(0)?.0,
+                row.try_get::<_, Instant>(1)?.0,
+            );
+            let (hash, hits, url): (&[u8], i64, &str) =
+                (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
             let expected = clickstream_pipeline::settle::url_hash(url);
             if hash != expected {
-                self.malformed.push((start, format!("url_hash is not the hash of the page {}", super::aggregates::shown(url))));
+                self.malformed.push((
+                    start,
+                    format!(
+                        "url_hash is not the hash of the page {}",
+                        super::aggregates::shown(url)
+                    ),
+                ));
             }
-            let sum = self.windows.entry(start).or_insert_with(|| WindowSum::ending(end));
+            let sum = self
+                .windows
+                .entry(start)
+                .or_insert_with(|| WindowSum::ending(end));
             if sum.end != end {
-                self.malformed.push((start, "the window has two ends".to_owned()));
+                self.malformed
+                    .push((start, "the window has two ends".to_owned()));
             }
             sum.add(fingerprints.of(&expected), hits);
         }
@@ -193,7 +229,10 @@ impl Snapshot {
     }
 }
 
-async fn progress(tx: &Transaction<'_>, ids: &HashMap<String, TopicId>) -> anyhow::Result<Vec<Progress>> {
+async fn progress(
+    tx: &Transaction<'_>,
+    ids: &HashMap<String, TopicId>,
+) -> anyhow::Result<Vec<Progress>> {
     let mut all = BTreeMap::new();
     let rows = tx
         .query(
@@ -206,7 +245,9 @@ async fn progress(tx: &Transaction<'_>, ids: &HashMap<String, TopicId>) -> anyho
     for row in rows {
         let topic: String = row.try_get(0)?;
         let Some(&id) = ids.get(&topic) else {
-            bail!("clickstream_checkpoints names topic {topic}, which clickstream_topics does not know");
+            bail!(
+                "clickstream_checkpoints names topic {topic}, which clickstream_topics does not know"
+            );
         };
         let progress = Progress {
             tp: TopicPartition {
@@ -239,8 +280,12 @@ async fn progress(tx: &Transaction<'_>, ids: &HashMap<String, TopicId>) -> anyho
     for row in rows {
         let key = (row.try_get(0)?, row.try_get(1)?);
         let next: i64 = row.try_get(2)?;
-        let spec = serde_json::from_str(row.try_get(3)?)
-            .with_context(|| format!("the anchor of {}[{}] at {next} holds rules that this version cannot read", key.0, key.1))?;
+        let spec = serde_json::from_str(row.try_get(3)?).with_context(|| {
+            format!(
+                "the anchor of {}[{}] at {next} holds rules that this version cannot read",
+                key.0, key.1
+            )
+        })?;
         let anchor = Anchor {
             next: NextOffset::at(next),
             spec,
@@ -276,7 +321,9 @@ pub async fn days(tx: &Transaction<'_>) -> anyhow::Result<BTreeSet<Day>> {
             &[],
         )
         .await?;
-    rows.iter().map(|row| Ok(row.try_get::<_, super::column::Date>(0)?.0)).collect()
+    rows.iter()
+        .map(|row| Ok(row.try_get::<_, super::column::Date>(0)?.0))
+        .collect()
 }
 
 fn clock(row: &Row, first: usize) -> anyhow::Result<State> {
@@ -301,5 +348,7 @@ fn counters(row: &Row, first: usize) -> anyhow::Result<Counters> {
 }
 
 fn instant(row: &Row, at: usize) -> Result<Option<EventTime>, tokio_postgres::Error> {
-    Ok(row.try_get::<_, Option<Instant>>(at)?.map(|instant| instant.0))
+    Ok(row
+        .try_get::<_, Option<Instant>>(at)?
+        .map(|instant| instant.0))
 }

@@ -132,8 +132,12 @@ impl Lookup {
         // in the order of the index
         request.keys.sort_unstable_by_key(|&(id, day)| (day, id));
         request.keys.dedup();
-        let offsets: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&request.topic, &request.partition, &request.offsets.start, &request.offsets.end];
+        let offsets: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [
+            &request.topic,
+            &request.partition,
+            &request.offsets.start,
+            &request.offsets.end,
+        ];
         let (rows, letters, late_events, late_keys) = tokio::try_join!(
             self.by_keys(&self.rows, &request.keys),
             self.client.query(&self.letters, &offsets),
@@ -162,7 +166,11 @@ impl Lookup {
         Ok(stored)
     }
 
-    async fn by_keys(&self, statement: &Statement, keys: &[Key]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    async fn by_keys(
+        &self,
+        statement: &Statement,
+        keys: &[Key],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -193,7 +201,11 @@ impl StoredRow {
     ///
     /// # Errors
     /// A column of another type.
-    pub fn differing(&self, event: &Event<'_>, received_at: EventTime) -> Result<Vec<&'static str>, tokio_postgres::Error> {
+    pub fn differing(
+        &self,
+        event: &Event<'_>,
+        received_at: EventTime,
+    ) -> Result<Vec<&'static str>, tokio_postgres::Error> {
         let row = &self.0;
         let text = |at: usize| row.try_get::<_, Option<&str>>(at);
         let (id, day) = key(row)?;
@@ -206,11 +218,20 @@ impl StoredRow {
         check("event_id", id == event.event_id);
         check("event_date", day == event.event_ts.day());
         check("user_id", text(2)? == Some(&*user_text(event)));
-        check("event_ts", row.try_get::<_, Instant>(3)?.0 == event.event_ts);
+        check(
+            "event_ts",
+            row.try_get::<_, Instant>(3)?.0 == event.event_ts,
+        );
         check("url", text(4)? == Some(&*event.url));
         check("referrer", text(5)? == event.referrer.as_deref());
-        check("ip", row.try_get::<_, Option<Address>>(6)? == event.ip.map(Address::single));
-        check("received_at", row.try_get::<_, Instant>(7)?.0 == received_at);
+        check(
+            "ip",
+            row.try_get::<_, Option<Address>>(6)? == event.ip.map(Address::single),
+        );
+        check(
+            "received_at",
+            row.try_get::<_, Instant>(7)?.0 == received_at,
+        );
         check("session_id", text(8)? == event.session_id.as_deref());
         check("user_agent", text(9)? == event.user_agent.as_deref());
         Ok(differing)

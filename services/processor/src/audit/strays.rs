@@ -48,7 +48,11 @@ pub async fn compare(
                 "offsets {} to {}: {stored} rows, but {matched} belong to records",
                 stretch.start, stretch.end
             );
-            let kind = if stored > matched { Kind::StrayRow } else { Kind::MissingRow };
+            let kind = if stored > matched {
+                Kind::StrayRow
+            } else {
+                Kind::MissingRow
+            };
             let found = Difference::new(kind, detail).of(&progress.topic, progress.tp.partition);
             differences.add(Some(progress.tp), found);
         }
@@ -64,7 +68,12 @@ async fn name(
     differences: &mut Differences,
 ) -> anyhow::Result<()> {
     let keys = keys(consumer, progress, stretch.clone()).await?;
-    let params: [&(dyn ToSql + Sync); 4] = [&progress.tp.topic.0, &progress.tp.partition, &stretch.start, &stretch.end];
+    let params: [&(dyn ToSql + Sync); 4] = [
+        &progress.tp.topic.0,
+        &progress.tp.partition,
+        &stretch.start,
+        &stretch.end,
+    ];
     let rows = client
         .query_raw(
             "select event_id, event_date, source_offset from clickstream_events
@@ -75,21 +84,30 @@ async fn name(
         .await?;
     futures_util::pin_mut!(rows);
     while let Some(row) = rows.try_next().await? {
-        let (id, date, offset): (Uuid, Date, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (id, date, offset): (Uuid, Date, i64) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let why = match keys.get(&offset) {
             Some(key) if *key == (id, date.0) => continue,
             Some(_) => "the record there is another event",
             None => "there is no valid event there",
         };
-        let detail = format!("row of event {id} of {} names this record, but {why}", date.0);
-        let found = Difference::new(Kind::StrayRow, detail).of(&progress.topic, progress.tp.partition);
+        let detail = format!(
+            "row of event {id} of {} names this record, but {why}",
+            date.0
+        );
+        let found =
+            Difference::new(Kind::StrayRow, detail).of(&progress.topic, progress.tp.partition);
         differences.add(Some(progress.tp), found.at(offset));
     }
     Ok(())
 }
 
 /// Keys of the valid events of a stretch of the log.
-async fn keys(consumer: &Arc<BaseConsumer>, progress: &Progress, stretch: Range<i64>) -> anyhow::Result<HashMap<i64, Key>> {
+async fn keys(
+    consumer: &Arc<BaseConsumer>,
+    progress: &Progress,
+    stretch: Range<i64>,
+) -> anyhow::Result<HashMap<i64, Key>> {
     let consumer = Arc::clone(consumer);
     let progress = progress.clone();
     tokio::task::spawn_blocking(move || {

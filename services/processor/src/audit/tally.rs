@@ -54,19 +54,56 @@ impl Tally {
         let mut check = |name: &str, base: i64, least: i64, most: i64, stored: i64| {
             let (least, most) = (base + least, base + most);
             if stored < least || stored > most {
-                let expected = if least == most { least.to_string() } else { format!("{least} to {most}") };
+                let expected = if least == most {
+                    least.to_string()
+                } else {
+                    format!("{least} to {most}")
+                };
                 misfits.push(format!("{name}: stored {stored}, recomputed {expected}"));
             }
         };
-        check("consumed", before.consumed, self.consumed, self.consumed, stored.consumed);
-        check("skipped", before.skipped, self.skipped, self.skipped, stored.skipped);
+        check(
+            "consumed",
+            before.consumed,
+            self.consumed,
+            self.consumed,
+            stored.consumed,
+        );
+        check(
+            "skipped",
+            before.skipped,
+            self.skipped,
+            self.skipped,
+            stored.skipped,
+        );
         for (verdict, name, base, stored) in [
-            (Verdict::Accepted, "accepted", before.accepted, stored.accepted),
-            (Verdict::Duplicate, "duplicate", before.duplicate, stored.duplicate),
-            (Verdict::Rejected, "rejected", before.rejected, stored.rejected),
+            (
+                Verdict::Accepted,
+                "accepted",
+                before.accepted,
+                stored.accepted,
+            ),
+            (
+                Verdict::Duplicate,
+                "duplicate",
+                before.duplicate,
+                stored.duplicate,
+            ),
+            (
+                Verdict::Rejected,
+                "rejected",
+                before.rejected,
+                stored.rejected,
+            ),
             (Verdict::Late, "late", before.late, stored.late),
         ] {
-            check(name, base, self.least[verdict as usize], self.most[verdict as usize], stored);
+            check(
+                name,
+                base,
+                self.least[verdict as usize],
+                self.most[verdict as usize],
+                stored,
+            );
         }
         if !stored.conserved() {
             misfits.push("consumed is not accepted + duplicate + rejected + late".to_owned());
@@ -90,11 +127,22 @@ mod tests {
             duplicate,
             ..Counters::default()
         };
-        assert!(tally.misfits(&Counters::default(), &stored(1, 1)).is_empty());
-        assert!(tally.misfits(&Counters::default(), &stored(2, 0)).is_empty());
+        assert!(
+            tally
+                .misfits(&Counters::default(), &stored(1, 1))
+                .is_empty()
+        );
+        assert!(
+            tally
+                .misfits(&Counters::default(), &stored(2, 0))
+                .is_empty()
+        );
         assert_eq!(
             tally.misfits(&Counters::default(), &stored(0, 2)),
-            ["accepted: stored 0, recomputed 1 to 2", "duplicate: stored 2, recomputed 0 to 1"]
+            [
+                "accepted: stored 0, recomputed 1 to 2",
+                "duplicate: stored 2, recomputed 0 to 1"
+            ]
         );
     }
 }

@@ -1,0 +1,7 @@
+//! The audit against real servers: clean where a processor has worked, and every tampering is named.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod clicks;
+mod pipeline;
+mod scenarios;
+mod tampering;
