@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use clickstream_pipeline::event::EventTime;
 use clickstream_telemetry::{
     Health, Verdict, admin, logging, metrics as telemetry_metrics, shutdown,
@@ -35,6 +35,9 @@ use crate::summary::Summary;
 
 /// Kubernetes kills after 30 s; what the brokers do not acknowledge in this time is reported as failed.
 const PATIENCE_AFTER_SIGNAL: Duration = Duration::from_secs(25);
+
+/// When what `print` shows begins unless told otherwise, so that it shows the same every time: 2026-01-01T00:00:00Z.
+const PRINT_BASE: EventTime = EventTime::from_micros(1_767_225_600_000_000);
 
 /// Runs the command.
 ///
@@ -198,7 +201,10 @@ fn show(summary: &Summary, output: Output) -> anyhow::Result<()> {
 fn print(args: &PrintArgs) -> anyhow::Result<ExitCode> {
     let pipeline = settings::pipeline(args.pipeline.as_deref())?;
     let options = settings::generator(&args.events, pipeline.as_ref());
-    let generator = Generator::new(options, base_time(&args.events, Duration::ZERO))?;
+    let generator = Generator::new(
+        options,
+        args.events.base_time.map_or(PRINT_BASE, event_time),
+    )?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match print::write(generator.take(limit(Some(args.count))), &mut out).and_then(|()| out.flush())
     {
@@ -285,8 +291,11 @@ fn span(options: &GeneratorOptions, count: u64) -> Duration {
 }
 
 fn base_time(args: &EventArgs, back: Duration) -> EventTime {
-    let base = args.base_time.unwrap_or_else(|| Utc::now() - back);
-    EventTime::from_micros(base.timestamp_micros())
+    event_time(args.base_time.unwrap_or_else(|| Utc::now() - back))
+}
+
+fn event_time(time: DateTime<Utc>) -> EventTime {
+    EventTime::from_micros(time.timestamp_micros())
 }
 
 struct ProducerHealth {

@@ -82,7 +82,7 @@ pub struct KafkaArgs {
     #[arg(long, value_name = "FILE", env = "CLICKSTREAM_PIPELINE")]
     pub pipeline: Option<PathBuf>,
 
-    /// Directory with the Secrets that the resource names, as DIR/<secret>/<key>.
+    /// Directory with the Secrets that the resource names, as `DIR/<secret>/<key>`.
     #[arg(long, value_name = "DIR", env = "CLICKSTREAM_SECRETS_DIR")]
     pub secrets_dir: Option<PathBuf>,
 
@@ -204,7 +204,7 @@ pub struct EventArgs {
     #[arg(long, value_enum, env = "CLICKSTREAM_IDS", default_value = "v7")]
     pub ids: IdForm,
 
-    /// When the first record is due, as RFC 3339 [default: now].
+    /// When the first record is due, as RFC 3339 [default: now; for print, 2026-01-01T00:00:00Z].
     #[arg(long, value_name = "TIME", env = "CLICKSTREAM_BASE_TIME")]
     pub base_time: Option<chrono::DateTime<chrono::Utc>>,
 }
@@ -263,7 +263,7 @@ pub struct ReplayArgs {
     #[arg(long, env = "CLICKSTREAM_SOURCE")]
     pub source: Option<String>,
 
-    /// Put before request targets that begin with `/`, as in https://www.example.com.
+    /// Put before request targets that begin with `/`, as in `https://www.example.com`.
     #[arg(long, value_name = "URL", env = "CLICKSTREAM_BASE_URL")]
     pub base_url: Option<String>,
 

@@ -27,7 +27,7 @@ use clickstream_pipeline::event::EventTime;
 use self::event::{Draft, write_event};
 use self::malformed::Fault;
 pub use self::malformed::Malformed;
-use self::random::{Chance, Random};
+use self::random::{Chance, Random, scatter};
 use self::visitors::Visitor;
 use self::visits::{Click, Visits};
 use crate::record::{Record, RecordKind};
@@ -140,7 +140,8 @@ impl Generator {
         validate(&options)?;
         Ok(Self {
             base,
-            random: Random::new(options.seed),
+            // without the base time, a second run with random ids would resend the first one's
+            random: Random::new(options.seed ^ scatter(base.micros().cast_unsigned())),
             visits: Visits::new(options.users, options.rate),
             duplicate: Chance::new(options.duplicates),
             malformed: conditional(options.malformed, options.duplicates),

@@ -18,6 +18,14 @@ use crate::stop::Stop;
 /// How often the topic is asked for while nothing answers, and how long one question may take.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Settings whose values must never be shown.
+const SECRET_SETTINGS: [&str; 4] = [
+    "sasl.password",
+    "ssl.key.pem",
+    "ssl.certificate.pem",
+    "ssl.ca.pem",
+];
+
 /// A topic made a moment ago may not be known to every broker: an absent one is asked for this many times.
 const ABSENT_ANSWERS: u32 = 4;
 
@@ -41,7 +49,7 @@ pub struct SenderOptions {
 pub enum ConnectError {
     /// librdkafka refuses the configuration.
     #[error("the Kafka settings are refused: {0}")]
-    Configuration(KafkaError),
+    Configuration(String),
     /// The brokers refuse the credentials.
     #[error("the Kafka brokers at {servers} refuse the credentials: {detail}")]
     Credentials {
@@ -113,7 +121,7 @@ impl Sender {
         let deliveries = Deliveries::new(metrics.clone(), begun);
         let producer: ThreadedProducer<Deliveries> = configuration(options)
             .create_with_context(deliveries)
-            .map_err(ConnectError::Configuration)?;
+            .map_err(|error| ConnectError::Configuration(refused_settings(&error)))?;
         let sender = Self {
             producer,
             topic: options.topic.clone(),
@@ -231,6 +239,26 @@ impl Sender {
     }
 }
 
+/// What librdkafka has against its settings, without the value of a setting: it may be a password or a key.
+fn refused_settings(error: &KafkaError) -> String {
+    let detail = match error {
+        KafkaError::ClientConfig(_, _, name, _) if SECRET_SETTINGS.contains(&name.as_str()) => {
+            format!("{name} has the wrong form")
+        }
+        KafkaError::ClientConfig(_, detail, _, _) => detail.clone(),
+        other => other.to_string(),
+    };
+    let needs_tls = ["OpenSSL", "No provider for SASL mechanism"]
+        .iter()
+        .any(|sign| detail.contains(sign));
+    let hint = if needs_tls && !cfg!(feature = "tls") {
+        "; this build has neither TLS nor SCRAM: use the release image, or build with --features tls"
+    } else {
+        ""
+    };
+    format!("{detail}{hint}")
+}
+
 fn topic_error(metadata: &Metadata, topic: &str) -> Option<RDKafkaErrorCode> {
     match metadata.topics().iter().find(|found| found.name() == topic) {
         None => Some(RDKafkaErrorCode::UnknownTopicOrPartition),
@@ -259,4 +287,35 @@ fn configuration(options: &SenderOptions) -> ClientConfig {
         .set("allow.auto.create.topics", "false")
         .set("socket.keepalive.enable", "true");
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+    use rdkafka::types::RDKafkaConfRes;
+
+    use super::refused_settings;
+
+    #[test]
+    fn a_refused_setting_never_shows_a_secret() {
+        for name in super::SECRET_SETTINGS {
+            let error = KafkaError::ClientConfig(
+                RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+                "Invalid value \"hunter2\"".to_owned(),
+                name.to_owned(),
+                "hunter2".to_owned(),
+            );
+            let shown = refused_settings(&error);
+            assert!(
+                shown.contains(name) && !shown.contains("hunter2"),
+                "{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_errors_keep_their_text() {
+        let error = KafkaError::Global(RDKafkaErrorCode::AllBrokersDown);
+        assert_eq!(refused_settings(&error), error.to_string());
+    }
 }
