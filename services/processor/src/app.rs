@@ -112,6 +112,7 @@ async fn work(
         let stop = stop_writing.clone();
         async move { writer.run(&stop).await }
     });
+    let decoded = source_metrics.decoded.clone();
     let (read_ended, mut reading) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("kafka".to_owned()).spawn({
         let (stop, shared) = (stop_reading.clone(), Arc::clone(&shared));
@@ -130,7 +131,7 @@ async fn work(
             let wrote = writing.await.context("the writing task ended abnormally")?;
             read.context("the reading thread ended abnormally")??;
             wrote?;
-            info!("stopped; everything that was read is committed");
+            info!(decoded = decoded.get(), "stopped; everything that was read is committed");
             Ok(())
         }
         wrote = &mut writing => {

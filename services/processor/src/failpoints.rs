@@ -2,6 +2,8 @@
 //!
 //! `FAILPOINTS="after_copy=3*off->return"` lets the point pass three times and aborts at the fourth.
 
+use std::time::Duration;
+
 /// Whether this build has crash points.
 pub const ENABLED: bool = cfg!(feature = "failpoints");
 
@@ -16,6 +18,15 @@ pub fn crash_point(name: &str) {
         eprintln!("crash point {name} reached");
         std::process::abort()
     });
+}
+
+/// A duration that a test may shorten, in milliseconds through the environment; `default` in ordinary builds.
+pub fn tuned(variable: &str, default: Duration) -> Duration {
+    if !ENABLED {
+        return default;
+    }
+    let millis = std::env::var(variable).ok().and_then(|value| value.parse().ok());
+    millis.map_or(default, Duration::from_millis)
 }
 
 /// Reads `FAILPOINTS`. Called once at start.

@@ -99,7 +99,7 @@ impl PostgresSink {
         durability: Durability,
         owner: String,
     ) -> Result<Self, SinkFault> {
-        let statements = Statements::prepare(&connection.client).await?;
+        let statements = transaction::answered(Statements::prepare(&connection.client)).await?;
         let lane = claim::take_lane(&connection.client).await?;
         Ok(Self {
             connection,

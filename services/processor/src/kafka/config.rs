@@ -10,12 +10,17 @@ use rdkafka::{
 };
 
 use super::native;
-use crate::sink::KnownTopic;
+use crate::{failpoints::tuned, sink::KnownTopic};
 
 /// A member that is not heard from for this long loses its partitions.
-pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the first answer of a broker may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
+
+/// The session time-out of the group, which tests shorten.
+pub fn session_timeout() -> Duration {
+    tuned("CLICKSTREAM_TEST_SESSION_TIMEOUT_MS", SESSION_TIMEOUT)
+}
 
 /// How to connect, and as whom.
 #[derive(Clone)]
@@ -45,8 +50,8 @@ impl ConsumerSettings {
             ("client.id", owner),
             ("group.id", &group),
             ("partition.assignment.strategy", "cooperative-sticky"),
-            ("session.timeout.ms", &SESSION_TIMEOUT.as_millis().to_string()),
-            ("heartbeat.interval.ms", "1000"),
+            ("session.timeout.ms", &session_timeout().as_millis().to_string()),
+            ("heartbeat.interval.ms", &(session_timeout() / 10).as_millis().to_string()),
             ("max.poll.interval.ms", "300000"),
             // the position comes from PostgreSQL; the group's offset is a hint for lag tools, written after the commit
             ("enable.auto.commit", "false"),

@@ -16,7 +16,7 @@ use rdkafka::{
 };
 use tracing::{error, info, warn};
 
-use super::config::SESSION_TIMEOUT;
+use super::config::session_timeout;
 use crate::{
     metrics::SourceMetrics,
     shared::{ClaimSlot, Shared},
@@ -138,7 +138,7 @@ impl SourceContext {
         if !lost {
             self.shared.with(|state| state.draining = true);
             self.shared.wake_writer();
-            let drained = self.shared.wait_until(SESSION_TIMEOUT / 2, |state| {
+            let drained = self.shared.wait_until(session_timeout() / 2, |state| {
                 !state.sink_healthy || partitions.iter().all(|&tp| state.is_drained(tp))
             });
             if !drained {

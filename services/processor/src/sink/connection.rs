@@ -10,8 +10,10 @@ use tokio_postgres::{Client, Config, NoTls, config::TargetSessionAttrs};
 use super::tls;
 use crate::retry;
 
-/// How long a connection attempt may take.
+/// How long a TCP connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to have a session: a server that hangs, or whose network swallows everything, accepts the connection and says nothing.
+const SESSION_DEADLINE: Duration = Duration::from_secs(10);
 /// After this long without an acknowledgement of sent bytes the kernel gives the connection up: a server that vanished
 /// without a word is noticed within it.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +49,14 @@ pub enum ConnectError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// It took the connection and said nothing more.
+    #[error("PostgreSQL at {host}:{port} accepted the connection but did not open a session within {} s", SESSION_DEADLINE.as_secs())]
+    Silent {
+        /// Server.
+        host: String,
+        /// Port.
+        port: u16,
+    },
     /// Names are stored as UTF-8 and nothing else.
     #[error("database {database} has encoding {encoding}; create it with encoding UTF8")]
     NotUtf8 {
@@ -60,7 +70,11 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether trying again later may help.
     pub fn may_come_back(&self) -> bool {
-        matches!(self, Self::Refused { source, .. } if retry::may_come_back(source))
+        match self {
+            Self::Refused { source, .. } => retry::may_come_back(source),
+            Self::Silent { .. } => true,
+            Self::Tls(_) | Self::NotUtf8 { .. } => false,
+        }
     }
 }
 
@@ -70,6 +84,15 @@ impl ConnectError {
 /// # Errors
 /// [`ConnectError`], which names the server, the database and the role.
 pub async fn connect(
+    settings: &PostgresSettings,
+    schema: &str,
+    application: &str,
+) -> Result<Connection, ConnectError> {
+    let silent = |_| ConnectError::Silent { host: settings.host.clone(), port: settings.port };
+    tokio::time::timeout(SESSION_DEADLINE, open_session(settings, schema, application)).await.map_err(silent)?
+}
+
+async fn open_session(
     settings: &PostgresSettings,
     schema: &str,
     application: &str,

@@ -26,7 +26,7 @@ use super::{
     rows::{EventColumns, KeyColumns, Timestamptz},
     statements::Statements,
 };
-use crate::failpoints::crash_point;
+use crate::failpoints::{crash_point, tuned};
 
 /// A step that takes longer is given up together with the connection. Longer than any lock_timeout or statement_timeout
 /// that the server enforces itself, so it fires only when the server is not heard from.
@@ -453,8 +453,9 @@ fn sql_place(at: usize) -> i32 {
 pub(super) async fn answered<T>(
     step: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, SinkFault> {
-    match tokio::time::timeout(STEP_DEADLINE, step).await {
+    let deadline = tuned("CLICKSTREAM_TEST_STEP_DEADLINE_MS", STEP_DEADLINE);
+    match tokio::time::timeout(deadline, step).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(SinkFault::Deadline(STEP_DEADLINE)),
+        Err(_) => Err(SinkFault::Deadline(deadline)),
     }
 }
