@@ -36,6 +36,8 @@ pub struct Row {
     pub late: bool,
     /// Not surely new: goes through `insert .. on conflict`.
     pub suspect: bool,
+    /// The database refused it, and an event with its key is stored already: a duplicate, whatever it holds.
+    pub duplicate: bool,
     payload: Text<u32>,
     user_id: Text<u16>,
     url: Text<u16>,
@@ -160,6 +162,7 @@ impl Batch {
             ip: event.ip,
             late: judged.late,
             suspect: judged.suspect,
+            duplicate: false,
             payload: Text {
                 start,
                 len: position(record.len()),

@@ -98,6 +98,9 @@ impl Plan {
         let mut plan = Self::default();
         let mut contested = Vec::new();
         for (at, row) in (0u32..).zip(&batch.rows) {
+            if row.duplicate {
+                continue;
+            }
             if distrust || !doubtful.is_empty() && doubtful.contains(&row.key()) {
                 contested.push(at);
             } else {

@@ -146,12 +146,6 @@ impl Oracle {
                 continue;
             };
             let apart = judged.late && policy != LatePolicy::Store;
-            let unseen = judged.late && policy == LatePolicy::Drop;
-            if facts.url.starts_with(REFUSED) && !unseen {
-                reject(expected, tp, entry, RejectReason::RefusedByDatabase);
-                continue;
-            }
-            counters.consumed += 1;
             let key = (facts.id, facts.ts.div_euclid(DAY));
             let stored_by = expected.stored_by.get(&key).copied();
             let overtaken = apart && stored_by.is_some_and(|by| seen <= by && by < number);
@@ -162,9 +156,14 @@ impl Oracle {
                 facts: facts.clone(),
                 late: judged.late,
             };
+            let tried = !apart || policy == LatePolicy::Divert && self.scenario.ledger_refuses;
             if stored || apart && expected.late.contains_key(&key) {
+                counters.consumed += 1;
                 counters.duplicate += 1;
+            } else if tried && facts.url.starts_with(REFUSED) {
+                reject(expected, tp, entry, RejectReason::RefusedByDatabase);
             } else if apart {
+                counters.consumed += 1;
                 counters.late += 1;
                 if policy == LatePolicy::Divert {
                     expected.late.insert(key, row);
@@ -172,6 +171,7 @@ impl Oracle {
             } else {
                 expected.events.insert(key, row);
                 expected.stored_by.insert(key, number);
+                counters.consumed += 1;
                 if judged.late {
                     counters.late += 1;
                     continue;

@@ -170,6 +170,9 @@ impl Writer<'_> {
         } else {
             self.dice.between(0, 6_000_000)
         };
+        if self.scenario.whole_seconds {
+            self.now -= self.now % SECOND;
+        }
         match self.dice.below(100) {
             0..3 => (None, Truth::Tombstone),
             3..9 => self.malformed(),
@@ -227,7 +230,7 @@ impl Writer<'_> {
         self.send(partition, facts)
     }
 
-    /// The same id again: exactly, at another time of the same day, or on the next day.
+    /// The same id again: exactly, at another time of the same day, or on the next day; now and then with another page.
     fn resent(&mut self, partition: usize) -> (Option<Vec<u8>>, Truth) {
         let candidates: Vec<usize> = (0..self.sent.len())
             .filter(|&at| self.scenario.across_partitions || self.sent[at].0 == partition)
@@ -244,6 +247,16 @@ impl Writer<'_> {
         let at = candidates[candidates.len() - 1 - self.dice.below(reach)];
         let mut facts = self.sent[at].1.clone();
         facts.received = self.received();
+        if self.dice.chance(150) {
+            let page = format!("https://shop.example/p/{}", self.dice.below(6));
+            // whether the database takes what an id says may change only where every order of commits says the same
+            let refused = facts.url.starts_with(REFUSED);
+            if self.scenario.across_partitions || self.scenario.ledger_refuses {
+                facts.url = if refused { facts.url } else { page };
+            } else {
+                facts.url = if refused { page } else { format!("{REFUSED}9") };
+            }
+        }
         match self.dice.below(10) {
             0..6 => {}
             6..9 => {
@@ -260,7 +273,10 @@ impl Writer<'_> {
         self.send(partition, facts)
     }
 
-    fn send(&mut self, partition: usize, facts: Facts) -> (Option<Vec<u8>>, Truth) {
+    fn send(&mut self, partition: usize, mut facts: Facts) -> (Option<Vec<u8>>, Truth) {
+        if self.scenario.whole_seconds {
+            facts.ts -= facts.ts % SECOND;
+        }
         let value = self.json(&facts);
         let truth = if facts.ts > facts.received + self.scenario.spec.max_future_skew_micros {
             Truth::Rejected(RejectReason::TimestampInFuture)

@@ -17,6 +17,8 @@ pub struct Scenario {
     pub partitions: usize,
     /// How many records, control records apart.
     pub records: usize,
+    /// Whether all times are whole seconds, so that bounds are met exactly.
+    pub whole_seconds: bool,
     /// Whether ids are resent to other partitions as well.
     pub across_partitions: bool,
     /// How many processors run at a time.
@@ -29,6 +31,8 @@ pub struct Scenario {
     pub replayable: bool,
     /// Whether processors add their hits to the same rows (no lane was free).
     pub shared_lane: bool,
+    /// Whether the late ledger has the constraint of the events.
+    pub ledger_refuses: bool,
     /// Whether a claim can end the previous owner's backend.
     pub terminates: bool,
     /// Whether rows after a claim count as new although others may have stored them: the filter is often wrong.
@@ -74,6 +78,7 @@ impl Scenario {
                 .then(|| crate::log::BASE + dice.between(-100, 400) * second),
             partitions: dice.pick(&[1, 2, 2, 3, 3, 4, 5]),
             records: usize::try_from(records).expect("positive"),
+            whole_seconds: dice.chance(400),
             across_partitions: dice.chance(500),
             processors: dice.pick(&[1, 2, 2, 3, 4]),
             flush_rows: if large {
@@ -84,6 +89,7 @@ impl Scenario {
             eagerness: dice.pick(&[10, 60, 300]),
             replayable: dice.chance(400),
             shared_lane: dice.chance(300),
+            ledger_refuses: dice.chance(400),
             terminates: dice.chance(700),
             overconfident: dice.chance(600),
             step_faults: if calm { 0 } else { dice.pick(&[0, 5, 20, 60]) },

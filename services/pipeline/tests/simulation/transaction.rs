@@ -264,11 +264,13 @@ impl Transaction for Tx {
     }
 
     async fn insert_late(&mut self, batch: &Batch, rows: &[u32]) -> Result<Vec<u32>, Error> {
-        self.step().await?;
+        let constrained = self.step().await?.scenario.ledger_refuses;
         let mut inserted = Vec::new();
         for &at in rows {
             let row = stored(batch, &batch.rows[at as usize]);
-            check(&row)?;
+            if constrained {
+                check(&row)?;
+            }
             let key = key_of(&row);
             self.key(Lock::Late(key)).await?;
             let mut db = self.database.borrow_mut();

@@ -218,10 +218,13 @@ impl World {
     fn drained(&self) -> bool {
         let db = self.database.borrow();
         self.log.partitions.iter().all(|(tp, partition)| {
-            let next = db.state.checkpoints.get(tp).map_or(0, |row| row.next.get());
             partition.exists
                 && partition.visible == partition.entries.len()
-                && next == partition.end
+                && db
+                    .state
+                    .checkpoints
+                    .get(tp)
+                    .is_some_and(|row| row.next.get() == partition.end && row.at_end)
         })
     }
 
