@@ -20,6 +20,7 @@ mod start;
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ pub struct Args {
     /// How long each rate of the latency benchmark lasts, after three seconds that do not count.
     #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
     period: Duration,
+
+    /// Run the programs in this folder instead of building them.
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
 
     /// How the report is printed.
     #[arg(short, long, value_enum, default_value = "table")]
@@ -120,7 +125,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         // this program's own part (COPY's source, the open-loop sender) must not be slower than what it is compared with
         return again_in_release().await;
     }
-    let stand = Stand::start().await?;
+    let stand = Stand::start(args.binaries.as_deref()).await?;
     let machine = Machine::describe(&stand).await?;
     let mut failed = false;
     for benchmark in Benchmark::EACH {

@@ -19,12 +19,33 @@ pub struct Binaries {
 }
 
 impl Binaries {
+    /// Those in `given`, or else freshly built ones; see [`Binaries::build`].
+    ///
+    /// # Errors
+    /// One of them is missing, or the build fails.
+    pub async fn get(
+        given: Option<&Path>,
+        dir: &Path,
+        progress: impl Fn(&str),
+    ) -> anyhow::Result<Self> {
+        let Some(given) = given else {
+            return Self::build(dir, progress).await;
+        };
+        let find = |name: &str| {
+            copy(&given.join(name), dir).with_context(|| format!("--binaries {}", given.display()))
+        };
+        Ok(Self {
+            processor: find("clickstream-processor")?,
+            producer: find("clickstream-producer")?,
+        })
+    }
+
     /// Builds both and copies them into `dir`, so that a later build does not replace what runs. `progress` gets cargo's
     /// lines.
     ///
     /// # Errors
     /// The build fails; the message holds the compiler's.
-    pub async fn build(dir: &Path, progress: impl Fn(&str)) -> anyhow::Result<Self> {
+    async fn build(dir: &Path, progress: impl Fn(&str)) -> anyhow::Result<Self> {
         let packages = ["clickstream-processor", "clickstream-producer"];
         let mut built = build(&packages, &[], &progress).await?.into_iter();
         let mut next = || -> anyhow::Result<PathBuf> {

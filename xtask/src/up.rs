@@ -81,6 +81,10 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
 
+    /// Run the programs in this folder instead of building them.
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+
     /// Keep topic and tables at the end, and go on with those of the last run with --keep.
     #[arg(long)]
     keep: bool,

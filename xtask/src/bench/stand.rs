@@ -60,11 +60,11 @@ impl Stand {
     ///
     /// # Errors
     /// Something cannot be had.
-    pub async fn start() -> anyhow::Result<Self> {
+    pub async fn start(binaries: Option<&Path>) -> anyhow::Result<Self> {
         let dir = root::path().join("target/bench");
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         eprintln!("building processor and producer");
-        let binaries = Binaries::build(&dir, |_| {}).await?;
+        let binaries = Binaries::get(binaries, &dir, |_| {}).await?;
         let postgres = PostgresOptions {
             fsync: true,
             settings: [("shared_buffers", "1GB"), ("max_wal_size", "8GB")]

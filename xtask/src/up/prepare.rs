@@ -99,7 +99,7 @@ impl Pipeline {
         }
         let kept = args.keep.then(|| servers::kept_dir(&target));
         let (binaries, kafka, postgres) = tokio::try_join!(
-            build(steps, &folder.0),
+            build(args, steps, &folder.0),
             servers::kafka(args, steps, kept.as_deref()),
             servers::postgres(args, steps, kept.as_deref()),
         )?;
@@ -280,10 +280,10 @@ async fn tools(steps: &Steps) -> anyhow::Result<()> {
     step.during(ensure, |()| "java, maven, xz".to_owned()).await
 }
 
-async fn build(steps: &Steps, dir: &Path) -> anyhow::Result<Binaries> {
+async fn build(args: &Args, steps: &Steps, dir: &Path) -> anyhow::Result<Binaries> {
     let step = steps.begin("build");
     let note = |line: &str| note_build(&step, line);
-    step.during(Binaries::build(dir, note), |_| {
+    step.during(Binaries::get(args.binaries.as_deref(), dir, note), |_| {
         "processor, producer".to_owned()
     })
     .await
