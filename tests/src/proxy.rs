@@ -57,6 +57,8 @@ struct Conditions {
 enum Trap {
     Bytes(usize),
     Match { pattern: Vec<u8>, reply: Reply },
+    /// Does not cut but stall, this many bytes after the pattern.
+    Stall { pattern: Vec<u8>, bytes: usize, found: bool },
 }
 
 enum Order {
@@ -142,8 +144,18 @@ impl Proxy {
         });
     }
 
-    /// Waits until a trap, set by [`Proxy::cut_after`] or [`Proxy::cut_after_match`], has cut its
-    /// connection. A trap that was waited for does not count again.
+    /// As [`Proxy::stall`], once a client has sent `pattern` and `bytes` more: in the middle of what
+    /// it is sending. Springs once; replaces another trap.
+    pub fn stall_after_match(&self, pattern: &[u8], bytes: usize) {
+        *self.shared.trap.lock() = Some(Trap::Stall {
+            pattern: pattern.to_vec(),
+            bytes,
+            found: false,
+        });
+    }
+
+    /// Waits until a trap, set by [`Proxy::cut_after`], [`Proxy::cut_after_match`] or
+    /// [`Proxy::stall_after_match`], has sprung. A trap that was waited for does not count again.
     ///
     /// # Errors
     /// When none has sprung within `timeout`.
@@ -196,6 +208,13 @@ impl Shared {
             .send_modify(|conditions| conditions.epoch += 1);
     }
 
+    /// Stalls because a trap has sprung.
+    fn stall(&self) {
+        self.conditions
+            .send_modify(|conditions| conditions.stalled = true);
+        self.sprung.send_modify(|count| *count += 1);
+    }
+
     /// What the trap says about the next piece of a client's data; `seen` is the end of what the
     /// same client sent before.
     fn inspect(&self, piece: &[u8], seen: &mut Vec<u8>) -> Verdict {
@@ -221,9 +240,38 @@ impl Shared {
                     Verdict::Pass
                 }
             }
+            Some(Trap::Stall {
+                pattern,
+                bytes,
+                found,
+            }) => {
+                let mut from = 0;
+                if !*found {
+                    let known = seen.len();
+                    seen.extend_from_slice(piece);
+                    if let Some(at) = memchr::memmem::find(seen, pattern) {
+                        *found = true;
+                        // the end of the pattern lies in this piece: otherwise it would have been found before
+                        from = at + pattern.len() - known;
+                    } else {
+                        let keep = pattern.len().saturating_sub(1).min(seen.len());
+                        seen.drain(..seen.len() - keep);
+                    }
+                }
+                if !*found {
+                    Verdict::Pass
+                } else if piece.len() - from < *bytes {
+                    *bytes -= piece.len() - from;
+                    Verdict::Pass
+                } else {
+                    Verdict::StallAfter(from + *bytes)
+                }
+            }
         };
         if verdict != Verdict::Pass {
             *trap = None;
+            // the next trap looks only at what comes after this one
+            seen.clear();
         }
         verdict
     }
@@ -236,6 +284,8 @@ enum Verdict {
     /// Send this many bytes of it, then cut every connection.
     CutAfter(usize),
     Matched(Reply),
+    /// Send this many bytes of it, then let nothing through.
+    StallAfter(usize),
 }
 
 /// Accepts connections until the [`Proxy`] is dropped.

@@ -134,6 +134,29 @@ async fn a_pattern_in_two_pieces_is_found() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_stall_after_a_pattern_holds_the_rest_back() -> anyhow::Result<()> {
+    let (server, mut gets) = echo().await?;
+    let proxy = Proxy::start(server).await?;
+    let mut stream = TcpStream::connect(proxy.addr()).await?;
+    proxy.stall_after_match(b"COPY", 3);
+    assert_eq!(ask(&mut stream, b"...CO").await?, b"...CO");
+    stream.write_all(b"PY abcdef").await?;
+    proxy.sprung(SOON).await?;
+    assert_eq!(gets.recv().await.as_deref(), Some(&b"...CO"[..]));
+    assert_eq!(
+        timeout(SOON, gets.recv()).await?.as_deref(),
+        Some(&b"PY ab"[..])
+    );
+    assert!(timeout(SILENCE, gets.recv()).await.is_err());
+    proxy.resume();
+    assert_eq!(
+        timeout(SOON, gets.recv()).await?.as_deref(),
+        Some(&b"cdef"[..])
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_proxy_that_refuses_keeps_what_it_has() -> anyhow::Result<()> {
     let (server, _gets) = echo().await?;
     let proxy = Proxy::start(server).await?;

@@ -150,6 +150,15 @@ async fn send_requests(
                 shared.cut();
                 return End::Sprung;
             }
+            Verdict::StallAfter(length) => {
+                let first = to.write_all(&piece[..length]).await;
+                shared.stall();
+                flowing(&mut conditions).await;
+                match first {
+                    Ok(()) => to.write_all(&piece[length..]).await,
+                    failed => failed,
+                }
+            }
             Verdict::Matched(Reply::NeverAsked) => return End::Sprung,
             Verdict::Matched(reply) => {
                 link.muted.store(reply == Reply::Drop, Ordering::Relaxed);
