@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     ops::Deref,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -27,7 +27,7 @@ use tokio_postgres::Client;
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a condition that nobody signals is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// What differs from test to test.
 pub struct StackOptions {
@@ -140,10 +140,7 @@ impl Stack {
             )
         })
         .await??;
-        let client = postgres.connect(&database).await?;
-        client
-            .batch_execute("set search_path = clickstream, pg_catalog")
-            .await?;
+        let client = open(&postgres, &database).await?;
         let stack = Self {
             kafka,
             postgres,
@@ -156,6 +153,12 @@ impl Stack {
         let (code, output) = stack.command(&["migrate"]).await?;
         ensure!(code == 0, "migrate failed: {output}");
         Ok(stack)
+    }
+
+    /// Opens the test's own session again, after the server was away.
+    pub async fn reconnect(&mut self) -> anyhow::Result<()> {
+        self.client = open(&self.postgres, &self.database).await?;
+        Ok(())
     }
 
     /// Runs a command of the processor on this pipeline; exit code and output of both streams.
@@ -178,10 +181,36 @@ impl Stack {
 
     /// Starts a processor with more environment.
     pub fn start_with(&self, name: &str, env: &[(&str, &str)]) -> anyhow::Result<Process> {
+        self.start_from(&self.document, name, env)
+    }
+
+    /// Starts a processor that finds PostgreSQL at another port: that of a proxy.
+    pub fn start_through(
+        &self,
+        port: u16,
+        name: &str,
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<Process> {
+        let document = self.document.with_extension(format!("{port}.yaml"));
+        let own = format!("      port: {}\n", self.postgres.port());
+        let text = fs::read_to_string(&self.document)?;
+        fs::write(
+            &document,
+            text.replace(&own, &format!("      port: {port}\n")),
+        )?;
+        self.start_from(&document, name, env)
+    }
+
+    fn start_from(
+        &self,
+        document: &Path,
+        name: &str,
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<Process> {
         let mut command = Command::new(&self.processor);
         command
             .args(["run", "--name", name, "--pipeline"])
-            .arg(&self.document)
+            .arg(document)
             .envs(env.iter().copied());
         Process::spawn(&command, name)
     }
@@ -306,4 +335,12 @@ impl Stack {
             .context("no report")?
             .context("report is no JSON")
     }
+}
+
+async fn open(postgres: &Postgres, database: &str) -> anyhow::Result<Client> {
+    let client = postgres.connect(database).await?;
+    client
+        .batch_execute("set search_path = clickstream, pg_catalog")
+        .await?;
+    Ok(client)
 }
