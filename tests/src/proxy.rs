@@ -56,9 +56,16 @@ struct Conditions {
 #[derive(Debug)]
 enum Trap {
     Bytes(usize),
-    Match { pattern: Vec<u8>, reply: Reply },
+    Match {
+        pattern: Vec<u8>,
+        reply: Reply,
+    },
     /// Does not cut but stall, this many bytes after the pattern.
-    Stall { pattern: Vec<u8>, bytes: usize, found: bool },
+    Stall {
+        pattern: Vec<u8>,
+        bytes: usize,
+        found: bool,
+    },
 }
 
 enum Order {
