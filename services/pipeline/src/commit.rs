@@ -11,11 +11,13 @@ use std::{
     future::Future,
 };
 
+use uuid::Uuid;
+
 use crate::{
-    batch::Batch,
+    batch::{Batch, Row},
     checkpoint::CheckpointDelta,
     engine::{Claim, Flush},
-    event::EventTime,
+    event::{Day, EventTime},
     offset::{NextOffset, TopicPartition},
     settle::{Aggregates, HitDelta, Judgement, PartDelta, PartKey, Plan, Sketches},
     spec::LatePolicy,
@@ -79,7 +81,8 @@ pub struct Advance {
     pub at_end: bool,
 }
 
-/// A stored row that a late event collides with: the row of the batch, and where the stored one came from.
+/// A stored row that an event of the batch collides with: a row of the batch with its key, and where it came from. Where
+/// several rows of the batch have that key, it is any of them.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct StoredTwin {
     /// Place in `batch.rows`.
@@ -379,18 +382,21 @@ async fn judge_late<T: Transaction>(
     if diverted.is_empty() {
         return Ok(diverted);
     }
-    let duplicates: BTreeSet<u32> = tx
-        .find_twins(batch, &diverted)
-        .await?
-        .into_iter()
-        .filter(|twin| {
+    // with `Drop` there may be several late rows of one key
+    let twins = by_key(batch, tx.find_twins(batch, &diverted).await?);
+    let is_duplicate = |row: &Row| {
+        twins.get(&row.key()).is_some_and(|twin| {
             let this_flush = batch
                 .spans
                 .get(&twin.source)
                 .is_some_and(|span| !span.from.covers(twin.offset));
-            !this_flush || (twin.source, twin.offset) < batch.rows[twin.row as usize].place()
+            !this_flush || (twin.source, twin.offset) < row.place()
         })
-        .map(|twin| twin.row)
+    };
+    let duplicates: BTreeSet<u32> = diverted
+        .iter()
+        .copied()
+        .filter(|&row| is_duplicate(&batch.rows[row as usize]))
         .collect();
     if policy == LatePolicy::Divert && !duplicates.is_empty() {
         let undo: Vec<u32> = duplicates.iter().copied().collect();
@@ -450,8 +456,18 @@ async fn find_stored<S: Sink>(
 ) -> Result<BTreeSet<u32>, S::Error> {
     let rows: Vec<u32> = refused.iter().map(|(row, _)| *row).collect();
     let mut tx = sink.begin().await?;
-    let twins = tx.find_twins(batch, &rows).await?;
-    Ok(twins.into_iter().map(|twin| twin.row).collect())
+    let twins = by_key(batch, tx.find_twins(batch, &rows).await?);
+    Ok(rows
+        .into_iter()
+        .filter(|&row| twins.contains_key(&batch.rows[row as usize].key()))
+        .collect())
+}
+
+fn by_key(batch: &Batch, twins: Vec<StoredTwin>) -> BTreeMap<(Day, Uuid), StoredTwin> {
+    twins
+        .into_iter()
+        .map(|twin| (batch.rows[twin.row as usize].key(), twin))
+        .collect()
 }
 
 fn positions(flush: &Flush) -> Vec<Position> {

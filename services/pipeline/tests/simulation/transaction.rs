@@ -290,16 +290,20 @@ impl Transaction for Tx {
         let own = &mut db.own(self.id)?.changes;
         own.looked_up = Some(seen);
         let own = own.events.clone();
-        let twin = |&at: &u32| {
-            let key = key_of(&stored(batch, &batch.rows[at as usize]));
-            let (source, offset) = db.state.events.get(&key).or_else(|| own.get(&key))?.place;
+        // one answer for each key, as a join would give it, whichever of its rows it names
+        let mut keys: BTreeMap<Key, u32> = BTreeMap::new();
+        for &at in rows {
+            keys.insert(key_of(&stored(batch, &batch.rows[at as usize])), at);
+        }
+        let twin = |(key, &at): (&Key, &u32)| {
+            let (source, offset) = db.state.events.get(key).or_else(|| own.get(key))?.place;
             Some(StoredTwin {
                 row: at,
                 source,
                 offset,
             })
         };
-        Ok(rows.iter().filter_map(twin).collect())
+        Ok(keys.iter().filter_map(twin).collect())
     }
 
     async fn remove_late(&mut self, batch: &Batch, rows: &[u32]) -> Result<(), Error> {
