@@ -122,20 +122,29 @@ async fn operate(
 ) -> anyhow::Result<ExitCode> {
     let before = pipeline.position().await?;
     let mut traffic = Traffic::start(args, &pipeline)?;
-    watch(args, &pipeline, &before, traffic.as_mut(), interrupts).await?;
+    watch(
+        args,
+        steps,
+        &pipeline,
+        &before,
+        traffic.as_mut(),
+        interrupts,
+    )
+    .await?;
     finish::run(args, steps, &pipeline, &before, traffic).await
 }
 
 /// Shows the pipeline once a second until the run shall end.
 async fn watch(
     args: &Args,
+    steps: &Steps,
     pipeline: &Pipeline,
     before: &prepare::Position,
     traffic: Option<&mut Traffic>,
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<()> {
     let probe = probe::start(pipeline)?;
-    let mut screen = Screen::new(pipeline);
+    let mut screen = Screen::new(steps, pipeline);
     let begun = Instant::now();
     let mut every_second = tokio::time::interval(Duration::from_secs(1));
     every_second.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -172,6 +181,6 @@ async fn watch(
             break;
         }
     }
-    screen.leave();
+    screen.leave(steps);
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::workspace::{Package, Workspace};
 use super::{Args, Part};
 
 /// The variable that the simulation reads its number of seeds from.
-const SEEDS_VARIABLE: &str = "CLICKSTREAM_SIMULATION_SEEDS";
+const SEEDS_VARIABLE: &str = "CLICKSTREAM_SIM_SEEDS";
 
 /// The steps of a run.
 #[derive(Debug)]

@@ -1,15 +1,15 @@
 //! What is shown once a second: a screen on a terminal, a line elsewhere.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar};
 
 use super::pages::Page;
 use super::prepare::Pipeline;
 use super::recent::Latency;
+use super::steps::Steps;
 use crate::checkpoints::Counts;
 
 /// The state of a moment.
@@ -33,7 +33,7 @@ pub struct Frame {
 
 /// Where the frames go.
 pub struct Screen {
-    bar: Option<ProgressBar>,
+    block: Option<ProgressBar>,
     headline: String,
     footer: String,
     before: Option<Frame>,
@@ -42,7 +42,7 @@ pub struct Screen {
 impl Screen {
     /// A screen on standard error; without a terminal, says once how to connect.
     #[must_use]
-    pub fn new(pipeline: &Pipeline) -> Self {
+    pub fn new(steps: &Steps, pipeline: &Pipeline) -> Self {
         let schema = &pipeline.document.target().schema;
         let separator = if pipeline.postgres_url.contains('?') {
             '&'
@@ -58,11 +58,8 @@ impl Screen {
             .map(|dir| dir.display().to_string())
             .unwrap_or_default();
         let footer = format!("  SQL   {psql}\n  logs  {logs}\n");
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{msg}").expect("the template is valid");
-            ProgressBar::new_spinner().with_style(style)
-        });
-        if bar.is_none() {
+        let block = steps.block();
+        if block.is_none() {
             eprint!("{footer}");
         }
         let headline = format!(
@@ -71,7 +68,7 @@ impl Screen {
             pipeline.processors()
         );
         Self {
-            bar,
+            block,
             headline,
             footer,
             before: None,
@@ -80,15 +77,10 @@ impl Screen {
 
     /// Shows a frame.
     pub fn show(&mut self, frame: &Frame) {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_message(format!(
-                    "\n  {}\n\n{}\n{}",
-                    self.headline,
-                    table(frame, self.before.as_ref()),
-                    self.footer
-                ));
-                bar.tick();
+        match &self.block {
+            Some(block) => {
+                block.set_message(self.text(frame));
+                block.tick();
             }
             None => eprintln!("{}", line(frame, self.before.as_ref())),
         }
@@ -96,10 +88,17 @@ impl Screen {
     }
 
     /// Leaves the last frame where it is.
-    pub fn leave(&self) {
-        if let Some(bar) = &self.bar {
-            bar.abandon();
+    pub fn leave(self, steps: &Steps) {
+        if let Some(block) = &self.block {
+            let last = block.message();
+            block.finish_and_clear();
+            steps.say(&last);
         }
+    }
+
+    fn text(&self, frame: &Frame) -> String {
+        let table = table(frame, self.before.as_ref());
+        format!("\n  {}\n\n{table}\n{}", self.headline, self.footer)
     }
 }
 

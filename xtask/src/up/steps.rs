@@ -18,7 +18,8 @@ pub struct Steps {
 pub struct Step {
     name: String,
     begun: Instant,
-    spinner: Option<ProgressBar>,
+    /// The spinner and what it spins among; nothing without a terminal.
+    spinner: Option<(MultiProgress, ProgressBar)>,
     noted: Cell<Instant>,
 }
 
@@ -31,15 +32,29 @@ impl Steps {
         }
     }
 
+    /// A block of lines that is drawn anew as often as it changes; `None` without a terminal.
+    #[must_use]
+    pub fn block(&self) -> Option<ProgressBar> {
+        let block = ProgressBar::new_spinner().with_style(style("{msg}"));
+        self.terminal.as_ref().map(|terminal| terminal.add(block))
+    }
+
+    /// Lines that stay.
+    pub fn say(&self, lines: &str) {
+        say(self.terminal.as_ref(), lines);
+    }
+
     /// Begins a step.
     #[must_use]
     pub fn begin(&self, name: &str) -> Step {
         let spinner = self.terminal.as_ref().map(|terminal| {
             let spinner = terminal.add(ProgressBar::new_spinner());
-            spinner.set_style(style("{spinner} {prefix} {elapsed:.dim} {wide_msg:.dim}"));
+            spinner.set_style(style(
+                "{spinner} {prefix:<11} {elapsed:>7.dim}  {wide_msg:.dim}",
+            ));
             spinner.set_prefix(name.to_owned());
             spinner.enable_steady_tick(Duration::from_millis(100));
-            spinner
+            (terminal.clone(), spinner)
         });
         if spinner.is_none() {
             eprintln!("{name} …");
@@ -57,7 +72,7 @@ impl Steps {
 impl Step {
     /// Says what the step does at the moment.
     pub fn note(&self, text: &str) {
-        if let Some(spinner) = &self.spinner {
+        if let Some((_, spinner)) = &self.spinner {
             spinner.set_message(text.to_owned());
         } else if self.noted.get().elapsed() >= NOTE_EVERY {
             self.noted.set(Instant::now());
@@ -80,14 +95,24 @@ impl Step {
             Err(_) => ("✘", "failed".to_owned()),
         };
         let seconds = self.begun.elapsed().as_secs_f64();
-        if let Some(spinner) = &self.spinner {
-            spinner.set_style(style("{prefix} {wide_msg}"));
-            spinner.set_prefix(format!("{mark} {}", self.name));
-            spinner.finish_with_message(format!("{seconds:.1} s  {remark}"));
-        } else {
-            eprintln!("{mark} {} {seconds:.1} s  {remark}", self.name);
+        // what is done scrolls away like any other line; only what runs is drawn anew
+        if let Some((_, spinner)) = &self.spinner {
+            spinner.finish_and_clear();
         }
+        let terminal = self.spinner.as_ref().map(|(terminal, _)| terminal);
+        say(
+            terminal,
+            &format!("{mark} {:<11} {seconds:>6.1} s  {remark}", self.name),
+        );
         outcome
+    }
+}
+
+fn say(terminal: Option<&MultiProgress>, lines: &str) {
+    match terminal {
+        // a terminal that is gone needs no lines
+        Some(terminal) => terminal.println(lines).unwrap_or_default(),
+        None => eprintln!("{lines}"),
     }
 }
 
