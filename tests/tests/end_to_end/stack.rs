@@ -119,8 +119,10 @@ impl Stack {
         let database = name.replace('-', "_");
         postgres.create_database(&database).await?;
         let document = std::env::temp_dir().join(format!("{name}.yaml"));
+        // a name of its own means a consumer group of its own
+        let pipeline = name.replace('_', "-");
         let text = format!(
-            "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: clicks\nspec:\n  \
+            "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: {pipeline}\nspec:\n  \
              kafka:\n    bootstrapServers: {}\n  topics:\n  - name: {name}\n    management: External\n  targets:\n  - name: main\n    \
              connection:\n      host: 127.0.0.1\n      port: {}\n      database: {database}\n      user: postgres\n      \
              sslMode: Disable\n    schema: clickstream\n{}{}",
