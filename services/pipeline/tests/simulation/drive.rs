@@ -1,6 +1,7 @@
 //! Runs many seeds on two threads and reports the first one that fails.
 
 use std::{
+    io::Write,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -39,13 +40,9 @@ pub fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// A line for whoever waits.
-#[expect(
-    clippy::print_stdout,
-    reason = "progress of a long test, captured by the test harness unless asked for"
-)]
+/// A line for whoever waits. Written past the test harness, which would keep it until the end.
 pub fn say(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Runs the seeds; stops at the first failure. A single seed is traced.
