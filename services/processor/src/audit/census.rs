@@ -9,12 +9,21 @@ use std::collections::BTreeMap;
 use clickstream_pipeline::offset::{NextOffset, TopicId, TopicPartition};
 use tokio_postgres::Client;
 
-use super::partition::Buckets;
-
 /// Pages of a piece: 512 MiB, a second or two.
 const PIECE_PAGES: i64 = 65_536;
 /// How often the walk begins anew when a day's partition came or went meanwhile.
 const ATTEMPTS: usize = 3;
+
+/// Counts by stretches of offsets, so that rows without a record can be found without holding every offset.
+#[derive(Clone, Debug)]
+pub struct Buckets {
+    /// First offset of the first bucket.
+    pub from: i64,
+    /// A bucket spans `1 << shift` offsets.
+    pub shift: u32,
+    /// Rows in each.
+    pub rows: Vec<i64>,
+}
 
 /// What is counted of one partition.
 #[derive(Clone, Debug)]
@@ -44,6 +53,28 @@ pub struct Rows {
 
 /// Rows by partition, those of partitions without a checkpoint included.
 pub type Census = BTreeMap<TopicPartition, Rows>;
+
+impl Buckets {
+    /// At most 4,096 buckets for these offsets.
+    pub fn spanning(offsets: &std::ops::Range<i64>) -> Self {
+        let length = u64::try_from(offsets.end - offsets.start).unwrap_or(0);
+        let shift = (u64::BITS - length.leading_zeros()).saturating_sub(12);
+        let buckets = usize::try_from(length >> shift).map_or(0, |full| full + 1);
+        Self {
+            from: offsets.start,
+            shift,
+            rows: vec![0; buckets],
+        }
+    }
+
+    /// Counts a row.
+    pub fn count(&mut self, offset: i64) {
+        let bucket = usize::try_from((offset - self.from) >> self.shift).unwrap_or(usize::MAX);
+        if let Some(rows) = self.rows.get_mut(bucket) {
+            *rows += 1;
+        }
+    }
+}
 
 /// Counts.
 ///

@@ -3,24 +3,28 @@
 use std::{collections::HashMap, sync::Arc};
 
 use clickstream_pipeline::{
-    decode::{RejectReason, Rejected, decode},
-    event::{Event, EventTime},
+    decode::{Rejected, decode},
+    event::EventTime,
     offset::{NextOffset, TopicPartition},
-    spec::LatePolicy,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::mpsc;
 
+mod event;
+
+use event::{EventRecord, Found};
+
 use super::{
     aggregates::{Fingerprints, TrafficAudit, WindowSum, count},
+    census::Buckets,
     judge::{Judge, JudgedSlice, Outcome, Start},
     log::{self, LoggedRecord, Slice},
     progress::Progress as Done,
     report::{Difference, Differences, Kind},
     retained::Retained,
     snapshot::{Progress, State},
-    stored::{Key, Letter, Lookup, Place, Stored, StoredRow, user_text},
+    stored::{Letter, Lookup, Stored, StoredRow, user_text},
     tally::{Tally, Verdict},
 };
 
@@ -51,17 +55,6 @@ pub struct Recomputed {
     pub matched: Buckets,
 }
 
-/// Counts by stretches of offsets, so that rows without a record can be found without holding every offset.
-#[derive(Clone, Debug)]
-pub struct Buckets {
-    /// First offset of the first bucket.
-    pub from: i64,
-    /// A bucket spans `1 << shift` offsets.
-    pub shift: u32,
-    /// Rows in each.
-    pub rows: Vec<i64>,
-}
-
 /// The audit of one partition.
 pub struct PartitionAudit<'a> {
     shared: &'a Shared<'a>,
@@ -72,27 +65,6 @@ pub struct PartitionAudit<'a> {
     windows: &'a mut HashMap<EventTime, WindowSum>,
     traffic: Option<TrafficAudit<'a>>,
     differences: &'a mut Differences,
-}
-
-impl Buckets {
-    /// At most 4,096 buckets for these offsets.
-    pub fn spanning(offsets: &std::ops::Range<i64>) -> Self {
-        let length = u64::try_from(offsets.end - offsets.start).unwrap_or(0);
-        let shift = (u64::BITS - length.leading_zeros()).saturating_sub(12);
-        let buckets = usize::try_from(length >> shift).map_or(0, |full| full + 1);
-        Self {
-            from: offsets.start,
-            shift,
-            rows: vec![0; buckets],
-        }
-    }
-
-    fn count(&mut self, offset: i64) {
-        let bucket = usize::try_from((offset - self.from) >> self.shift).unwrap_or(usize::MAX);
-        if let Some(rows) = self.rows.get_mut(bucket) {
-            *rows += 1;
-        }
-    }
 }
 
 impl<'a> PartitionAudit<'a> {
@@ -282,157 +254,6 @@ impl<'a> PartitionAudit<'a> {
         Ok(())
     }
 
-    /// The verdict on a valid event: one, or several where retention has dropped what would decide.
-    fn compare_event(
-        &mut self,
-        record: &EventRecord<'_>,
-        found: Found<'_>,
-    ) -> Result<&'static [Verdict], tokio_postgres::Error> {
-        use Verdict::{Accepted, Duplicate, Late, Rejected};
-        let offset = record.offset;
-        let source = found.row.map(StoredRow::place).transpose()?;
-        let own = source == Some((self.progress.tp, offset));
-        if let Some(letter) = &found.letter {
-            if letter.reason == RejectReason::RefusedByDatabase.as_str() {
-                self.compare_refused(letter, record, own);
-                self.no_late_event(
-                    found.late_event,
-                    offset,
-                    "the record is in the dead letters",
-                );
-                return Ok(&[Rejected]);
-            }
-            self.no_letter(found.letter, offset, "the record is a valid event");
-        }
-        if own && let Some(row) = found.row {
-            self.matched.count(offset);
-            self.compare_row(record, row)?;
-            self.no_late_event(found.late_event, offset, "the event is stored");
-            return Ok(if record.late { &[Late] } else { &[Accepted] });
-        }
-        let diverted = record.late && record.policy == LatePolicy::Divert;
-        if diverted && let Some(row) = &found.late_event {
-            self.compare_late_event(record, row)?;
-            if source.is_some_and(|twin| self.same_partition_before(twin, offset)) {
-                self.differ(
-                    Kind::StrayLateEvent,
-                    Some(offset),
-                    "in the late ledger, but a duplicate of a stored event",
-                );
-                return Ok(&[Duplicate]);
-            }
-            return Ok(&[Late]);
-        }
-        self.no_late_event(
-            found.late_event,
-            offset,
-            "the event is no late one by the rules",
-        );
-        if let Some(twin) = source {
-            if self.may_come_first(twin, offset) {
-                let other = twin.0 != self.progress.tp;
-                let dropped = record.late && record.policy == LatePolicy::Drop;
-                // which of the two came first is not written down anywhere
-                return Ok(if dropped && other {
-                    &[Late, Duplicate]
-                } else {
-                    &[Duplicate]
-                });
-            }
-            if !record.late || record.policy == LatePolicy::Store {
-                let (tp, at) = twin;
-                let detail = format!(
-                    "passed over for a twin that is stored only later, from {tp} offset {at}"
-                );
-                self.differ(Kind::DuplicateOfLater, Some(offset), detail);
-                return Ok(&[Duplicate]);
-            }
-        }
-        Ok(self.explain_absent(record, found.ledger.copied()))
-    }
-
-    /// The verdict on an event without a row of its own and without an earlier twin among the stored.
-    fn explain_absent(
-        &mut self,
-        record: &EventRecord<'_>,
-        ledger: Option<Place>,
-    ) -> &'static [Verdict] {
-        use Verdict::{Accepted, Duplicate, Late, Rejected};
-        let retained = self.shared.retained;
-        let day_gone = retained.day_is_gone(record.key.1);
-        match (record.late, record.policy) {
-            (true, LatePolicy::Drop) if day_gone => &[Late, Duplicate],
-            (true, LatePolicy::Drop) => &[Late],
-            (true, LatePolicy::Divert) => {
-                if ledger.is_some_and(|twin| self.may_come_first(twin, record.offset)) {
-                    return &[Duplicate];
-                }
-                if day_gone || retained.late_event_may_be_gone(record.received_at) {
-                    return &[Late, Duplicate];
-                }
-                self.differ(
-                    Kind::MissingLateEvent,
-                    Some(record.offset),
-                    format!("late event {} is not in the late ledger", record.key.0),
-                );
-                &[Late]
-            }
-            (true, LatePolicy::Store) if day_gone => &[Late, Duplicate],
-            (false, _) if day_gone => &[Accepted, Duplicate],
-            // what only the database could refuse, and a dead letter that is no longer kept
-            _ if retained.dead_letter_may_be_gone(record.received_at) => &[Rejected],
-            (late, _) => {
-                self.differ(
-                    Kind::MissingRow,
-                    Some(record.offset),
-                    format!("event {} of {} has no row", record.key.0, record.key.1),
-                );
-                if late { &[Late] } else { &[Accepted] }
-            }
-        }
-    }
-
-    fn compare_row(
-        &mut self,
-        record: &EventRecord<'_>,
-        row: &StoredRow,
-    ) -> Result<(), tokio_postgres::Error> {
-        let differing = row.differing(record.event, record.received_at)?;
-        if !differing.is_empty() {
-            let detail = format!(
-                "event {}: {} not as in the log",
-                record.key.0,
-                differing.join(", ")
-            );
-            self.differ(Kind::RowDiffers, Some(record.offset), detail);
-        }
-        let detail = match (record.late, row.is_late()?, record.policy) {
-            (true, true, LatePolicy::Store) | (false, false, _) => return Ok(()),
-            (true, _, LatePolicy::Divert | LatePolicy::Drop) => "late by the rules, but stored",
-            (true, false, LatePolicy::Store) => "late by the rules, but not marked so",
-            (false, true, _) => "marked late, but on time by the rules",
-        };
-        self.differ(Kind::LatenessDiffers, Some(record.offset), detail);
-        Ok(())
-    }
-
-    fn compare_late_event(
-        &mut self,
-        record: &EventRecord<'_>,
-        row: &StoredRow,
-    ) -> Result<(), tokio_postgres::Error> {
-        let differing = row.differing(record.event, record.received_at)?;
-        if !differing.is_empty() {
-            let detail = format!(
-                "late event {}: {} not as in the log",
-                record.key.0,
-                differing.join(", ")
-            );
-            self.differ(Kind::LateEventDiffers, Some(record.offset), detail);
-        }
-        Ok(())
-    }
-
     fn compare_letter(
         &mut self,
         letter: Option<Letter>,
@@ -551,48 +372,12 @@ impl<'a> PartitionAudit<'a> {
         }
     }
 
-    /// Whether a stored twin can have been there when this record was judged. Within a partition the log's order decides,
-    /// between partitions the order of commits; what was above its own partition's checkpoint at the snapshot came later.
-    fn may_come_first(&self, twin: Place, offset: i64) -> bool {
-        let (tp, at) = twin;
-        if tp == self.progress.tp {
-            return at < offset;
-        }
-        self.shared
-            .positions
-            .get(&tp)
-            .is_some_and(|next| next.covers(at))
-    }
-
-    fn same_partition_before(&self, twin: Place, offset: i64) -> bool {
-        twin.0 == self.progress.tp && twin.1 < offset
-    }
-
-    fn differ(&mut self, kind: Kind, offset: Option<i64>, detail: impl Into<String>) {
+    pub(super) fn differ(&mut self, kind: Kind, offset: Option<i64>, detail: impl Into<String>) {
         let mut found =
             Difference::new(kind, detail).of(&self.progress.topic, self.progress.tp.partition);
         found.offset = offset;
         self.differences.add(Some(self.progress.tp), found);
     }
-}
-
-/// A valid event of the log.
-struct EventRecord<'a> {
-    offset: i64,
-    received_at: EventTime,
-    value: &'a [u8],
-    event: &'a Event<'a>,
-    key: Key,
-    late: bool,
-    policy: LatePolicy,
-}
-
-/// What is stored under an event's key or place.
-struct Found<'a> {
-    row: Option<&'a StoredRow>,
-    late_event: Option<StoredRow>,
-    ledger: Option<&'a Place>,
-    letter: Option<Letter>,
 }
 
 impl Letter {

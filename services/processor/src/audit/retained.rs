@@ -1,6 +1,6 @@
 //! What retention may have taken away, and so cannot be missed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use clickstream_pipeline::{
     event::{Day, EventTime, MICROS_PER_DAY},
@@ -8,35 +8,29 @@ use clickstream_pipeline::{
     window::Window,
 };
 
-/// How far the clock of a processor, by which rows expire, may be ahead of the server's, plus the age that the snapshot
-/// gains while the audit runs.
+/// How far the clock of a processor, by which rows expire, may be ahead of the server's.
 const MARGIN_MICROS: i64 = 3_600_000_000;
 
-/// The bounds of what must be there.
+/// The bounds of what must be there. They move on while the audit runs, since retention goes on as well.
 #[derive(Clone, Debug)]
 pub struct Retained {
+    taken_at: EventTime,
+    taken: Instant,
     days: BTreeSet<Day>,
     /// Whether retention has ever dropped a row of an event.
     dropped: bool,
-    events: Option<EventTime>,
-    aggregates: Option<EventTime>,
-    dead_letters: Option<EventTime>,
-    late_events: Option<EventTime>,
+    spec: RetentionSpec,
 }
 
 impl Retained {
     /// As of `now`: `days` have a partition of their own, and `dropped` says whether any row has expired so far.
     pub fn new(now: EventTime, days: BTreeSet<Day>, dropped: bool, spec: &RetentionSpec) -> Self {
-        let before = |kept: Option<Duration>| {
-            kept.map(|kept| EventTime::from_micros(now.micros() - kept.micros() + MARGIN_MICROS))
-        };
         Self {
+            taken_at: now,
+            taken: Instant::now(),
             days,
             dropped,
-            events: before(spec.events),
-            aggregates: before(spec.aggregates),
-            dead_letters: before(spec.dead_letters),
-            late_events: before(spec.late_events),
+            spec: spec.clone(),
         }
     }
 
@@ -45,16 +39,15 @@ impl Retained {
         if self.days.contains(&day) {
             return false;
         }
-        let next = Day::from_days(day.days() + 1).start();
-        let past = self.events.is_some_and(|before| next <= before);
+        let last = Day::from_days(day.days() + 1).start().micros() - 1;
         // retention drops from the oldest on, whatever it is set to by now
         let before_all = self.dropped && self.days.first().is_none_or(|first| day < *first);
-        past || before_all
+        before_all || self.is_past(self.spec.events, EventTime::from_micros(last))
     }
 
     /// Whether a window's aggregates may have expired, or cannot be recomputed since rows behind them were dropped.
     pub fn window_is_gone(&self, window: Window) -> bool {
-        if self.aggregates.is_some_and(|before| window.end < before) {
+        if self.is_past(self.spec.aggregates, window.end) {
             return true;
         }
         let first = window.start.micros().div_euclid(MICROS_PER_DAY);
@@ -65,12 +58,12 @@ impl Retained {
 
     /// Whether the dead letter of a record of this time may have expired.
     pub fn dead_letter_may_be_gone(&self, received_at: EventTime) -> bool {
-        self.dead_letters.is_some_and(|before| received_at < before)
+        self.is_past(self.spec.dead_letters, received_at)
     }
 
     /// Whether a late event of this time may have expired.
     pub fn late_event_may_be_gone(&self, received_at: EventTime) -> bool {
-        self.late_events.is_some_and(|before| received_at < before)
+        self.is_past(self.spec.late_events, received_at)
     }
 
     /// Whether days were dropped.
@@ -80,12 +73,21 @@ impl Retained {
 
     /// Whether aggregates, dead letters or late events expire.
     pub fn expires(&self) -> bool {
-        self.aggregates.is_some() || self.dead_letters.is_some() || self.late_events.is_some()
+        self.spec.aggregates.is_some()
+            || self.spec.dead_letters.is_some()
+            || self.spec.late_events.is_some()
     }
 
     /// Whether every aggregate is still there.
     pub fn keeps_aggregates(&self) -> bool {
-        self.aggregates.is_none()
+        self.spec.aggregates.is_none()
+    }
+
+    fn is_past(&self, kept: Option<Duration>, time: EventTime) -> bool {
+        let Some(kept) = kept else { return false };
+        let elapsed = i64::try_from(self.taken.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let now = self.taken_at.micros().saturating_add(elapsed);
+        time.micros() < now - kept.micros() + MARGIN_MICROS
     }
 }
 

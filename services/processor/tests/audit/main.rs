@@ -4,4 +4,5 @@
 mod clicks;
 mod pipeline;
 mod scenarios;
+mod speed;
 mod tampering;

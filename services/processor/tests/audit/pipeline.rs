@@ -11,6 +11,7 @@ use clickstream_processor::audit::{AuditReport, Kind, audit};
 use clickstream_testbed::{Kafka, Postgres, PostgresVersion, Process, shared, unique_name};
 use rdkafka::{
     ClientConfig,
+    error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use tokio_postgres::Client;
@@ -139,7 +140,16 @@ impl Pipeline {
                     Some(value) => record.payload(value.as_slice()),
                     None => record,
                 };
-                producer.send(record).map_err(|(error, _)| error)?;
+                let mut sent = producer.send(record);
+                while let Err((
+                    KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull),
+                    record,
+                )) = sent
+                {
+                    producer.poll(POLL);
+                    sent = producer.send(record);
+                }
+                sent.map_err(|(error, _)| error)?;
             }
             producer.flush(PATIENCE)?;
             Ok(())

@@ -303,6 +303,7 @@ async fn counters_must_add_up_and_be_those_of_the_log() -> anyhow::Result<()> {
         ),
         ("skipped = skipped + 1", "skipped: stored"),
         ("expired = expired + 1", "1 have expired"),
+        ("revised = accepted + 1", "revised"),
     ] {
         let report = after(&format!(
             "update clickstream_checkpoints set {change} where partition = 1"

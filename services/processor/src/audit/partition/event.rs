@@ -1,0 +1,203 @@
+//! The verdict on a valid event, from what is stored under its key and at its place.
+
+use clickstream_pipeline::{
+    decode::RejectReason,
+    event::{Event, EventTime},
+    spec::LatePolicy,
+};
+
+use super::super::{
+    partition::PartitionAudit,
+    report::Kind,
+    stored::{Key, Letter, Place, StoredRow},
+    tally::Verdict,
+};
+
+/// A valid event of the log.
+pub struct EventRecord<'a> {
+    pub offset: i64,
+    pub received_at: EventTime,
+    pub value: &'a [u8],
+    pub event: &'a Event<'a>,
+    pub key: Key,
+    pub late: bool,
+    pub policy: LatePolicy,
+}
+
+/// What is stored under an event's key or place.
+pub struct Found<'a> {
+    pub row: Option<&'a StoredRow>,
+    pub late_event: Option<StoredRow>,
+    pub ledger: Option<&'a Place>,
+    pub letter: Option<Letter>,
+}
+
+impl PartitionAudit<'_> {
+    /// The verdict on a valid event: one, or several where retention has dropped what would decide.
+    pub(super) fn compare_event(
+        &mut self,
+        record: &EventRecord<'_>,
+        found: Found<'_>,
+    ) -> Result<&'static [Verdict], tokio_postgres::Error> {
+        use Verdict::{Accepted, Duplicate, Late, Rejected};
+        let offset = record.offset;
+        let source = found.row.map(StoredRow::place).transpose()?;
+        let own = source == Some((self.progress.tp, offset));
+        if let Some(letter) = &found.letter {
+            if letter.reason == RejectReason::RefusedByDatabase.as_str() {
+                self.compare_refused(letter, record, own);
+                self.no_late_event(
+                    found.late_event,
+                    offset,
+                    "the record is in the dead letters",
+                );
+                return Ok(&[Rejected]);
+            }
+            self.no_letter(found.letter, offset, "the record is a valid event");
+        }
+        if own && let Some(row) = found.row {
+            self.matched.count(offset);
+            self.compare_row(record, row)?;
+            self.no_late_event(found.late_event, offset, "the event is stored");
+            return Ok(if record.late { &[Late] } else { &[Accepted] });
+        }
+        let diverted = record.late && record.policy == LatePolicy::Divert;
+        if diverted && let Some(row) = &found.late_event {
+            self.compare_late_event(record, row)?;
+            if source.is_some_and(|twin| self.same_partition_before(twin, offset)) {
+                self.differ(
+                    Kind::StrayLateEvent,
+                    Some(offset),
+                    "in the late ledger, but a duplicate of a stored event",
+                );
+                return Ok(&[Duplicate]);
+            }
+            return Ok(&[Late]);
+        }
+        self.no_late_event(
+            found.late_event,
+            offset,
+            "the event is no late one by the rules",
+        );
+        if let Some(twin) = source {
+            if self.may_come_first(twin, offset) {
+                let other = twin.0 != self.progress.tp;
+                let dropped = record.late && record.policy == LatePolicy::Drop;
+                // which of the two came first is not written down anywhere
+                return Ok(if dropped && other {
+                    &[Late, Duplicate]
+                } else {
+                    &[Duplicate]
+                });
+            }
+            if !record.late || record.policy == LatePolicy::Store {
+                let (tp, at) = twin;
+                let detail = format!(
+                    "passed over for a twin that is stored only later, from {tp} offset {at}"
+                );
+                self.differ(Kind::DuplicateOfLater, Some(offset), detail);
+                return Ok(&[Duplicate]);
+            }
+        }
+        Ok(self.explain_absent(record, found.ledger.copied()))
+    }
+
+    /// The verdict on an event without a row of its own and without an earlier twin among the stored.
+    fn explain_absent(
+        &mut self,
+        record: &EventRecord<'_>,
+        ledger: Option<Place>,
+    ) -> &'static [Verdict] {
+        use Verdict::{Accepted, Duplicate, Late, Rejected};
+        let retained = self.shared.retained;
+        let day_gone = retained.day_is_gone(record.key.1);
+        match (record.late, record.policy) {
+            (true, LatePolicy::Drop) if day_gone => &[Late, Duplicate],
+            (true, LatePolicy::Drop) => &[Late],
+            (true, LatePolicy::Divert) => {
+                if ledger.is_some_and(|twin| self.may_come_first(twin, record.offset)) {
+                    return &[Duplicate];
+                }
+                if day_gone || retained.late_event_may_be_gone(record.received_at) {
+                    return &[Late, Duplicate];
+                }
+                self.differ(
+                    Kind::MissingLateEvent,
+                    Some(record.offset),
+                    format!("late event {} is not in the late ledger", record.key.0),
+                );
+                &[Late]
+            }
+            (true, LatePolicy::Store) if day_gone => &[Late, Duplicate],
+            (false, _) if day_gone => &[Accepted, Duplicate],
+            // what only the database could refuse, and a dead letter that is no longer kept
+            _ if retained.dead_letter_may_be_gone(record.received_at) => &[Rejected],
+            (late, _) => {
+                self.differ(
+                    Kind::MissingRow,
+                    Some(record.offset),
+                    format!("event {} of {} has no row", record.key.0, record.key.1),
+                );
+                if late { &[Late] } else { &[Accepted] }
+            }
+        }
+    }
+
+    fn compare_row(
+        &mut self,
+        record: &EventRecord<'_>,
+        row: &StoredRow,
+    ) -> Result<(), tokio_postgres::Error> {
+        let differing = row.differing(record.event, record.received_at)?;
+        if !differing.is_empty() {
+            let detail = format!(
+                "event {}: {} not as in the log",
+                record.key.0,
+                differing.join(", ")
+            );
+            self.differ(Kind::RowDiffers, Some(record.offset), detail);
+        }
+        let detail = match (record.late, row.is_late()?, record.policy) {
+            (true, true, LatePolicy::Store) | (false, false, _) => return Ok(()),
+            (true, _, LatePolicy::Divert | LatePolicy::Drop) => "late by the rules, but stored",
+            (true, false, LatePolicy::Store) => "late by the rules, but not marked so",
+            (false, true, _) => "marked late, but on time by the rules",
+        };
+        self.differ(Kind::LatenessDiffers, Some(record.offset), detail);
+        Ok(())
+    }
+
+    fn compare_late_event(
+        &mut self,
+        record: &EventRecord<'_>,
+        row: &StoredRow,
+    ) -> Result<(), tokio_postgres::Error> {
+        let differing = row.differing(record.event, record.received_at)?;
+        if !differing.is_empty() {
+            let detail = format!(
+                "late event {}: {} not as in the log",
+                record.key.0,
+                differing.join(", ")
+            );
+            self.differ(Kind::LateEventDiffers, Some(record.offset), detail);
+        }
+        Ok(())
+    }
+
+    /// Whether a stored twin can have been there when this record was judged. Within a partition the log's order decides,
+    /// between partitions the order of commits; what was above its own partition's checkpoint at the snapshot came later.
+    fn may_come_first(&self, twin: Place, offset: i64) -> bool {
+        let (tp, at) = twin;
+        if tp == self.progress.tp {
+            return at < offset;
+        }
+        self.shared
+            .positions
+            .get(&tp)
+            .is_some_and(|next| next.covers(at))
+    }
+
+    fn same_partition_before(&self, twin: Place, offset: i64) -> bool {
+        twin.0 == self.progress.tp && twin.1 < offset
+    }
+}

@@ -1,0 +1,265 @@
+//! Tables against what was recomputed: rows, ledgers, aggregates, finality.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
+
+use anyhow::bail;
+use clickstream_pipeline::{
+    checkpoint::Counters, event::EventTime, offset::TopicId, window::Window,
+};
+
+use super::{
+    aggregates::{self, WindowSum},
+    census::{self, Census, Scope},
+    partition::Recomputed,
+    proof::Proof,
+    recount::{self, Recount},
+    report::{Difference, Kind},
+    snapshot, strays,
+};
+
+/// Windows whose pages are named; the rest is told as sums.
+const NAMED_WINDOWS: usize = 20;
+
+impl Proof {
+    /// Every stored row must belong to a record, and be counted.
+    pub(super) async fn count_rows(&mut self, recomputed: &[Recomputed]) -> anyhow::Result<Census> {
+        let snapshot = &self.snapshot;
+        let scopes: Vec<Scope> = snapshot
+            .progress
+            .iter()
+            .zip(&self.starts)
+            .zip(recomputed)
+            .map(|((progress, start), recomputed)| Scope {
+                tp: progress.tp,
+                buckets: recomputed.matched.clone(),
+                end: start.offsets.end,
+                next: progress.next,
+            })
+            .collect();
+        let census = census::take(&self.client, &scopes).await?;
+        for (progress, scope) in snapshot.progress.iter().zip(&scopes) {
+            let tp = progress.tp;
+            let rows = census.get(&tp).cloned().unwrap_or_default();
+            strays::compare(
+                &self.client,
+                &self.consumer,
+                progress,
+                scope,
+                &rows,
+                &mut self.differences,
+            )
+            .await?;
+            let mut differ = |kind, detail: String| {
+                let found = Difference::new(kind, detail).of(&progress.topic, tp.partition);
+                self.differences.add(Some(tp), found);
+            };
+            if rows.ahead > 0 {
+                differ(
+                    Kind::RowAheadOfCheckpoint,
+                    format!("{} rows at or above the checkpoint", rows.ahead),
+                );
+            }
+            let Counters {
+                accepted, revised, ..
+            } = progress.state.counters;
+            if !(0..=accepted).contains(&revised) {
+                differ(
+                    Kind::CounterDiffers,
+                    format!("checkpoint: revised {revised} of {accepted} accepted"),
+                );
+            }
+            if rows.on_time + progress.expired != accepted {
+                differ(
+                    Kind::CounterDiffers,
+                    format!(
+                        "checkpoint: accepted {accepted}, but {} rows are stored and {} have expired",
+                        rows.on_time, progress.expired
+                    ),
+                );
+            }
+            let hits: i64 = snapshot
+                .parts
+                .get(&tp)
+                .map_or(0, |parts| parts.iter().map(|part| part.hits).sum());
+            if self.retained.keeps_aggregates() && hits != accepted {
+                differ(
+                    Kind::TrafficHitsDiffer,
+                    format!("{hits} hits in all windows, but accepted is {accepted}"),
+                );
+            }
+        }
+        for (tp, rows) in &census {
+            if !scopes.iter().any(|scope| scope.tp == *tp) {
+                let total = rows.ahead;
+                let found = Difference::new(
+                    Kind::UnknownPartition,
+                    format!("{total} rows of {tp}, which has no checkpoint"),
+                );
+                // a partition that was claimed after the snapshot has rows below its checkpoint only
+                if total > 0 {
+                    self.differences.add(None, found);
+                }
+            }
+        }
+        Ok(census)
+    }
+
+    /// Rows of the ledgers at or above their partition's checkpoint, which no slice of the log has met.
+    pub(super) async fn compare_ledgers(&mut self) -> anyhow::Result<()> {
+        for (table, kind) in [
+            ("clickstream_dead_letters", Kind::StrayDeadLetter),
+            ("clickstream_late_events", Kind::StrayLateEvent),
+        ] {
+            let rows = self
+                .client
+                .query(
+                    &format!(
+                        "select ledger.topic, ledger.partition, ledger.source_offset from {table} as ledger
+                         left join clickstream_checkpoints as points using (topic, partition)
+                         where points.topic is null or ledger.source_offset >= points.next_offset
+                         order by 1, 2, 3 limit 1000"
+                    ),
+                    &[],
+                )
+                .await?;
+            for row in rows {
+                let (topic, partition): (&str, i32) = (row.try_get(0)?, row.try_get(1)?);
+                let found = Difference::new(kind, "at or above the partition's checkpoint")
+                    .of(topic, partition);
+                self.differences.add(None, found.at(row.try_get(2)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hits of every window against the log; the pages of windows that differ are named from the rows.
+    pub(super) async fn compare_sums(
+        &mut self,
+        recomputed: &HashMap<EventTime, WindowSum>,
+    ) -> anyhow::Result<usize> {
+        self.compare_forms();
+        let retained = self.retained.clone();
+        let kept = |window: &Window| !retained.window_is_gone(*window);
+        let differing: Vec<Window> = aggregates::differing(&self.snapshot.windows, recomputed)
+            .into_iter()
+            .filter(kept)
+            .collect();
+        for (at, window) in differing.iter().enumerate() {
+            let before = self.differences.total();
+            if at < NAMED_WINDOWS {
+                self.recount(false, window.start..window.end).await?;
+            }
+            // the rows themselves contradict the log: the sum stands for the pages
+            if self.differences.total() == before {
+                let hits = |sums: &HashMap<EventTime, WindowSum>| {
+                    sums.get(&window.start).map_or(0, |sum| sum.hits)
+                };
+                let (stored, log) = (hits(&self.snapshot.windows), hits(recomputed));
+                let detail = format!("pages: stored {stored} hits in all, recomputed {log}");
+                self.differences.add(
+                    None,
+                    Difference::new(Kind::HitsDiffer, detail).in_window(window.start),
+                );
+            }
+        }
+        let all = self.snapshot.windows.iter().map(|(&start, sum)| Window {
+            start,
+            end: sum.end,
+        });
+        Ok(all.filter(kept).count())
+    }
+
+    /// Aggregates against rows, for want of a log that goes back to the beginning.
+    pub(super) async fn recount_all(&mut self) -> anyhow::Result<usize> {
+        self.compare_forms();
+        self.notes.push("aggregates were compared with the stored rows, since the log does not go back to the beginning".to_owned());
+        let mut windows = 0;
+        for stretch in recount::stretches(&self.snapshot.windows) {
+            windows += self.recount(true, stretch).await?;
+        }
+        Ok(windows)
+    }
+
+    async fn recount(&mut self, traffic: bool, stretch: Range<EventTime>) -> anyhow::Result<usize> {
+        let topics: BTreeMap<TopicId, String> = self
+            .snapshot
+            .progress
+            .iter()
+            .map(|progress| (progress.tp.topic, progress.topic.clone()))
+            .collect();
+        let recount = Recount {
+            topics: &topics,
+            windows: self.windows,
+            retained: &self.retained,
+            traffic,
+        };
+        recount
+            .run(&mut self.client, stretch, &mut self.differences)
+            .await
+    }
+
+    /// What aggregate rows say of themselves.
+    fn compare_forms(&mut self) {
+        for (start, detail) in std::mem::take(&mut self.snapshot.malformed) {
+            self.differences.add(
+                None,
+                Difference::new(Kind::AggregateMalformed, detail).in_window(start),
+            );
+        }
+        let parts = self
+            .snapshot
+            .parts
+            .values()
+            .flatten()
+            .map(|part| (part.start, part.end));
+        let sums = self
+            .snapshot
+            .windows
+            .iter()
+            .map(|(&start, sum)| (start, sum.end));
+        for (start, end) in parts.chain(sums) {
+            if self.windows.containing(start) != (Window { start, end }) {
+                let found = Difference::new(
+                    Kind::AggregateMalformed,
+                    format!("no window of the schema ends at {end}"),
+                );
+                self.differences.add(None, found.in_window(start));
+            }
+        }
+    }
+
+    /// Nothing behind the window of the newest T can ever be final.
+    pub(super) fn compare_finality(&mut self) {
+        let Some(until) = self.snapshot.final_until else {
+            return;
+        };
+        let newest = self
+            .snapshot
+            .progress
+            .iter()
+            .filter_map(|progress| progress.state.t)
+            .max();
+        let limit = newest.map(|t| self.windows.containing(t).end);
+        if limit.is_none_or(|limit| until > limit) {
+            let found = Difference::new(
+                Kind::FinalTooFar,
+                format!("final until {until}, beyond every partition's event time"),
+            );
+            self.differences.add(None, found);
+        }
+    }
+
+    /// Rows of a day that was dropped while they were compared look like differences.
+    pub(super) async fn check_days(&mut self) -> anyhow::Result<()> {
+        let tx = self.client.transaction().await?;
+        let now = snapshot::days(&tx).await?;
+        tx.commit().await?;
+        if let Some(day) = self.snapshot.days.difference(&now).next() {
+            bail!("retention dropped {day} during the audit; run it again");
+        }
+        Ok(())
+    }
+}
