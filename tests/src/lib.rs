@@ -34,7 +34,7 @@ pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
 pub use process::Process;
 pub use proxy::{Proxy, Reply};
-pub use run_dir::keep_run_dir;
+pub use run_dir::{keep_run_dir, server_dir};
 
 /// A name that no other test has: for topics, databases and consumer groups on shared servers.
 ///

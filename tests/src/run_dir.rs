@@ -37,8 +37,11 @@ struct RunDir {
 static RUN_DIR: OnceLock<Result<RunDir, String>> = OnceLock::new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// A new folder for one server, searchable by every user (PostgreSQL runs as another one).
-pub(crate) fn server_dir(name: &str) -> anyhow::Result<PathBuf> {
+/// A new folder for one server or program, searchable by every user (PostgreSQL runs as another one); gone when this process ends.
+///
+/// # Errors
+/// When it cannot be created.
+pub fn server_dir(name: &str) -> anyhow::Result<PathBuf> {
     let path = numbered(name, "")?;
     fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
     searchable(&path)?;

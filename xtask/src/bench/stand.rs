@@ -1,7 +1,6 @@
 //! What is measured on: one Kafka, one PostgreSQL, release binaries, and a fresh schema for each run.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,6 @@ use crate::binaries::Binaries;
 use crate::checkpoints;
 use crate::document::{Addresses, Document};
 use crate::log::Log;
-use crate::root;
 
 /// The database of all runs.
 const DATABASE: &str = "bench";
@@ -61,8 +59,7 @@ impl Stand {
     /// # Errors
     /// Something cannot be had.
     pub async fn start(binaries: Option<&Path>) -> anyhow::Result<Self> {
-        let dir = root::path().join("target/bench");
-        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let dir = clickstream_testbed::server_dir("bench")?;
         eprintln!("building processor and producer");
         let binaries = Binaries::get(binaries, &dir, |_| {}).await?;
         let postgres = PostgresOptions {
@@ -92,7 +89,7 @@ impl Stand {
         &self.postgres
     }
 
-    /// The folder for programs and results.
+    /// The folder for programs and documents, gone at the end.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -161,7 +158,7 @@ impl Stand {
             kafka: Some(self.kafka.bootstrap_servers()),
             postgres: self.postgres.url(DATABASE),
         };
-        Document::write(pipeline, &addresses, &self.dir.join("runs").join(name))
+        Document::write(pipeline, &addresses, &self.dir.join(name))
     }
 }
 

@@ -1,8 +1,7 @@
 //! From nothing to running processors.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -39,7 +38,6 @@ pub struct Pipeline {
     pub postgres_url: String,
     _kafka: Option<Kafka>,
     _postgres: Option<Postgres>,
-    _folder: Folder,
 }
 
 /// How far log and tables are at an instant.
@@ -73,33 +71,25 @@ impl Position {
     }
 }
 
-/// What the programs of a run read: gone with the run.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
-    }
-}
-
 impl Pipeline {
     /// Installs, builds, starts, creates and migrates what is needed, then waits until every partition has an owner.
     ///
     /// # Errors
     /// Whatever cannot be had or started; the message says what to do where something can be done.
     pub async fn prepare(args: &Args, steps: &Steps) -> anyhow::Result<Self> {
+        if let Some(file) = args.replay.iter().find(|file| !file.exists()) {
+            bail!("cannot replay {}: no such file", file.display());
+        }
         let mut pipeline = Document::read(args.pipeline.as_deref())?;
         let target = root::path().join("target");
         let run = uuid::Uuid::new_v4().simple().to_string();
-        let folder = Folder(target.join("up").join(&run));
-        fs::create_dir_all(&folder.0)
-            .with_context(|| format!("cannot create {}", folder.0.display()))?;
+        let dir = clickstream_testbed::server_dir("up")?;
         if args.kafka.is_none() || args.postgres.is_none() {
             tools(steps).await?;
         }
         let kept = args.keep.then(|| servers::kept_dir(&target));
         let (binaries, kafka, postgres) = tokio::try_join!(
-            build(args, steps, &folder.0),
+            build(args, steps, &dir),
             servers::kafka(args, steps, kept.as_deref()),
             servers::postgres(args, steps, kept.as_deref()),
         )?;
@@ -117,7 +107,7 @@ impl Pipeline {
             kafka: kafka_address,
             postgres: postgres_url.clone(),
         };
-        let document = Document::write(pipeline, &addresses, &folder.0)?;
+        let document = Document::write(pipeline, &addresses, &dir)?;
         let log = Log::open(&document)?;
         topic(steps, &log, &document).await?;
         migrate(steps, &binaries, &document).await?;
@@ -131,7 +121,6 @@ impl Pipeline {
             postgres_url,
             _kafka: kafka,
             _postgres: postgres,
-            _folder: folder,
         };
         ready.start_processors(steps).await?;
         Ok(ready)

@@ -39,7 +39,7 @@ impl Traffic {
     /// Starts the producer, unless the document says that there is none.
     ///
     /// # Errors
-    /// It cannot be started, or a log to replay does not exist.
+    /// It cannot be started.
     pub fn start(args: &Args, pipeline: &Pipeline) -> anyhow::Result<Option<Self>> {
         let enabled = pipeline.document.pipeline().spec.producer.enabled || args.rate.is_some();
         if args.replay.is_empty() && !enabled {
@@ -65,9 +65,6 @@ impl Traffic {
             }
         }
         for file in &args.replay {
-            if !file.exists() {
-                bail!("cannot replay {}: no such file", file.display());
-            }
             command.arg(file);
         }
         let process = Process::spawn(command.as_std(), "producer")?;
