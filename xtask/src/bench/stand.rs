@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clickstream_testbed::{Kafka, KafkaOptions, Postgres, PostgresOptions, Process};
 use tokio_postgres::{Client, Statement};
 
