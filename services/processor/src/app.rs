@@ -53,7 +53,7 @@ pub async fn run(
         info!(addr = %server.local_addr(), "admin server listens");
     }
 
-    let consumer = ConsumerSettings::new(&pipeline, &target, &owner, secrets.as_ref())?;
+    let mut consumer = ConsumerSettings::new(&pipeline, &target, &owner, secrets.as_ref())?;
     let described = {
         let consumer = consumer.clone();
         tokio::task::spawn_blocking(move || describe(&consumer))
@@ -117,7 +117,7 @@ async fn work(
     std::thread::Builder::new().name("kafka".to_owned()).spawn({
         let (stop, shared) = (stop_reading.clone(), Arc::clone(&shared));
         move || {
-            let ended = Source::new(&consumer, topics, ids, Arc::clone(&shared), source_metrics)
+            let ended = Source::new(&consumer, topics, &ids, Arc::clone(&shared), source_metrics)
                 .and_then(|source| source.run(&stop));
             shared.with(|state| state.stopped = true);
             // the receiver is gone only when the process ends

@@ -2,6 +2,7 @@
 
 mod config;
 mod context;
+mod identity;
 mod native;
 mod source;
 

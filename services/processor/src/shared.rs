@@ -215,6 +215,16 @@ impl State {
         }
     }
 
+    /// Stops reading a partition that a person has to look at. What is buffered of it is dropped.
+    pub fn halt(&mut self, tp: TopicPartition, obstacle: Obstacle) {
+        self.engine.release(tp);
+        self.claims.remove(&tp);
+        self.claimed.remove(&tp);
+        self.starts.retain(|(other, _)| *other != tp);
+        self.reclaims.retain(|(other, _)| *other != tp);
+        self.halted.insert(tp, obstacle);
+    }
+
     /// Forgets everything about a partition that the group has taken away.
     pub fn forget(&mut self, tp: TopicPartition) {
         self.assigned.remove(&tp);

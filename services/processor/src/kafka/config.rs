@@ -6,10 +6,11 @@ use anyhow::{Context, bail};
 use clickstream_pipeline::spec::{ClickstreamPipeline, Secrets, TargetSpec};
 use rdkafka::{
     ClientConfig,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer},
 };
 
-use super::native;
+use super::{identity, native};
 use crate::{failpoints::tuned, sink::KnownTopic};
 
 /// A member that is not heard from for this long loses its partitions.
@@ -74,6 +75,7 @@ impl ConsumerSettings {
         for (key, value) in settings {
             config.set(*key, *value);
         }
+        config.set_log_level(RDKafkaLogLevel::Debug);
         let topics = pipeline.spec.topics.iter().map(|topic| topic.name.clone()).collect();
         Ok(Self { config, topics, group })
     }

@@ -5,18 +5,19 @@
 //! assigned paused, and claimed, sought and resumed later. Revoked: what is buffered is committed first (bounded by half
 //! the session time-out), then the claim is given back, then the partition.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use clickstream_pipeline::offset::{TopicId, TopicPartition};
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     bindings::rd_kafka_resp_err_t as RespErr,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::config::session_timeout;
+use super::{config::session_timeout, identity::Identity, native};
 use crate::{
     metrics::SourceMetrics,
     shared::{ClaimSlot, Shared},
@@ -33,6 +34,7 @@ pub struct SourceContext {
     pub(super) shared: Arc<Shared>,
     pub(super) topics: Topics,
     pub(super) metrics: SourceMetrics,
+    pub(super) identity: Identity,
 }
 
 impl SourceContext {
@@ -86,11 +88,49 @@ impl SourceContext {
         requested
     }
 
+    /// Asks for the ids of these partitions' topics, and halts the partitions of one that is another topic now. Returns the
+    /// others.
+    pub(super) fn same_topics<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        partitions: &[TopicPartition],
+    ) -> Vec<TopicPartition> {
+        let topics: BTreeSet<_> = partitions.iter().map(|tp| self.topic(tp.topic)).collect();
+        for topic in topics.into_iter().filter(|topic| self.identity.is_guarded(topic)) {
+            if let Some(id) = native::topic_id(consumer.client(), topic, BOUNDS_TIMEOUT) {
+                self.identity.found(topic, &id);
+            }
+        }
+        self.halt_replaced();
+        partitions.iter().copied().filter(|tp| self.identity.obstacle(self.topic(tp.topic)).is_none()).collect()
+    }
+
+    /// Halts the assigned partitions of topics that are other ones now, and returns those that were not halted before.
+    pub(super) fn halt_replaced(&self) -> Vec<TopicPartition> {
+        if !self.identity.is_doubted() {
+            return Vec::new();
+        }
+        let assigned: Vec<_> = self.shared.with(|state| {
+            state.assigned.iter().copied().filter(|tp| !state.halted.contains_key(tp)).collect()
+        });
+        let mut halted = Vec::new();
+        for tp in assigned {
+            let topic = self.topic(tp.topic);
+            if let Some(obstacle) = self.identity.obstacle(topic) {
+                error!(topic, partition = tp.partition, error = %obstacle, "partition halted");
+                self.shared.with(|state| state.halt(tp, obstacle));
+                halted.push(tp);
+            }
+        }
+        halted
+    }
+
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let partitions = self.named(list);
         self.note_counts(consumer);
         self.shared.with(|state| state.assigned.extend(&partitions));
-        let requested = self.request_claims(consumer, &partitions, true);
+        let same = self.same_topics(consumer, &partitions);
+        let requested = self.request_claims(consumer, &same, true);
         self.shared.wait_until(CLAIM_WAIT, |state| requested.iter().all(|tp| !state.claims.contains_key(tp)));
 
         let mut waiting = Vec::new();
@@ -178,11 +218,21 @@ impl SourceContext {
 }
 
 impl ClientContext for SourceContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
+        match level {
+            RDKafkaLogLevel::Debug => self.identity.hear(line),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => debug!(fac, line, "librdkafka"),
+            _ => warn!(fac, line, "librdkafka"),
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Resolve) => {
                 warn!(error = %error, reason, "kafka is not reachable");
             }
+            // poll returns it as well, and there it is at home
+            Some(RDKafkaErrorCode::PartitionEOF) => {}
             _ => error!(error = %error, reason, "kafka"),
         }
     }

@@ -21,12 +21,12 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{config::ConsumerSettings, context::{BOUNDS_TIMEOUT, SourceContext}, native};
+use super::{config::ConsumerSettings, context::{BOUNDS_TIMEOUT, SourceContext}, identity::Identity, native};
 use crate::{
     failpoints::crash_point,
     metrics::SourceMetrics,
     shared::Shared,
-    sink::{Claimed, Obstacle, Topics},
+    sink::{Claimed, Topics},
 };
 
 /// Longest wait for a record: how soon commands of the writer are seen when nothing comes.
@@ -70,8 +70,8 @@ pub enum SourceFault {
 pub struct Source {
     consumer: BaseConsumer<SourceContext>,
     shared: Arc<Shared>,
-    /// Kafka ids of the topics as they were at start.
-    ids: BTreeMap<String, Option<String>>,
+    /// Partitions whose position may lie outside the log; they are looked at when what is buffered of them is committed.
+    outside: BTreeSet<TopicPartition>,
     paused_for_room: bool,
     last_look: Instant,
     last_identity: Instant,
@@ -87,11 +87,11 @@ impl Source {
     pub fn new(
         settings: &ConsumerSettings,
         topics: Topics,
-        ids: BTreeMap<String, Option<String>>,
+        ids: &BTreeMap<String, Option<String>>,
         shared: Arc<Shared>,
         metrics: SourceMetrics,
     ) -> Result<Self, SourceFault> {
-        let context = SourceContext { shared: Arc::clone(&shared), topics, metrics };
+        let context = SourceContext { shared: Arc::clone(&shared), topics, metrics, identity: Identity::new(ids) };
         let consumer: BaseConsumer<SourceContext> = settings.config().create_with_context(context)?;
         let names: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names)?;
@@ -99,7 +99,7 @@ impl Source {
         Ok(Self {
             consumer,
             shared,
-            ids,
+            outside: BTreeSet::new(),
             paused_for_room: false,
             last_look: now,
             last_identity: now,
@@ -129,6 +129,8 @@ impl Source {
     }
 
     fn step(&mut self, wait: Duration) -> Result<(), SourceFault> {
+        self.leave_replaced();
+        self.outside_the_log();
         self.start_claimed();
         self.reclaim();
         self.make_room();
@@ -152,7 +154,7 @@ impl Source {
         Ok(())
     }
 
-    fn failed(&self, failure: &KafkaError) -> Result<(), SourceFault> {
+    fn failed(&mut self, failure: &KafkaError) -> Result<(), SourceFault> {
         match failure {
             KafkaError::PartitionEOF(partition) => self.reached_end(*partition),
             KafkaError::MessageConsumptionFatal(_) => {
@@ -160,7 +162,8 @@ impl Source {
                 return Err(SourceFault::Fatal(reason));
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.outside_the_log();
+                // it is not said which one
+                self.outside = self.shared.with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
             }
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve,
@@ -195,22 +198,33 @@ impl Source {
         });
     }
 
-    /// Some position lies outside its log: the claim finds out what was lost.
-    fn outside_the_log(&self) {
+    /// Some position lies outside its log: the claim finds out what was lost. What was read before is committed first.
+    fn outside_the_log(&mut self) {
+        if self.outside.is_empty() {
+            return;
+        }
         let now = Instant::now();
-        let suspects: Vec<_> = self.shared.with(|state| state.assigned.iter().copied().collect());
+        let drained: Vec<_> = self.shared.with(|state| self.outside.iter().copied().filter(|tp| state.is_drained(*tp)).collect());
         let context = self.consumer.context();
-        for tp in suspects {
+        for tp in drained {
             let bounds = self.consumer.fetch_watermarks(context.topic(tp.topic), tp.partition, BOUNDS_TIMEOUT);
             let Ok((start, end)) = bounds else { continue };
+            self.outside.remove(&tp);
             self.shared.with(|state| {
-                let outside = state.engine.position(tp).is_some_and(|next| next.get() < start || next.get() > end);
-                if outside && state.is_drained(tp) {
+                if state.engine.position(tp).is_some_and(|next| next.get() < start || next.get() > end) {
                     error!(topic = context.topic(tp.topic), partition = tp.partition, start, end, "position is outside the log");
                     state.engine.release(tp);
                     state.reclaims.push((tp, now));
                 }
             });
+        }
+    }
+
+    /// Fetches nothing more of topics that were made anew.
+    fn leave_replaced(&self) {
+        let halted = self.consumer.context().halt_replaced();
+        if !halted.is_empty() {
+            self.pause(&halted);
         }
     }
 
@@ -257,8 +271,9 @@ impl Source {
         }
         let due: Vec<_> = due.into_iter().collect();
         self.pause(&due);
-        let same: Vec<_> = due.into_iter().filter(|tp| self.is_same_topic(*tp)).collect();
-        self.consumer.context().request_claims(&self.consumer, &same, false);
+        let context = self.consumer.context();
+        let same = context.same_topics(&self.consumer, &due);
+        context.request_claims(&self.consumer, &same, false);
     }
 
     fn make_room(&mut self) {
@@ -293,7 +308,7 @@ impl Source {
         self.hint();
         if self.last_identity.elapsed() >= IDENTITY {
             self.last_identity = Instant::now();
-            let _ = assigned.iter().filter(|tp| !self.is_same_topic(**tp)).count();
+            self.consumer.context().same_topics(&self.consumer, &assigned);
         }
         self.watch(&assigned)
     }
@@ -317,25 +332,6 @@ impl Source {
                 warn!(error = %error, "cannot write the group's offsets");
             }
             self.hinted = committed;
-        }
-    }
-
-    /// Whether the topic still is the one that the schema was filled from; if not, its partition is halted.
-    fn is_same_topic(&self, tp: TopicPartition) -> bool {
-        let name = self.topic(tp).to_owned();
-        let Some(Some(stored)) = self.ids.get(&name) else { return true };
-        match native::topic_id(self.consumer.client(), &name, BOUNDS_TIMEOUT) {
-            Some(found) if found != *stored => {
-                let obstacle = Obstacle::TopicReplaced { stored: stored.clone(), found };
-                error!(topic = name, partition = tp.partition, error = %obstacle, "partition halted");
-                self.pause(&[tp]);
-                self.shared.with(|state| {
-                    state.engine.release(tp);
-                    state.halted.insert(tp, obstacle);
-                });
-                false
-            }
-            _ => true,
         }
     }
 
@@ -405,6 +401,10 @@ impl Source {
 /// Hands one record to the engine; tells whether the buffer is full now.
 fn take(shared: &Shared, context: &SourceContext, message: &BorrowedMessage<'_>) -> bool {
     let Some(tp) = context.partition(message.topic(), message.partition()) else { return false };
+    if context.identity.obstacle(message.topic()).is_some() {
+        // of another log; the partition is halted with the next step
+        return true;
+    }
     let record = Record {
         offset: message.offset(),
         received_at: received_at(message.timestamp().to_millis()),
