@@ -71,6 +71,8 @@ impl ConsumerSettings {
             ("fetch.queue.backoff.ms", "5"),
             ("queued.max.messages.kbytes", &queue_kib.to_string()),
             ("fetch.message.max.bytes", "1048576"),
+            // the only place where librdkafka tells that a topic has got another id
+            ("debug", identity::DEBUG_CONTEXT),
         ];
         for (key, value) in settings {
             config.set(*key, *value);
