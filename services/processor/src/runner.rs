@@ -1,7 +1,7 @@
 //! The writing task: connection, claims, flushes and housekeeping, one after the other on one session.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -83,8 +83,10 @@ pub struct Writer {
     sketches: SketchCache,
     final_until: Option<EventTime>,
     days: HashSet<Day>,
-    /// Days whose partition could not be created, and when to try again.
-    missed_days: HashMap<Day, Instant>,
+    /// Days that are to get a partition.
+    due_days: BTreeSet<Day>,
+    /// Somebody's lock stood in the way: until then none is created.
+    days_locked_until: Option<Instant>,
     /// T of each partition at its last flush.
     last_t: HashMap<TopicPartition, EventTime>,
     attempts: u32,
@@ -105,7 +107,8 @@ impl Writer {
             sketches: SketchCache::default(),
             final_until: None,
             days: HashSet::new(),
-            missed_days: HashMap::new(),
+            due_days: BTreeSet::new(),
+            days_locked_until: None,
             last_t: HashMap::new(),
             attempts: 0,
             last_tick: now,

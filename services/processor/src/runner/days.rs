@@ -1,10 +1,7 @@
 //! Day partitions: the days around T before a flush, today and tomorrow ahead of time. Only outliers go to the default
 //! partition; creating a day moves its rows out of there.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use clickstream_pipeline::{
@@ -15,53 +12,64 @@ use clickstream_pipeline::{
 use super::Writer;
 use crate::sink::SinkFault;
 
-/// At most this many days are created before one flush: the rest follows with the next ones.
+/// At most this many days are created in one go (a few milliseconds each), so that a flush waits a fraction of a second; the
+/// rest follows with the next flush or tick. Until then their rows are in the default partition.
 const AT_ONCE: usize = 32;
-/// A day whose partition could not be created because of somebody's lock is tried again after this.
-const RETRY: Duration = Duration::from_secs(30);
+/// At most this many days wait to be created: eleven years of a log. What lies beyond stays in the default partition.
+const MOST_DUE: usize = 4_000;
+/// After somebody's lock stood in the way, nothing is created for so long: the flush that ran into it lost a second.
+const RETRY: Duration = Duration::from_secs(10);
 
 impl Writer {
     /// Creates the days that the flush needs and that lie between T as it was and T as it becomes, one day more on both
     /// sides.
     pub(super) async fn create_missing_days(&mut self, flush: &Flush) -> Result<(), SinkFault> {
-        let mut wanted = BTreeSet::new();
         for (tp, span) in &flush.batch.spans {
             let Some(t) = span.clock.t() else { continue };
             let from = self.last_t.get(tp).map(|t| day_after(*t, -1));
             let to = day_after(t, 1);
-            wanted.insert(to);
+            self.want(to);
             for row in flush.batch.rows.iter().filter(|row| row.source == *tp) {
                 let day = row.day();
                 if day <= to && from.is_none_or(|from| from <= day) {
-                    wanted.insert(day);
+                    self.want(day);
                 }
             }
         }
-        self.create(wanted).await
+        self.create_due_days().await
     }
 
     /// Creates today and tomorrow by the wall clock.
     pub(super) async fn create_days_ahead(&mut self) -> Result<(), SinkFault> {
         let now = EventTime::from_micros(Utc::now().timestamp_micros());
-        self.create([now.day(), day_after(now, 1)].into()).await
+        self.want(now.day());
+        self.want(day_after(now, 1));
+        self.create_due_days().await
     }
 
-    async fn create(&mut self, wanted: BTreeSet<Day>) -> Result<(), SinkFault> {
-        let missing = wanted.into_iter().filter(|day| !self.days.contains(day));
-        let due: Vec<_> = missing
-            .filter(|day| self.missed_days.get(day).is_none_or(|retry| *retry <= Instant::now()))
-            .take(AT_ONCE)
-            .collect();
+    /// Creates days that were wanted and could not be created yet.
+    pub(super) async fn create_due_days(&mut self) -> Result<(), SinkFault> {
         let Some(sink) = &self.sink else { return Ok(()) };
-        for day in due {
-            if sink.create_day(day).await? {
-                self.days.insert(day);
-                self.missed_days.remove(&day);
-            } else {
-                self.missed_days.insert(day, Instant::now() + RETRY);
+        if self.days_locked_until.is_some_and(|retry| Instant::now() < retry) {
+            return Ok(());
+        }
+        self.days_locked_until = None;
+        for _ in 0..AT_ONCE {
+            let Some(&day) = self.due_days.first() else { break };
+            if !sink.create_day(day).await? {
+                self.days_locked_until = Some(Instant::now() + RETRY);
+                break;
             }
+            self.due_days.remove(&day);
+            self.days.insert(day);
         }
         Ok(())
+    }
+
+    fn want(&mut self, day: Day) {
+        if !self.days.contains(&day) && self.due_days.len() < MOST_DUE {
+            self.due_days.insert(day);
+        }
     }
 }
 
