@@ -30,8 +30,19 @@ pub struct Contents {
     pub records: u64,
     /// Form of the ids.
     pub ids: IdForm,
-    /// Whether resends go out under another user's key, so mostly to another partition.
-    pub duplicates_elsewhere: bool,
+    /// The 2 % that are sent again.
+    pub resends: Resends,
+}
+
+/// Where resends go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resends {
+    /// To the same partition: the sender keys by user.
+    SamePartition,
+    /// Under another user's key, so mostly to another partition.
+    Elsewhere,
+    /// Nothing is sent again.
+    None,
 }
 
 impl Backlog {
@@ -55,17 +66,16 @@ impl Backlog {
 }
 
 fn write(log: &Log, contents: Contents) -> anyhow::Result<()> {
-    let options = GeneratorOptions {
+    let mut options = GeneratorOptions {
         rate: (contents.records / COVERED.as_secs()).max(1),
         late: 0.0,
         ids: contents.ids,
-        cross_partition_duplicates: if contents.duplicates_elsewhere {
-            1.0
-        } else {
-            0.0
-        },
+        cross_partition_duplicates: f64::from(u8::from(contents.resends == Resends::Elsewhere)),
         ..GeneratorOptions::default()
     };
+    if contents.resends == Resends::None {
+        options.duplicates = 0.0;
+    }
     let begin = Utc::now() - TimeDelta::from_std(COVERED)?;
     let generator = Generator::new(options, EventTime::from_micros(begin.timestamp_micros()))?;
     let mut config = log.config().clone();

@@ -7,7 +7,7 @@ use clickstream_producer::generator::IdForm;
 use clickstream_testbed::Process;
 
 use super::Args;
-use super::backlog::{Backlog, Contents};
+use super::backlog::{Backlog, Contents, Resends};
 use super::copy::{CopyRun, Rows};
 use super::figure::{Aim, Figure, Run};
 use super::load::{self, Load};
@@ -61,14 +61,14 @@ impl DrainRun {
 /// # Errors
 /// A run fails.
 pub async fn run(stand: &Stand, args: &Args) -> anyhow::Result<Vec<Figure>> {
-    let contents = |ids, duplicates_elsewhere| Contents {
+    let contents = |ids, resends| Contents {
         records: args.events,
         ids,
-        duplicates_elsewhere,
+        resends,
     };
-    let v7 = Backlog::fill(stand, contents(IdForm::V7, false)).await?;
-    let v4 = Backlog::fill(stand, contents(IdForm::V4, false)).await?;
-    let elsewhere = Backlog::fill(stand, contents(IdForm::V7, true)).await?;
+    let v7 = Backlog::fill(stand, contents(IdForm::V7, Resends::SamePartition)).await?;
+    let v4 = Backlog::fill(stand, contents(IdForm::V4, Resends::SamePartition)).await?;
+    let elsewhere = Backlog::fill(stand, contents(IdForm::V7, Resends::Elsewhere)).await?;
     let (mut of_v7, mut of_v4, mut of_elsewhere) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=args.runs {
         of_v7.push(against_copy(stand, &v7, &format!("v7 {round}")).await?);
@@ -246,7 +246,7 @@ pub async fn memory(stand: &Stand, args: &Args) -> anyhow::Result<Vec<Figure>> {
     let contents = Contents {
         records: args.events,
         ids: IdForm::V7,
-        duplicates_elsewhere: false,
+        resends: Resends::SamePartition,
     };
     let backlog = Backlog::fill(stand, contents).await?;
     let mut runs = Vec::new();

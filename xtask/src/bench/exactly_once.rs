@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use clickstream_producer::generator::IdForm;
 
 use super::Args;
-use super::backlog::{Backlog, Contents};
+use super::backlog::{Backlog, Contents, Resends};
 use super::drain;
 use super::figure::{Figure, Run};
 use super::stand::Stand;
@@ -28,7 +28,7 @@ pub async fn run(stand: &Stand, args: &Args) -> anyhow::Result<Vec<Figure>> {
     let contents = Contents {
         records: args.events,
         ids: IdForm::V7,
-        duplicates_elsewhere: false,
+        resends: Resends::None,
     };
     let backlog = Backlog::fill(stand, contents).await?;
     let mut runs = Vec::new();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clickstream_producer::generator::IdForm;
 
 use super::Args;
-use super::backlog::{Backlog, Contents};
+use super::backlog::{Backlog, Contents, Resends};
 use super::drain;
 use super::figure::{Aim, Figure, Run};
 use super::load::Load;
@@ -31,7 +31,7 @@ pub async fn run(stand: &Stand, args: &Args) -> anyhow::Result<Vec<Figure>> {
     let contents = Contents {
         records: args.events,
         ids: IdForm::V7,
-        duplicates_elsewhere: false,
+        resends: Resends::SamePartition,
     };
     let backlog = Backlog::fill(stand, contents).await?;
     let mut runs = Vec::new();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clickstream_producer::generator::IdForm;
 
 use super::Args;
-use super::backlog::{Backlog, Contents};
+use super::backlog::{Backlog, Contents, Resends};
 use super::figure::{Aim, Figure, Run};
 use super::load::Load;
 use super::stand::Stand;
@@ -21,7 +21,7 @@ pub async fn run(stand: &Stand, args: &Args) -> anyhow::Result<Vec<Figure>> {
     let contents = Contents {
         records: RECORDS,
         ids: IdForm::V7,
-        duplicates_elsewhere: false,
+        resends: Resends::SamePartition,
     };
     let backlog = Backlog::fill(stand, contents).await?;
     let mut runs = Vec::new();
