@@ -107,7 +107,7 @@ pub fn consumer(
         .set("check.crcs", "true")
         .set("fetch.wait.max.ms", "50")
         .set("fetch.queue.backoff.ms", "5")
-        .set("queued.max.messages.kbytes", "16384");
+        .set("queued.max.messages.kbytes", "4096");
     config
         .create()
         .context("spec.kafka: librdkafka refuses these settings")

@@ -249,7 +249,7 @@ impl Pipeline {
         format!(
             "apiVersion: clickstream.dev/v1alpha1
 kind: ClickstreamPipeline
-metadata: {{ name: audited }}
+metadata: {{ name: {} }}
 spec:
   kafka: {{ bootstrapServers: \"{}\" }}
   topics: [{{ name: {}, management: External }}]
@@ -258,6 +258,8 @@ spec:
   - connection: {{ host: 127.0.0.1, port: {}, database: {}, user: postgres, sslMode: Disable }}
     {}
 ",
+            // owner of the schema, copies included, and name of the consumer group
+            self.topic.replace('_', "-"),
             self.kafka.bootstrap_servers(),
             self.topic,
             self.late_events,
