@@ -12,6 +12,7 @@
 mod checker;
 mod database;
 mod dice;
+mod directed;
 mod drive;
 mod log;
 mod processor;

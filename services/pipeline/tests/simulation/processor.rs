@@ -368,6 +368,14 @@ impl Processor {
             return Ok(());
         }
         let (tp, mut at) = self.dice.pick(&held);
+        // an end of the log that was seen before a rewind, or before more was written
+        if self.dice.chance(20)
+            && let Some(next) = self.engine.position(tp)
+            && next > NextOffset::ZERO
+        {
+            let past = self.dice.below(usize::try_from(next.get()).unwrap_or(0));
+            self.engine.end_of_log(tp, NextOffset::at(past as i64));
+        }
         let partition = &log.partitions[&tp];
         for _ in 0..=self.dice.below(12) {
             if at >= partition.visible {

@@ -82,11 +82,15 @@ impl Scenario {
             across_partitions: dice.chance(500),
             processors: dice.pick(&[1, 2, 2, 3, 4]),
             flush_rows: if large {
-                dice.pick(&[20, 100, 400, 1_000])
+                dice.pick(&[20, 100, 1_000, 1_000])
             } else {
                 dice.pick(&[1, 3, 8, 20, 70, 200])
             },
-            eagerness: dice.pick(&[10, 60, 300]),
+            eagerness: if large {
+                dice.pick(&[2, 10, 60])
+            } else {
+                dice.pick(&[10, 60, 300])
+            },
             replayable: dice.chance(400),
             shared_lane: dice.chance(300),
             ledger_refuses: dice.chance(400),

@@ -102,7 +102,8 @@ impl World {
                 84..88 => {
                     self.check(false)?;
                     if self.drained() {
-                        return self.check(true);
+                        self.check(true)?;
+                        return self.nothing_was_done_twice();
                     }
                 }
                 _ => {
@@ -226,6 +227,26 @@ impl World {
                     .get(tp)
                     .is_some_and(|row| row.next.get() == partition.end && row.at_end)
         })
+    }
+
+    /// Without faults every partition is claimed once and nothing is fenced: the fence is there for accidents, and must not
+    /// be what makes an ordinary run correct.
+    fn nothing_was_done_twice(&self) -> Result<(), String> {
+        let Tally {
+            claims,
+            fenced,
+            reclaimed,
+            ..
+        } = self.tally;
+        let partitions = self.log.partitions.len() as u64;
+        let calm = self.scenario.fault_budget == 0;
+        if calm && (claims, fenced, reclaimed) != (partitions, 0, 0) {
+            return Err(format!(
+                "without a fault {partitions} partitions took {claims} claims, {fenced} were fenced, {reclaimed} \
+                 connections were lost"
+            ));
+        }
+        Ok(())
     }
 
     fn check(&mut self, complete: bool) -> Result<(), String> {

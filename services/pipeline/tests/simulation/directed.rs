@@ -1,0 +1,106 @@
+//! What seeds meet too seldom to be relied on, played by hand on the simulated database.
+
+use std::{
+    cell::RefCell,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use clickstream_pipeline::{
+    checkpoint::Counters,
+    commit::{Rules, SketchCache, settle},
+    engine::{Engine, Flush, Intake, Record},
+    event::EventTime,
+    offset::{TopicId, TopicPartition},
+    spec::LatePolicy,
+    window::TumblingWindow,
+};
+use uuid::Uuid;
+
+use crate::{
+    database::{Database, Shared},
+    log::{BASE, REFUSED},
+    scenario::Scenario,
+    transaction::Connection,
+};
+
+const TP: TopicPartition = TopicPartition {
+    topic: TopicId(1),
+    partition: 0,
+};
+
+/// Runs a future that only ever waits for the scheduler.
+fn finish<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+    }
+}
+
+fn quiet() -> Rc<Scenario> {
+    let mut scenario = Scenario::of(0, None);
+    scenario.fault_budget = 0;
+    scenario.final_until = None;
+    scenario.spec.late_policy = LatePolicy::Divert;
+    Rc::new(scenario)
+}
+
+/// Claims the partition and buffers these events, in this order.
+fn flush_of(
+    database: &Shared,
+    scenario: &Scenario,
+    events: &[(u128, &str)],
+) -> (Connection, Flush) {
+    let mut engine = Engine::new(&scenario.spec, 0, 1);
+    let mut connection = Connection::open(database);
+    let recovered = finish(connection.claim(TP)).expect("nothing goes wrong");
+    engine.assign(TP, recovered);
+    for (offset, (id, url)) in (0..).zip(events) {
+        let json = format!(
+            r#"{{"event_id":"{}","user_id":1,"event_ts":{},"url":"{url}"}}"#,
+            Uuid::from_u128(*id),
+            BASE / 1_000
+        );
+        let record = Record {
+            offset,
+            received_at: EventTime::from_micros(BASE),
+            value: Some(json.as_bytes()),
+        };
+        assert_eq!(engine.record(TP, record), Intake::Buffered);
+    }
+    (connection, engine.take_flush(false).expect("events wait"))
+}
+
+#[test]
+fn a_refused_resend_whose_twin_the_filter_forgot_within_the_flush_is_a_duplicate() {
+    let scenario = quiet();
+    let database = Rc::new(RefCell::new(Database::new(Rc::clone(&scenario))));
+    // the smallest filter remembers at most 384 ids
+    let mut events: Vec<(u128, &str)> = (1..=500).map(|id| (id, "/")).collect();
+    events.push((1, REFUSED));
+    let (mut connection, mut flush) = flush_of(&database, &scenario, &events);
+    assert!(
+        flush.batch.rows.iter().all(|row| !row.suspect),
+        "the filter has forgotten the first id"
+    );
+    let rules = Rules {
+        windows: TumblingWindow::new(scenario.spec.window_micros),
+        policy: scenario.spec.late_policy,
+        final_until: None,
+    };
+    let mut cache = SketchCache::default();
+    let settled = finish(settle(&mut connection, &mut flush, &mut cache, &rules));
+    let settlement = settled.expect("one row is no reason to stop");
+    let expected = Counters {
+        consumed: 501,
+        accepted: 500,
+        duplicate: 1,
+        ..Counters::default()
+    };
+    assert_eq!(settlement.deltas[&TP].counters, expected);
+    assert_eq!(database.borrow().state.letters.len(), 0);
+}
