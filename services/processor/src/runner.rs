@@ -338,6 +338,7 @@ impl Writer {
             self.days = sink.days().await?.into_iter().collect();
             self.create_days_ahead().await?;
         }
+        self.create_due_days().await?;
         self.show();
         Ok(())
     }
