@@ -231,17 +231,12 @@ impl Source {
     /// Seeks and resumes what was claimed outside the rebalance callback.
     fn start_claimed(&self) {
         let starts = self.shared.with(|state| std::mem::take(&mut state.starts));
-        let context = self.consumer.context();
         for (tp, claimed) in starts {
             if !self.shared.with(|state| state.assigned.contains(&tp)) {
                 continue;
             }
             if let Claimed::Ours { recovered, .. } = &claimed {
-                let mut target = TopicPartitionList::new();
-                let added = target.add_partition_offset(context.topic(tp.topic), tp.partition, Offset::Offset(recovered.next.get()));
-                let sought = added.and_then(|()| self.consumer.seek_partitions(target, BOUNDS_TIMEOUT)).and_then(|list| {
-                    list.elements().iter().try_for_each(|e| e.error())
-                });
+                let sought = self.set_position(tp, recovered.next.get());
                 if let Err(error) = sought {
                     warn!(partition = tp.partition, error = %error, "cannot seek, claiming again");
                     let soon = Instant::now() + Duration::from_secs(1);
@@ -254,6 +249,24 @@ impl Source {
             if started && !self.paused_for_room {
                 self.resume(&[tp]);
             }
+        }
+    }
+
+    /// Makes a partition go on at `offset`.
+    fn set_position(&self, tp: TopicPartition, offset: i64) -> Result<(), KafkaError> {
+        let mut target = TopicPartitionList::new();
+        target.add_partition_offset(self.topic(tp), tp.partition, Offset::Offset(offset))?;
+        let sought = self
+            .consumer
+            .seek_partitions(target.clone(), BOUNDS_TIMEOUT)
+            .and_then(|list| list.elements().iter().try_for_each(|e| e.error()));
+        match sought {
+            // a position outside the log stopped its fetcher for good, and only an assignment makes another one
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => {
+                self.consumer.incremental_unassign(&target)?;
+                self.consumer.incremental_assign(&target)
+            }
+            other => other,
         }
     }
 
