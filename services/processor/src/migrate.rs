@@ -54,6 +54,8 @@ pub async fn migrate(
     let writer = target.connection_settings(secrets)?.user;
     let schema = &target.schema;
     let mut connection = sink::connect(&settings, schema, "clickstream-migrate").await?;
+    // the lock below belongs to a session
+    sink::require_own_session(&connection, &settings, schema, "clickstream-migrate").await?;
     let client = &mut connection.client;
     // held until the session ends
     client

@@ -20,7 +20,8 @@ pub fn remedy(error: &tokio_postgres::Error) -> Remedy {
 pub fn may_come_back(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         Some(db) => matches!(of_db_error(db), Remedy::Reclaim | Remedy::Repeat { .. }),
-        None => true,
+        // a certificate that does not fit, or a server without TLS, stays as it is until a person changes it
+        None => error.is_closed() || (is_io(error) && !is_tls(error)),
     }
 }
 
@@ -100,4 +101,13 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     error
         .source()
         .is_some_and(|source| source.is::<std::io::Error>())
+}
+
+/// Whether the two sides could not agree on TLS, as opposed to a connection that broke on the way.
+fn is_tls(error: &tokio_postgres::Error) -> bool {
+    use std::error::Error;
+    error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>()?.get_ref())
+        .is_some_and(|cause| cause.is::<rustls::Error>())
 }

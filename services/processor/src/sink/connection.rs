@@ -57,6 +57,17 @@ pub enum ConnectError {
         /// Port.
         port: u16,
     },
+    /// A proxy hands the server's sessions out transaction by transaction.
+    #[error(
+        "PostgreSQL at {host}:{port} is behind a proxy that pools by transaction: claims and locks belong to a session, so \
+         connect to the server itself, or let the proxy pool by session (PgBouncer: pool_mode = session)"
+    )]
+    Pooled {
+        /// The proxy.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
     /// Names are stored as UTF-8 and nothing else.
     #[error("database {database} has encoding {encoding}; create it with encoding UTF8")]
     NotUtf8 {
@@ -73,7 +84,7 @@ impl ConnectError {
         match self {
             Self::Refused { source, .. } => retry::may_come_back(source),
             Self::Silent { .. } => true,
-            Self::Tls(_) | Self::NotUtf8 { .. } => false,
+            Self::Tls(_) | Self::Pooled { .. } | Self::NotUtf8 { .. } => false,
         }
     }
 }
@@ -104,9 +115,6 @@ async fn open_session(
         .dbname(&settings.database)
         .user(&settings.user)
         .application_name(application)
-        .options(format!(
-            "-c search_path=\"{schema}\",pg_catalog,pg_temp -c timezone=UTC"
-        ))
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .keepalives_idle(Duration::from_secs(10))
@@ -140,6 +148,11 @@ async fn open_session(
             client
         }
     };
+    // not as options of the start-up packet, which PgBouncer refuses even where it pools by session
+    client
+        .batch_execute(&format!("set search_path = \"{schema}\", pg_catalog, pg_temp; set timezone = 'UTC'"))
+        .await
+        .map_err(refused)?;
     let row = client
         .query_one(
             "select pg_backend_pid(), (select backend_start from pg_stat_activity where pid = pg_backend_pid()), \
