@@ -63,6 +63,7 @@ pub async fn run(
     let (described, connected) = tokio::join!(described, connected);
     let (cluster, known) = described.context("asking the brokers")??;
     let Some(connection) = connected? else { return Ok(()) };
+    sink::require_own_session(&connection, &postgres, &target.schema, &sink::application(&owner)).await?;
 
     sink::open(&connection.client, &target, &sink::owner_of(&pipeline), &semantic).await.map_err(explained)?;
     let topics = sink::register_topics(&connection.client, cluster.as_deref(), &known).await.map_err(explained)?;
