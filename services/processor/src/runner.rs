@@ -41,6 +41,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// dead has heard that it is out.
 const FENCED_PAUSE: Duration = Duration::from_secs(2);
 
+/// After a lost session partitions are claimed again only when the reader has polled once more: a process that was frozen
+/// hears then that the group has moved on, and does not take its partitions back from their new owner.
+const LOST_PAUSE: Duration = Duration::from_millis(150);
+
 /// Why the process has to end.
 #[derive(Debug, Error)]
 pub enum WriterFault {
@@ -392,7 +396,7 @@ impl Writer {
     /// All claims went with the session: what is buffered is forgotten, and the position comes from the database again.
     fn disconnected(&mut self) {
         self.metrics.sink_up.set(0);
-        let now = Instant::now();
+        let soon = Instant::now() + LOST_PAUSE;
         self.shared.with(|state| {
             state.sink_healthy = false;
             state.in_flight.clear();
@@ -401,14 +405,14 @@ impl Writer {
             let ours: Vec<_> = state.engine.assigned().map(|(tp, _)| tp).collect();
             for tp in ours {
                 state.engine.release(tp);
-                state.reclaims.push((tp, now));
+                state.reclaims.push((tp, soon));
             }
             for slot in state.claims.values_mut() {
                 slot.running = false;
             }
             let unstarted: Vec<_> = state.starts.drain(..).map(|(tp, _)| tp).collect();
             for tp in unstarted {
-                state.reclaims.push((tp, now));
+                state.reclaims.push((tp, soon));
             }
         });
         self.shared.notify_reader();
