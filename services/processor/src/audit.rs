@@ -30,10 +30,13 @@ mod tally;
 
 use std::{io::Write, process::ExitCode, sync::Arc};
 
+use anyhow::Context;
 use clickstream_pipeline::spec::{ClickstreamPipeline, Secrets, TargetSpec};
 
 use proof::Proof;
 pub use report::{AuditReport, Difference, Kind, PartitionReport};
+
+use crate::kafka::{ConsumerSettings, describe};
 
 /// Exit code for differences, beside 0 for none and 1 for an audit that could not be done.
 const DIFFERENCES: u8 = 3;
@@ -82,6 +85,11 @@ pub async fn audit(
     show: bool,
 ) -> anyhow::Result<AuditReport> {
     let settings = target.connection_settings(secrets)?;
+    // a topic that is not there would have no partition to differ in
+    let brokers = ConsumerSettings::new(pipeline, target, "clickstream-audit", secrets)?;
+    tokio::task::spawn_blocking(move || describe(&brokers))
+        .await
+        .context("asking the brokers")??;
     let consumer = Arc::new(log::consumer(pipeline, target, secrets)?);
     Proof::begin(pipeline, target, settings, consumer)
         .await?
