@@ -21,17 +21,20 @@ pub enum Tool {
     Xz,
     /// PostgreSQL 15 as Debian packages it, with `psql` and `pg_dump`.
     Postgres15,
+    /// PgBouncer, to put between a processor and its database.
+    PgBouncer,
     /// `setpriv`, which ties children to the life of their parent.
     Setpriv,
 }
 
 impl Tool {
     /// Every tool, for a machine that shall run everything.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Java,
         Self::Maven,
         Self::Xz,
         Self::Postgres15,
+        Self::PgBouncer,
         Self::Setpriv,
     ];
 
@@ -42,6 +45,7 @@ impl Tool {
             Self::Maven => &["maven"],
             Self::Xz => &["xz-utils"],
             Self::Postgres15 => &["postgresql-15"],
+            Self::PgBouncer => &["pgbouncer"],
             Self::Setpriv => &["util-linux"],
         }
     }
@@ -52,6 +56,7 @@ impl Tool {
             Self::Maven => in_path("mvn"),
             Self::Xz => in_path("xz") && in_path("tar"),
             Self::Postgres15 => Path::new(POSTGRES_15_BIN).join("postgres").exists(),
+            Self::PgBouncer => in_path("pgbouncer"),
             Self::Setpriv => in_path("setpriv"),
         }
     }

@@ -203,7 +203,8 @@ impl Stack {
         self.start_from(&document, name, env)
     }
 
-    fn start_from(
+    /// Starts a processor with another document.
+    pub fn start_from(
         &self,
         document: &Path,
         name: &str,
