@@ -143,8 +143,8 @@ async fn processors_wait_for_kafka_and_go_on_alone() -> anyhow::Result<()> {
 }
 
 /// A topic is deleted and made anew while processors read it. `records` go to each partition of the new one, before
-/// anybody looks at it.
-async fn made_anew_while_running(records: u64) -> anyhow::Result<()> {
+/// anybody looks at it; `unseen`: the processors miss that the topic was gone for a while.
+async fn made_anew_while_running(records: u64, unseen: bool) -> anyhow::Result<()> {
     let stack = Stack::new(StackOptions {
         partitions: 2,
         ..StackOptions::default()
@@ -163,6 +163,10 @@ async fn made_anew_while_running(records: u64) -> anyhow::Result<()> {
     stack.drained().await?;
     let held = tables(&stack).await?;
 
+    if unseen {
+        // so short an absence that the group never hears of it
+        watched.process.stop_signal()?;
+    }
     stack.kafka.delete_topic(&stack.topic).await?;
     stack.kafka.create_topic(&stack.topic, 2, &[]).await?;
     let new = clicks(10_000..10_000 + 2 * records, now());
@@ -174,6 +178,9 @@ async fn made_anew_while_running(records: u64) -> anyhow::Result<()> {
                 .collect(),
         )
         .await?;
+    if unseen {
+        watched.process.continue_signal()?;
+    }
     assert_eq!(
         watched.shows("/readyz", "2 partitions are halted").await?,
         503
@@ -195,13 +202,15 @@ async fn made_anew_while_running(records: u64) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_shorter_topic_made_anew_while_running_halts_and_changes_nothing() -> anyhow::Result<()> {
-    made_anew_while_running(10).await
+    made_anew_while_running(10, false).await?;
+    made_anew_while_running(10, true).await
 }
 
 #[tokio::test]
 async fn a_longer_topic_made_anew_while_running_halts_and_changes_nothing() -> anyhow::Result<()> {
     // the old positions lie within the new log: nothing but the topic's id tells that they mean other records
-    made_anew_while_running(500).await
+    made_anew_while_running(500, false).await?;
+    made_anew_while_running(500, true).await
 }
 
 #[tokio::test]
