@@ -36,6 +36,9 @@ pub async fn run(
     owner: String,
     admin_listen: Option<SocketAddr>,
 ) -> anyhow::Result<()> {
+    if cfg!(feature = "unsafe-baseline") {
+        warn!("this build has no fence and no filter: for measurements only");
+    }
     let semantic = pipeline.semantic();
     let stop = shutdown::signal().context("cannot listen for signals")?;
     let registry = metrics::registry("processor")?;
@@ -62,6 +65,7 @@ pub async fn run(
     let connected = connect(&postgres, &target.schema, &owner, &stop);
     let (described, connected) = tokio::join!(described, connected);
     let (cluster, known) = described.context("asking the brokers")??;
+    consumer.fit_queues(&known);
     let Some(connection) = connected? else { return Ok(()) };
     sink::require_own_session(&connection, &postgres, &target.schema, &sink::application(&owner)).await?;
 

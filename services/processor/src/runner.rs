@@ -142,6 +142,10 @@ impl Writer {
             self.reconnect(stop).await?;
             return Ok(());
         }
+        if self.last_maintenance.is_none() {
+            // before the first flush of a session: the partition of a day is made while nobody's flush holds the default one
+            self.maintain().await?;
+        }
         self.claim().await?;
         self.release().await?;
         let quiet_too = self.last_tick.elapsed() >= TICK;
@@ -337,14 +341,20 @@ impl Writer {
             sink.anchor(&ours, &self.settings.semantic).await?;
         }
         if self.last_maintenance.is_none_or(|last| last.elapsed() >= MAINTENANCE) {
-            self.last_maintenance = Some(Instant::now());
-            sink.expire(Retention::at(Utc::now(), &self.settings.retention), &self.settings.semantic).await?;
-            self.days = sink.days().await?.into_iter().collect();
-            self.create_days_ahead().await?;
+            self.maintain().await?;
         }
         self.create_due_days().await?;
         self.show();
         Ok(())
+    }
+
+    /// Retention, and the days ahead.
+    async fn maintain(&mut self) -> Result<(), SinkFault> {
+        self.last_maintenance = Some(Instant::now());
+        let Some(sink) = &self.sink else { return Ok(()) };
+        sink.expire(Retention::at(Utc::now(), &self.settings.retention), &self.settings.semantic).await?;
+        self.days = sink.days().await?.into_iter().collect();
+        self.create_days_ahead().await
     }
 
     fn show(&self) {

@@ -15,6 +15,8 @@ use crate::{failpoints::tuned, sink::KnownTopic};
 
 /// A member that is not heard from for this long loses its partitions.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Records fetched ahead, in KiB over all partitions.
+const FETCH_QUEUES_KIB: i64 = 16_384;
 /// How long the first answer of a broker may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
 
@@ -45,8 +47,6 @@ impl ConsumerSettings {
         for (key, value) in pipeline.spec.kafka.client_properties(secrets)? {
             config.set(key, value);
         }
-        // one flush of bytes in the fetch queue keeps the engine busy while it is refilled
-        let queue_kib = (pipeline.spec.processor.flush.max_bytes.get() / 1024).clamp(1_024, 65_536);
         let settings: &[(&str, &str)] = &[
             ("client.id", owner),
             ("group.id", &group),
@@ -69,7 +69,6 @@ impl ConsumerSettings {
             ("fetch.min.bytes", "1"),
             // the default of a second makes catching up a saw-tooth
             ("fetch.queue.backoff.ms", "5"),
-            ("queued.max.messages.kbytes", &queue_kib.to_string()),
             ("fetch.message.max.bytes", "1048576"),
             // the only place where librdkafka tells that a topic has got another id
             ("debug", identity::DEBUG_CONTEXT),
@@ -80,6 +79,14 @@ impl ConsumerSettings {
         config.set_log_level(RDKafkaLogLevel::Debug);
         let topics = pipeline.spec.topics.iter().map(|topic| topic.name.clone()).collect();
         Ok(Self { config, topics, group })
+    }
+
+    /// Bounds the fetch queues, which librdkafka counts per partition, to [`FETCH_QUEUES_KIB`] over all partitions: the
+    /// records of a few round trips each, whatever the number of partitions that this process is given.
+    pub fn fit_queues(&mut self, topics: &[KnownTopic]) {
+        let partitions: i64 = topics.iter().map(|topic| i64::from(topic.partitions)).sum();
+        let each = (FETCH_QUEUES_KIB / partitions.max(1)).clamp(256, 4_096);
+        self.config.set("queued.max.messages.kbytes", each.to_string());
     }
 
     /// The settings as librdkafka takes them.
