@@ -1,13 +1,16 @@
 //! PostgreSQL that crashes, goes away, falls silent, or answers nothing to a commit.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use clickstream_testbed::{Postgres, PostgresOptions, Proxy, Reply, shared};
 
 use crate::{
     load::{Load, fault_time},
-    progress::says,
     stack::{PATIENCE, Stack, StackOptions},
+    watch::logged,
 };
 
 /// Everything on time, so that whatever is late was made late by a fault.
@@ -42,14 +45,18 @@ async fn crashes_of_postgresql(durability: &str) -> anyhow::Result<()> {
     let load = Load::start(&stack, 2_000, &NOTHING_LATE).await?;
     let (first, second) = (stack.start("first")?, stack.start("second")?);
     stack.owned_by(&["first", "second"]).await?;
-    for _ in 0..3 {
+    let ends = Instant::now() + fault_time(Duration::ZERO);
+    let mut crashes = 0;
+    while crashes < 3 || Instant::now() < ends {
         stack.moves_by(2_000).await?;
         stack.postgres.restart_immediate().await?;
         stack.reconnect().await?;
+        crashes += 1;
     }
     stack.moves_by(1_000).await?;
     let sent = load.finish().await?;
     stack.drained().await?;
+    println!("{durability}: {crashes} crashes, {sent} records");
     assert_eq!(stack.consumed().await?, sent);
     assert_eq!(
         stack
@@ -81,9 +88,9 @@ async fn processors_wait_for_postgresql_through_a_rebalance_and_go_on_alone() ->
     stack.owned_by(&["stays", "leaves"]).await?;
     stack.moves_by(500).await?;
     stack.postgres.stop().await?;
-    says(&stays, "cannot connect to postgresql").await?;
+    logged(&stays, "cannot connect to postgresql").await?;
     let comes = stack.start("comes")?;
-    says(&comes, "waiting for postgresql").await?;
+    logged(&comes, "waiting for postgresql").await?;
     leaves.terminate()?;
     let status = leaves.wait(Duration::from_secs(30)).await?;
     assert!(status.success(), "{status}: {}", leaves.log_tail());
@@ -121,8 +128,8 @@ async fn a_postgresql_that_falls_silent_is_noticed_and_taken_up_again() -> anyho
     stack.owned_by(&["waits"]).await?;
     stack.moves_by(500).await?;
     proxy.stall();
-    says(&processor, "no answer from PostgreSQL within").await?;
-    says(&processor, "did not open a session within").await?;
+    logged(&processor, "no answer from PostgreSQL within").await?;
+    logged(&processor, "did not open a session within").await?;
     proxy.resume();
     stack.moves_by(500).await?;
     let sent = load.finish().await?;

@@ -71,17 +71,3 @@ impl Stack {
         Ok(())
     }
 }
-
-/// Waits until a process has written `text` to its log.
-pub async fn says(process: &Process, text: &str) -> anyhow::Result<()> {
-    let deadline = std::time::Instant::now() + crate::stack::PATIENCE;
-    while !process.log().contains(text) {
-        ensure!(
-            std::time::Instant::now() < deadline,
-            "never said {text:?}:\n{}",
-            process.log_tail()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
-}

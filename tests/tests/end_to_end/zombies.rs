@@ -11,8 +11,9 @@ use clickstream_testbed::Proxy;
 
 use crate::{
     load::Load,
-    progress::{SHORT_SESSION, says},
+    progress::SHORT_SESSION,
     stack::{PATIENCE, Stack, StackOptions},
+    watch::logged,
 };
 
 #[tokio::test]
@@ -29,7 +30,7 @@ async fn a_process_frozen_beyond_its_session_is_refused_by_the_database() -> any
     stack.moves_by(1_000).await?;
     stack.no_transaction_is_left_open().await?;
     zombie.continue_signal()?;
-    says(&zombie, "partitions are claimed again").await?;
+    logged(&zombie, "partitions are claimed again").await?;
     // it comes back as a member like any other
     stack.owned_by(&["zombie", "heir"]).await?;
     assert!(
@@ -71,7 +72,7 @@ async fn a_client_frozen_inside_copy_does_not_hold_up_the_next_owner() -> anyhow
     }
     frozen.stop_signal()?;
     let heir = stack.start_with("heir", &[SHORT_SESSION])?;
-    says(&heir, "partitions assigned").await?;
+    logged(&heir, "partitions assigned").await?;
     let assigned = Instant::now();
     stack.drained().await?;
     assert!(
@@ -118,7 +119,7 @@ async fn a_claim_that_is_taken_away_fences_its_owner_until_it_claims_again() -> 
         .await?;
     let epochs = "select epoch from clickstream_checkpoints where partition = 0";
     let taken = stack.count(epochs).await?;
-    says(
+    logged(
         &processor,
         "fenced: another owner has claimed the partition",
     )
