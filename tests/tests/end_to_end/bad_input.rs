@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::{
     commands::{changed, processor, producer, refused},
     stack::{Stack, StackOptions},
+    watch::end,
 };
 
 /// Everything in the database, as far as a command could change it: relations and rows of the small tables.
@@ -230,7 +231,7 @@ async fn a_schema_that_is_not_ours_or_not_of_this_version_is_refused() -> anyhow
             "select owner is not null from clickstream_schema",
         )
         .await?;
-    first.kill()?;
+    end(&first).await?;
     let held = contents(&stack).await?;
     let name = stack.topic.replace('_', "-");
     let second = changed(
