@@ -179,6 +179,7 @@ impl Source {
         let positions = self.consumer.position().ok();
         self.shared.with(|state| {
             let candidates: Vec<_> = state.assigned.iter().copied().filter(|tp| tp.partition == partition).collect();
+            let only = candidates.len() == 1;
             for tp in candidates {
                 let topic = context.topic(tp.topic);
                 let Some(taken) = state.engine.position(tp) else { continue };
@@ -190,8 +191,12 @@ impl Source {
                     }
                 });
                 let next = passed.map_or(taken, |passed| passed.max(taken));
-                let seen = native::seen_watermarks(self.consumer.client(), topic, partition);
-                if seen.is_none_or(|(_, end)| end <= next.get()) {
+                let at_end = match native::seen_watermarks(self.consumer.client(), topic, partition) {
+                    Some((_, end)) => end <= next.get(),
+                    // nothing was fetched of it yet: the end of another topic's partition says nothing about it
+                    None => only,
+                };
+                if at_end {
                     state.engine.end_of_log(tp, next);
                 }
             }
