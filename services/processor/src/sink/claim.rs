@@ -60,7 +60,7 @@ pub enum Obstacle {
     /// The log is shorter than what was read from it.
     #[error(
         "the log ends at {log_end}, but {next} was already reached: the topic was deleted and made anew, or truncated. \
-         Restore it, or remove this topic's rows from clickstream_checkpoints to read the new log from its beginning"
+         Restore the old log, or read the new one into a schema of its own: set another targets[].schema"
     )]
     LogShrunk {
         /// End of the log.
@@ -70,8 +70,8 @@ pub enum Obstacle {
     },
     /// The topic's id is another one.
     #[error(
-        "topic id is {found}, but this schema was filled from {stored}: the topic was deleted and made anew. To read the \
-         new log from its beginning, remove this topic's rows from clickstream_checkpoints and clickstream_topics.kafka_topic_id"
+        "topic id is {found}, but this schema was filled from {stored}: the topic was deleted and made anew. \
+         Restore the old one, or read the new one into a schema of its own: set another targets[].schema"
     )]
     TopicReplaced {
         /// Id in the schema.
