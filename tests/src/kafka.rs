@@ -48,6 +48,8 @@ pub struct KafkaOptions {
     pub data_dir: Option<PathBuf>,
     /// Port of the first broker; the others follow. `None`: free ones.
     pub port: Option<u16>,
+    /// Listeners beside the plaintext one, as `SASL_SSL://localhost:PORT`; their settings go into `settings`. For one broker.
+    pub listeners: Vec<String>,
     /// Largest heap of each broker, in MiB.
     pub heap_mb: u32,
     /// Broker settings that replace or complete the testbed's (`server.properties`).
@@ -60,6 +62,7 @@ impl Default for KafkaOptions {
             brokers: 1,
             data_dir: None,
             port: None,
+            listeners: Vec::new(),
             heap_mb: 384,
             settings: Vec::new(),
         }
@@ -267,6 +270,28 @@ impl Kafka {
         .await?
     }
 
+    /// Creates a user who proves a password by SCRAM-SHA-512. Takes seconds: it is a Java program.
+    ///
+    /// # Errors
+    /// When Kafka refuses.
+    pub async fn add_scram_user(&self, name: &str, password: &str) -> anyhow::Result<()> {
+        let mut tool = self.broker(0).tool("kafka.admin.ConfigCommand");
+        tool.args(["--bootstrap-server", &self.bootstrap_servers()])
+            .args(["--alter", "--entity-type", "users", "--entity-name", name])
+            .args([
+                "--add-config",
+                &format!("SCRAM-SHA-512=[password={password}]"),
+            ]);
+        let output = tokio::task::spawn_blocking(move || tool.output()).await??;
+        if !output.status.success() {
+            bail!(
+                "cannot create user {name}: {}",
+                String::from_utf8_lossy(&output.stdout)
+            );
+        }
+        Ok(())
+    }
+
     /// SIGTERM to every broker: an orderly end that moves leadership and closes the logs. Brokers are killed after 30 s.
     ///
     /// # Errors
@@ -366,6 +391,7 @@ fn launches(options: &KafkaOptions) -> anyhow::Result<(Vec<Launch>, Vec<u16>)> {
                 voters: voters.join(","),
                 cluster_id: cluster_id.clone(),
                 cluster_size: ports.len(),
+                listeners: options.listeners.clone(),
                 heap_mb: options.heap_mb,
                 settings: options.settings.clone(),
             })

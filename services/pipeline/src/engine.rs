@@ -179,7 +179,10 @@ impl Engine {
                     false
                 } else {
                     // the filter learns every id, also while the partition is cold
-                    !self.filter.is_new(event.event_id.as_u128(), event.event_ts.day()) || cold
+                    !self
+                        .filter
+                        .is_new(event.event_id.as_u128(), event.event_ts.day())
+                        || cold
                 };
                 self.batch.push_event(
                     place,
@@ -273,7 +276,9 @@ impl Engine {
 
     /// Whether something of the partition waits for the next flush.
     pub fn has_pending(&self, tp: TopicPartition) -> bool {
-        self.partitions.get(&tp).is_some_and(|partition| partition.from != partition.next)
+        self.partitions
+            .get(&tp)
+            .is_some_and(|partition| partition.from != partition.next)
     }
 
     /// What comes next of a partition at intake (ahead of what is committed).

@@ -52,7 +52,8 @@ pub async fn run(
     ));
     let admin_stop = CancellationToken::new();
     if let Some(addr) = admin_listen {
-        let server = admin::serve(addr, registry, Arc::clone(&health) as _, admin_stop.clone()).await?;
+        let server =
+            admin::serve(addr, registry, Arc::clone(&health) as _, admin_stop.clone()).await?;
         info!(addr = %server.local_addr(), "admin server listens");
     }
 
@@ -66,17 +67,45 @@ pub async fn run(
     let (described, connected) = tokio::join!(described, connected);
     let (cluster, known) = described.context("asking the brokers")??;
     consumer.fit_queues(&known);
-    let Some(connection) = connected? else { return Ok(()) };
-    sink::require_own_session(&connection, &postgres, &target.schema, &sink::application(&owner)).await?;
+    let Some(connection) = connected? else {
+        return Ok(());
+    };
+    sink::require_own_session(
+        &connection,
+        &postgres,
+        &target.schema,
+        &sink::application(&owner),
+    )
+    .await?;
 
-    sink::open(&connection.client, &target, &sink::owner_of(&pipeline), &semantic).await.map_err(explained)?;
-    let topics = sink::register_topics(&connection.client, cluster.as_deref(), &known).await.map_err(explained)?;
-    let ids: BTreeMap<_, _> = known.into_iter().map(|topic| (topic.name, topic.id)).collect();
-    let sink = PostgresSink::new(connection, topics.clone(), target.durability, owner.clone()).await?;
+    sink::open(
+        &connection.client,
+        &target,
+        &sink::owner_of(&pipeline),
+        &semantic,
+    )
+    .await
+    .map_err(explained)?;
+    let topics = sink::register_topics(&connection.client, cluster.as_deref(), &known)
+        .await
+        .map_err(explained)?;
+    let ids: BTreeMap<_, _> = known
+        .into_iter()
+        .map(|topic| (topic.name, topic.id))
+        .collect();
+    let sink =
+        PostgresSink::new(connection, topics.clone(), target.durability, owner.clone()).await?;
 
     let flush = &pipeline.spec.processor.flush;
-    let limits = BufferLimits { rows: flush.max_rows as usize, bytes: flush.max_bytes.as_len() };
-    let engine = Engine::new(&semantic, pipeline.spec.processor.filter_memory.as_len(), rand::rng().next_u64());
+    let limits = BufferLimits {
+        rows: flush.max_rows as usize,
+        bytes: flush.max_bytes.as_len(),
+    };
+    let engine = Engine::new(
+        &semantic,
+        pipeline.spec.processor.filter_memory.as_len(),
+        rand::rng().next_u64(),
+    );
     let shared = Arc::new(Shared::new(engine, limits));
     health.started(Arc::clone(&shared), topics.clone());
     let writer = Writer::new(
@@ -95,7 +124,13 @@ pub async fn run(
         writer_metrics,
         sink,
     );
-    info!(owner, pipeline = sink::owner_of(&pipeline), target = target.name, group = consumer.group, "processor starts");
+    info!(
+        owner,
+        pipeline = sink::owner_of(&pipeline),
+        target = target.name,
+        group = consumer.group,
+        "processor starts"
+    );
     let ended = work(consumer, topics, ids, shared, source_metrics, writer, stop).await;
     admin_stop.cancel();
     ended
@@ -119,16 +154,19 @@ async fn work(
     });
     let decoded = source_metrics.decoded.clone();
     let (read_ended, mut reading) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new().name("kafka".to_owned()).spawn({
-        let (stop, shared) = (stop_reading.clone(), Arc::clone(&shared));
-        move || {
-            let ended = Source::new(&consumer, topics, &ids, Arc::clone(&shared), source_metrics)
-                .and_then(|source| source.run(&stop));
-            shared.with(|state| state.stopped = true);
-            // the receiver is gone only when the process ends
-            let _ = read_ended.send(ended);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("kafka".to_owned())
+        .spawn({
+            let (stop, shared) = (stop_reading.clone(), Arc::clone(&shared));
+            move || {
+                let ended =
+                    Source::new(&consumer, topics, &ids, Arc::clone(&shared), source_metrics)
+                        .and_then(|source| source.run(&stop));
+                shared.with(|state| state.stopped = true);
+                // the receiver is gone only when the process ends
+                let _ = read_ended.send(ended);
+            }
+        })?;
 
     tokio::select! {
         read = &mut reading => {
@@ -164,7 +202,9 @@ async fn connect(
     loop {
         match sink::connect(settings, schema, &sink::application(owner)).await {
             Ok(connection) => return Ok(Some(connection)),
-            Err(failure) if failure.may_come_back() => error!(error = %failure, "waiting for postgresql"),
+            Err(failure) if failure.may_come_back() => {
+                error!(error = %failure, "waiting for postgresql")
+            }
             Err(failure) => return Err(failure.into()),
         }
         tokio::select! {

@@ -37,7 +37,9 @@ Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wr
 #[derive(Subcommand)]
 enum Command {
     /// Reads the topics and writes the target until SIGTERM; then commits what it has read and leaves.
-    #[command(after_help = "Example: clickstream-processor run --pipeline pipeline.yaml --target warehouse --secrets-dir /etc/clickstream/secrets")]
+    #[command(
+        after_help = "Example: clickstream-processor run --pipeline pipeline.yaml --target warehouse --secrets-dir /etc/clickstream/secrets"
+    )]
     Run {
         #[command(flatten)]
         document: Document,
@@ -74,7 +76,12 @@ struct Document {
     #[arg(long, env = "CLICKSTREAM_TARGET")]
     target: Option<String>,
     /// Folder with a file <secret name>/<key> for each secret key that the document names.
-    #[arg(long, env = "CLICKSTREAM_SECRETS_DIR", value_name = "DIR", default_value = "/etc/clickstream/secrets")]
+    #[arg(
+        long,
+        env = "CLICKSTREAM_SECRETS_DIR",
+        value_name = "DIR",
+        default_value = "/etc/clickstream/secrets"
+    )]
     secrets_dir: PathBuf,
 }
 
@@ -87,10 +94,21 @@ impl Cli {
         logging::init(self.log_format, "info")?;
         failpoints::arm();
         match self.command {
-            Command::Run { document, name, admin_listen } => {
+            Command::Run {
+                document,
+                name,
+                admin_listen,
+            } => {
                 let (pipeline, target) = document.read()?;
                 let owner = name.unwrap_or_else(default_owner);
-                app::run(pipeline, target, Box::new(document.secrets()), owner, admin_listen).await?;
+                app::run(
+                    pipeline,
+                    target,
+                    Box::new(document.secrets()),
+                    owner,
+                    admin_listen,
+                )
+                .await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Migrate { document } => {
@@ -116,7 +134,11 @@ impl Document {
         };
         let Some(target) = target.cloned() else {
             let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
-            bail!("--target {}: the document has {}", self.target.as_deref().unwrap_or_default(), names.join(", "));
+            bail!(
+                "--target {}: the document has {}",
+                self.target.as_deref().unwrap_or_default(),
+                names.join(", ")
+            );
         };
         Ok((pipeline, target))
     }
@@ -128,16 +150,34 @@ impl Document {
 
 /// Reads a pipeline document and lists everything that is wrong with it.
 fn read_pipeline(path: &Path) -> anyhow::Result<ClickstreamPipeline> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("--pipeline {}", path.display()))?;
-    let pipeline = ClickstreamPipeline::from_yaml(&text).with_context(|| path.display().to_string())?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("--pipeline {}", path.display()))?;
+    let pipeline =
+        ClickstreamPipeline::from_yaml(&text).with_context(|| path.display().to_string())?;
     if let Err(problems) = pipeline.validate() {
-        let lines: Vec<_> = problems.iter().map(|problem| format!("  {}: {}", problem.path, problem.message)).collect();
-        bail!("{}: {} problem(s)\n{}", path.display(), problems.len(), lines.join("\n"));
+        let lines: Vec<_> = problems
+            .iter()
+            .map(|problem| format!("  {}: {}", problem.path, problem.message))
+            .collect();
+        bail!(
+            "{}: {} problem(s)\n{}",
+            path.display(),
+            problems.len(),
+            lines.join("\n")
+        );
     }
     Ok(pipeline)
 }
 
 fn default_owner() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}-{}", if host.trim().is_empty() { "processor" } else { host.trim() }, std::process::id())
+    format!(
+        "{}-{}",
+        if host.trim().is_empty() {
+            "processor"
+        } else {
+            host.trim()
+        },
+        std::process::id()
+    )
 }

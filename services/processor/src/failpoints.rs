@@ -16,6 +16,10 @@ pub fn crash_point(name: &str) {
     #[cfg(feature = "failpoints")]
     fail::fail_point!(name, |_| {
         eprintln!("crash point {name} reached");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "to die without a word, as from SIGKILL, is what is tested"
+        )]
         std::process::abort()
     });
 }
@@ -25,7 +29,9 @@ pub fn tuned(variable: &str, default: Duration) -> Duration {
     if !ENABLED {
         return default;
     }
-    let millis = std::env::var(variable).ok().and_then(|value| value.parse().ok());
+    let millis = std::env::var(variable)
+        .ok()
+        .and_then(|value| value.parse().ok());
     millis.map_or(default, Duration::from_millis)
 }
 

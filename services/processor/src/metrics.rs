@@ -2,16 +2,23 @@
 
 use clickstream_pipeline::{checkpoint::Counters, offset::TopicPartition};
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 /// From a commit on an idle local disk to a step that has to be looked at.
-const COMMIT_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+const COMMIT_SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
 /// The goal at low rates is 15 ms, an hour is an outage; every step is about a factor of two and a half.
-const LATENCY_SECONDS: &[f64] =
-    &[0.005, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3600.0];
+const LATENCY_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0,
+    3600.0,
+];
 /// One row at low rates, 60,000 while catching up.
-const FLUSH_ROWS: &[f64] = &[1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0, 60_000.0];
+const FLUSH_ROWS: &[f64] = &[
+    1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0, 60_000.0,
+];
 
 /// Counted by the reading thread.
 #[derive(Clone)]
@@ -88,11 +95,29 @@ impl SourceMetrics {
     /// A name is taken.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let metrics = Self {
-            decoded: IntCounter::new("clickstream_records_decoded_total", "Records taken from Kafka by this process; over all processes it exceeds the records of the log by what was read again after a kill")?,
-            stale: IntCounter::new("clickstream_records_stale_total", "Records below the position, read again and passed over")?,
-            rebalances: IntCounter::new("clickstream_rebalances_total", "Changes of the consumer group's assignment; alert when it rises for minutes")?,
-            rebalance_seconds: Histogram::with_opts(HistogramOpts::new("clickstream_rebalance_duration_seconds", "How long a change of the assignment held the reader up").buckets(COMMIT_SECONDS.to_vec()))?,
-            pauses: IntCounter::new("clickstream_intake_pauses_total", "Times that intake was paused because the buffer stayed full: PostgreSQL is the bottleneck")?,
+            decoded: IntCounter::new(
+                "clickstream_records_decoded_total",
+                "Records taken from Kafka by this process; over all processes it exceeds the records of the log by what was read again after a kill",
+            )?,
+            stale: IntCounter::new(
+                "clickstream_records_stale_total",
+                "Records below the position, read again and passed over",
+            )?,
+            rebalances: IntCounter::new(
+                "clickstream_rebalances_total",
+                "Changes of the consumer group's assignment; alert when it rises for minutes",
+            )?,
+            rebalance_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "clickstream_rebalance_duration_seconds",
+                    "How long a change of the assignment held the reader up",
+                )
+                .buckets(COMMIT_SECONDS.to_vec()),
+            )?,
+            pauses: IntCounter::new(
+                "clickstream_intake_pauses_total",
+                "Times that intake was paused because the buffer stayed full: PostgreSQL is the bottleneck",
+            )?,
         };
         registry.register(Box::new(metrics.decoded.clone()))?;
         registry.register(Box::new(metrics.stale.clone()))?;
@@ -110,9 +135,13 @@ impl WriterMetrics {
     /// A name is taken.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let place = ["topic", "partition"];
-        let counters = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels)
+        };
         let gauges = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &place);
-        let histogram = |name: &str, help: &str, buckets: &[f64]| Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()));
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
+        };
         let metrics = Self {
             records: counters("clickstream_records_total", "Records committed by this process, by outcome: accepted, duplicate, rejected, late, skipped", &["topic", "partition", "outcome"])?,
             rejected: counters("clickstream_records_rejected_total", "Records in the dead letters, by reason; alert on its share of the records", &["reason"])?,
@@ -157,7 +186,9 @@ impl WriterMetrics {
             Box::new(metrics.buffered.clone()),
             Box::new(metrics.final_until.clone()),
         ];
-        collectors.into_iter().try_for_each(|collector| registry.register(collector))?;
+        collectors
+            .into_iter()
+            .try_for_each(|collector| registry.register(collector))?;
         Ok(metrics)
     }
 
@@ -173,7 +204,9 @@ impl WriterMetrics {
         ];
         for (outcome, count) in outcomes {
             if count > 0 {
-                self.records.with_label_values(&[topic, &partition, outcome]).inc_by(count.unsigned_abs());
+                self.records
+                    .with_label_values(&[topic, &partition, outcome])
+                    .inc_by(count.unsigned_abs());
             }
         }
     }
@@ -184,12 +217,25 @@ impl WriterMetrics {
     }
 
     /// Sets the gauges anew; a partition that is not among them any more disappears.
-    pub fn show(&self, group: &str, buffered: usize, final_until_seconds: Option<f64>, partitions: &[PartitionGauges<'_>]) {
-        for gauge in [&self.lag, &self.group_lag, &self.group_offset, &self.conservation, &self.halted] {
+    pub fn show(
+        &self,
+        group: &str,
+        buffered: usize,
+        final_until_seconds: Option<f64>,
+        partitions: &[PartitionGauges<'_>],
+    ) {
+        for gauge in [
+            &self.lag,
+            &self.group_lag,
+            &self.group_offset,
+            &self.conservation,
+            &self.halted,
+        ] {
             gauge.reset();
         }
         self.watermark.reset();
-        self.buffered.set(i64::try_from(buffered).unwrap_or(i64::MAX));
+        self.buffered
+            .set(i64::try_from(buffered).unwrap_or(i64::MAX));
         if let Some(seconds) = final_until_seconds {
             self.final_until.set(seconds);
         }
@@ -208,8 +254,12 @@ impl WriterMetrics {
                 self.watermark.with_label_values(&place).set(seconds);
             }
             let c = &shown.counters;
-            self.conservation.with_label_values(&place).set(c.consumed - c.accepted - c.duplicate - c.rejected - c.late);
-            self.halted.with_label_values(&place).set(i64::from(shown.halted));
+            self.conservation
+                .with_label_values(&place)
+                .set(c.consumed - c.accepted - c.duplicate - c.rejected - c.late);
+            self.halted
+                .with_label_values(&place)
+                .set(i64::from(shown.halted));
         }
     }
 }

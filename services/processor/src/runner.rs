@@ -101,7 +101,12 @@ pub struct Writer {
 
 impl Writer {
     /// A writer that begins with an open sink.
-    pub fn new(settings: WriterSettings, shared: Arc<Shared>, metrics: WriterMetrics, sink: PostgresSink) -> Self {
+    pub fn new(
+        settings: WriterSettings,
+        shared: Arc<Shared>,
+        metrics: WriterMetrics,
+        sink: PostgresSink,
+    ) -> Self {
         let now = Instant::now();
         let mut writer = Self {
             settings,
@@ -151,7 +156,10 @@ impl Writer {
         let quiet_too = self.last_tick.elapsed() >= TICK;
         let flush = self.shared.with(|state| {
             let flush = state.engine.take_flush(quiet_too || state.draining);
-            state.in_flight = flush.iter().flat_map(|flush| flush.claims.keys().copied()).collect();
+            state.in_flight = flush
+                .iter()
+                .flat_map(|flush| flush.claims.keys().copied())
+                .collect();
             flush
         });
         self.shared.notify_reader();
@@ -184,7 +192,9 @@ impl Writer {
                 policy: self.settings.semantic.late_policy,
                 final_until: self.final_until,
             };
-            let Some(sink) = self.sink.as_mut() else { return Ok(()) };
+            let Some(sink) = self.sink.as_mut() else {
+                return Ok(());
+            };
             match settle(sink, &mut flush, &mut self.sketches, &rules).await {
                 Ok(settlement) => {
                     self.committed(&flush, &settlement, started);
@@ -192,14 +202,21 @@ impl Writer {
                 }
                 Err(unsettled) => {
                     self.leave_fenced(&flush);
-                    self.metrics.postgres_errors.with_label_values(&[outcome::word(&unsettled.remedy)]).inc();
+                    self.metrics
+                        .postgres_errors
+                        .with_label_values(&[outcome::word(&unsettled.remedy)])
+                        .inc();
                     let Remedy::Repeat { later } = unsettled.remedy else {
                         self.metrics.flushes.with_label_values(&["unknown"]).inc();
                         return Err(unsettled.error);
                     };
                     repeats += 1;
                     self.metrics.flushes.with_label_values(&["repeated"]).inc();
-                    let pause = if later { backoff(repeats) } else { jittered(Duration::from_millis(20)) };
+                    let pause = if later {
+                        backoff(repeats)
+                    } else {
+                        jittered(Duration::from_millis(20))
+                    };
                     warn!(error = %unsettled.error, repeats, pause_ms = pause.as_millis(), "flush is repeated");
                     tokio::time::sleep(pause).await;
                 }
@@ -225,15 +242,25 @@ impl Writer {
             if let Some(t) = delta.clock.t() {
                 self.last_t.insert(*tp, t);
             }
-            let topic = self.settings.topics.get(&tp.topic).map_or("", String::as_str);
+            let topic = self
+                .settings
+                .topics
+                .get(&tp.topic)
+                .map_or("", String::as_str);
             self.metrics.committed(topic, *tp, &delta.counters);
         }
         outcome::count(&self.metrics, flush, settlement, started.elapsed(), now);
         if !settlement.distrusted.is_empty() {
-            info!(rows = flush.batch.rows.len(), "a row taken for new was stored already; the filter is not trusted for a while");
+            info!(
+                rows = flush.batch.rows.len(),
+                "a row taken for new was stored already; the filter is not trusted for a while"
+            );
         }
         if settlement.refused > 0 {
-            warn!(rows = settlement.refused, "the database refused rows; they are in the dead letters");
+            warn!(
+                rows = settlement.refused,
+                "the database refused rows; they are in the dead letters"
+            );
         }
         self.leave_fenced(flush);
         self.shared.notify_reader();
@@ -248,9 +275,14 @@ impl Writer {
         let later = Instant::now() + jittered(FENCED_PAUSE);
         self.shared.with(|state| {
             for &tp in &flush.fenced {
-                warn!(partition = tp.partition, "fenced: another owner has claimed the partition");
+                warn!(
+                    partition = tp.partition,
+                    "fenced: another owner has claimed the partition"
+                );
                 state.engine.release(tp);
-                if state.assigned.contains(&tp) && !state.reclaims.iter().any(|(other, _)| *other == tp) {
+                if state.assigned.contains(&tp)
+                    && !state.reclaims.iter().any(|(other, _)| *other == tp)
+                {
                     state.reclaims.push((tp, later));
                 }
             }
@@ -260,34 +292,61 @@ impl Writer {
     /// Makes the claims that the reader asks for.
     async fn claim(&mut self) -> Result<(), SinkFault> {
         let requests: Vec<_> = self.shared.with(|state| {
-            state.claims.values_mut().filter(|slot| !slot.running).map(|slot| {
-                slot.running = true;
-                slot.request
-            }).collect()
+            state
+                .claims
+                .values_mut()
+                .filter(|slot| !slot.running)
+                .map(|slot| {
+                    slot.running = true;
+                    slot.request
+                })
+                .collect()
         });
         if requests.is_empty() {
             return Ok(());
         }
-        let Some(sink) = self.sink.as_mut() else { return Ok(()) };
+        let Some(sink) = self.sink.as_mut() else {
+            return Ok(());
+        };
         let claimed = match sink.claim(&requests, &self.settings.semantic).await {
             Ok(claimed) => claimed,
             Err(fault) => {
-                self.metrics.claims.with_label_values(&["failed"]).inc_by(requests.len() as u64);
-                self.shared.with(|state| state.claims.values_mut().for_each(|slot| slot.running = false));
+                self.metrics
+                    .claims
+                    .with_label_values(&["failed"])
+                    .inc_by(requests.len() as u64);
+                self.shared.with(|state| {
+                    state
+                        .claims
+                        .values_mut()
+                        .for_each(|slot| slot.running = false)
+                });
                 return Err(fault);
             }
         };
         for (tp, claimed) in claimed {
             self.sketches.forget(tp);
             self.last_t.remove(&tp);
-            let topic = self.settings.topics.get(&tp.topic).map_or("", String::as_str);
+            let topic = self
+                .settings
+                .topics
+                .get(&tp.topic)
+                .map_or("", String::as_str);
             match &claimed {
                 Claimed::Ours { recovered, gap, .. } => {
                     self.metrics.claims.with_label_values(&["claimed"]).inc();
                     debug!(topic, partition = tp.partition, epoch = recovered.claim.epoch, next = %recovered.next, "claimed");
                     if let Some(gap) = gap {
-                        self.metrics.gap_records.inc_by((gap.end - gap.start).unsigned_abs());
-                        error!(topic, partition = tp.partition, first = gap.start, next = gap.end, "data loss: kafka dropped records before they were read; see clickstream_gaps");
+                        self.metrics
+                            .gap_records
+                            .inc_by((gap.end - gap.start).unsigned_abs());
+                        error!(
+                            topic,
+                            partition = tp.partition,
+                            first = gap.start,
+                            next = gap.end,
+                            "data loss: kafka dropped records before they were read; see clickstream_gaps"
+                        );
                     }
                 }
                 Claimed::Halted(obstacle) => {
@@ -329,18 +388,29 @@ impl Writer {
     }
 
     async fn keep_house(&mut self) -> Result<(), SinkFault> {
-        let counts = self.shared.with(|state| std::mem::take(&mut state.partition_counts));
-        let Some(sink) = &self.sink else { return Ok(()) };
+        let counts = self
+            .shared
+            .with(|state| std::mem::take(&mut state.partition_counts));
+        let Some(sink) = &self.sink else {
+            return Ok(());
+        };
         for (topic, count) in counts {
             sink.note_partitions(&topic, count).await?;
         }
-        self.final_until = sink.advance_final(&self.settings.semantic, self.settings.idle_timeout_micros).await?;
+        self.final_until = sink
+            .advance_final(&self.settings.semantic, self.settings.idle_timeout_micros)
+            .await?;
         if self.last_anchor.elapsed() >= ANCHOR {
             self.last_anchor = Instant::now();
-            let ours: Vec<_> = self.shared.with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
+            let ours: Vec<_> = self
+                .shared
+                .with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
             sink.anchor(&ours, &self.settings.semantic).await?;
         }
-        if self.last_maintenance.is_none_or(|last| last.elapsed() >= MAINTENANCE) {
+        if self
+            .last_maintenance
+            .is_none_or(|last| last.elapsed() >= MAINTENANCE)
+        {
             self.maintain().await?;
         }
         self.create_due_days().await?;
@@ -351,8 +421,14 @@ impl Writer {
     /// Retention, and the days ahead.
     async fn maintain(&mut self) -> Result<(), SinkFault> {
         self.last_maintenance = Some(Instant::now());
-        let Some(sink) = &self.sink else { return Ok(()) };
-        sink.expire(Retention::at(Utc::now(), &self.settings.retention), &self.settings.semantic).await?;
+        let Some(sink) = &self.sink else {
+            return Ok(());
+        };
+        sink.expire(
+            Retention::at(Utc::now(), &self.settings.retention),
+            &self.settings.semantic,
+        )
+        .await?;
         self.days = sink.days().await?.into_iter().collect();
         self.create_days_ahead().await
     }
@@ -364,7 +440,11 @@ impl Writer {
                 .view
                 .iter()
                 .map(|(tp, view)| PartitionGauges {
-                    topic: self.settings.topics.get(&tp.topic).map_or("", String::as_str),
+                    topic: self
+                        .settings
+                        .topics
+                        .get(&tp.topic)
+                        .map_or("", String::as_str),
                     partition: tp.partition,
                     next: view.next.map(|next| next.get()),
                     lag: view.lag(),
@@ -374,7 +454,12 @@ impl Writer {
                 })
                 .collect();
             let final_until = self.final_until.map(|until| seconds(until.micros()));
-            self.metrics.show(&self.settings.group, state.engine.buffered_bytes(), final_until, &partitions);
+            self.metrics.show(
+                &self.settings.group,
+                state.engine.buffered_bytes(),
+                final_until,
+                &partitions,
+            );
         });
     }
 
@@ -384,7 +469,10 @@ impl Writer {
         match fault.remedy() {
             Remedy::Repeat { .. } => {
                 // a claim or a piece of housekeeping: it is tried again with the next step
-                self.metrics.postgres_errors.with_label_values(&["repeat"]).inc();
+                self.metrics
+                    .postgres_errors
+                    .with_label_values(&["repeat"])
+                    .inc();
                 warn!(error = %fault, "postgresql is not ready for this yet");
                 self.sink = None;
                 self.disconnected();
@@ -443,11 +531,21 @@ impl Writer {
             self.disconnected();
         }
         let settings = &self.settings;
-        let opened = sink::connect(&settings.postgres, &settings.schema, &sink::application(&settings.owner)).await;
+        let opened = sink::connect(
+            &settings.postgres,
+            &settings.schema,
+            &sink::application(&settings.owner),
+        )
+        .await;
         match opened {
             Ok(connection) => {
-                let sink =
-                    PostgresSink::new(connection, settings.topics.clone(), settings.durability, settings.owner.clone()).await?;
+                let sink = PostgresSink::new(
+                    connection,
+                    settings.topics.clone(),
+                    settings.durability,
+                    settings.owner.clone(),
+                )
+                .await?;
                 info!(attempts = self.attempts, "connected to postgresql again");
                 self.connected(sink);
             }
@@ -467,7 +565,8 @@ impl Writer {
 
 /// 100 ms, doubled with every attempt up to [`BACKOFF_MAX`], and jittered so that many processors do not come at once.
 fn backoff(attempts: u32) -> Duration {
-    let doubled = Duration::from_millis(100).saturating_mul(1 << attempts.saturating_sub(1).min(10));
+    let doubled =
+        Duration::from_millis(100).saturating_mul(1 << attempts.saturating_sub(1).min(10));
     jittered(doubled.min(BACKOFF_MAX))
 }
 
@@ -476,7 +575,10 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "microseconds of this century are exact in 53 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "microseconds of this century are exact in 53 bits"
+)]
 fn seconds(micros: i64) -> f64 {
     micros as f64 / 1e6
 }

@@ -125,7 +125,12 @@ impl Shared {
             halted: BTreeMap::new(),
             sink_healthy: false,
         };
-        Self { state: Mutex::new(state), ended: Condvar::new(), work: Notify::new(), limits }
+        Self {
+            state: Mutex::new(state),
+            ended: Condvar::new(),
+            work: Notify::new(),
+            limits,
+        }
     }
 
     /// Looks at or changes the state; `f` must not wait.
@@ -181,7 +186,8 @@ impl State {
 
     /// Whether it has shrunk to 0.8 of them: a pause throws prefetched records away, so it ends only when it is worth it.
     pub fn has_room(&self, limits: BufferLimits) -> bool {
-        self.engine.buffered_rows() <= limits.rows / 5 * 4 && self.engine.buffered_bytes() <= limits.bytes / 5 * 4
+        self.engine.buffered_rows() <= limits.rows / 5 * 4
+            && self.engine.buffered_bytes() <= limits.bytes / 5 * 4
     }
 
     /// Whether nothing of the partition waits for a commit.
@@ -192,7 +198,11 @@ impl State {
     /// Takes a claimed partition into the engine.
     pub fn start(&mut self, tp: TopicPartition, claimed: Claimed) -> Option<NextOffset> {
         match claimed {
-            Claimed::Ours { recovered, totals, gap } => {
+            Claimed::Ours {
+                recovered,
+                totals,
+                gap,
+            } => {
                 let next = recovered.next;
                 let view = self.view.entry(tp).or_default();
                 *view = PartitionView {
@@ -205,7 +215,7 @@ impl State {
                     ..PartitionView::default()
                 };
                 self.halted.remove(&tp);
-                self.engine.assign(tp, recovered);
+                self.engine.assign(tp, *recovered);
                 Some(next)
             }
             Claimed::Halted(obstacle) => {

@@ -75,7 +75,13 @@ struct Halted {
 impl ProcessorHealth {
     /// A process that has not started to read yet.
     pub fn new(owner: String, pipeline: String, target: String, delay_micros: i64) -> Self {
-        Self { owner, pipeline, target, delay_micros, started: OnceLock::new() }
+        Self {
+            owner,
+            pipeline,
+            target,
+            delay_micros,
+            started: OnceLock::new(),
+        }
     }
 
     /// From here on there is something to show.
@@ -93,8 +99,12 @@ impl ProcessorHealth {
             partitions: Vec::new(),
             halted: Vec::new(),
         };
-        let Some((shared, topics)) = self.started.get() else { return status };
-        let name = |tp: &clickstream_pipeline::offset::TopicPartition| topics.get(&tp.topic).cloned().unwrap_or_default();
+        let Some((shared, topics)) = self.started.get() else {
+            return status;
+        };
+        let name = |tp: &clickstream_pipeline::offset::TopicPartition| {
+            topics.get(&tp.topic).cloned().unwrap_or_default()
+        };
         shared.with(|state| {
             status.state = match (state.stopped, state.sink_healthy) {
                 (true, _) => State::Stopping,
@@ -110,7 +120,9 @@ impl ProcessorHealth {
                     log_end: view.log_end,
                     lag: view.lag(),
                     t: view.t.map(|t| t.to_string()),
-                    watermark: view.t.map(|t| EventTime::from_micros(t.micros() - self.delay_micros).to_string()),
+                    watermark: view.t.map(|t| {
+                        EventTime::from_micros(t.micros() - self.delay_micros).to_string()
+                    }),
                     paused: view.paused,
                     counters: Totals::from(view.counters),
                     last_commit_at: view.last_commit.map(rfc3339),
@@ -118,7 +130,11 @@ impl ProcessorHealth {
                 });
             }
             for (tp, obstacle) in &state.halted {
-                status.halted.push(Halted { topic: name(tp), partition: tp.partition, reason: obstacle.to_string() });
+                status.halted.push(Halted {
+                    topic: name(tp),
+                    partition: tp.partition,
+                    reason: obstacle.to_string(),
+                });
             }
         });
         status
@@ -132,17 +148,25 @@ impl Health for ProcessorHealth {
     }
 
     fn ready(&self) -> Verdict {
-        let Some((shared, _)) = self.started.get() else { return Verdict::Failing("starting".to_owned()) };
+        let Some((shared, _)) = self.started.get() else {
+            return Verdict::Failing("starting".to_owned());
+        };
         shared.with(|state| {
             let mut pending = Vec::new();
             if !state.sink_healthy {
                 pending.push("postgresql is away".to_owned());
             }
             if !state.claims.is_empty() || !state.reclaims.is_empty() {
-                pending.push(format!("{} partitions are not claimed yet", state.claims.len() + state.reclaims.len()));
+                pending.push(format!(
+                    "{} partitions are not claimed yet",
+                    state.claims.len() + state.reclaims.len()
+                ));
             }
             if !state.halted.is_empty() {
-                pending.push(format!("{} partitions are halted, see /status", state.halted.len()));
+                pending.push(format!(
+                    "{} partitions are halted, see /status",
+                    state.halted.len()
+                ));
             }
             if state.stopped {
                 pending.push("stopping".to_owned());

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Launch {
     pub(super) voters: String,
     pub(super) cluster_id: String,
     pub(super) cluster_size: usize,
+    /// Listeners beside the plaintext one.
+    pub(super) listeners: Vec<String>,
     /// Largest heap in MiB.
     pub(super) heap_mb: u32,
     pub(super) settings: Vec<(String, String)>,
@@ -111,6 +114,13 @@ impl Broker {
     pub async fn restart(&self) -> anyhow::Result<()> {
         self.start_again()?;
         self.wait_listening(Instant::now() + START_TIMEOUT).await
+    }
+
+    /// One of Kafka's own programs; arguments are to follow.
+    pub(super) fn tool(&self, class: &str) -> Command {
+        let mut command = self.installation.java();
+        command.arg(class);
+        command
     }
 
     /// The last lines of the broker's log.
@@ -214,17 +224,21 @@ fn server_properties(launch: &Launch, data: &Path) -> String {
         launch.cluster_size.to_string(),
         launch.cluster_size.div_ceil(2).to_string(),
     );
+    let mut listeners = vec![
+        format!("PLAINTEXT://127.0.0.1:{}", launch.port),
+        format!("CONTROLLER://127.0.0.1:{}", launch.controller_port),
+    ];
+    listeners.extend(launch.listeners.iter().cloned());
     let ours = [
         ("process.roles", "broker,controller".to_owned()),
         ("node.id", launch.id.to_string()),
         ("controller.quorum.voters", launch.voters.clone()),
         ("controller.listener.names", "CONTROLLER".to_owned()),
+        ("listeners", listeners.join(",")),
+        // what Kafka takes for granted only as long as no listener is encrypted
         (
-            "listeners",
-            format!(
-                "PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}",
-                launch.port, launch.controller_port
-            ),
+            "listener.security.protocol.map",
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL".to_owned(),
         ),
         ("log.dirs", data.display().to_string()),
         ("auto.create.topics.enable", "false".to_owned()),

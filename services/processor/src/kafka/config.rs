@@ -40,7 +40,12 @@ impl ConsumerSettings {
     ///
     /// # Errors
     /// A secret that is missing or cannot be read.
-    pub fn new(pipeline: &ClickstreamPipeline, target: &TargetSpec, owner: &str, secrets: &dyn Secrets) -> anyhow::Result<Self> {
+    pub fn new(
+        pipeline: &ClickstreamPipeline,
+        target: &TargetSpec,
+        owner: &str,
+        secrets: &dyn Secrets,
+    ) -> anyhow::Result<Self> {
         let metadata = &pipeline.metadata;
         let group = format!("{}.{}.{}", metadata.namespace, metadata.name, target.name);
         let mut config = ClientConfig::new();
@@ -51,8 +56,14 @@ impl ConsumerSettings {
             ("client.id", owner),
             ("group.id", &group),
             ("partition.assignment.strategy", "cooperative-sticky"),
-            ("session.timeout.ms", &session_timeout().as_millis().to_string()),
-            ("heartbeat.interval.ms", &(session_timeout() / 10).as_millis().to_string()),
+            (
+                "session.timeout.ms",
+                &session_timeout().as_millis().to_string(),
+            ),
+            (
+                "heartbeat.interval.ms",
+                &(session_timeout() / 10).as_millis().to_string(),
+            ),
             ("max.poll.interval.ms", "300000"),
             // the position comes from PostgreSQL; the group's offset is a hint for lag tools, written after the commit
             ("enable.auto.commit", "false"),
@@ -77,8 +88,17 @@ impl ConsumerSettings {
             config.set(*key, *value);
         }
         config.set_log_level(RDKafkaLogLevel::Debug);
-        let topics = pipeline.spec.topics.iter().map(|topic| topic.name.clone()).collect();
-        Ok(Self { config, topics, group })
+        let topics = pipeline
+            .spec
+            .topics
+            .iter()
+            .map(|topic| topic.name.clone())
+            .collect();
+        Ok(Self {
+            config,
+            topics,
+            group,
+        })
     }
 
     /// Bounds the fetch queues, which librdkafka counts per partition, to [`FETCH_QUEUES_KIB`] over all partitions: the
@@ -86,7 +106,8 @@ impl ConsumerSettings {
     pub fn fit_queues(&mut self, topics: &[KnownTopic]) {
         let partitions: i64 = topics.iter().map(|topic| i64::from(topic.partitions)).sum();
         let each = (FETCH_QUEUES_KIB / partitions.max(1)).clamp(256, 4_096);
-        self.config.set("queued.max.messages.kbytes", each.to_string());
+        self.config
+            .set("queued.max.messages.kbytes", each.to_string());
     }
 
     /// The settings as librdkafka takes them.
@@ -101,7 +122,10 @@ impl ConsumerSettings {
 /// No broker answers, or a topic is not there.
 pub fn describe(settings: &ConsumerSettings) -> anyhow::Result<(Option<String>, Vec<KnownTopic>)> {
     let servers = settings.config.get("bootstrap.servers").unwrap_or_default();
-    let consumer: BaseConsumer = settings.config.create().context("spec.kafka: librdkafka refuses these settings")?;
+    let consumer: BaseConsumer = settings
+        .config
+        .create()
+        .context("spec.kafka: librdkafka refuses these settings")?;
     let unreachable = || {
         format!(
             "no Kafka broker answered at {servers} within {} s: check spec.kafka.bootstrapServers, tls and sasl",
@@ -110,16 +134,24 @@ pub fn describe(settings: &ConsumerSettings) -> anyhow::Result<(Option<String>, 
     };
     let mut known = Vec::new();
     for name in &settings.topics {
-        let metadata = consumer.fetch_metadata(Some(name), FIRST_ANSWER).with_context(unreachable)?;
+        let metadata = consumer
+            .fetch_metadata(Some(name), FIRST_ANSWER)
+            .with_context(unreachable)?;
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
             bail!("topic {name} is not there: create it, or correct spec.topics");
         };
         if topic.error().is_some() || topic.partitions().is_empty() {
-            bail!("topic {name} does not exist on {servers}: create it (timestamps by LogAppendTime), or correct spec.topics");
+            bail!(
+                "topic {name} does not exist on {servers}: create it (timestamps by LogAppendTime), or correct spec.topics"
+            );
         }
         let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
         let id = native::topic_id(consumer.client(), name, FIRST_ANSWER);
-        known.push(KnownTopic { name: name.clone(), partitions, id });
+        known.push(KnownTopic {
+            name: name.clone(),
+            partitions,
+            id,
+        });
     }
     Ok((consumer.client().fetch_cluster_id(FIRST_ANSWER), known))
 }

@@ -47,7 +47,10 @@ impl SourceContext {
         Some(TopicPartition { topic, partition })
     }
 
-    pub(super) fn list(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> TopicPartitionList {
+    pub(super) fn list(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+    ) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for tp in partitions {
             list.add_partition(self.topic(tp.topic), tp.partition);
@@ -56,7 +59,10 @@ impl SourceContext {
     }
 
     fn named(&self, list: &TopicPartitionList) -> Vec<TopicPartition> {
-        list.elements().iter().filter_map(|e| self.partition(e.topic(), e.partition())).collect()
+        list.elements()
+            .iter()
+            .filter_map(|e| self.partition(e.topic(), e.partition()))
+            .collect()
     }
 
     /// Asks for claims of these partitions; those whose log does not tell its bounds are tried again soon.
@@ -70,10 +76,21 @@ impl SourceContext {
         for &tp in partitions {
             match consumer.fetch_watermarks(self.topic(tp.topic), tp.partition, BOUNDS_TIMEOUT) {
                 Ok((log_start, log_end)) => {
-                    let request = ClaimRequest { partition: tp, log_start, log_end };
+                    let request = ClaimRequest {
+                        partition: tp,
+                        log_start,
+                        log_end,
+                    };
                     self.shared.with(|state| {
                         state.view.entry(tp).or_default().log_end = Some(log_end);
-                        state.claims.insert(tp, ClaimSlot { request, running: false, waited_for })
+                        state.claims.insert(
+                            tp,
+                            ClaimSlot {
+                                request,
+                                running: false,
+                                waited_for,
+                            },
+                        )
                     });
                     requested.push(tp);
                 }
@@ -96,13 +113,20 @@ impl SourceContext {
         partitions: &[TopicPartition],
     ) -> Vec<TopicPartition> {
         let topics: BTreeSet<_> = partitions.iter().map(|tp| self.topic(tp.topic)).collect();
-        for topic in topics.into_iter().filter(|topic| self.identity.is_guarded(topic)) {
+        for topic in topics
+            .into_iter()
+            .filter(|topic| self.identity.is_guarded(topic))
+        {
             if let Some(id) = native::topic_id(consumer.client(), topic, BOUNDS_TIMEOUT) {
                 self.identity.found(topic, &id);
             }
         }
         self.halt_replaced();
-        partitions.iter().copied().filter(|tp| self.identity.obstacle(self.topic(tp.topic)).is_none()).collect()
+        partitions
+            .iter()
+            .copied()
+            .filter(|tp| self.identity.obstacle(self.topic(tp.topic)).is_none())
+            .collect()
     }
 
     /// Halts the assigned partitions of topics that are other ones now, and returns those that were not halted before.
@@ -111,7 +135,12 @@ impl SourceContext {
             return Vec::new();
         }
         let assigned: Vec<_> = self.shared.with(|state| {
-            state.assigned.iter().copied().filter(|tp| !state.halted.contains_key(tp)).collect()
+            state
+                .assigned
+                .iter()
+                .copied()
+                .filter(|tp| !state.halted.contains_key(tp))
+                .collect()
         });
         let mut halted = Vec::new();
         for tp in assigned {
@@ -131,7 +160,9 @@ impl SourceContext {
         self.shared.with(|state| state.assigned.extend(&partitions));
         let same = self.same_topics(consumer, &partitions);
         let requested = self.request_claims(consumer, &same, true);
-        self.shared.wait_until(CLAIM_WAIT, |state| requested.iter().all(|tp| !state.claims.contains_key(tp)));
+        self.shared.wait_until(CLAIM_WAIT, |state| {
+            requested.iter().all(|tp| !state.claims.contains_key(tp))
+        });
 
         let mut waiting = Vec::new();
         for &tp in &partitions {
@@ -150,13 +181,16 @@ impl SourceContext {
                     Offset::Beginning
                 }
             };
-            if let Err(error) = list.set_partition_offset(self.topic(tp.topic), tp.partition, offset) {
+            if let Err(error) =
+                list.set_partition_offset(self.topic(tp.topic), tp.partition, offset)
+            {
                 error!(partition = tp.partition, error = %error, "cannot set a position");
             }
         }
         if let Err(error) = consumer.incremental_assign(list) {
             error!(error = %error, "the assignment was refused");
-            self.shared.with(|state| partitions.iter().for_each(|&tp| state.forget(tp)));
+            self.shared
+                .with(|state| partitions.iter().for_each(|&tp| state.forget(tp)));
             return;
         }
         if !waiting.is_empty() {
@@ -169,7 +203,11 @@ impl SourceContext {
                 }
             });
         }
-        info!(partitions = partitions.len(), waiting = waiting.len(), "partitions assigned");
+        info!(
+            partitions = partitions.len(),
+            waiting = waiting.len(),
+            "partitions assigned"
+        );
     }
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
@@ -186,7 +224,11 @@ impl SourceContext {
             }
         }
         self.shared.with(|state| {
-            let claims: Vec<_> = state.engine.assigned().filter(|(tp, _)| partitions.contains(tp)).collect();
+            let claims: Vec<_> = state
+                .engine
+                .assigned()
+                .filter(|(tp, _)| partitions.contains(tp))
+                .collect();
             if !lost && state.sink_healthy {
                 state.releases.extend(claims);
             }
@@ -208,9 +250,14 @@ impl SourceContext {
     fn note_counts(&self, consumer: &BaseConsumer<Self>) {
         for topic in self.topics.values() {
             if let Ok(metadata) = consumer.fetch_metadata(Some(topic), BOUNDS_TIMEOUT) {
-                for found in metadata.topics().iter().filter(|found| found.name() == topic) {
+                for found in metadata
+                    .topics()
+                    .iter()
+                    .filter(|found| found.name() == topic)
+                {
                     let count = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
-                    self.shared.with(|state| state.partition_counts.insert(topic.clone(), count));
+                    self.shared
+                        .with(|state| state.partition_counts.insert(topic.clone(), count));
                 }
             }
         }
@@ -228,7 +275,11 @@ impl ClientContext for SourceContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Resolve) => {
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve,
+            ) => {
                 warn!(error = %error, reason, "kafka is not reachable");
             }
             // poll returns it as well, and there it is at home
@@ -239,7 +290,12 @@ impl ClientContext for SourceContext {
 }
 
 impl ConsumerContext for SourceContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RespErr, list: &mut TopicPartitionList) {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RespErr,
+        list: &mut TopicPartitionList,
+    ) {
         let started = std::time::Instant::now();
         match event {
             RespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, list),
@@ -247,7 +303,9 @@ impl ConsumerContext for SourceContext {
             other => error!(event = ?other, "unexpected rebalance event"),
         }
         self.metrics.rebalances.inc();
-        self.metrics.rebalance_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics
+            .rebalance_seconds
+            .observe(started.elapsed().as_secs_f64());
     }
 
     fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {

@@ -30,7 +30,10 @@ impl Identity {
     /// Expects these ids; topics without one are not guarded.
     pub fn new(ids: &BTreeMap<String, Option<String>>) -> Self {
         Self {
-            expected: ids.iter().filter_map(|(topic, id)| Some((topic.clone(), id.clone()?))).collect(),
+            expected: ids
+                .iter()
+                .filter_map(|(topic, id)| Some((topic.clone(), id.clone()?)))
+                .collect(),
             others: Mutex::default(),
             doubted: AtomicBool::new(false),
         }
@@ -38,14 +41,24 @@ impl Identity {
 
     /// Takes a line of librdkafka's log. Runs on its threads, under its locks: nothing here waits for it.
     pub fn hear(&self, line: &str) {
-        let Some((before, after)) = line.split_once(" changed id from ") else { return };
-        let (Some((_, topic)), Some((_, id))) = (before.rsplit_once("Topic "), after.split_once(" to ")) else { return };
+        let Some((before, after)) = line.split_once(" changed id from ") else {
+            return;
+        };
+        let (Some((_, topic)), Some((_, id))) =
+            (before.rsplit_once("Topic "), after.split_once(" to "))
+        else {
+            return;
+        };
         self.found(topic, id);
     }
 
     /// Notes which id a topic has now. Once another one was found, the topic stays refused.
     pub fn found(&self, topic: &str, id: &str) {
-        if self.expected.get(topic).is_some_and(|expected| expected != id) {
+        if self
+            .expected
+            .get(topic)
+            .is_some_and(|expected| expected != id)
+        {
             self.others.lock().insert(topic.to_owned(), id.to_owned());
             self.doubted.store(true, Ordering::Release);
         }
@@ -62,7 +75,10 @@ impl Identity {
             return None;
         }
         let found = self.others.lock().get(topic)?.clone();
-        Some(Obstacle::TopicReplaced { stored: self.expected.get(topic)?.clone(), found })
+        Some(Obstacle::TopicReplaced {
+            stored: self.expected.get(topic)?.clone(),
+            found,
+        })
     }
 
     /// Whether the topic's id is known and should be compared.
@@ -76,7 +92,13 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity::new(&[("clicks".to_owned(), Some("AbC".to_owned())), ("old".to_owned(), None)].into())
+        Identity::new(
+            &[
+                ("clicks".to_owned(), Some("AbC".to_owned())),
+                ("old".to_owned(), None),
+            ]
+            .into(),
+        )
     }
 
     #[test]
@@ -85,7 +107,10 @@ mod tests {
         identity.hear("[thrd:main]: Topic clicks changed id from AbC to XyZ");
         identity.hear("[thrd:main]: Topic clicks changed id from XyZ to AbC");
         let (stored, found) = ("AbC".to_owned(), "XyZ".to_owned());
-        assert_eq!(identity.obstacle("clicks"), Some(Obstacle::TopicReplaced { stored, found }));
+        assert_eq!(
+            identity.obstacle("clicks"),
+            Some(Obstacle::TopicReplaced { stored, found })
+        );
     }
 
     #[test]

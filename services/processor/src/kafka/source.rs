@@ -21,7 +21,12 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{config::ConsumerSettings, context::{BOUNDS_TIMEOUT, SourceContext}, identity::Identity, native};
+use super::{
+    config::ConsumerSettings,
+    context::{BOUNDS_TIMEOUT, SourceContext},
+    identity::Identity,
+    native,
+};
 use crate::{
     failpoints::crash_point,
     metrics::SourceMetrics,
@@ -91,8 +96,14 @@ impl Source {
         shared: Arc<Shared>,
         metrics: SourceMetrics,
     ) -> Result<Self, SourceFault> {
-        let context = SourceContext { shared: Arc::clone(&shared), topics, metrics, identity: Identity::new(ids) };
-        let consumer: BaseConsumer<SourceContext> = settings.config().create_with_context(context)?;
+        let context = SourceContext {
+            shared: Arc::clone(&shared),
+            topics,
+            metrics,
+            identity: Identity::new(ids),
+        };
+        let consumer: BaseConsumer<SourceContext> =
+            settings.config().create_with_context(context)?;
         let names: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names)?;
         let now = Instant::now();
@@ -158,15 +169,25 @@ impl Source {
         match failure {
             KafkaError::PartitionEOF(partition) => self.reached_end(*partition),
             KafkaError::MessageConsumptionFatal(_) => {
-                let reason = self.consumer.client().fatal_error().map_or_else(|| failure.to_string(), |(_, text)| text);
+                let reason = self
+                    .consumer
+                    .client()
+                    .fatal_error()
+                    .map_or_else(|| failure.to_string(), |(_, text)| text);
                 return Err(SourceFault::Fatal(reason));
             }
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ) => {
                 // it is not said which one
-                self.outside = self.shared.with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
+                self.outside = self
+                    .shared
+                    .with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
             }
             KafkaError::MessageConsumption(
-                RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve,
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve,
             ) => {}
             other => warn!(error = %other, "kafka"),
         }
@@ -178,18 +199,28 @@ impl Source {
         let context = self.consumer.context();
         let positions = self.consumer.position().ok();
         self.shared.with(|state| {
-            let candidates: Vec<_> = state.assigned.iter().copied().filter(|tp| tp.partition == partition).collect();
+            let candidates: Vec<_> = state
+                .assigned
+                .iter()
+                .copied()
+                .filter(|tp| tp.partition == partition)
+                .collect();
             let only = candidates.len() == 1;
             for tp in candidates {
                 let topic = context.topic(tp.topic);
-                let Some(taken) = state.engine.position(tp) else { continue };
+                let Some(taken) = state.engine.position(tp) else {
+                    continue;
+                };
                 // control records are passed over by the client only: its own position is past them
-                let passed = positions.as_ref().and_then(|list| list.find_partition(topic, partition)).and_then(|e| {
-                    match e.offset() {
-                        Offset::Offset(offset) => Some(clickstream_pipeline::offset::NextOffset::at(offset)),
+                let passed = positions
+                    .as_ref()
+                    .and_then(|list| list.find_partition(topic, partition))
+                    .and_then(|e| match e.offset() {
+                        Offset::Offset(offset) => {
+                            Some(clickstream_pipeline::offset::NextOffset::at(offset))
+                        }
                         _ => None,
-                    }
-                });
+                    });
                 let next = passed.map_or(taken, |passed| passed.max(taken));
                 let at_end = match native::seen_watermarks(self.consumer.client(), topic, partition) {
                     Some((_, end)) => end <= next.get(),
@@ -209,15 +240,35 @@ impl Source {
             return;
         }
         let now = Instant::now();
-        let drained: Vec<_> = self.shared.with(|state| self.outside.iter().copied().filter(|tp| state.is_drained(*tp)).collect());
+        let drained: Vec<_> = self.shared.with(|state| {
+            self.outside
+                .iter()
+                .copied()
+                .filter(|tp| state.is_drained(*tp))
+                .collect()
+        });
         let context = self.consumer.context();
         for tp in drained {
-            let bounds = self.consumer.fetch_watermarks(context.topic(tp.topic), tp.partition, BOUNDS_TIMEOUT);
+            let bounds = self.consumer.fetch_watermarks(
+                context.topic(tp.topic),
+                tp.partition,
+                BOUNDS_TIMEOUT,
+            );
             let Ok((start, end)) = bounds else { continue };
             self.outside.remove(&tp);
             self.shared.with(|state| {
-                if state.engine.position(tp).is_some_and(|next| next.get() < start || next.get() > end) {
-                    error!(topic = context.topic(tp.topic), partition = tp.partition, start, end, "position is outside the log");
+                if state
+                    .engine
+                    .position(tp)
+                    .is_some_and(|next| next.get() < start || next.get() > end)
+                {
+                    error!(
+                        topic = context.topic(tp.topic),
+                        partition = tp.partition,
+                        start,
+                        end,
+                        "position is outside the log"
+                    );
                     state.engine.release(tp);
                     state.reclaims.push((tp, now));
                 }
@@ -279,10 +330,15 @@ impl Source {
     fn reclaim(&self) {
         let now = Instant::now();
         let due: BTreeSet<_> = self.shared.with(|state| {
-            let (due, later) = std::mem::take(&mut state.reclaims).into_iter().partition(|(_, at)| *at <= now);
+            let (due, later) = std::mem::take(&mut state.reclaims)
+                .into_iter()
+                .partition(|(_, at)| *at <= now);
             state.reclaims = later;
             let due: Vec<(TopicPartition, Instant)> = due;
-            due.into_iter().map(|(tp, _)| tp).filter(|tp| state.assigned.contains(tp)).collect()
+            due.into_iter()
+                .map(|(tp, _)| tp)
+                .filter(|tp| state.assigned.contains(tp))
+                .collect()
         });
         if due.is_empty() {
             return;
@@ -299,12 +355,19 @@ impl Source {
         if self.paused_for_room {
             if self.shared.with(|state| state.has_room(limits)) {
                 self.paused_for_room = false;
-                let ready: Vec<_> = self.shared.with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
+                let ready: Vec<_> = self
+                    .shared
+                    .with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
                 self.resume(&ready);
             }
-        } else if !self.shared.wait_until(FULL_WAIT, |state| !state.is_full(limits)) {
+        } else if !self
+            .shared
+            .wait_until(FULL_WAIT, |state| !state.is_full(limits))
+        {
             self.paused_for_room = true;
-            let all: Vec<_> = self.shared.with(|state| state.assigned.iter().copied().collect());
+            let all: Vec<_> = self
+                .shared
+                .with(|state| state.assigned.iter().copied().collect());
             self.pause(&all);
             self.consumer.context().metrics.pauses.inc();
         }
@@ -312,9 +375,12 @@ impl Source {
 
     /// Once a second: ends of the logs, the group's offsets, topic ids, stuck partitions.
     fn look(&mut self) -> Result<(), SourceFault> {
-        let assigned: Vec<_> = self.shared.with(|state| state.assigned.iter().copied().collect());
+        let assigned: Vec<_> = self
+            .shared
+            .with(|state| state.assigned.iter().copied().collect());
         for &tp in &assigned {
-            let seen = native::seen_watermarks(self.consumer.client(), self.topic(tp), tp.partition);
+            let seen =
+                native::seen_watermarks(self.consumer.client(), self.topic(tp), tp.partition);
             if let Some((_, end)) = seen {
                 self.shared.with(|state| {
                     if let Some(view) = state.view.get_mut(&tp) {
@@ -326,7 +392,9 @@ impl Source {
         self.hint();
         if self.last_identity.elapsed() >= IDENTITY {
             self.last_identity = Instant::now();
-            self.consumer.context().same_topics(&self.consumer, &assigned);
+            self.consumer
+                .context()
+                .same_topics(&self.consumer, &assigned);
         }
         self.watch(&assigned)
     }
@@ -334,12 +402,18 @@ impl Source {
     /// Writes the committed positions to the group, for lag tools.
     fn hint(&mut self) {
         let committed = self.shared.with(|state| {
-            state.view.iter().filter_map(|(tp, view)| Some((*tp, view.next?.get()))).collect::<BTreeMap<_, _>>()
+            state
+                .view
+                .iter()
+                .filter_map(|(tp, view)| Some((*tp, view.next?.get())))
+                .collect::<BTreeMap<_, _>>()
         });
         let mut list = TopicPartitionList::new();
         for (tp, next) in &committed {
             if self.hinted.get(tp) != Some(next)
-                && list.add_partition_offset(self.topic(*tp), tp.partition, Offset::Offset(*next)).is_err()
+                && list
+                    .add_partition_offset(self.topic(*tp), tp.partition, Offset::Offset(*next))
+                    .is_err()
             {
                 return;
             }
@@ -375,9 +449,17 @@ impl Source {
             } else if entry.1.elapsed() >= STUCK {
                 // the broker is asked before the verdict: while it is away, nobody is stuck
                 let topic = self.topic(tp).to_owned();
-                match self.consumer.fetch_watermarks(&topic, tp.partition, BOUNDS_TIMEOUT) {
+                match self
+                    .consumer
+                    .fetch_watermarks(&topic, tp.partition, BOUNDS_TIMEOUT)
+                {
                     Ok((_, log_end)) if log_end > position => {
-                        return Err(SourceFault::Stuck { topic, partition: tp.partition, position, log_end });
+                        return Err(SourceFault::Stuck {
+                            topic,
+                            partition: tp.partition,
+                            position,
+                            log_end,
+                        });
                     }
                     _ => {
                         self.moved.insert(tp, (position, now));
@@ -398,7 +480,11 @@ impl Source {
 
     fn set_paused(&self, partitions: &[TopicPartition], paused: bool) {
         let list = self.consumer.context().list(partitions.iter().copied());
-        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        let done = if paused {
+            self.consumer.pause(&list)
+        } else {
+            self.consumer.resume(&list)
+        };
         if let Err(error) = done {
             warn!(paused, error = %error, "cannot pause or resume partitions");
         }
@@ -418,7 +504,9 @@ impl Source {
 
 /// Hands one record to the engine; tells whether the buffer is full now.
 fn take(shared: &Shared, context: &SourceContext, message: &BorrowedMessage<'_>) -> bool {
-    let Some(tp) = context.partition(message.topic(), message.partition()) else { return false };
+    let Some(tp) = context.partition(message.topic(), message.partition()) else {
+        return false;
+    };
     if context.identity.obstacle(message.topic()).is_some() {
         // of another log; the partition is halted with the next step
         return true;
@@ -430,7 +518,11 @@ fn take(shared: &Shared, context: &SourceContext, message: &BorrowedMessage<'_>)
     };
     let (taken, first, full) = shared.with(|state| {
         let first = state.engine.is_empty();
-        (state.engine.record(tp, record), first, state.is_full(shared.limits()))
+        (
+            state.engine.record(tp, record),
+            first,
+            state.is_full(shared.limits()),
+        )
     });
     match taken {
         Intake::Buffered => {

@@ -49,13 +49,20 @@ impl Writer {
 
     /// Creates days that were wanted and could not be created yet.
     pub(super) async fn create_due_days(&mut self) -> Result<(), SinkFault> {
-        let Some(sink) = &self.sink else { return Ok(()) };
-        if self.days_locked_until.is_some_and(|retry| Instant::now() < retry) {
+        let Some(sink) = &self.sink else {
+            return Ok(());
+        };
+        if self
+            .days_locked_until
+            .is_some_and(|retry| Instant::now() < retry)
+        {
             return Ok(());
         }
         self.days_locked_until = None;
         for _ in 0..AT_ONCE {
-            let Some(&day) = self.due_days.first() else { break };
+            let Some(&day) = self.due_days.first() else {
+                break;
+            };
             if !sink.create_day(day).await? {
                 self.days_locked_until = Some(Instant::now() + RETRY);
                 break;

@@ -22,12 +22,27 @@ pub fn word(remedy: &Remedy) -> &'static str {
 }
 
 /// Counts a committed flush.
-pub fn count(metrics: &WriterMetrics, flush: &Flush, settlement: &Settlement, took: Duration, now: DateTime<Utc>) {
+pub fn count(
+    metrics: &WriterMetrics,
+    flush: &Flush,
+    settlement: &Settlement,
+    took: Duration,
+    now: DateTime<Utc>,
+) {
     metrics.flushes.with_label_values(&["committed"]).inc();
     metrics.commit_seconds.observe(took.as_secs_f64());
-    metrics.rows.with_label_values(&["copy"]).inc_by(settlement.copied as u64);
-    metrics.rows.with_label_values(&["insert"]).inc_by(settlement.suspects as u64);
-    #[expect(clippy::cast_precision_loss, reason = "a flush holds far fewer than 2^52 rows")]
+    metrics
+        .rows
+        .with_label_values(&["copy"])
+        .inc_by(settlement.copied as u64);
+    metrics
+        .rows
+        .with_label_values(&["insert"])
+        .inc_by(settlement.suspects as u64);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a flush holds far fewer than 2^52 rows"
+    )]
     metrics.flush_rows.observe(flush.batch.rows.len() as f64);
     for letter in &flush.batch.dead_letters {
         metrics.rejected(letter.reason.as_str());
@@ -41,7 +56,10 @@ pub fn count(metrics: &WriterMetrics, flush: &Flush, settlement: &Settlement, to
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "differences of times are exact in 53 bits of microseconds")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "differences of times are exact in 53 bits of microseconds"
+)]
 fn seconds(micros: i64) -> f64 {
     micros.max(0) as f64 / 1e6
 }

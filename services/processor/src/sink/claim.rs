@@ -44,7 +44,7 @@ pub enum Claimed {
     /// It is ours.
     Ours {
         /// Where to go on.
-        recovered: Recovered,
+        recovered: Box<Recovered>,
         /// The partition's totals there.
         totals: Counters,
         /// Kafka dropped records before they were read; they are in `clickstream_gaps`.
@@ -179,7 +179,14 @@ impl PostgresSink {
                 skipped: row.get(9),
                 revised: row.get(10),
             };
-            claimed.insert(tp, Claimed::Ours { recovered, totals, gap });
+            claimed.insert(
+                tp,
+                Claimed::Ours {
+                    recovered: Box::new(recovered),
+                    totals,
+                    gap,
+                },
+            );
         }
         answered(tx.execute(ANCHOR, &[&topics, &partitions, &"claim", &json!(spec)])).await?;
         answered(tx.commit()).await?;

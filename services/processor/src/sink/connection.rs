@@ -99,8 +99,16 @@ pub async fn connect(
     schema: &str,
     application: &str,
 ) -> Result<Connection, ConnectError> {
-    let silent = |_| ConnectError::Silent { host: settings.host.clone(), port: settings.port };
-    tokio::time::timeout(SESSION_DEADLINE, open_session(settings, schema, application)).await.map_err(silent)?
+    let silent = |_| ConnectError::Silent {
+        host: settings.host.clone(),
+        port: settings.port,
+    };
+    tokio::time::timeout(
+        SESSION_DEADLINE,
+        open_session(settings, schema, application),
+    )
+    .await
+    .map_err(silent)?
 }
 
 async fn open_session(
@@ -150,7 +158,9 @@ async fn open_session(
     };
     // not as options of the start-up packet, which PgBouncer refuses even where it pools by session
     client
-        .batch_execute(&format!("set search_path = \"{schema}\", pg_catalog, pg_temp; set timezone = 'UTC'"))
+        .batch_execute(&format!(
+            "set search_path = \"{schema}\", pg_catalog, pg_temp; set timezone = 'UTC'"
+        ))
         .await
         .map_err(refused)?;
     let row = client
@@ -178,5 +188,9 @@ async fn open_session(
 /// The application_name of a processor's session; claims end sessions by it.
 pub fn application(owner: &str) -> String {
     // PostgreSQL keeps 63 bytes of it
-    format!("clickstream-processor {owner}").chars().filter(char::is_ascii).take(63).collect()
+    format!("clickstream-processor {owner}")
+        .chars()
+        .filter(char::is_ascii)
+        .take(63)
+        .collect()
 }

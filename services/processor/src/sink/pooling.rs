@@ -30,7 +30,10 @@ pub async fn require_own_session(
         user: settings.user.clone(),
         source,
     };
-    let pooled = || ConnectError::Pooled { host: settings.host.clone(), port: settings.port };
+    let pooled = || ConnectError::Pooled {
+        host: settings.host.clone(),
+        port: settings.port,
+    };
     // the simple protocol throughout: behind such a proxy a prepared statement may be somebody else's
     let ask = async |client: &Client, sql: &str| -> Result<(String, String), ConnectError> {
         let messages = client.simple_query(sql).await.map_err(refused)?;
@@ -38,21 +41,35 @@ pub async fn require_own_session(
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let column = |at| row.and_then(|row| row.try_get(at).ok().flatten()).unwrap_or_default().to_owned();
+        let column = |at| {
+            row.and_then(|row| row.try_get(at).ok().flatten())
+                .unwrap_or_default()
+                .to_owned()
+        };
         Ok((column(0), column(1)))
     };
     let mark = Uuid::new_v4().to_string();
-    ask(&first.client, &format!("select set_config('{MARK}', '{mark}', false)")).await?;
+    ask(
+        &first.client,
+        &format!("select set_config('{MARK}', '{mark}', false)"),
+    )
+    .await?;
     let second = connect(settings, schema, application).await?;
     if let Err(error) = second.client.batch_execute("begin").await {
         // a proxy that pools by statement forbids transactions; a server that is gone is gone for the first session too
         ask(&first.client, "select 1").await?;
-        return Err(if error.is_closed() { pooled() } else { refused(error) });
+        return Err(if error.is_closed() {
+            pooled()
+        } else {
+            refused(error)
+        });
     }
     let look = format!("select pg_backend_pid(), current_setting('{MARK}', true)");
     let there = ask(&second.client, &look).await?;
     let here = ask(&first.client, &look).await?;
-    let own = here == (first.backend_pid.to_string(), mark.clone()) && there.0 != here.0 && there.1 != mark;
+    let own = here == (first.backend_pid.to_string(), mark.clone())
+        && there.0 != here.0
+        && there.1 != mark;
     if own {
         return Ok(());
     }
