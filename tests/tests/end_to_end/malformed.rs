@@ -260,3 +260,134 @@ async fn rows_that_only_a_constraint_refuses_become_dead_letters_and_the_rest_is
     stack.audit().await?;
     Ok(())
 }
+
+/// What looks like trouble and is a valid event: the field, its raw JSON, and the column with what it has to hold, as SQL.
+fn odd_but_valid() -> Vec<(&'static str, String, &'static str, String)> {
+    let quoted = |text: &str| format!("\"{text}\"");
+    let is = |column: &'static str, value: &str| (column, format!("'{value}'"));
+    let odd = |field: &'static str, raw: String, (column, value): (&'static str, String)| {
+        (field, raw, column, value)
+    };
+    vec![
+        odd(
+            "url",
+            quoted("a\\r\\nSet-Cookie: x"),
+            ("url", "E'a\\r\\nSet-Cookie: x'".to_owned()),
+        ),
+        odd(
+            "url",
+            quoted("\\u001b[31mred\\u001b[0m\\t\\\\.\\\\N"),
+            ("url", "E'\\x1b[31mred\\x1b[0m\\t\\\\.\\\\N'".to_owned()),
+        ),
+        odd(
+            "url",
+            quoted("/café/日本/\\ud83d\\ude00"),
+            is("url", "/café/日本/😀"),
+        ),
+        odd(
+            "url",
+            quoted(&"x".repeat(8_192)),
+            ("url", "repeat('x', 8192)".to_owned()),
+        ),
+        odd(
+            "url",
+            quoted("'; drop table clickstream_events; --"),
+            is("url", "''; drop table clickstream_events; --"),
+        ),
+        odd(
+            "referrer",
+            quoted(""),
+            is("coalesce(referrer, '(null)')", ""),
+        ),
+        odd(
+            "user_id",
+            "-9223372036854775808".to_owned(),
+            is("user_id", "-9223372036854775808"),
+        ),
+        odd(
+            "user_id",
+            quoted(&"é".repeat(128)),
+            ("user_id", "repeat('é', 128)".to_owned()),
+        ),
+        odd(
+            "ip",
+            quoted("::ffff:192.0.2.1"),
+            is("host(ip)", "::ffff:192.0.2.1"),
+        ),
+        odd("ip", quoted("2001:db8::1"), is("ip", "2001:db8::1")),
+        odd(
+            "ip",
+            "null".to_owned(),
+            is("coalesce(host(ip), '(null)')", "(null)"),
+        ),
+        odd("user_agent", quoted("\\\\N"), is("user_agent", "\\N")),
+        odd(
+            "event_ts",
+            quoted("2024-02-29 23:59:59.999"),
+            is("event_ts", "2024-02-29 23:59:59.999+00"),
+        ),
+        odd(
+            "event_ts",
+            quoted("2024-03-01T01:00:00.1234567+14:00"),
+            is("event_ts", "2024-02-29 11:00:00.123456+00"),
+        ),
+        odd(
+            "event_ts",
+            quoted("2000-01-01T00:00:00Z"),
+            is("event_ts", "2000-01-01 00:00:00+00"),
+        ),
+        odd(
+            "extra",
+            format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000)),
+            is("url", "/"),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_only_looks_malformed_is_stored_as_it_was_sent() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions {
+        partitions: 2,
+        ..StackOptions::default()
+    })
+    .await?;
+    let odd = odd_but_valid();
+    let mut records: Vec<Placed> = Vec::new();
+    // few records on one partition, so that they are looked up, and the same among many on the other, which are copied
+    for (partition, id) in [(0, "00"), (1, "01")] {
+        for (number, (field, raw, _, _)) in odd.iter().enumerate() {
+            let own = format!("6f9619ff-8b86-d011-b42d-{id}{number:010}");
+            let json = String::from_utf8(with(field, raw))?;
+            let json = json.replace("6f9619ff-8b86-d011-b42d-00c04fc964ff", &own);
+            records.push((partition, Some(json.into_bytes())));
+        }
+    }
+    let count = odd.len();
+    let (few, many) = records.split_at(count);
+    let mut flood: Vec<Placed> = clicks(0..300, now())
+        .iter()
+        .map(|click| click.on(1))
+        .collect();
+    // old times first: T has not begun then, and nothing is late
+    flood.splice(0..0, many.iter().cloned());
+    stack.place(flood).await?;
+    let processor = stack.start("one")?;
+    stack.drained().await?;
+    stack.place(few.to_vec()).await?;
+    stack.drained().await?;
+    assert_eq!(
+        stack.total("accepted").await?,
+        300 + 2 * i64::try_from(count)?
+    );
+    for (number, (_, raw, column, value)) in odd.iter().enumerate() {
+        for id in ["00", "01"] {
+            let query = format!(
+                "select count(*) from clickstream_events where event_id = '6f9619ff-8b86-d011-b42d-{id}{number:010}' and {column} = {value}"
+            );
+            assert_eq!(stack.count(&query).await?, 1, "{raw:.80} {query:.300}");
+        }
+    }
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
+}
