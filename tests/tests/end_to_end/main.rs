@@ -7,6 +7,8 @@ mod days;
 mod duplicates;
 mod handover;
 mod kafka_faults;
+#[cfg(feature = "tls")]
+mod kafka_tls;
 mod kills;
 mod late;
 mod load;

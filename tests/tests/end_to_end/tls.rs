@@ -36,7 +36,7 @@ fn openssl(folder: &Path, args: &str) -> anyhow::Result<()> {
 
 /// A folder with an authority (`ca.crt`), another that signed nothing (`other.crt`), and a server's certificate for
 /// `localhost` only.
-fn certificates() -> anyhow::Result<PathBuf> {
+pub fn certificates() -> anyhow::Result<PathBuf> {
     let folder = std::env::temp_dir().join(unique_name("certificates"));
     fs::create_dir(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
