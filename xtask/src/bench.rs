@@ -126,7 +126,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return again_in_release().await;
     }
     let stand = Stand::start(args.binaries.as_deref()).await?;
-    let machine = Machine::describe(&stand).await?;
+    let machine = Machine::describe(&stand, args.binaries.is_some()).await?;
     let mut failed = false;
     for benchmark in Benchmark::EACH {
         if !args.benchmarks.contains(&benchmark) && !args.benchmarks.contains(&Benchmark::All) {

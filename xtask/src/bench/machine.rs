@@ -19,16 +19,16 @@ pub struct Machine {
     kernel: String,
     postgres: String,
     kafka: &'static str,
-    revision: String,
+    programs: String,
     measured_at: String,
 }
 
 impl Machine {
-    /// This machine, now.
+    /// This machine, now; `given`: the programs were not built here.
     ///
     /// # Errors
     /// PostgreSQL does not say its version.
-    pub async fn describe(stand: &Stand) -> anyhow::Result<Self> {
+    pub async fn describe(stand: &Stand, given: bool) -> anyhow::Result<Self> {
         let client = stand.postgres().connect("postgres").await?;
         let version = client.query_one("show server_version", &[]).await?;
         Ok(Self {
@@ -42,7 +42,12 @@ impl Machine {
                 .to_owned(),
             postgres: version.get(0),
             kafka: clickstream_testbed::KAFKA_VERSION,
-            revision: revision().await,
+            // what given programs were built from nobody here knows
+            programs: if given {
+                "given with --binaries".to_owned()
+            } else {
+                format!("built from {}", revision().await)
+            },
             measured_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
         })
     }
@@ -52,14 +57,14 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}, {} cores, {} MiB, Linux {}; PostgreSQL {} (fsync on), Kafka {}; revision {}, {}",
+            "{}, {} cores, {} MiB, Linux {}; PostgreSQL {} (fsync on), Kafka {}; programs {}, {}",
             self.cpu,
             self.cores,
             self.memory_mib,
             self.kernel,
             self.postgres,
             self.kafka,
-            self.revision,
+            self.programs,
             self.measured_at
         )
     }
