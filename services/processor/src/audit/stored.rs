@@ -13,6 +13,7 @@ use clickstream_pipeline::{
     offset::{TopicId, TopicPartition},
     spec::PostgresSettings,
 };
+use futures_util::future::try_join_all;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
@@ -28,6 +29,15 @@ pub type Key = (Uuid, Day);
 /// Plans for thousands of keys by nested loops into the primary keys, whatever the statistics of a young table say.
 const SETTINGS: &str = "set default_transaction_read_only = on; set jit = off; set enable_hashjoin = off; \
      set enable_mergejoin = off; set enable_seqscan = off; set statement_timeout = '60s'";
+
+/// Days of a slice up to which each is asked for by itself: that is 1.2 to 1.6 times as fast as the join, but one statement
+/// for every day.
+const SINGLE_DAYS: usize = 8;
+
+const ROWS_OF_A_DAY: &str = "
+    select event_id, event_date, user_id, event_ts, url, referrer, ip, received_at, session_id, user_agent, is_late,
+        source_topic_id, source_partition, source_offset
+    from clickstream_events where event_id = any($1::uuid[]) and event_date = $2";
 
 const ROWS: &str = "
     select rows.event_id, rows.event_date, rows.user_id, rows.event_ts, rows.url, rows.referrer, rows.ip, rows.received_at,
@@ -53,6 +63,7 @@ const LATE_KEYS: &str = "
 /// A session for look-ups.
 pub struct Lookup {
     client: Client,
+    rows_of_a_day: Statement,
     rows: Statement,
     letters: Statement,
     late_events: Statement,
@@ -116,6 +127,7 @@ impl Lookup {
         let client = connect(settings, schema, APPLICATION).await?.client;
         client.batch_execute(SETTINGS).await?;
         Ok(Self {
+            rows_of_a_day: client.prepare(ROWS_OF_A_DAY).await?,
             rows: client.prepare(ROWS).await?,
             letters: client.prepare(LETTERS).await?,
             late_events: client.prepare(LATE_EVENTS).await?,
@@ -139,7 +151,7 @@ impl Lookup {
             &request.offsets.end,
         ];
         let (rows, letters, late_events, late_keys) = tokio::try_join!(
-            self.by_keys(&self.rows, &request.keys),
+            self.rows(&request.keys),
             self.client.query(&self.letters, &offsets),
             self.client.query(&self.late_events, &offsets),
             self.by_keys(&self.late_keys, &request.late_keys),
@@ -164,6 +176,25 @@ impl Lookup {
             stored.late_keys.insert(key(&row)?, place(&row, 2)?);
         }
         Ok(stored)
+    }
+
+    /// Rows by keys, which are sorted by day.
+    async fn rows(&self, keys: &[Key]) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let days: Vec<&[Key]> = keys.chunk_by(|one, next| one.1 == next.1).collect();
+        if days.len() > SINGLE_DAYS {
+            return self.by_keys(&self.rows, keys).await;
+        }
+        let of_a_day = async |keys: &[Key]| {
+            let ids: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+            self.client
+                .query(&self.rows_of_a_day, &[&ids, &keys[0].1.date()])
+                .await
+        };
+        Ok(try_join_all(days.into_iter().map(of_a_day))
+            .await?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
     async fn by_keys(

@@ -29,6 +29,13 @@ pub fn clicks(partitions: i32, numbers: std::ops::Range<u64>, from: DateTime<Utc
     clicks
 }
 
+/// An event of its own at this time.
+pub fn click_at(time: DateTime<Utc>) -> Vec<u8> {
+    let mut event = event(0, 0, time);
+    event["event_id"] = json!(Uuid::new_v4());
+    event.to_string().into_bytes()
+}
+
 fn value(partition: i32, number: u64, from: DateTime<Utc>) -> Option<String> {
     match number % 20 {
         // the same event again, from the same partition

@@ -4,7 +4,7 @@ use chrono::{TimeDelta, Utc};
 use clickstream_processor::audit::Kind;
 
 use crate::{
-    clicks::clicks,
+    clicks::{Click, click_at, clicks},
     pipeline::{Pipeline, assert_clean, assert_differs},
 };
 
@@ -222,5 +222,24 @@ async fn a_live_pipeline_is_clean_at_every_moment() -> anyhow::Result<()> {
     assert_eq!(pipeline.audit().await?.records, 8_000);
     processor.terminate()?;
     processor.wait(std::time::Duration::from_secs(30)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn events_of_many_days_are_found_together() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(1, "{}", "").await?;
+    let days = (1..=14).rev().map(|day| Click {
+        partition: 0,
+        value: Some(click_at(Utc::now() - TimeDelta::days(day))),
+    });
+    pipeline.send(days.collect()).await?;
+    pipeline.drain().await?;
+    let report = pipeline.audit().await?;
+    assert_clean(&report);
+    assert_eq!((report.rows, report.partitions[0].accepted), (14, 14));
+    pipeline
+        .tamper("delete from clickstream_events where source_offset = 9")
+        .await?;
+    assert_differs(&pipeline.audit().await?, Kind::MissingRow, "[0]@9");
     Ok(())
 }
