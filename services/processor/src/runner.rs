@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use clickstream_pipeline::{
     engine::{Claim, Flush},
     event::{Day, EventTime},
     offset::TopicPartition,
-    spec::{Durability, PostgresSettings, RetentionSpec, SemanticSpec},
+    spec::{Durability, LatePolicy, PostgresSettings, RetentionSpec, SemanticSpec},
     window::TumblingWindow,
 };
 use rand::RngExt;
@@ -20,12 +21,14 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::ahead::{Ahead, work_ahead};
 use crate::{
     metrics::{PartitionGauges, WriterMetrics},
     shared::Shared,
     sink::{self, Claimed, ConnectError, PostgresSink, Retention, SinkFault, Topics},
 };
 
+mod ahead;
 mod days;
 mod outcome;
 
@@ -93,6 +96,8 @@ pub struct Writer {
     days_locked_until: Option<Instant>,
     /// T of each partition at its last flush.
     last_t: HashMap<TopicPartition, EventTime>,
+    /// Taken ahead of its time.
+    next: Option<Flush>,
     attempts: u32,
     last_tick: Instant,
     last_maintenance: Option<Instant>,
@@ -119,6 +124,7 @@ impl Writer {
             due_days: BTreeSet::new(),
             days_locked_until: None,
             last_t: HashMap::new(),
+            next: None,
             attempts: 0,
             last_tick: now,
             last_maintenance: None,
@@ -154,8 +160,9 @@ impl Writer {
         self.claim().await?;
         self.release().await?;
         let quiet_too = self.last_tick.elapsed() >= TICK;
+        let ahead = self.next.take();
         let flush = self.shared.with(|state| {
-            let flush = state.engine.take_flush(quiet_too || state.draining);
+            let flush = ahead.or_else(|| state.engine.take_flush(quiet_too || state.draining));
             state.in_flight = flush
                 .iter()
                 .flat_map(|flush| flush.claims.keys().copied())
@@ -195,7 +202,18 @@ impl Writer {
             let Some(sink) = self.sink.as_mut() else {
                 return Ok(());
             };
-            match settle(sink, &mut flush, &mut self.sketches, &rules).await {
+            let policy = rules.policy;
+            let settled = settle(sink, &mut flush, &mut self.sketches, &rules);
+            let (settled, ahead) =
+                while_ahead(settled, &self.shared, policy, self.next.is_none()).await;
+            if let Some(ahead) = ahead {
+                let (next, prepared) = ahead
+                    .await
+                    .expect("encoding does not panic and is not cancelled");
+                self.next = Some(next);
+                sink.offer(prepared);
+            }
+            match settled {
                 Ok(settlement) => {
                     self.committed(&flush, &settlement, started);
                     return Ok(());
@@ -226,8 +244,13 @@ impl Writer {
 
     fn committed(&mut self, flush: &Flush, settlement: &Settlement, started: Instant) {
         let now = Utc::now();
+        let ahead: BTreeSet<TopicPartition> = self
+            .next
+            .iter()
+            .flat_map(|flush| flush.claims.keys().copied())
+            .collect();
         self.shared.with(|state| {
-            state.in_flight.clear();
+            state.in_flight = ahead;
             state.engine.distrust(settlement.distrusted.iter().copied());
             for (tp, delta) in &settlement.deltas {
                 if let Some(view) = state.view.get_mut(tp) {
@@ -494,6 +517,7 @@ impl Writer {
     /// All claims went with the session: what is buffered is forgotten, and the position comes from the database again.
     fn disconnected(&mut self) {
         self.metrics.sink_up.set(0);
+        self.next = None;
         let soon = Instant::now() + LOST_PAUSE;
         self.shared.with(|state| {
             state.sink_healthy = false;
@@ -560,6 +584,25 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+/// Settles a flush and works ahead meanwhile; what was begun ahead outlives the settlement.
+async fn while_ahead<T>(
+    settled: impl Future<Output = T>,
+    shared: &Shared,
+    policy: LatePolicy,
+    wanted: bool,
+) -> (T, Option<Ahead>) {
+    let mut settled = pin!(settled);
+    let mut working = pin!(work_ahead(shared, policy));
+    let mut ahead = None;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut settled => return (done, ahead),
+            begun = &mut working, if wanted && ahead.is_none() => ahead = Some(begun),
+        }
     }
 }
 

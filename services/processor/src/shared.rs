@@ -34,6 +34,8 @@ pub struct Shared {
     ended: Condvar,
     /// There is something for the writer to do.
     work: Notify,
+    /// The growing batch has reached a limit.
+    full: Notify,
     limits: BufferLimits,
 }
 
@@ -129,6 +131,7 @@ impl Shared {
             state: Mutex::new(state),
             ended: Condvar::new(),
             work: Notify::new(),
+            full: Notify::new(),
             limits,
         }
     }
@@ -146,6 +149,16 @@ impl Shared {
     /// Until the reader has work for the writer.
     pub async fn work(&self) {
         self.work.notified().await;
+    }
+
+    /// The reader waits for room.
+    pub fn tell_full(&self) {
+        self.full.notify_one();
+    }
+
+    /// Until the growing batch has reached a limit; perhaps it has shrunk since.
+    pub async fn full(&self) {
+        self.full.notified().await;
     }
 
     /// Tells the reader that something ended.

@@ -24,6 +24,7 @@ use thiserror::Error;
 
 pub use claim::{ClaimRequest, Claimed, Obstacle};
 pub use connection::{ConnectError, Connection, application, connect};
+pub use copy::Prepared;
 pub use housekeeping::Retention;
 pub use pooling::require_own_session;
 use statements::Statements;
@@ -45,6 +46,8 @@ pub struct PostgresSink {
     lane: i16,
     /// Name under which claims are made.
     owner: String,
+    /// Encoded ahead for the next flush.
+    prepared: Option<Prepared>,
 }
 
 /// What can go wrong between begin and commit.
@@ -110,7 +113,13 @@ impl PostgresSink {
             durability,
             lane,
             owner,
+            prepared: None,
         })
+    }
+
+    /// Hands over the stream that was encoded for the flush that comes next. One that does not fit is not used.
+    pub fn offer(&mut self, prepared: Prepared) {
+        self.prepared = Some(prepared);
     }
 
     /// Whether the connection is gone.

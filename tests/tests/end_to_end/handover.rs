@@ -52,7 +52,7 @@ async fn a_rolling_restart_reads_no_record_twice() -> anyhow::Result<()> {
     stack.ends_clean(&last).await?;
     ended.extend(running.into_iter().map(|(_, process)| process));
     let read = ended.iter().map(decoded).sum::<anyhow::Result<i64>>()?;
-    println!("{} processes, {sent} records", ended.len());
+    eprintln!("{} processes, {sent} records", ended.len());
     assert_eq!(read, sent, "records in the log and records decoded");
     for process in &ended {
         for word in ["fenced", "ended the session", "claimed again"] {

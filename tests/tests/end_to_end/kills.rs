@@ -13,7 +13,7 @@ use crate::{
 #[tokio::test]
 async fn processors_killed_at_random_lose_and_double_nothing() -> anyhow::Result<()> {
     let seed = rand::random();
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut dice = StdRng::seed_from_u64(seed);
     let stack = Stack::new(StackOptions::default()).await?;
     let load = Load::start(
@@ -47,7 +47,7 @@ async fn processors_killed_at_random_lose_and_double_nothing() -> anyhow::Result
     }
     let sent = load.finish().await?;
     stack.drained().await?;
-    println!("{kills} kills, {sent} records");
+    eprintln!("{kills} kills, {sent} records");
     assert!(kills >= 2, "{kills} kills are no test");
     assert_eq!(stack.consumed().await?, sent);
     stack.ends_clean(&[&processors[0], &processors[1]]).await

@@ -56,7 +56,7 @@ async fn crashes_of_postgresql(durability: &str) -> anyhow::Result<()> {
     stack.moves_by(1_000).await?;
     let sent = load.finish().await?;
     stack.drained().await?;
-    println!("{durability}: {crashes} crashes, {sent} records");
+    eprintln!("{durability}: {crashes} crashes, {sent} records");
     assert_eq!(stack.consumed().await?, sent);
     assert_eq!(
         stack

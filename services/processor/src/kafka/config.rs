@@ -101,7 +101,7 @@ impl ConsumerSettings {
         })
     }
 
-    /// Bounds the fetch queues, which librdkafka counts per partition, to [`FETCH_QUEUES_KIB`] over all partitions: the
+    /// Bounds the fetch queues, which librdkafka counts per partition, to 16 MiB over all partitions: the
     /// records of a few round trips each, whatever the number of partitions that this process is given.
     pub fn fit_queues(&mut self, topics: &[KnownTopic]) {
         let partitions: i64 = topics.iter().map(|topic| i64::from(topic.partitions)).sum();

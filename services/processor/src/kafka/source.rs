@@ -151,6 +151,7 @@ impl Source {
             match polled {
                 Ok(message) => {
                     if take(&self.shared, self.consumer.context(), &message) {
+                        self.shared.tell_full();
                         break;
                     }
                 }
@@ -222,7 +223,8 @@ impl Source {
                         _ => None,
                     });
                 let next = passed.map_or(taken, |passed| passed.max(taken));
-                let at_end = match native::seen_watermarks(self.consumer.client(), topic, partition) {
+                let at_end = match native::seen_watermarks(self.consumer.client(), topic, partition)
+                {
                     Some((_, end)) => end <= next.get(),
                     // nothing was fetched of it yet: the end of another topic's partition says nothing about it
                     None => only,

@@ -7,6 +7,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use clickstream_pipeline::{
     batch::Batch,
     event::{Day, EventTime},
+    settle::Plan,
+    spec::LatePolicy,
 };
 
 /// The columns, in the order in which [`encode`] writes them.
@@ -33,6 +35,33 @@ pub fn timestamp(time: EventTime) -> i64 {
 /// Days since PostgreSQL's epoch.
 pub fn date(day: Day) -> i32 {
     day.days() - POSTGRES_EPOCH_DAYS
+}
+
+/// A COPY stream that was encoded ahead, while the flush before was being committed.
+pub struct Prepared {
+    /// Where the batch's rows lie in memory: tells batches apart.
+    batch: usize,
+    rows: Vec<u32>,
+    stream: Bytes,
+}
+
+impl Prepared {
+    /// Plans and encodes what the batch will most likely send by COPY.
+    pub fn of(batch: &Batch, policy: LatePolicy) -> Self {
+        let rows = Plan::of(batch, policy, false).new;
+        let stream = encode(batch, &rows);
+        Self {
+            batch: batch.rows.as_ptr().addr(),
+            rows,
+            stream,
+        }
+    }
+
+    /// The stream, if it is that of these rows. Rows that left the batch meanwhile have moved all behind them, so the same
+    /// places in the same batch hold the same rows.
+    pub fn stream_of(self, batch: &Batch, rows: &[u32]) -> Option<Bytes> {
+        (self.batch == batch.rows.as_ptr().addr() && self.rows == rows).then_some(self.stream)
+    }
 }
 
 /// The rows as one binary COPY stream.

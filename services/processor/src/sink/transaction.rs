@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
+    task::Poll,
     time::Duration,
 };
 
@@ -438,10 +439,16 @@ impl Transaction for FlushTransaction<'_> {
         let commit = self.tx.commit();
         pin_mut!(commit);
         if crate::failpoints::ENABLED {
-            // one poll sends the COMMIT; the yields let the connection's task put it on the wire
-            let _ = futures_util::poll!(commit.as_mut());
+            // one poll sends the COMMIT, the yield lets the connection's task put it on the wire; on another thread that may be quick
+            // enough for the first poll to bring the answer, and a future that is done must not be polled again
+            let polled = futures_util::poll!(commit.as_mut());
             tokio::task::yield_now().await;
             crash_point("commit_sent");
+            if let Poll::Ready(answer) = polled {
+                answer?;
+                crash_point("commit_acknowledged");
+                return Ok(());
+            }
         }
         answered(commit).await?;
         crash_point("commit_acknowledged");
