@@ -1,8 +1,9 @@
 //! Records without an event in them: tombstones, and the control records of transactions. They advance the position, and
 //! lag still gets to 0.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer as _},
@@ -10,14 +11,18 @@ use rdkafka::{
 
 use crate::{
     records::{Click, Placed, clicks, now},
-    stack::{PATIENCE, Stack, StackOptions},
+    stack::{LOOK, PATIENCE, Stack, StackOptions},
     watch::end,
 };
 
-/// Sends each group of clicks in a transaction of its own, to partition 0; `false` aborts it.
+/// Sends each group of clicks in a transaction of its own, to partition 0; `false` aborts it. Waits for the markers, which
+/// the broker writes after it has answered.
 async fn transactions(stack: &Stack, groups: Vec<(Vec<Click>, bool)>) -> anyhow::Result<()> {
     let (servers, topic) = (stack.kafka.bootstrap_servers(), stack.topic.clone());
-    tokio::task::spawn_blocking(move || {
+    let (_, before) = stack.kafka.offsets(&stack.topic, 0).await?;
+    let records: usize = groups.iter().map(|(clicks, _)| clicks.len() + 1).sum();
+    let end = before + i64::try_from(records)?;
+    tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", servers)
             .set("transactional.id", &topic)
@@ -41,7 +46,13 @@ async fn transactions(stack: &Stack, groups: Vec<(Vec<Click>, bool)>) -> anyhow:
         }
         Ok(())
     })
-    .await?
+    .await??;
+    let deadline = Instant::now() + PATIENCE;
+    while stack.kafka.offsets(&stack.topic, 0).await?.1 < end {
+        ensure!(Instant::now() < deadline, "the markers were never written");
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 async fn one_partition() -> anyhow::Result<Stack> {

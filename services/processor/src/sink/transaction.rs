@@ -23,7 +23,8 @@ use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
-    PostgresSink, SinkFault, Topics, copy,
+    PostgresSink, SinkFault, Topics,
+    copy::{self, Prepared},
     rows::{EventColumns, KeyColumns, Timestamptz},
     statements::Statements,
 };
@@ -47,6 +48,7 @@ pub struct FlushTransaction<'a> {
     topics: &'a Topics,
     lane: i16,
     settings: &'static str,
+    prepared: &'a mut Option<Prepared>,
 }
 
 impl<'a> FlushTransaction<'a> {
@@ -63,6 +65,7 @@ impl<'a> FlushTransaction<'a> {
             topics: &sink.topics,
             lane: sink.lane,
             settings,
+            prepared: &mut sink.prepared,
         })
     }
 
@@ -171,7 +174,10 @@ impl Transaction for FlushTransaction<'_> {
     }
 
     async fn copy_new(&mut self, batch: &Batch, rows: &[u32]) -> Result<(), SinkFault> {
-        let stream = copy::encode(batch, rows);
+        let prepared = self.prepared.take();
+        let stream = prepared
+            .and_then(|prepared| prepared.stream_of(batch, rows))
+            .unwrap_or_else(|| copy::encode(batch, rows));
         answered(async {
             let sink = self.tx.copy_in(copy::COPY_EVENTS).await?;
             pin_mut!(sink);
