@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use clickstream_pipeline::{
     engine::{Claim, Flush},
     event::{Day, EventTime},
     offset::TopicPartition,
-    spec::{Durability, LatePolicy, PostgresSettings, RetentionSpec, SemanticSpec},
+    spec::{Durability, PostgresSettings, RetentionSpec, SemanticSpec},
     window::TumblingWindow,
 };
 use rand::RngExt;
@@ -21,16 +20,18 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use self::ahead::{Ahead, work_ahead};
+use self::ahead::while_ahead;
 use crate::{
-    metrics::{PartitionGauges, WriterMetrics},
+    metrics::WriterMetrics,
     shared::Shared,
-    sink::{self, Claimed, ConnectError, PostgresSink, Retention, SinkFault, Topics},
+    sink::{Claimed, ConnectError, PostgresSink, SinkFault, Topics},
 };
 
 mod ahead;
 mod days;
+mod housekeeping;
 mod outcome;
+mod session;
 
 /// Housekeeping: end-of-log positions, finality, gauges.
 const TICK: Duration = Duration::from_secs(1);
@@ -409,201 +410,6 @@ impl Writer {
         self.shared.notify_reader();
         done
     }
-
-    async fn keep_house(&mut self) -> Result<(), SinkFault> {
-        let counts = self
-            .shared
-            .with(|state| std::mem::take(&mut state.partition_counts));
-        let Some(sink) = &self.sink else {
-            return Ok(());
-        };
-        for (topic, count) in counts {
-            sink.note_partitions(&topic, count).await?;
-        }
-        self.final_until = sink
-            .advance_final(&self.settings.semantic, self.settings.idle_timeout_micros)
-            .await?;
-        if self.last_anchor.elapsed() >= ANCHOR {
-            self.last_anchor = Instant::now();
-            let ours: Vec<_> = self
-                .shared
-                .with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
-            sink.anchor(&ours, &self.settings.semantic).await?;
-        }
-        if self
-            .last_maintenance
-            .is_none_or(|last| last.elapsed() >= MAINTENANCE)
-        {
-            self.maintain().await?;
-        }
-        self.create_due_days().await?;
-        self.show();
-        Ok(())
-    }
-
-    /// Retention, and the days ahead.
-    async fn maintain(&mut self) -> Result<(), SinkFault> {
-        self.last_maintenance = Some(Instant::now());
-        let Some(sink) = &self.sink else {
-            return Ok(());
-        };
-        sink.expire(
-            Retention::at(Utc::now(), &self.settings.retention),
-            &self.settings.semantic,
-        )
-        .await?;
-        self.days = sink.days().await?.into_iter().collect();
-        self.create_days_ahead().await
-    }
-
-    fn show(&self) {
-        let delay = self.settings.semantic.delay_micros;
-        self.shared.with(|state| {
-            let partitions: Vec<_> = state
-                .view
-                .iter()
-                .map(|(tp, view)| PartitionGauges {
-                    topic: self
-                        .settings
-                        .topics
-                        .get(&tp.topic)
-                        .map_or("", String::as_str),
-                    partition: tp.partition,
-                    next: view.next.map(|next| next.get()),
-                    lag: view.lag(),
-                    watermark_seconds: view.t.map(|t| seconds(t.micros() - delay)),
-                    counters: view.counters,
-                    halted: state.halted.contains_key(tp),
-                })
-                .collect();
-            let final_until = self.final_until.map(|until| seconds(until.micros()));
-            self.metrics.show(
-                &self.settings.group,
-                state.engine.buffered_bytes(),
-                final_until,
-                &partitions,
-            );
-        });
-    }
-
-    /// After a failure: stop, or forget what is not certain any more and go on.
-    fn recover(&mut self, fault: SinkFault) -> Result<(), WriterFault> {
-        use clickstream_pipeline::commit::Failure;
-        match fault.remedy() {
-            Remedy::Repeat { .. } => {
-                // a claim or a piece of housekeeping: it is tried again with the next step
-                self.metrics
-                    .postgres_errors
-                    .with_label_values(&["repeat"])
-                    .inc();
-                warn!(error = %fault, "postgresql is not ready for this yet");
-                self.sink = None;
-                self.disconnected();
-                Ok(())
-            }
-            Remedy::Reclaim => {
-                warn!(error = %fault, "connection to postgresql lost; partitions are claimed again");
-                self.sink = None;
-                self.disconnected();
-                Ok(())
-            }
-            Remedy::Distrust | Remedy::DeadLetter { .. } | Remedy::Stop => {
-                self.metrics.flushes.with_label_values(&["failed"]).inc();
-                Err(fault.into())
-            }
-        }
-    }
-
-    /// All claims went with the session: what is buffered is forgotten, and the position comes from the database again.
-    fn disconnected(&mut self) {
-        self.metrics.sink_up.set(0);
-        self.next = None;
-        let soon = Instant::now() + LOST_PAUSE;
-        self.shared.with(|state| {
-            state.sink_healthy = false;
-            state.in_flight.clear();
-            state.releases.clear();
-            state.releasing = 0;
-            let ours: Vec<_> = state.engine.assigned().map(|(tp, _)| tp).collect();
-            for tp in ours {
-                state.engine.release(tp);
-                state.reclaims.push((tp, soon));
-            }
-            for slot in state.claims.values_mut() {
-                slot.running = false;
-            }
-            let unstarted: Vec<_> = state.starts.drain(..).map(|(tp, _)| tp).collect();
-            for tp in unstarted {
-                state.reclaims.push((tp, soon));
-            }
-        });
-        self.shared.notify_reader();
-    }
-
-    fn connected(&mut self, sink: PostgresSink) {
-        self.attempts = 0;
-        self.metrics.sink_up.set(1);
-        self.sink = Some(sink);
-        self.sketches = SketchCache::default();
-        self.last_maintenance = None;
-        self.shared.with(|state| state.sink_healthy = true);
-    }
-
-    async fn reconnect(&mut self, stop: &CancellationToken) -> Result<(), SinkFault> {
-        if self.sink.take().is_some() {
-            warn!("session with postgresql ended; partitions are claimed again");
-            self.disconnected();
-        }
-        let settings = &self.settings;
-        let opened = sink::connect(
-            &settings.postgres,
-            &settings.schema,
-            &sink::application(&settings.owner),
-        )
-        .await;
-        match opened {
-            Ok(connection) => {
-                let sink = PostgresSink::new(
-                    connection,
-                    settings.topics.clone(),
-                    settings.durability,
-                    settings.owner.clone(),
-                )
-                .await?;
-                info!(attempts = self.attempts, "connected to postgresql again");
-                self.connected(sink);
-            }
-            Err(failure) => {
-                self.attempts += 1;
-                let pause = backoff(self.attempts);
-                warn!(error = %failure, attempts = self.attempts, pause_ms = pause.as_millis(), "cannot connect to postgresql");
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = stop.cancelled() => {}
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Settles a flush and works ahead meanwhile; what was begun ahead outlives the settlement.
-async fn while_ahead<T>(
-    settled: impl Future<Output = T>,
-    shared: &Shared,
-    policy: LatePolicy,
-    wanted: bool,
-) -> (T, Option<Ahead>) {
-    let mut settled = pin!(settled);
-    let mut working = pin!(work_ahead(shared, policy));
-    let mut ahead = None;
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut settled => return (done, ahead),
-            begun = &mut working, if wanted && ahead.is_none() => ahead = Some(begun),
-        }
-    }
 }
 
 /// 100 ms, doubled with every attempt up to [`BACKOFF_MAX`], and jittered so that many processors do not come at once.
@@ -616,12 +422,4 @@ fn backoff(attempts: u32) -> Duration {
 /// Between half and all of `pause`.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.5..=1.0))
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "microseconds of this century are exact in 53 bits"
-)]
-fn seconds(micros: i64) -> f64 {
-    micros as f64 / 1e6
 }

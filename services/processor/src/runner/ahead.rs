@@ -1,6 +1,8 @@
 //! Working ahead: while one flush is being committed, the next one is taken as soon as it is full, and its COPY stream is
 //! encoded on another thread. Encoding is a tenth of a flush's time, and the server would stand idle meanwhile.
 
+use std::pin::pin;
+
 use clickstream_pipeline::{engine::Flush, spec::LatePolicy};
 use tokio::task::JoinHandle;
 
@@ -29,5 +31,24 @@ pub async fn work_ahead(shared: &Shared, policy: LatePolicy) -> Ahead {
             });
         }
         shared.full().await;
+    }
+}
+
+/// Settles a flush and works ahead meanwhile; what was begun ahead outlives the settlement.
+pub async fn while_ahead<T>(
+    settled: impl Future<Output = T>,
+    shared: &Shared,
+    policy: LatePolicy,
+    wanted: bool,
+) -> (T, Option<Ahead>) {
+    let mut settled = pin!(settled);
+    let mut working = pin!(work_ahead(shared, policy));
+    let mut ahead = None;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut settled => return (done, ahead),
+            begun = &mut working, if wanted && ahead.is_none() => ahead = Some(begun),
+        }
     }
 }
