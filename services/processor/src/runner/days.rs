@@ -1,7 +1,10 @@
 //! Day partitions: the days around T before a flush, today and tomorrow ahead of time. Only outliers go to the default
 //! partition; creating a day moves its rows out of there.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use chrono::Utc;
 use clickstream_pipeline::{
@@ -24,16 +27,22 @@ impl Writer {
     /// Creates the days that the flush needs and that lie between T as it was and T as it becomes, one day more on both
     /// sides.
     pub(super) async fn create_missing_days(&mut self, flush: &Flush) -> Result<(), SinkFault> {
+        let mut bounds = HashMap::new();
         for (tp, span) in &flush.batch.spans {
             let Some(t) = span.clock.t() else { continue };
             let from = self.last_t.get(tp).map(|t| day_after(*t, -1));
             let to = day_after(t, 1);
             self.want(to);
-            for row in flush.batch.rows.iter().filter(|row| row.source == *tp) {
-                let day = row.day();
-                if day <= to && from.is_none_or(|from| from <= day) {
-                    self.want(day);
-                }
+            bounds.insert(*tp, (from, to));
+        }
+        // once over the rows, however many partitions the flush holds
+        for row in &flush.batch.rows {
+            let Some((from, to)) = bounds.get(&row.source) else {
+                continue;
+            };
+            let day = row.day();
+            if day <= *to && from.is_none_or(|from| from <= day) {
+                self.want(day);
             }
         }
         self.create_due_days().await
