@@ -39,6 +39,10 @@ const TICK: Duration = Duration::from_secs(1);
 const MAINTENANCE: Duration = Duration::from_secs(60);
 /// Anchors beside those of every claim.
 const ANCHOR: Duration = Duration::from_secs(3_600);
+/// A flush that leaves memory worth giving back, rows.
+const LARGE_FLUSH: usize = 10_000;
+/// A backlog is over when no large flush came for this long.
+const BACKLOG_OVER: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A fenced partition that the group still counts as ours is claimed again after this: by then a member that was thought
@@ -103,6 +107,8 @@ pub struct Writer {
     last_tick: Instant,
     last_maintenance: Option<Instant>,
     last_anchor: Instant,
+    /// When the last large flush was committed, until its memory has been given back.
+    last_large: Option<Instant>,
 }
 
 impl Writer {
@@ -130,6 +136,7 @@ impl Writer {
             last_tick: now,
             last_maintenance: None,
             last_anchor: now,
+            last_large: None,
         };
         writer.connected(sink);
         writer
@@ -245,6 +252,9 @@ impl Writer {
 
     fn committed(&mut self, flush: &Flush, settlement: &Settlement, started: Instant) {
         let now = Utc::now();
+        if flush.batch.rows.len() >= LARGE_FLUSH {
+            self.last_large = Some(Instant::now());
+        }
         let ahead: BTreeSet<TopicPartition> = self
             .next
             .iter()

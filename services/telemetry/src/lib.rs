@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod health;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod secrets;
 pub mod shutdown;

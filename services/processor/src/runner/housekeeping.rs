@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use chrono::Utc;
 
-use super::{ANCHOR, MAINTENANCE, Writer};
+use clickstream_telemetry::memory;
+
+use super::{ANCHOR, BACKLOG_OVER, MAINTENANCE, Writer};
 use crate::{
     metrics::PartitionGauges,
     sink::{Retention, SinkFault},
@@ -38,6 +40,13 @@ impl Writer {
             self.maintain().await?;
         }
         self.create_due_days().await?;
+        if self
+            .last_large
+            .take_if(|last| last.elapsed() >= BACKLOG_OVER)
+            .is_some()
+        {
+            memory::give_back();
+        }
         self.show();
         Ok(())
     }
