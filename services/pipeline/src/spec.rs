@@ -12,10 +12,14 @@
 mod connection;
 mod document;
 mod kafka;
+mod pod;
 mod postgres_uri;
 mod processing;
 mod quantity;
+#[cfg(feature = "schema")]
+mod schema;
 mod secret;
+mod secret_keys;
 pub mod semantic;
 mod target;
 mod validate;
@@ -30,12 +34,14 @@ pub use kafka::{
     KafkaAdmin, KafkaSasl, KafkaSpec, KafkaTls, KafkaUserSecret, SaslMechanism, TopicManagement,
     TopicSpec,
 };
+pub use pod::{PodSettings, PullSecretSpec, ResourcesSpec};
 pub use processing::{
     DeletionPolicy, DeletionPolicySpec, FlushSpec, LateEventsSpec, ProcessorSpec, ProducerSpec,
     WatermarkSpec, WindowSpec,
 };
 pub use quantity::{Bytes, Duration, QuantityError};
 pub use secret::{CaSecret, ClientCertSecret, Redacted, SecretError, Secrets};
+pub use secret_keys::SecretKeys;
 pub use semantic::{LatePolicy, SemanticSpec};
 pub use target::{Durability, MigrationSpec, RetentionSpec, TargetSpec};
 pub use validate::Problem;
@@ -80,39 +86,94 @@ pub struct Metadata {
     pub annotations: BTreeMap<String, String>,
 }
 
+#[cfg(feature = "schema")]
+const PIPELINE_RULES: [schema::Rule; 1] = [schema::Rule {
+    rule: "(has(oldSelf.topics) ? oldSelf.topics.map(t, t.name) : ['clickstream']).all(old, (has(self.topics) ? self.topics.map(t, t.name) : ['clickstream']).exists(new, new == old))",
+    message: "a topic stays once it is listed, since progress is kept by its name: list the other topic beside it, or delete the pipeline (topics and tables stay by default) and apply it anew",
+    field: ".topics",
+}];
+
+#[cfg(feature = "schema")]
+const TOPIC_LIST_RULES: [schema::Rule; 1] = [schema::Rule {
+    rule: "self.all(one, self.exists_one(other, other.name.replace('.', '_') == one.name.replace('.', '_')))",
+    message: "a name is listed twice (`.` and `_` count as the same); remove one",
+    field: "",
+}];
+
+// `connection` means the same database as another one by host, port and name, or else by the same parts and Secret
+#[cfg(feature = "schema")]
+const TARGET_LIST_RULES: [schema::Rule; 1] = [schema::Rule {
+    rule: "self.all(a, self.exists_one(b, (has(a.schema) ? a.schema : 'clickstream') == (has(b.schema) ? b.schema : 'clickstream') && (has(a.connection.host) ? a.connection.host : '') == (has(b.connection.host) ? b.connection.host : '') && (has(a.connection.port) ? a.connection.port : 5432) == (has(b.connection.port) ? b.connection.port : 5432) && (has(a.connection.database) ? a.connection.database : '') == (has(b.connection.database) ? b.connection.database : '') && ((has(a.connection.host) && has(a.connection.database)) || (has(a.connection.secret) ? a.connection.secret.name : '') == (has(b.connection.secret) ? b.connection.secret.name : ''))))",
+    message: "two targets write the same schema of the same database; give each its own",
+    field: "",
+}];
+
 /// What a pipeline should be. Only `kafka` and `targets` must be given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("x-kubernetes-validations" = schema::rules(&PIPELINE_RULES)))
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PipelineSpec {
-    /// How to reach Kafka.
+    /// How to reach Kafka. Rolling.
     pub kafka: KafkaSpec,
-    /// The topics with click events, 1 to 16. Default: one managed topic `clickstream` with 4 partitions.
+    /// The topics with click events, 1 to 16; more may be added: Rolling. Removing one is Refused. Default: one managed
+    /// topic `clickstream` with 4 partitions.
     #[serde(default = "default_topics")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            length(min = 1, max = 16),
+            extend(
+                "x-kubernetes-list-type" = "map",
+                "x-kubernetes-list-map-keys" = ["name"],
+                "x-kubernetes-validations" = schema::rules(&TOPIC_LIST_RULES)
+            )
+        )
+    )]
     pub topics: Vec<TopicSpec>,
-    /// The windows that clicks are counted in.
+    /// The windows that clicks are counted in. Refused once a schema holds windows.
     #[serde(default)]
     pub window: WindowSpec,
-    /// How far event time is known to have come.
+    /// How far event time is known to have come. Rolling.
     #[serde(default)]
     pub watermark: WatermarkSpec,
-    /// What happens to events that come after their window.
+    /// What happens to events that come after their window. Rolling.
     #[serde(default)]
     pub late_events: LateEventsSpec,
-    /// The PostgreSQL schemas that the events end up in, 1 to 8.
+    /// The PostgreSQL schemas that the events end up in, 1 to 8, each with processors of its own. One may be added or
+    /// removed: Live. A removed one's tables stay.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            length(min = 1, max = 8),
+            extend(
+                "x-kubernetes-list-type" = "map",
+                "x-kubernetes-list-map-keys" = ["name"],
+                "x-kubernetes-validations" = schema::rules(&TARGET_LIST_RULES)
+            )
+        )
+    )]
     pub targets: Vec<TargetSpec>,
-    /// Image of processors and producer. Rolling. Default: the operator's own release.
+    /// Image of the processors, which also runs the migrations. Rolling. Default: the operator's own release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 1, max = 512), regex(pattern = schema::IMAGE))
+    )]
     pub image: Option<String>,
-    /// The processors.
+    /// The processors. Rolling, except where a field says otherwise.
     #[serde(default)]
     pub processor: ProcessorSpec,
-    /// The built-in producer of synthetic clicks.
+    /// The built-in producer of synthetic clicks. Rolling, except where a field says otherwise.
     #[serde(default)]
     pub producer: ProducerSpec,
     /// Stops processors and producer; progress and tables stay as they are. Live. Default `false`.
     #[serde(default)]
     pub suspend: bool,
-    /// What happens to topics and tables when the pipeline is deleted.
+    /// What happens to topics and tables when the pipeline is deleted. Live.
     #[serde(default)]
     pub deletion_policy: DeletionPolicySpec,
 }
@@ -151,9 +212,13 @@ impl ClickstreamPipeline {
 impl Metadata {
     fn check(&self, at: &mut At<'_>) {
         // with a target's 20 characters and two dashes this leaves a Deployment's name room inside a label's 63
-        if !secret::is_dns_label(&self.name, 40) {
-            at.field("name")
-                .problem("use 1 to 40 lowercase letters, digits and inner `-`");
+        // a Service is named after it, and those begin with a letter
+        if !secret::is_dns_label(&self.name, 40)
+            || self.name.starts_with(|c: char| c.is_ascii_digit())
+        {
+            at.field("name").problem(
+                "use 1 to 40 lowercase letters, digits and inner `-`, beginning with a letter",
+            );
         }
         if !secret::is_dns_label(&self.namespace, 63) {
             at.field("namespace")
@@ -189,16 +254,22 @@ impl PipelineSpec {
         self.watermark.check(&mut at.field("watermark"));
         self.late_events.check(&mut at.field("lateEvents"));
         target::check_targets(&self.targets, &mut at.field("targets"));
-        if self
-            .image
-            .as_deref()
-            .is_some_and(|image| image.is_empty() || image.contains(char::is_whitespace))
-        {
-            at.field("image")
-                .problem("write an image reference such as registry.example.com/clickstream:1.0.0");
-        }
+        check_image(self.image.as_deref(), &mut at.field("image"));
         self.processor.check(&mut at.field("processor"));
         self.producer.check(&mut at.field("producer"));
+    }
+}
+
+/// The characters a reference may have, not its grammar: the node that pulls it knows that.
+fn check_image(image: Option<&str>, at: &mut At<'_>) {
+    let allowed =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/' | b':' | b'@' | b'_');
+    if image.is_some_and(|image| {
+        image.len() > 512
+            || !image.starts_with(|c: char| c.is_ascii_alphanumeric())
+            || !image.bytes().all(allowed)
+    }) {
+        at.problem("write an image reference such as registry.example.com/clickstream:1.0.0");
     }
 }
 

@@ -7,34 +7,61 @@ use super::secret::{self, CaSecret, ClientCertSecret, Redacted, SecretError, Sec
 use super::target::TargetSpec;
 use super::validate::At;
 
+#[cfg(feature = "schema")]
+use super::schema;
+
+#[cfg(feature = "schema")]
+const CONNECTION_RULES: [schema::Rule; 2] = [
+    schema::Rule {
+        rule: "has(self.secret) || (has(self.host) && has(self.database) && has(self.user))",
+        message: "name a secret, or give host, database and user",
+        field: "",
+    },
+    schema::Rule {
+        rule: "!has(self.sslMode) || self.sslMode != 'Disable' || (!has(self.caSecret) && !has(self.clientCertSecret))",
+        message: "Disable leaves the certificates unused: remove them, or choose VerifyFull",
+        field: ".sslMode",
+    },
+];
+
 /// A PostgreSQL connection. Every part may come from the Secret; what stands in the spec wins. It must reach the server
 /// directly or through session pooling, since progress is guarded by session locks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("x-kubernetes-validations" = schema::rules(&CONNECTION_RULES)))
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConnectionSpec {
-    /// The Secret with what is not given here, and with the password. Default: none.
+    /// The Secret with what is not given here, and with the password. Rolling. Default: none; `host`, `database` and
+    /// `user` are required then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<ConnectionSecret>,
-    /// Name or address of the server. Default: the Secret's.
+    /// Name or address of the server. Rolling. Default: the Secret's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::HOST)))]
     pub host: Option<String>,
-    /// TCP port. Default: the Secret's, or else 5432.
+    /// TCP port. Rolling. Default: the Secret's, or else 5432.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     pub port: Option<u16>,
-    /// Name of the database. Default: the Secret's.
+    /// Name of the database. Rolling. Default: the Secret's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 63), regex(pattern = schema::PRINTABLE)))]
     pub database: Option<String>,
-    /// The role to sign in as. Default: the Secret's.
+    /// The role to sign in as. Rolling. Default: the Secret's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 63), regex(pattern = schema::PRINTABLE)))]
     pub user: Option<String>,
-    /// How far the connection is secured. Default: `VerifyFull` with a `caSecret`, else what the Secret's URI demands,
+    /// How far the connection is secured. Rolling. Default: `VerifyFull` with a `caSecret`, else what the Secret's URI demands,
     /// else `Disable` for a loopback host and `Require` for any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssl_mode: Option<SslMode>,
-    /// Authorities to trust. Default: those of the image.
+    /// Authorities to trust. Rolling. Default: those of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret: Option<CaSecret>,
-    /// The certificate to show to the server. Default: none.
+    /// The certificate to show to the server. Rolling. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_cert_secret: Option<ClientCertSecret>,
 }
@@ -42,32 +69,41 @@ pub struct ConnectionSpec {
 /// A Secret that describes a connection; the defaults fit those that CloudNativePG writes (`<cluster>-app`) as they are.
 /// A key that does not exist is simply not given, and the URI fills in what the single keys leave open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConnectionSecret {
-    /// Name of the Secret, in the pipeline's namespace.
+    /// Name of the Secret, in the pipeline's namespace. Rolling.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN)))]
     pub name: String,
-    /// Key with the host. Default `host`.
+    /// Key with the host. Rolling. Default `host`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "host")]
     pub host_key: String,
-    /// Key with the port. Default `port`.
+    /// Key with the port. Rolling. Default `port`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "port")]
     pub port_key: String,
-    /// Key with the database. Default `dbname`.
+    /// Key with the database. Rolling. Default `dbname`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "dbname")]
     pub database_key: String,
-    /// Key with the role. Default `username`.
+    /// Key with the role. Rolling. Default `username`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "username")]
     pub user_key: String,
-    /// Key with the password. Default `password`.
+    /// Key with the password. Rolling. Default `password`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "password")]
     pub password_key: String,
-    /// Key with a `postgresql://` URI. Default `uri`.
+    /// Key with a `postgresql://` URI. Rolling. Default `uri`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "uri")]
     pub uri_key: String,
 }
 
 /// How far a PostgreSQL connection is secured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SslMode {
     /// Plaintext.
     Disable,

@@ -8,47 +8,75 @@ use super::quantity::Duration;
 use super::secret::{self, CaSecret, ClientCertSecret, SecretError, Secrets};
 use super::validate::At;
 
+#[cfg(feature = "schema")]
+use super::schema;
+
+#[cfg(feature = "schema")]
+const KAFKA_RULES: [schema::Rule; 2] = [
+    schema::Rule {
+        rule: "!has(self.sasl) || self.sasl.mechanism != 'Plain' || has(self.tls)",
+        message: "Plain sends the password itself: set tls as well, or use ScramSha512",
+        field: ".sasl.mechanism",
+    },
+    schema::Rule {
+        rule: "!has(self.admin) || !has(self.admin.sasl) || self.admin.sasl.mechanism != 'Plain' || has(self.admin.tls) || has(self.tls)",
+        message: "Plain sends the password itself: set tls as well, or use ScramSha512",
+        field: ".admin.sasl.mechanism",
+    },
+];
+
 /// How to reach Kafka.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("x-kubernetes-validations" = schema::rules(&KAFKA_RULES)))
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaSpec {
-    /// Brokers to begin with, as `host:port`, comma-separated. A change rolls the processors.
+    /// Brokers to begin with, as `host:port`, comma-separated. Rolling.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 4096), regex(pattern = schema::BROKERS)))]
     pub bootstrap_servers: String,
-    /// Encrypts the connection; its presence alone turns TLS on. Broker names are always checked. Default: plaintext.
+    /// Encrypts the connection; its presence alone turns TLS on. Broker names are always checked. Rolling.
+    /// Default: plaintext.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<KafkaTls>,
-    /// Signs in with a name and a password. Default: no sign-in beyond a client certificate in `tls`.
+    /// Signs in with a name and a password. Rolling. Default: no sign-in beyond a client certificate in
+    /// `tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<KafkaSasl>,
-    /// Other credentials for creating and altering topics. Default: those above.
+    /// Other credentials for creating and altering topics. Live. Default: those above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<KafkaAdmin>,
 }
 
 /// TLS towards the brokers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaTls {
-    /// Authorities to trust. Default: those of the image.
+    /// Authorities to trust. Rolling. Default: those of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret: Option<CaSecret>,
-    /// The certificate to show to brokers that ask for one. Default: none.
+    /// The certificate to show to brokers that ask for one. Rolling. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_cert_secret: Option<ClientCertSecret>,
 }
 
 /// Signing in with a name and a password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaSasl {
-    /// The mechanism the brokers offer.
+    /// The mechanism the brokers offer. Rolling.
     pub mechanism: SaslMechanism,
-    /// The Secret with name and password.
+    /// The Secret with name and password. Rolling.
     pub secret: KafkaUserSecret,
 }
 
 /// Mechanisms of SASL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SaslMechanism {
     /// SCRAM-SHA-512.
     ScramSha512,
@@ -60,32 +88,38 @@ pub enum SaslMechanism {
 
 /// A Secret with a Kafka user's name and password; the defaults fit those that Strimzi writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaUserSecret {
-    /// Name of the Secret, in the pipeline's namespace.
+    /// Name of the Secret, in the pipeline's namespace. Rolling.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN)))]
     pub name: String,
-    /// Key with the user's name. Default `username`.
+    /// Key with the user's name. Rolling. Default `username`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "username")]
     pub username_key: String,
-    /// Key with the user's password. Default `password`.
+    /// Key with the user's password. Rolling. Default `password`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "password")]
     pub password_key: String,
 }
 
 /// Credentials for administration; what is absent is taken from `spec.kafka` itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaAdmin {
-    /// Sign-in of the administrator. Default: `spec.kafka.sasl`.
+    /// Sign-in of the administrator. Live. Default: `spec.kafka.sasl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<KafkaSasl>,
-    /// TLS of the administrator. Default: `spec.kafka.tls`.
+    /// TLS of the administrator. Live. Default: `spec.kafka.tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<KafkaTls>,
 }
 
 /// Who looks after a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum TopicManagement {
     /// The operator creates the topic and keeps its partitions, retention and config as written here.
     #[default]
@@ -94,29 +128,68 @@ pub enum TopicManagement {
     External,
 }
 
+#[cfg(feature = "schema")]
+const TOPIC_RULES: [schema::Rule; 4] = [
+    schema::Rule {
+        rule: "!has(self.management) || self.management != 'External' || !has(self.adopt) || !self.adopt",
+        message: "an External topic is never altered: remove it, or set management: Managed",
+        field: ".adopt",
+    },
+    schema::Rule {
+        rule: "!has(self.management) || self.management != 'External' || !has(self.replicationFactor)",
+        message: "an External topic is never altered: remove it, or set management: Managed",
+        field: ".replicationFactor",
+    },
+    schema::Rule {
+        rule: "!has(self.management) || self.management != 'External' || !has(self.retention)",
+        message: "an External topic is never altered: remove it, or set management: Managed",
+        field: ".retention",
+    },
+    schema::Rule {
+        rule: "!has(self.management) || self.management != 'External' || !has(self.config) || size(self.config) == 0",
+        message: "an External topic is never altered: remove it, or set management: Managed",
+        field: ".config",
+    },
+];
+
 /// One topic of click events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("x-kubernetes-validations" = schema::rules(&TOPIC_RULES)))
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TopicSpec {
-    /// Name of the topic. Refused later: a topic with progress in a target cannot be renamed.
+    /// Name of the topic. More topics may be added: Rolling. Renaming or removing one is Refused, since progress is
+    /// kept by name: list another topic beside it.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 249), regex(pattern = schema::TOPIC)))]
     pub name: String,
-    /// Who looks after the topic. Default `Managed`.
+    /// Who looks after the topic. Live. Default `Managed`.
     #[serde(default)]
     pub management: TopicManagement,
-    /// Takes over a topic that existed before the pipeline; it is never deleted then. Default `false`.
+    /// Takes over a topic that existed before the pipeline; it is never deleted then. Live. Default
+    /// `false`.
     #[serde(default)]
     pub adopt: bool,
-    /// Number of partitions, and with it the largest useful number of replicas. Grows live, never shrinks. Default 4.
+    /// Number of partitions, and with it the largest useful number of replicas. More: Live. Fewer: Refused by the
+    /// operator, since Kafka cannot take partitions away. Of an `External` topic it is not used. 1 to 10000. Default 4.
     #[serde(default = "partitions")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10_000)))]
     pub partitions: u32,
-    /// Copies of each partition, fixed at creation. Default: the broker's.
+    /// Copies of each partition, fixed when the topic is created; another number is Refused by the operator
+    /// afterwards. 1 to 100. Default: the broker's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100)))]
     pub replication_factor: Option<u16>,
-    /// How long records stay in the log, and so how long an outage may last. Live. Default: the broker's.
+    /// How long records stay in the log, and so how long an outage may last. Live. 1h to 87600h. Default: the
+    /// broker's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("1h", "87600h"))))]
     pub retention: Option<Duration>,
     /// Further settings of the topic, in Kafka's own names and values. Live. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::topic_config"))]
     pub config: BTreeMap<String, String>,
 }
 
@@ -185,7 +258,10 @@ impl KafkaSpec {
 
     pub(super) fn check(&self, at: &mut At<'_>) {
         let brokers = self.bootstrap_servers.split(',');
-        if !brokers.into_iter().all(is_host_and_port) {
+        if self.bootstrap_servers.len() > 4096 {
+            at.field("bootstrapServers")
+                .problem("list fewer brokers: a few are enough to find all others");
+        } else if !brokers.into_iter().all(is_host_and_port) {
             at.field("bootstrapServers")
                 .problem("write host:port, or several separated by commas and without spaces");
         }

@@ -1,107 +1,274 @@
 //! What happens between the log and the tables: windows, watermarks, late events, and who does the work.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::pod::{PodSettings, PullSecretSpec, ResourcesSpec};
 use super::quantity::{Bytes, Duration};
 use super::semantic::LatePolicy;
 use super::validate::At;
 
+#[cfg(feature = "schema")]
+use super::schema;
+
 /// The windows that clicks are counted in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WindowSpec {
-    /// Length of a window; windows begin at midnight UTC and never cross it. Refused once a schema holds windows.
-    /// Default `1m`.
+    /// Length of a window; windows begin at midnight UTC and never cross it, so a day must be a whole number of them.
+    /// Refused by the operator once a schema holds windows: make a second pipeline with a schema of its own instead. 1s to 24h. Default `1m`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::window())))]
     pub size: Duration,
 }
 
 /// How far event time is known to have come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WatermarkSpec {
     /// How far the watermark stays behind the event times seen: the disorder that is expected. A larger delay makes
-    /// windows final later. Rolling. Default `10s`.
+    /// windows final later. Rolling. At most 24h. Default `10s`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "24h"))))]
     pub delay: Duration,
     /// How long a partition at the end of its log may be silent before it stops holding finality back. It decides no
-    /// event's verdict. Rolling. Default `30s`.
+    /// event's verdict. Rolling. 1s to 24h. Default `30s`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("1s", "24h"))))]
     pub idle_timeout: Duration,
-    /// How far an event may be dated after its record; beyond it the event is rejected. Rolling. Default `5m`.
+    /// How far an event may be dated after its record; beyond it the event is rejected. Rolling. At most 24h. Default `5m`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "24h"))))]
     pub max_future_skew: Duration,
 }
 
 /// What happens to events that come after their window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LateEventsSpec {
-    /// How long after its end, in event time, a window still takes events. More makes windows final later. Rolling.
-    /// Default `10m`.
+    /// How long after its end, in event time, a window still takes events. More makes windows final later, and open
+    /// windows are held in memory. Rolling. At most 744h, a month. Default `10m`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "744h"))))]
     pub allowed_lateness: Duration,
     /// What happens to events later than that. Rolling. Default `Divert`.
     pub policy: LatePolicy,
 }
 
+#[cfg(feature = "schema")]
+const PROCESSOR_RULES: [schema::Rule; 1] = [schema::Rule {
+    rule: "quantity(has(self.flush) && has(self.flush.maxBytes) ? string(self.flush.maxBytes) : '16Mi').compareTo(quantity(has(self.maxEventBytes) ? string(self.maxEventBytes) : '64Ki')) >= 0",
+    message: "smaller than one event may be: raise flush.maxBytes, or lower maxEventBytes",
+    field: ".flush.maxBytes",
+}];
+
 /// The processors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("x-kubernetes-validations" = schema::rules(&PROCESSOR_RULES)))
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ProcessorSpec {
-    /// Number of processors per target; more than there are partitions are spares. Live. Default 2.
+    /// Number of processors per target; more than there are partitions are spares. It is what the scale subresource
+    /// scales, so a HorizontalPodAutoscaler may own it. Live. 1 to 1000; to stop them all, set `suspend`. Default 2.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000)))]
     pub replicas: u32,
-    /// Records behind the end of the log from which on the pipeline counts as lagging. Live. Default: none.
+    /// Records behind the end of the log from which on the pipeline counts as lagging, summed over a target's
+    /// partitions. It changes a condition only. Live. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 1_000_000_000_000_u64))
+    )]
     pub lag_target: Option<u64>,
     /// Memory of the filter that recognises surely new events, per processor. More keeps long histories fast; it
-    /// never changes a result. Rolling. Default `32Mi`.
+    /// never changes a result. Rolling. 1Mi to 16Gi. Default `32Mi`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::holding("1Mi", "16Gi"))))]
     pub filter_memory: Bytes,
-    /// Longer records are rejected. Rolling. Default `65536`.
+    /// Longer records are rejected, in bytes. Rolling. 1Ki to 16Mi. Default `64Ki`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::holding("1Ki", "16Mi"))))]
     pub max_event_bytes: Bytes,
-    /// When a transaction is full.
+    /// When a transaction is full. Rolling.
     pub flush: FlushSpec,
+    /// CPU, memory and other resources of each processor. Rolling. Default: chosen by the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+    /// Further labels of the pods. Rolling. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::labels"))]
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations of the pods. Rolling. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::annotations"))]
+    pub annotations: BTreeMap<String, String>,
+    /// Labels that a node must have to run the pods. Rolling. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::node_labels"))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that the pods put up with, as a pod has them. Rolling. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Vec<k8s_openapi::api::core::v1::Toleration>", length(max = 16))
+    )]
+    pub tolerations: Vec<Value>,
+    /// Which nodes, and which other pods beside them, the pods prefer, need or avoid, as a pod has it. Rolling.
+    /// Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<k8s_openapi::api::core::v1::Affinity>")
+    )]
+    pub affinity: Option<Value>,
+    /// How the pods spread over zones and nodes, as a pod has it. Rolling. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "Vec<k8s_openapi::api::core::v1::TopologySpreadConstraint>",
+            length(max = 16)
+        )
+    )]
+    pub topology_spread_constraints: Vec<Value>,
+    /// Name of the PriorityClass of the pods. Rolling. Default: the cluster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN))
+    )]
+    pub priority_class_name: Option<String>,
+    /// Secrets with credentials of the registries that the image comes from. Rolling. Default: the operator's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            length(max = 16),
+            extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+        )
+    )]
+    pub image_pull_secrets: Vec<PullSecretSpec>,
 }
 
 /// When a transaction is full. Transactions follow each other without a timer; these only bound them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FlushSpec {
-    /// Most records in a transaction. Rolling. Default 60000.
+    /// Most records in a transaction. Rolling. 1 to 1000000. Default 60000.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000_000)))]
     pub max_rows: u32,
-    /// Most payload bytes in a transaction. Rolling. Default `16Mi`.
+    /// Most payload bytes in a transaction; never less than `maxEventBytes`. Rolling. 64Ki to 512Mi. Default `16Mi`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::holding("64Ki", "512Mi"))))]
     pub max_bytes: Bytes,
 }
 
 /// The built-in producer of synthetic clicks, for trials and load tests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ProducerSpec {
-    /// Whether it runs. Default `false`.
+    /// Whether it runs. Live. Default `false`.
     pub enabled: bool,
-    /// Events per second. Default 83, five thousand a minute.
+    /// Image of the producer. Rolling. Default: the operator's own release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 512), regex(pattern = schema::IMAGE)))]
+    pub image: Option<String>,
+    /// Events per second. Rolling. 1 to 1000000. Default 83, five thousand a minute.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000_000)))]
     pub rate: u32,
-    /// Number of different users. Default 10000.
+    /// Number of different users. Rolling. 1 to 1000000000. Default 10000.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000_000_000)))]
     pub users: u64,
-    /// Seed of everything random; the same seed writes the same events. Default 42.
+    /// Seed of everything random; the same seed writes the same events. Rolling. Default 42.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9_007_199_254_740_991_u64)))]
     pub seed: u64,
-    /// How far events are out of order, at most. Default `5s`.
+    /// How far events are out of order, at most. Rolling. At most 1h. Default `5s`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "1h"))))]
     pub disorder: Duration,
-    /// Share of events that are sent twice, 0 to 1. Default 0.02.
+    /// Share of events that are sent twice, 0 to 1. Rolling. Default 0.02.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
     pub duplicates: f64,
-    /// Share of events that come too late, 0 to 1. Default 0.001.
+    /// Share of events that come too late, 0 to 1. Rolling. Default 0.001.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
     pub late: f64,
-    /// Share of records that are no valid event, 0 to 1. Default 0.01.
+    /// Share of records that are no valid event, 0 to 1. Rolling. Default 0.01.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
     pub malformed: f64,
+    /// CPU, memory and other resources of each producer. Rolling. Default: chosen by the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+    /// Further labels of the pods. Rolling. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::labels"))]
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations of the pods. Rolling. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::annotations"))]
+    pub annotations: BTreeMap<String, String>,
+    /// Labels that a node must have to run the pods. Rolling. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::node_labels"))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that the pods put up with, as a pod has them. Rolling. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Vec<k8s_openapi::api::core::v1::Toleration>", length(max = 16))
+    )]
+    pub tolerations: Vec<Value>,
+    /// Which nodes, and which other pods beside them, the pods prefer, need or avoid, as a pod has it. Rolling.
+    /// Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<k8s_openapi::api::core::v1::Affinity>")
+    )]
+    pub affinity: Option<Value>,
+    /// How the pods spread over zones and nodes, as a pod has it. Rolling. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "Vec<k8s_openapi::api::core::v1::TopologySpreadConstraint>",
+            length(max = 16)
+        )
+    )]
+    pub topology_spread_constraints: Vec<Value>,
+    /// Name of the PriorityClass of the pods. Rolling. Default: the cluster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN))
+    )]
+    pub priority_class_name: Option<String>,
+    /// Secrets with credentials of the registries that the image comes from. Rolling. Default: the operator's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            length(max = 16),
+            extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+        )
+    )]
+    pub image_pull_secrets: Vec<PullSecretSpec>,
 }
 
 /// What happens to things outside Kubernetes when the pipeline is deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DeletionPolicySpec {
-    /// The topics the pipeline created; adopted and external ones always stay. Default `Retain`.
+    /// The topics the pipeline created; adopted and external ones always stay. Live. Default `Retain`.
     pub topics: DeletionPolicy,
-    /// The tables and the rows in them. Default `Retain`.
+    /// The tables and the rows in them. Live. Default `Retain`.
     pub tables: DeletionPolicy,
 }
 
 /// What happens to a thing when the pipeline is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum DeletionPolicy {
     /// It stays, and a pipeline of the same name continues with it.
     #[default]
@@ -145,6 +312,15 @@ impl Default for ProcessorSpec {
             filter_memory: Bytes::from_mebi(32),
             max_event_bytes: Bytes::new(65_536),
             flush: FlushSpec::default(),
+            resources: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            affinity: None,
+            topology_spread_constraints: Vec::new(),
+            priority_class_name: None,
+            image_pull_secrets: Vec::new(),
         }
     }
 }
@@ -162,6 +338,7 @@ impl Default for ProducerSpec {
     fn default() -> Self {
         Self {
             enabled: false,
+            image: None,
             rate: 83,
             users: 10_000,
             seed: 42,
@@ -169,6 +346,15 @@ impl Default for ProducerSpec {
             duplicates: 0.02,
             late: 0.001,
             malformed: 0.01,
+            resources: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            affinity: None,
+            topology_spread_constraints: Vec::new(),
+            priority_class_name: None,
+            image_pull_secrets: Vec::new(),
         }
     }
 }
@@ -207,6 +393,22 @@ impl LateEventsSpec {
 }
 
 impl ProcessorSpec {
+    /// The settings of the processors' pods.
+    #[must_use]
+    pub fn pod(&self) -> PodSettings<'_> {
+        PodSettings {
+            resources: self.resources.as_ref(),
+            labels: &self.labels,
+            annotations: &self.annotations,
+            node_selector: &self.node_selector,
+            tolerations: &self.tolerations,
+            affinity: self.affinity.as_ref(),
+            topology_spread_constraints: &self.topology_spread_constraints,
+            priority_class_name: self.priority_class_name.as_deref(),
+            image_pull_secrets: &self.image_pull_secrets,
+        }
+    }
+
     pub(super) fn check(&self, at: &mut At<'_>) {
         check_replicas(self.replicas, &mut at.field("replicas"));
         if let Some(lag) = self.lag_target {
@@ -220,24 +422,46 @@ impl ProcessorSpec {
             self.max_event_bytes,
             Bytes::new(1024)..=Bytes::from_mebi(16),
         );
-        let mut at = at.field("flush");
-        at.field("maxRows")
+        let mut flush = at.field("flush");
+        flush
+            .field("maxRows")
             .within(self.flush.max_rows, 1..=1_000_000);
-        at.field("maxBytes").within(
+        flush.field("maxBytes").within(
             self.flush.max_bytes,
             Bytes::new(65_536)..=Bytes::from_mebi(512),
         );
         if self.flush.max_bytes < self.max_event_bytes {
-            at.field("maxBytes")
+            flush
+                .field("maxBytes")
                 .problem("smaller than one event may be: raise it, or lower maxEventBytes");
         }
+        self.pod().check(at);
     }
 }
 
 impl ProducerSpec {
+    /// The settings of the producer's pods.
+    #[must_use]
+    pub fn pod(&self) -> PodSettings<'_> {
+        PodSettings {
+            resources: self.resources.as_ref(),
+            labels: &self.labels,
+            annotations: &self.annotations,
+            node_selector: &self.node_selector,
+            tolerations: &self.tolerations,
+            affinity: self.affinity.as_ref(),
+            topology_spread_constraints: &self.topology_spread_constraints,
+            priority_class_name: self.priority_class_name.as_deref(),
+            image_pull_secrets: &self.image_pull_secrets,
+        }
+    }
+
     pub(super) fn check(&self, at: &mut At<'_>) {
+        super::check_image(self.image.as_deref(), &mut at.field("image"));
         at.field("rate").within(self.rate, 1..=1_000_000);
         at.field("users").within(self.users, 1..=1_000_000_000);
+        // 2^53 - 1: the largest integer that every reader of JSON takes as it is
+        at.field("seed").within(self.seed, 0..=9_007_199_254_740_991);
         at.field("disorder")
             .within(self.disorder, Duration::ZERO..=Duration::from_hours(1));
         for (field, share) in [
@@ -248,6 +472,7 @@ impl ProducerSpec {
             // written so that NaN is outside
             at.field(field).within(share, 0.0..=1.0);
         }
+        self.pod().check(at);
     }
 }
 

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::validate::At;
 
+#[cfg(feature = "schema")]
+use super::schema;
+
 /// Where the values of Secrets come from: mounted files, the Kubernetes API, or a table in a test.
 pub trait Secrets {
     /// The value of `key` in the Secret named `secret`; `None` when the Secret or the key does not exist.
@@ -83,25 +86,32 @@ impl<T> fmt::Debug for Redacted<T> {
 
 /// A Secret with the certificates of the authorities to trust.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CaSecret {
-    /// Name of the Secret, in the pipeline's namespace.
+    /// Name of the Secret, in the pipeline's namespace. Rolling.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN)))]
     pub name: String,
-    /// Key with the certificates in PEM form. Default `ca.crt`.
+    /// Key with the certificates in PEM form. Rolling. Default `ca.crt`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "ca_crt")]
     pub key: String,
 }
 
 /// A Secret with the certificate and private key this side shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientCertSecret {
-    /// Name of the Secret, in the pipeline's namespace.
+    /// Name of the Secret, in the pipeline's namespace. Rolling.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN)))]
     pub name: String,
-    /// Key with the certificate chain in PEM form. Default `tls.crt`.
+    /// Key with the certificate chain in PEM form. Rolling. Default `tls.crt`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "tls_crt")]
     pub certificate_key: String,
-    /// Key with the private key in PEM form. Default `tls.key`.
+    /// Key with the private key in PEM form. Rolling. Default `tls.key`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "tls_key")]
     pub private_key_key: String,
 }

@@ -7,6 +7,7 @@ use crate::decode::Limits;
 
 /// What happens to an event whose window is past its allowed lateness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LatePolicy {
     /// The event becomes a row of `clickstream_late_events` and no part of the aggregates.
     #[default]

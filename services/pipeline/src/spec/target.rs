@@ -10,19 +10,45 @@ use super::quantity::Duration;
 use super::secret::is_dns_label;
 use super::validate::At;
 
+#[cfg(feature = "schema")]
+use super::schema;
+
+#[cfg(feature = "schema")]
+const TARGET_RULES: [schema::Rule; 1] = [schema::Rule {
+    rule: "(has(self.schema) ? self.schema : 'clickstream') == (has(oldSelf.schema) ? oldSelf.schema : 'clickstream')",
+    message: "a target keeps its schema: add a target with another name for the new schema, then remove this one",
+    field: ".schema",
+}];
+
+#[cfg(feature = "schema")]
+const SCHEMA_RULES: [schema::Rule; 1] = [schema::Rule {
+    rule: "!self.startsWith('pg_') && self != 'information_schema'",
+    message: "reserved by PostgreSQL; choose another name",
+    field: "",
+}];
+
 /// One PostgreSQL schema. Each target has its own processors and its own progress, so a slow one holds no other back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("x-kubernetes-validations" = schema::rules(&TARGET_RULES)))
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetSpec {
-    /// Name of the target, part of the names of its Deployment and consumer group. Default `default`.
+    /// Name of the target, part of the names of its Deployment and consumer group. Another name is another target:
+    /// the old one's processors go, and its tables stay. Rolling. Default `default`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 20), regex(pattern = schema::DNS_LABEL)))]
     #[serde(default = "default_name")]
     pub name: String,
-    /// How the processors reach PostgreSQL. A change rolls them.
+    /// How the processors reach PostgreSQL. Rolling.
     pub connection: ConnectionSpec,
-    /// How migrations are run. Default: as the processors connect.
+    /// How migrations are run. A change runs them again: Rolling. Default: as the processors connect.
     #[serde(default)]
     pub migration: MigrationSpec,
-    /// The schema that holds all tables; one pipeline owns it. Default `clickstream`.
+    /// The schema that holds all tables; one pipeline owns it. Refused: add a target with another name for another
+    /// schema. Default `clickstream`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 63), regex(pattern = schema::UNQUOTED), extend("x-kubernetes-validations" = schema::rules(&SCHEMA_RULES))))]
     #[serde(default = "default_schema")]
     pub schema: String,
     /// What a crash of PostgreSQL may cost. Rolling. Default `Strict`.
@@ -31,25 +57,30 @@ pub struct TargetSpec {
     /// How long rows are kept. Live. Default: for ever.
     #[serde(default)]
     pub retention: RetentionSpec,
-    /// Roles that may read the tables and views. Live. Default: none.
+    /// Roles that may read the tables and views, at most 32; one that does not exist is waited for. Live. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 32), inner(length(min = 1, max = 63), regex(pattern = schema::PRINTABLE)), extend("x-kubernetes-list-type" = "set")))]
     pub readers: Vec<String>,
-    /// Number of processors for this target. Live. Default: `spec.processor.replicas`.
+    /// Number of processors for this target; the scale subresource leaves it alone then. Live. 1 to 1000. Default:
+    /// `spec.processor.replicas`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000)))]
     pub replicas: Option<u32>,
 }
 
 /// How migrations are run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MigrationSpec {
-    /// Connection of the role that owns the tables. Default: the target's own.
+    /// Connection of the role that owns the tables. Rolling. Default: the target's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionSpec>,
 }
 
 /// What a crash of PostgreSQL may cost. Neither choice ever loses or doubles an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Durability {
     /// Every commit is on disk before the next flush begins.
     #[default]
@@ -60,19 +91,25 @@ pub enum Durability {
 
 /// How long rows are kept; what is absent is kept for ever.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetentionSpec {
-    /// Raw events, dropped by whole days; duplicates are recognised for as long. At least a day.
+    /// Raw events, dropped by whole days; duplicates are recognised for as long. At least 24h. Live. Default:
+    /// for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("24h", "876000h"))))]
     pub events: Option<Duration>,
-    /// Minute metrics. At least a day.
+    /// Minute metrics. At least 24h. Live. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("24h", "876000h"))))]
     pub aggregates: Option<Duration>,
-    /// Rejected records. At least an hour.
+    /// Rejected records. At least 1h. Live. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("1h", "876000h"))))]
     pub dead_letters: Option<Duration>,
-    /// Late events. At least a day: duplicates among them are recognised for as long.
+    /// Late events; duplicates among them are recognised for as long. At least 24h. Live. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("24h", "876000h"))))]
     pub late_events: Option<Duration>,
 }
 

@@ -1,0 +1,163 @@
+//! What the operator writes about a pipeline. Numbers that are not known are absent, never zero.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the pipeline was last seen to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClickstreamPipelineStatus {
+    /// The `metadata.generation` that the conditions are about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What holds and what does not, one entry per type.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Processors of the first target that follows `spec.processor.replicas`; the scale subresource shows them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Those of them that are ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// Selects their pods, as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Ready and wanted processors of all targets, such as `3/4`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processors: Option<String>,
+    /// Records behind the end of the log, over all targets; absent while it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
+    /// Length of the windows that the processors count in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// Whether processors and producer are stopped because the spec says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
+    /// The topics as Kafka has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub topics: Vec<TopicStatus>,
+    /// The targets and how far each has come.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub targets: Vec<TargetStatus>,
+}
+
+/// A topic as Kafka has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TopicStatus {
+    /// Name of the topic.
+    #[schemars(required)]
+    pub name: String,
+    /// Kafka's id of the topic; another one means that it was deleted and made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Number of partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<i32>,
+    /// Copies of each partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replication_factor: Option<i32>,
+    /// Who looks after the topic: `Managed` or `External`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub management: Option<String>,
+    /// Whether the operator made it. Only such a topic is ever deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<bool>,
+    /// Settings that the operator keeps as the spec has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_config: Vec<String>,
+    /// Whose time its records carry: `LogAppendTime` or `CreateTime`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp_type: Option<String>,
+}
+
+/// A target and how far it has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TargetStatus {
+    /// Name of the target.
+    #[schemars(required)]
+    pub name: String,
+    /// Version of the tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<i32>,
+    /// Processors wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Processors ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// Partitions that processors hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<i32>,
+    /// Records consumed since the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumed: Option<i64>,
+    /// Records that became an event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<i64>,
+    /// Records whose event was there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<i64>,
+    /// Records that were no valid event; they are in the dead letters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<i64>,
+    /// Records that came after their window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<i64>,
+    /// Records behind the end of the log; absent while it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
+    /// Age of the oldest record that waits, such as `3s`; absent when none waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_unprocessed_age: Option<String>,
+    /// The smallest watermark of all partitions: windows that end before it, and their lateness, are final.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Time>,
+    /// When a transaction was last committed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_commit_time: Option<Time>,
+    /// Whether every consumed record is accounted for exactly once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conserved: Option<bool>,
+    /// When these numbers were read from the processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_time: Option<Time>,
+    /// The migration that last succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationStatus>,
+    /// The partitions that are furthest behind, ten at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub worst_partitions: Vec<PartitionStatus>,
+}
+
+/// A migration that succeeded; it is not run again while both stay the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MigrationStatus {
+    /// The image that ran it.
+    pub image: String,
+    /// Hash of image, target and connection.
+    pub hash: String,
+}
+
+/// A partition that is behind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PartitionStatus {
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: i32,
+    /// Records behind the end of the log; absent while it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
+    /// Its watermark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Time>,
+}
