@@ -34,7 +34,7 @@ pub fn crd_yaml() -> String {
     format!("{HEADER}{yaml}")
 }
 
-/// The definition with its fields in the order they are meant to be read; the typed one would sort and thin them.
+/// The definition as it is written; the typed one would reorder it.
 pub(super) fn definition() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -49,9 +49,9 @@ pub struct ClickstreamPipelineStatus {
 /// A topic as Kafka has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["name"]))]
 pub struct TopicStatus {
     /// Name of the topic.
-    #[schemars(required)]
     pub name: String,
     /// Kafka's id of the topic; another one means that it was deleted and made anew.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,9 +79,9 @@ pub struct TopicStatus {
 /// A target and how far it has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["name"]))]
 pub struct TargetStatus {
     /// Name of the target.
-    #[schemars(required)]
     pub name: String,
     /// Version of the tables.
     #[serde(skip_serializing_if = "Option::is_none")]

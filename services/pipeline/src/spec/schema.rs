@@ -108,12 +108,12 @@ pub(super) fn holding(least: &str, most: &str) -> Value {
     }])
 }
 
-/// A window's length: a divisor of the day, in whole milliseconds.
+/// A window's length: a divisor of the day. Fractions of a millisecond are left to `validate`.
 pub(super) fn window() -> Value {
     let mut rules = lasting("1s", "24h");
     if let Value::Array(rules) = &mut rules {
         rules.push(json!({
-            "rule": "duration(self) < duration('1s') || (duration(string(duration(self).getMilliseconds()) + 'ms') == duration(self) && 86400000 % duration(self).getMilliseconds() == 0)",
+            "rule": "duration(self) < duration('1s') || 86400000 % duration(self).getMilliseconds() == 0",
             "message": "a day must be a whole number of windows: choose a divisor of 24h, such as 1m, 5m or 1h",
         }));
     }
