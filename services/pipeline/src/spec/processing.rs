@@ -182,7 +182,10 @@ pub struct ProducerSpec {
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000_000_000)))]
     pub users: u64,
     /// Seed of everything random; the same seed writes the same events. Rolling. Default 42.
-    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9_007_199_254_740_991_u64)))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 0, max = 9_007_199_254_740_991_u64))
+    )]
     pub seed: u64,
     /// How far events are out of order, at most. Rolling. At most 1h. Default `5s`.
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "1h"))))]
@@ -461,7 +464,8 @@ impl ProducerSpec {
         at.field("rate").within(self.rate, 1..=1_000_000);
         at.field("users").within(self.users, 1..=1_000_000_000);
         // 2^53 - 1: the largest integer that every reader of JSON takes as it is
-        at.field("seed").within(self.seed, 0..=9_007_199_254_740_991);
+        at.field("seed")
+            .within(self.seed, 0..=9_007_199_254_740_991);
         at.field("disorder")
             .within(self.disorder, Duration::ZERO..=Duration::from_hours(1));
         for (field, share) in [

@@ -4,6 +4,7 @@
 )]
 
 mod document;
+mod pod_problems;
 mod problems;
 mod settings;
 mod target_problems;
@@ -65,7 +66,34 @@ spec:
     filterMemory: 64Mi
     maxEventBytes: 32Ki
     flush: { maxRows: 1000, maxBytes: 1Mi }
-  producer: { enabled: true, rate: 10, users: 5, seed: 7, disorder: 1s, duplicates: 0.5, late: 0.25, malformed: 0.125 }
+    resources: { requests: { cpu: 500m, memory: 256Mi }, limits: { cpu: 2, memory: 512Mi } }
+    labels: { example.com/cost-center: web, tier: "" }
+    annotations: { example.com/note: "a b" }
+    nodeSelector: { topology.kubernetes.io/zone: a }
+    tolerations: [{ key: spot, operator: Exists }]
+    affinity: { nodeAffinity: {} }
+    topologySpreadConstraints: [{ maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule }]
+    priorityClassName: high
+    imagePullSecrets: [{ name: registry }, { name: mirror }]
+  producer:
+    enabled: true
+    image: registry.example.com/producer@sha256:abc
+    rate: 10
+    users: 5
+    seed: 7
+    disorder: 1s
+    duplicates: 0.5
+    late: 0.25
+    malformed: 0.125
+    resources: { limits: { memory: 64Mi } }
+    labels: { team: web }
+    annotations: { note: c }
+    nodeSelector: { disk: ssd }
+    tolerations: [{ operator: Exists }]
+    affinity: { podAffinity: {} }
+    topologySpreadConstraints: [{ maxSkew: 2, topologyKey: node, whenUnsatisfiable: ScheduleAnyway }]
+    priorityClassName: low
+    imagePullSecrets: [{ name: registry }]
   suspend: true
   deletionPolicy: { topics: Delete, tables: Delete }
 "#;

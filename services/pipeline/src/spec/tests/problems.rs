@@ -45,7 +45,8 @@ fn the_head_of_the_document_must_be_ours() {
         &["apiVersion"],
     );
     problems(|p| p.kind = text("Pipeline"), &["kind"]);
-    for name in ["", "-a", "a-", "a.b", "Ä", &"a".repeat(41)] {
+    // a Service is named after the pipeline, and begins with a letter
+    for name in ["", "-a", "a-", "a.b", "Ä", "1a", &"a".repeat(41)] {
         problems(|p| p.metadata.name = text(name), &["metadata.name"]);
     }
     problems(|p| p.metadata.name = "a".repeat(40), &[]);
@@ -75,6 +76,10 @@ fn brokers_are_hosts_with_ports() {
             &["spec.kafka.bootstrapServers"],
         );
     }
+    problems(
+        |p| p.spec.kafka.bootstrap_servers = vec!["broker.example.com:9092"; 171].join(","),
+        &["spec.kafka.bootstrapServers"],
+    );
     problems(
         |p| p.spec.kafka.bootstrap_servers = text("127.0.0.1:9092,kafka-1.kafka.svc:9092"),
         &[],
@@ -348,8 +353,17 @@ fn replicas_are_one_to_a_thousand() {
 
 #[test]
 fn processors_stay_within_bounds() {
-    problems(|p| p.spec.image = Some(text("a b")), &["spec.image"]);
-    problems(|p| p.spec.image = Some(text("")), &["spec.image"]);
+    for image in ["a b", "", "-a", "a,b", "ä", &"i".repeat(513)] {
+        problems(|p| p.spec.image = Some(text(image)), &["spec.image"]);
+        problems(
+            |p| p.spec.producer.image = Some(text(image)),
+            &["spec.producer.image"],
+        );
+    }
+    problems(
+        |p| p.spec.image = Some(text("r:5000/a_b/c:1.0@sha256:0")),
+        &[],
+    );
     problems(
         |p| p.spec.processor.lag_target = Some(0),
         &["spec.processor.lagTarget"],
@@ -396,6 +410,7 @@ fn the_producer_stays_within_bounds() {
         &["spec.producer.rate"],
     );
     problems(|p| p.spec.producer.users = 0, &["spec.producer.users"]);
+    problems(|p| p.spec.producer.seed = 1 << 53, &["spec.producer.seed"]);
     problems(
         |p| p.spec.producer.disorder = duration("61m"),
         &["spec.producer.disorder"],
