@@ -1,0 +1,146 @@
+{{/* The chart's name in labels. */}}
+{{- define "clickstream-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of all namespaced objects; 52 characters leave room for the longest suffix. */}}
+{{- define "clickstream-operator.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+The name of objects outside the release's namespace. It holds that namespace, with a sign that no name can hold, so
+that releases of one name in two namespaces never meet.
+*/}}
+{{- define "clickstream-operator.outsideName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "clickstream-operator.fullname" .) }}
+{{- end }}
+
+{{- define "clickstream-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "clickstream-operator.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "clickstream-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "clickstream-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "clickstream-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "clickstream-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: clickstream
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* An image reference from `image` (registry, repository, tag, digest), the shared `registry` and the default `tag`. */}}
+{{- define "clickstream-operator.image" -}}
+{{- $registry := default .registry .image.registry }}
+{{- $path := .image.repository }}
+{{- if $registry }}
+{{- $path = printf "%s/%s" (trimSuffix "/" $registry) .image.repository }}
+{{- end }}
+{{- if .image.digest }}
+{{- printf "%s@%s" $path .image.digest }}
+{{- else }}
+{{- printf "%s:%s" $path (default .tag .image.tag) }}
+{{- end }}
+{{- end }}
+
+{{- define "clickstream-operator.operatorImage" -}}
+{{- include "clickstream-operator.image" (dict "image" .Values.image "registry" .Values.image.registry "tag" .Chart.AppVersion) }}
+{{- end }}
+
+{{- define "clickstream-operator.processorImage" -}}
+{{- include "clickstream-operator.image" (dict "image" .Values.pipelines.processor.image "registry" .Values.image.registry "tag" .Chart.AppVersion) }}
+{{- end }}
+
+{{- define "clickstream-operator.producerImage" -}}
+{{- include "clickstream-operator.image" (dict "image" .Values.pipelines.producer.image "registry" .Values.image.registry "tag" .Chart.AppVersion) }}
+{{- end }}
+
+{{/*
+Whose CustomResourceDefinition the cluster has:
+  absent   none, or nothing can be looked up (helm template)
+  ours     this release's
+  same     another owner's, made from the same file
+  other    another owner's, made from another file
+*/}}
+{{- define "clickstream-operator.crdState" -}}
+{{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "clickstreampipelines.clickstream.dev" }}
+{{- if not $crd }}absent
+{{- else }}
+{{- $annotations := default dict $crd.metadata.annotations }}
+{{- $name := default "" (get $annotations "meta.helm.sh/release-name") }}
+{{- $namespace := default "" (get $annotations "meta.helm.sh/release-namespace") }}
+{{- $file := default "" (get $annotations "clickstream.dev/crd-sha256") }}
+{{- if and (eq $name .Release.Name) (eq $namespace .Release.Namespace) }}ours
+{{- else if eq $file (.Files.Get "files/crd.yaml" | sha256sum) }}same
+{{- else }}other
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The commands that make an existing CustomResourceDefinition this release's. */}}
+{{- define "clickstream-operator.crdTakeOver" -}}
+kubectl label crd clickstreampipelines.clickstream.dev app.kubernetes.io/managed-by=Helm --overwrite
+kubectl annotate crd clickstreampipelines.clickstream.dev meta.helm.sh/release-name={{ .Release.Name }} meta.helm.sh/release-namespace={{ .Release.Namespace }} --overwrite
+{{- end }}
+
+{{/* What the operator does in the namespaces of pipelines. Nothing here reads a Secret that no spec names: no list, no watch. */}}
+{{- define "clickstream-operator.rules" -}}
+- apiGroups: [clickstream.dev]
+  resources: [clickstreampipelines]
+  verbs: [get, list, watch, update, patch]
+- apiGroups: [clickstream.dev]
+  resources: [clickstreampipelines/status]
+  verbs: [get, update, patch]
+- apiGroups: [clickstream.dev]
+  resources: [clickstreampipelines/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps, services, serviceaccounts]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# the Secrets that specs name, one by one
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+- apiGroups: ["", events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
