@@ -1,9 +1,10 @@
-//! Real Kafka and PostgreSQL as child processes, and a proxy that breaks connections on purpose.
+//! Real Kafka, PostgreSQL and Kubernetes APIs as child processes, and a proxy that breaks connections on purpose.
 //!
 //! ```text
 //! install  -> what the machine must have (java, mvn, ...)
 //! artifacts -> Kafka's jars and PostgreSQL's binaries, fetched once into the cache
 //! kafka, postgres -> servers on loopback, started, crashed, frozen and started again
+//! kube_api -> etcd and kube-apiserver, found or built once, treated likewise
 //! process  -> our own binaries under test, and the way every child here is started
 //! proxy    -> a loopback hop that cuts, stalls, delays or loses a reply
 //! shared   -> one Kafka and one PostgreSQL per test process
@@ -13,13 +14,15 @@
 //! removes the folders. After a panic the folders stay, and their path is printed; `CLICKSTREAM_KEEP=1`
 //! keeps them in any case.
 //!
-//! Environment: `CLICKSTREAM_CACHE` (default `target/testbed`) holds what was fetched, `CLICKSTREAM_TMP` (default the system's folder
+//! Environment: `CLICKSTREAM_CACHE` (default `target/testbed`) holds what was fetched, `KUBEBUILDER_ASSETS` names a folder with etcd and
+//! kube-apiserver (else `CLICKSTREAM_TOOLS`, default `~/.cache/clickstream-tools`, holds those that were built), `CLICKSTREAM_TMP` (default the system's folder
 //! for temporary files) holds the data of running servers.
 
 mod artifacts;
 mod binary;
 pub mod install;
 mod kafka;
+mod kube_api;
 mod ports;
 mod postgres;
 mod process;
@@ -30,6 +33,7 @@ pub mod shared;
 pub use artifacts::KAFKA as KAFKA_VERSION;
 pub use binary::{build_binary, workspace_root};
 pub use kafka::{Broker, Kafka, KafkaOptions};
+pub use kube_api::{KubeApi, KubeApiOptions, tools_dir};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
 pub use process::Process;

@@ -1,10 +1,10 @@
-//! One Kafka and one PostgreSQL for all tests of a process, started by the first test that asks.
+//! One Kafka, one PostgreSQL and one Kubernetes API for all tests of a process, started by the first test that asks.
 //!
 //! Tests keep out of each other's way by names of their own ([`crate::unique_name`]); a test that breaks a server starts one for itself.
 
 use tokio::sync::OnceCell;
 
-use crate::{Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresVersion};
+use crate::{Kafka, KafkaOptions, KubeApi, Postgres, PostgresOptions, PostgresVersion};
 
 /// The shared Kafka: one broker.
 ///
@@ -36,4 +36,13 @@ pub async fn postgres(version: PostgresVersion) -> anyhow::Result<&'static Postg
             })
         })
         .await
+}
+
+/// The shared Kubernetes API; a test's own part of it is a namespace.
+///
+/// # Errors
+/// As [`KubeApi::start`].
+pub async fn kube_api() -> anyhow::Result<&'static KubeApi> {
+    static KUBE_API: OnceCell<KubeApi> = OnceCell::const_new();
+    KUBE_API.get_or_try_init(KubeApi::start).await
 }

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, test, up};
+use crate::{bench, e2e, images, kind, test, up};
 
 /// Everything a contributor runs.
 #[derive(Debug, Parser)]
@@ -22,4 +22,10 @@ pub enum Command {
     Up(up::Args),
     /// Measure throughput, latency, CPU and memory on real servers.
     Bench(bench::Args),
+    /// Build the container images, and push them where a registry is given.
+    Images(images::Args),
+    /// The Kubernetes quickstart as a command: a kind cluster with everything in it.
+    Kind(kind::Args),
+    /// The Kubernetes quickstart as a test, on a kind cluster of its own.
+    E2e(e2e::Args),
 }

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::Command;
 
 use crate::cargo::cargo;
 
@@ -68,16 +69,26 @@ pub async fn build(
     features: &[&str],
     progress: impl Fn(&str),
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let mut command = cargo([
-        "build",
-        "--release",
-        "--message-format=json-render-diagnostics",
-    ]);
-    for package in packages {
-        command.args(["--package", package, "--bin", package]);
-    }
+    let mut command = cargo(["build", "--release"]);
     if !features.is_empty() {
         command.arg("--features").arg(features.join(","));
+    }
+    executables(command, packages, progress).await
+}
+
+/// Runs a `cargo build`, to which the packages (and of each the binary of the package's name) are added, and returns the
+/// executables in the same order.
+///
+/// # Errors
+/// The build fails; the message holds the compiler's.
+pub async fn executables(
+    mut command: Command,
+    packages: &[&str],
+    progress: impl Fn(&str),
+) -> anyhow::Result<Vec<PathBuf>> {
+    command.arg("--message-format=json-render-diagnostics");
+    for package in packages {
+        command.args(["--package", package, "--bin", package]);
     }
     let mut child = command
         .stdin(Stdio::null())

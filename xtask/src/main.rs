@@ -6,8 +6,13 @@ mod binaries;
 mod cargo;
 mod checkpoints;
 mod document;
+mod e2e;
+mod images;
+mod kind;
 mod log;
+mod program;
 mod root;
+mod steps;
 mod test;
 mod up;
 
@@ -23,6 +28,9 @@ async fn main() -> ExitCode {
         Command::Test(args) => test::run(args).await,
         Command::Up(args) => up::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Images(args) => images::run(args).await,
+        Command::Kind(args) => kind::run(args).await,
+        Command::E2e(args) => e2e::run(args).await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

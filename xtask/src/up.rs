@@ -14,7 +14,6 @@ mod probe;
 mod recent;
 mod screen;
 mod servers;
-mod steps;
 mod traffic;
 
 use std::path::PathBuf;
@@ -27,9 +26,10 @@ use tokio::time::MissedTickBehavior;
 use self::interrupt::Interrupts;
 use self::prepare::Pipeline;
 use self::screen::{Frame, Screen};
-use self::steps::Steps;
+pub use self::screen::{count, pages};
 use self::traffic::Traffic;
 use crate::checkpoints;
+use crate::steps::Steps;
 
 /// What to run.
 #[derive(Debug, clap::Args)]

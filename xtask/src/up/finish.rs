@@ -10,9 +10,9 @@ use super::Args;
 use super::pages;
 use super::prepare::{Pipeline, Position};
 use super::screen;
-use super::steps::Steps;
 use super::traffic::{Account, Traffic};
 use crate::checkpoints::{self, Counts};
+use crate::steps::Steps;
 
 /// How long the lag may stay as it is before draining is given up.
 const PATIENCE: Duration = Duration::from_secs(60);

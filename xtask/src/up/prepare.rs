@@ -11,13 +11,13 @@ use clickstream_testbed::install::{self, Tool};
 use clickstream_testbed::{Kafka, Postgres, Process, free_port};
 use tokio_postgres::Client;
 
-use super::steps::{Step, Steps};
 use super::{Args, servers};
 use crate::binaries::Binaries;
 use crate::checkpoints::{self, Checkpoints};
 use crate::document::{Addresses, Document};
 use crate::log::Log;
 use crate::root;
+use crate::steps::{Step, Steps};
 
 /// How long the processors may take to claim every partition.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(60);

@@ -9,8 +9,8 @@ use indicatif::{HumanCount, ProgressBar};
 use super::pages::Page;
 use super::prepare::Pipeline;
 use super::recent::Latency;
-use super::steps::Steps;
 use crate::checkpoints::Counts;
+use crate::steps::Steps;
 
 /// The state of a moment.
 #[derive(Clone, Debug)]

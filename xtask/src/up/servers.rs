@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clickstream_testbed::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 use super::Args;
-use super::steps::Steps;
+use crate::steps::Steps;
 
 /// The database that is created on a PostgreSQL of our own.
 const DATABASE: &str = "analytics";

@@ -1,0 +1,150 @@
+//! `cargo xtask e2e`: the Kubernetes quickstart as a test, on a kind cluster of its own.
+//!
+//! ```text
+//! as `kind up` ──> rows arrive, Ready ──> scale-up ──> a kill ──> [--full: the long list] ──> producer off, audit ──> cluster gone
+//! ```
+//! What fails ends the test; the cluster's own words are in the message, and with `--keep` the cluster stays.
+
+mod faults;
+
+use std::fs;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::images::engine;
+use crate::kind::cluster::{Cluster, Configuration};
+use crate::kind::pipeline::Pipeline;
+use crate::kind::stack::{self, Release, Sources};
+use crate::root;
+use crate::steps::Steps;
+
+/// The cluster's name: not that of `cargo xtask kind`, which may run beside.
+const NAME: &str = "clickstream-e2e";
+
+/// Events a second, a number that two busy cores carry beside everything else.
+const RATE: i64 = 500;
+
+/// Longest time from the resource to the first event in PostgreSQL.
+const FIRST_ROWS: Duration = Duration::from_secs(60);
+
+/// What to test.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask e2e                            about 5 minutes once the programs are built
+  cargo xtask e2e --full                     the long list: half an hour
+  cargo xtask e2e --no-build --keep          with the images that are there, and the cluster stays
+  CLICKSTREAM_KIND_NODE_IMAGE=... CLICKSTREAM_KIND_IMAGE_ARCHIVES=... cargo xtask e2e     see cargo xtask kind --help")]
+pub struct Args {
+    /// Also scale to 4 and back under load, kill pods of everything, stop the operator for a while, suspend, delete and
+    /// apply again; an audit after each.
+    #[arg(long)]
+    full: bool,
+
+    /// With --full: how long the operator is away.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    operator_away: Duration,
+
+    /// Leave the cluster as it is at the end; the next run goes on with it.
+    #[arg(long)]
+    keep: bool,
+
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// Runs the test.
+///
+/// # Errors
+/// Something is not as it should be.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    engine::answers().await?;
+    let steps = Steps::new();
+    let folder = root::path().join("target/e2e");
+    fs::create_dir_all(&folder)?;
+    let cluster = Cluster::new(NAME, Some(folder.join("kubeconfig")), &steps).await?;
+    let outcome = test(
+        &args,
+        &cluster,
+        &Configuration::WithoutPorts(folder),
+        &steps,
+    )
+    .await;
+    if args.keep {
+        steps.say(&format!(
+            "kept: export KUBECONFIG={}",
+            root::path().join("target/e2e/kubeconfig").display()
+        ));
+    } else {
+        let step = steps.begin("cluster");
+        step.during(cluster.delete(), |()| format!("{NAME} is gone"))
+            .await?;
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn test(
+    args: &Args,
+    cluster: &Cluster,
+    configuration: &Configuration,
+    steps: &Steps,
+) -> anyhow::Result<()> {
+    let servers = async {
+        stack::create(cluster, configuration, steps).await?;
+        stack::servers(cluster, steps).await
+    };
+    tokio::try_join!(args.sources.build(steps), servers)?;
+    stack::load(cluster, &args.sources, steps).await?;
+    stack::operator(cluster, &Release::of(&args.sources), steps).await?;
+
+    let document = document(1)?;
+    let pipeline = Pipeline::new(cluster, &document)?;
+    let applied = Instant::now();
+    pipeline.apply(&document).await?;
+    let took = pipeline.first_rows(applied, steps).await?;
+    anyhow::ensure!(took <= FIRST_ROWS, "the first event took {took:?}");
+    pipeline.ready(steps).await?;
+
+    faults::scale(&pipeline, 2, steps).await?;
+    faults::kill(&pipeline, "processor", steps).await?;
+    if args.full {
+        long_list(args, &pipeline, steps).await?;
+    }
+    pipeline
+        .patch(&json!({ "spec": { "producer": { "enabled": false } } }))
+        .await?;
+    faults::drained(&pipeline, steps).await?;
+    faults::audited(&pipeline, steps).await
+}
+
+async fn long_list(args: &Args, pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
+    for replicas in [1, 4, 2] {
+        faults::scale(pipeline, replicas, steps).await?;
+    }
+    faults::audited(pipeline, steps).await?;
+    for _ in 0..3 {
+        faults::kill(pipeline, "processor", steps).await?;
+    }
+    faults::kill(pipeline, "producer", steps).await?;
+    faults::audited(pipeline, steps).await?;
+    for server in ["kafka-0", "postgres-0"] {
+        faults::server_deleted(pipeline, server, steps).await?;
+        faults::audited(pipeline, steps).await?;
+    }
+    faults::operator_away(pipeline, args.operator_away, steps).await?;
+    faults::audited(pipeline, steps).await?;
+    faults::suspended(pipeline, steps).await?;
+    faults::audited(pipeline, steps).await?;
+    faults::deleted_and_applied(pipeline, &document(2)?, steps).await?;
+    faults::audited(pipeline, steps).await
+}
+
+/// The quickstart's document with this number of processors and a rate that leaves room for what is tested.
+fn document(replicas: u32) -> anyhow::Result<Value> {
+    let mut document = Pipeline::quickstart()?;
+    document["spec"]["processor"] = json!({ "replicas": replicas });
+    document["spec"]["producer"]["rate"] = json!(RATE);
+    Ok(document)
+}

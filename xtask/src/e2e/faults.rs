@@ -1,0 +1,240 @@
+//! What is done to the pipeline, and what has to hold afterwards: events go on, and the resource becomes Ready again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::{Value, json};
+
+use super::RATE;
+use crate::kind::pipeline::{Pipeline, condition};
+use crate::kind::stack::{NAMESPACE, RELEASE, kubectl};
+use crate::steps::Steps;
+
+/// Enough records that they cannot have been under way already: three seconds of them.
+const GOES_ON: i64 = 3 * RATE;
+
+/// Longest time until events go on after a pod of ours died. Claims of a dead processor are taken over after its session
+/// ends, which takes Kafka 45 s at most.
+const AFTER_A_KILL: Duration = Duration::from_secs(90);
+
+/// Scales the processors under load.
+pub async fn scale(pipeline: &Pipeline<'_>, replicas: u32, steps: &Steps) -> anyhow::Result<()> {
+    let step = steps.begin("scale");
+    let since = Instant::now();
+    let scaled = async {
+        pipeline.scale(replicas).await?;
+        loop {
+            let deployment = pipeline.deployment().await?;
+            let status = &deployment["status"];
+            let all = json!(replicas);
+            let whole = status["observedGeneration"] == deployment["metadata"]["generation"];
+            if whole && status["readyReplicas"] == all && status["replicas"] == all {
+                break;
+            }
+            let remark = format!("{} of {replicas} processors ready", status["readyReplicas"]);
+            step.note(&remark);
+            pipeline.patience(since, &remark).await?;
+        }
+        let ready = since.elapsed();
+        pipeline.moves_by(GOES_ON).await?;
+        Ok(ready)
+    };
+    step.during(scaled, |ready| {
+        format!("{replicas} processors, after {:.1} s", ready.as_secs_f64())
+    })
+    .await?;
+    pipeline.ready(steps).await.map(|_| ())
+}
+
+/// Kills one pod of a component: no grace, no commit, no goodbye.
+pub async fn kill(pipeline: &Pipeline<'_>, component: &str, steps: &Steps) -> anyhow::Result<()> {
+    let step = steps.begin("kill");
+    let killed = async {
+        let pods = pipeline.pods(component).await?;
+        let pod = pods.first().with_context(|| format!("no {component}"))?;
+        let cluster = pipeline.cluster();
+        let delete = ["delete", "pod", pod, "--grace-period=0", "--force"];
+        kubectl(cluster, &delete).await?;
+        let took = pipeline.moves_by(GOES_ON).await?;
+        ensure!(took <= AFTER_A_KILL, "events went on after {took:?} only");
+        Ok((pod.clone(), took))
+    };
+    step.during(killed, |(pod, took)| {
+        format!(
+            "{pod}; {GOES_ON} more records {:.1} s later",
+            took.as_secs_f64()
+        )
+    })
+    .await?;
+    pipeline.ready(steps).await.map(|_| ())
+}
+
+/// Deletes the pod of Kafka or PostgreSQL, which comes back with its data.
+pub async fn server_deleted(
+    pipeline: &Pipeline<'_>,
+    pod: &str,
+    steps: &Steps,
+) -> anyhow::Result<()> {
+    let step = steps.begin("server");
+    let deleted = async {
+        kubectl(pipeline.cluster(), &["delete", "pod", pod]).await?;
+        pipeline.moves_by(GOES_ON).await
+    };
+    step.during(deleted, |took| {
+        format!(
+            "{pod} deleted; {GOES_ON} more records {:.1} s later",
+            took.as_secs_f64()
+        )
+    })
+    .await?;
+    pipeline.ready(steps).await.map(|_| ())
+}
+
+/// Takes the operator away, kills a processor meanwhile, and brings it back.
+pub async fn operator_away(
+    pipeline: &Pipeline<'_>,
+    period: Duration,
+    steps: &Steps,
+) -> anyhow::Result<()> {
+    let step = steps.begin("operator");
+    let deployment = format!("deployment/{RELEASE}");
+    let cluster = pipeline.cluster();
+    let away = async {
+        let scale = |replicas: &'static str| {
+            ["-n", NAMESPACE, "scale", &deployment, replicas].map(str::to_owned)
+        };
+        let ask = async |args: [String; 5]| {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            kubectl(cluster, &args).await
+        };
+        ask(scale("--replicas=0")).await?;
+        let since = Instant::now();
+        let pods = pipeline.pods("processor").await?;
+        let pod = pods.first().context("no processor")?;
+        kubectl(
+            cluster,
+            &["delete", "pod", pod, "--grace-period=0", "--force"],
+        )
+        .await?;
+        while since.elapsed() < period {
+            pipeline.moves_by(GOES_ON).await?;
+            step.note("away, and events go on");
+        }
+        ask(scale("--replicas=1")).await?;
+        let status = [
+            "-n",
+            NAMESPACE,
+            "rollout",
+            "status",
+            &deployment,
+            "--timeout=120s",
+        ];
+        kubectl(cluster, &status).await
+    };
+    step.during(away, |_| format!("away for {period:?}, events went on"))
+        .await?;
+    pipeline.ready(steps).await.map(|_| ())
+}
+
+/// Suspends the pipeline, looks that it rests, and resumes it.
+pub async fn suspended(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
+    let step = steps.begin("suspend");
+    let since = Instant::now();
+    let rest = async {
+        pipeline
+            .patch(&json!({ "spec": { "suspend": true } }))
+            .await?;
+        loop {
+            let object = pipeline.object().await?;
+            let reason = condition(&object, "Ready").map(|ready| ready["reason"].clone());
+            let pods =
+                pipeline.pods("processor").await?.len() + pipeline.pods("producer").await?.len();
+            if reason == Some(json!("Suspended")) && pods == 0 {
+                break;
+            }
+            pipeline
+                .patience(since, &format!("{pods} pods, {reason:?}"))
+                .await?;
+        }
+        let before = pipeline.counts().await?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        ensure!(
+            before == pipeline.counts().await?,
+            "events come in although it is suspended"
+        );
+        pipeline
+            .patch(&json!({ "spec": { "suspend": false } }))
+            .await?;
+        pipeline.moves_by(GOES_ON).await
+    };
+    step.during(rest, |_| "rested, and went on".to_owned())
+        .await?;
+    pipeline.ready(steps).await.map(|_| ())
+}
+
+/// Deletes the resource and applies it again: it goes on where it stopped.
+pub async fn deleted_and_applied(
+    pipeline: &Pipeline<'_>,
+    document: &Value,
+    steps: &Steps,
+) -> anyhow::Result<()> {
+    let step = steps.begin("delete");
+    let again = async {
+        pipeline.delete().await?;
+        let before = pipeline.counts().await?.consumed;
+        ensure!(
+            before > 0,
+            "the tables went with the resource, which says Retain"
+        );
+        pipeline.apply(document).await?;
+        pipeline.moves_by(GOES_ON).await?;
+        let after = pipeline.counts().await?.consumed;
+        ensure!(
+            after >= before + GOES_ON,
+            "{before} records before, {after} after"
+        );
+        Ok(before)
+    };
+    step.during(again, |before| format!("went on after {before} records"))
+        .await?;
+    pipeline.ready(steps).await.map(|_| ())
+}
+
+/// Waits until no more records come in, which is so when the producer is gone and everything it sent is in PostgreSQL.
+pub async fn drained(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
+    let step = steps.begin("drain");
+    let since = Instant::now();
+    let drained = async {
+        while !pipeline.pods("producer").await?.is_empty() {
+            pipeline
+                .patience(since, "the producer is still there")
+                .await?;
+        }
+        let mut before = pipeline.counts().await?;
+        loop {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let now = pipeline.counts().await?;
+            if now == before {
+                return Ok(now);
+            }
+            before = now;
+            pipeline.patience(since, "records still come in").await?;
+        }
+    };
+    step.during(drained, |counts| format!("{} records", counts.consumed))
+        .await?;
+    Ok(())
+}
+
+/// Reads the log again and compares it with the tables.
+pub async fn audited(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
+    let step = steps.begin("audit");
+    let audited = async {
+        let verdict = pipeline.audit().await?;
+        if !verdict.clean {
+            bail!("the audit found differences:\n{}", verdict.report);
+        }
+        Ok(())
+    };
+    step.during(audited, |()| "clean".to_owned()).await
+}
