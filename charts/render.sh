@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes manifests/install/clickstream-operator.yaml, the installation for `kubectl apply -f`, from the chart.
+# Writes manifests/install/clickstream-operator.yaml, the installation for `kubectl apply -f`, from the chart. The
+# definition of the resource is not in it, so that deleting what it made never deletes a pipeline.
 #
 #   charts/render.sh            writes the file
 #   charts/render.sh --check    exits 1 when the file is not what would be written
@@ -16,9 +17,11 @@ target=manifests/install/clickstream-operator.yaml
 
 install() {
   cat <<'YAML'
-# The operator for every namespace, without Helm. Written by charts/render.sh; change the chart, not this file.
+# The operator for every namespace, without Helm; the resource's definition comes first, from the folder beside it:
 #
-#   kubectl apply -f manifests/install/clickstream-operator.yaml
+#   kubectl apply -f manifests/crd -f manifests/install
+#
+# Written by charts/render.sh; change the chart, not this file.
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -27,9 +30,9 @@ metadata:
     app.kubernetes.io/part-of: clickstream
     pod-security.kubernetes.io/enforce: restricted
 YAML
-  # labels that only Helm has a use for are left out; so is what keeps Helm from deleting the definition
+  # labels that only Helm has a use for are left out
   "$HELM" template clickstream-operator charts/clickstream-operator \
-    --namespace clickstream-system --kube-version 1.33.0 --skip-tests --set crds.keep=false |
+    --namespace clickstream-system --kube-version 1.33.0 --skip-tests --set crds.enabled=false |
     sed -e '/^ *helm\.sh\/chart: /d' -e '/^ *app\.kubernetes\.io\/managed-by: Helm$/d' -e '/^# Source: /d' |
     # Helm 4 ends each document with an empty line, Helm 3 does not
     awk '/^$/ { empty = empty "\n"; next } /^---/ { empty = "" } { printf "%s", empty; empty = ""; print }'
