@@ -123,8 +123,12 @@ fn finished(status: std::process::ExitStatus) -> anyhow::Result<()> {
 }
 
 async fn install_servers() -> anyhow::Result<()> {
+    use clickstream_testbed::KubeApi;
     use clickstream_testbed::install::{Tool, ensure};
-    // blocks on a package manager
-    tokio::task::spawn_blocking(|| ensure(&[Tool::Java, Tool::Maven, Tool::Xz, Tool::Postgres15]))
-        .await?
+    // blocks on a package manager, and the first time on a compiler
+    tokio::task::spawn_blocking(|| {
+        ensure(&[Tool::Java, Tool::Maven, Tool::Xz, Tool::Postgres15])?;
+        KubeApi::install()
+    })
+    .await?
 }
