@@ -86,6 +86,7 @@ fn row(page: &mut String, is_spec: bool, name: &str, field: &Value, is_required:
         .filter(|effect| description.contains(effect))
         .collect();
     let effects = effects.join(", ");
+    let line = without_columns(&line);
     let _ = writeln!(
         page,
         "| `{name}` | {kind} | {default} | {effects} | {line} |"
@@ -102,12 +103,32 @@ fn is_required(schema: &Value, name: &str) -> bool {
 fn default(description: &str) -> Option<String> {
     let (_, rest) = description.split_once("Default")?;
     let rest = rest.trim_start_matches(':').trim();
-    let end = rest
-        .match_indices('.')
-        .map(|(at, _)| at)
-        .find(|at| rest[at + 1..].is_empty() || rest[at + 1..].starts_with([' ', '\n']))
-        .unwrap_or(rest.len());
-    Some(rest[..end].to_owned())
+    let end = end_of_sentence(rest);
+    Some(rest[..end].trim_end_matches('.').to_owned())
+}
+
+/// The description without the sentences that have columns of their own.
+fn without_columns(line: &str) -> String {
+    let mut line = line.to_owned();
+    if let Some(start) = line.find(" Default") {
+        let rest = &line[start + 1..];
+        let end = end_of_sentence(rest);
+        line.replace_range(start..start + 1 + end, "");
+    }
+    for effect in [" Live.", " Rolling."] {
+        for before in [".", ";", ")"] {
+            line = line.replace(&format!("{before}{effect}"), before);
+        }
+    }
+    line
+}
+
+/// Where the first sentence ends, behind its full stop: one inside `1.0` or `ca.crt` is none.
+fn end_of_sentence(text: &str) -> usize {
+    text.match_indices('.')
+        .map(|(at, _)| at + 1)
+        .find(|end| matches!(text.as_bytes().get(*end), None | Some(b' ' | b'\n')))
+        .unwrap_or(text.len())
 }
 
 fn kind(field: &Value) -> String {

@@ -21,10 +21,24 @@ pub(super) fn structural<T: JsonSchema>() -> Value {
 /// Defaults that the API server writes into the resource itself. All others stay with the reader, so that a release may
 /// change them: a key of a list must have a value, and an autoscaler must see the number it is to change.
 pub(super) fn with_defaults(mut spec: Value) -> Value {
+    // no pod that stays reads these: the operator's own client, and Jobs
+    without_rolling(&mut spec["properties"]["kafka"]["properties"]["admin"]);
+    let target = &mut spec["properties"]["targets"]["items"]["properties"];
+    without_rolling(&mut target["migration"]["properties"]["connection"]);
     spec["properties"]["targets"]["items"]["properties"]["name"]["default"] = json!("default");
     spec["properties"]["processor"]["default"] = json!({});
     spec["properties"]["processor"]["properties"]["replicas"]["default"] = json!(2);
     spec
+}
+
+/// Types that stand in several places say what most of them do.
+fn without_rolling(schema: &mut Value) {
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace("Rolling.", "Live.");
+    }
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.values_mut().for_each(without_rolling);
+    }
 }
 
 /// Fields in Kubernetes' own types. Descriptions inside them would be two thirds of the file; `kubectl explain pod` has

@@ -410,8 +410,14 @@ impl TopicSpec {
             );
         }
         let mut config = at.field("config");
-        for key in self.config.keys() {
+        if self.config.len() > 64 {
+            config.problem("list at most 64 settings");
+        }
+        for (key, value) in &self.config {
             let mut at = config.field(key);
+            if value.chars().count() > 4096 {
+                at.problem("give a value of at most 4096 characters");
+            }
             match key.as_str() {
                 "retention.ms" => at.problem("set `retention` of the topic instead"),
                 "message.timestamp.type" => {

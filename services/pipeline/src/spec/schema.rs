@@ -113,7 +113,7 @@ pub(super) fn window() -> Value {
     let mut rules = lasting("1s", "24h");
     if let Value::Array(rules) = &mut rules {
         rules.push(json!({
-            "rule": "duration(self) < duration('1s') || 86400000 % duration(self).getMilliseconds() == 0",
+            "rule": "duration(self) < duration('1s') || duration(self) > duration('24h') || 86400000 % duration(self).getMilliseconds() == 0",
             "message": "a day must be a whole number of windows: choose a divisor of 24h, such as 1m, 5m or 1h",
         }));
     }
@@ -186,6 +186,7 @@ pub(super) fn amounts(_: &mut SchemaGenerator) -> Schema {
         "additionalProperties": {
             "x-kubernetes-int-or-string": true,
             "pattern": QUANTITY,
+            "minimum": 0,
             "maxLength": 32,
         },
     })

@@ -43,7 +43,7 @@ pub struct TargetSpec {
     pub name: String,
     /// How the processors reach PostgreSQL. Rolling.
     pub connection: ConnectionSpec,
-    /// How migrations are run. A change runs them again: Rolling. Default: as the processors connect.
+    /// How migrations are run. A change runs them again: Live. Default: as the processors connect.
     #[serde(default)]
     pub migration: MigrationSpec,
     /// The schema that holds all tables; one pipeline owns it. Refused: add a target with another name for another

@@ -275,6 +275,14 @@ fn a_managed_topic_stays_within_bounds() {
         |t| drop(t.config.insert(text("a b"), text("1"))),
         "config.a b",
     );
+    topic(
+        |t| drop(t.config.insert(text("a"), "v".repeat(4097))),
+        "config.a",
+    );
+    topic(
+        |t| t.config = (0..65).map(|i| (format!("k{i}"), text("v"))).collect(),
+        "config",
+    );
     problems(|p| p.spec.topics[0].partitions = 10_000, &[]);
 }
 
