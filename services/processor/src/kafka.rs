@@ -3,7 +3,6 @@
 mod config;
 mod context;
 mod identity;
-mod native;
 mod source;
 
 pub use config::{ConsumerSettings, describe};

@@ -10,7 +10,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 
-use super::{identity, native};
+use super::identity;
 use crate::{failpoints::tuned, sink::KnownTopic};
 
 /// A member that is not heard from for this long loses its partitions.
@@ -146,7 +146,7 @@ pub fn describe(settings: &ConsumerSettings) -> anyhow::Result<(Option<String>, 
             );
         }
         let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
-        let id = native::topic_id(consumer.client(), name, FIRST_ANSWER);
+        let id = clickstream_kafka::topic_id(consumer.client(), name, FIRST_ANSWER);
         known.push(KnownTopic {
             name: name.clone(),
             partitions,

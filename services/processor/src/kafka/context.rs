@@ -17,7 +17,7 @@ use rdkafka::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{config::session_timeout, identity::Identity, native};
+use super::{config::session_timeout, identity::Identity};
 use crate::{
     metrics::SourceMetrics,
     shared::{ClaimSlot, Shared},
@@ -117,7 +117,8 @@ impl SourceContext {
             .into_iter()
             .filter(|topic| self.identity.is_guarded(topic))
         {
-            if let Some(id) = native::topic_id(consumer.client(), topic, BOUNDS_TIMEOUT) {
+            if let Some(id) = clickstream_kafka::topic_id(consumer.client(), topic, BOUNDS_TIMEOUT)
+            {
                 self.identity.found(topic, &id);
             }
         }

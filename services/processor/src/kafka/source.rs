@@ -25,7 +25,6 @@ use super::{
     config::ConsumerSettings,
     context::{BOUNDS_TIMEOUT, SourceContext},
     identity::Identity,
-    native,
 };
 use crate::{
     failpoints::crash_point,
@@ -223,8 +222,11 @@ impl Source {
                         _ => None,
                     });
                 let next = passed.map_or(taken, |passed| passed.max(taken));
-                let at_end = match native::seen_watermarks(self.consumer.client(), topic, partition)
-                {
+                let at_end = match clickstream_kafka::seen_watermarks(
+                    self.consumer.client(),
+                    topic,
+                    partition,
+                ) {
                     Some((_, end)) => end <= next.get(),
                     // nothing was fetched of it yet: the end of another topic's partition says nothing about it
                     None => only,
@@ -381,8 +383,11 @@ impl Source {
             .shared
             .with(|state| state.assigned.iter().copied().collect());
         for &tp in &assigned {
-            let seen =
-                native::seen_watermarks(self.consumer.client(), self.topic(tp), tp.partition);
+            let seen = clickstream_kafka::seen_watermarks(
+                self.consumer.client(),
+                self.topic(tp),
+                tp.partition,
+            );
             if let Some((_, end)) = seen {
                 self.shared.with(|state| {
                     if let Some(view) = state.view.get_mut(&tp) {

@@ -1,0 +1,139 @@
+//! The command line. Every option can also be given as the environment variable that its help names.
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use clickstream_telemetry::logging::{self, LogFormat};
+
+use crate::{app, crd, probe};
+
+/// Turns ClickstreamPipeline resources into topics, tables, processors and a producer.
+#[derive(Debug, Parser)]
+#[command(name = "clickstream-operator", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Form of the log lines on standard error; RUST_LOG chooses what is logged.
+    #[arg(long, global = true, default_value_t = LogFormat::Pretty, env = "CLICKSTREAM_LOG_FORMAT")]
+    log_format: LogFormat,
+}
+
+const EXAMPLES: &str = "Examples:
+  clickstream-operator crd | kubectl apply -f -
+  clickstream-operator run --processor-image clickstream/processor:0.1.0 --producer-image clickstream/producer:0.1.0 --lease-namespace default
+
+Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watches pipelines and brings them to what their specs say, until SIGTERM.
+    #[command(
+        after_help = "Example: clickstream-operator run --namespaces shop,blog --admin-listen 127.0.0.1:8080"
+    )]
+    Run(Box<RunArgs>),
+    /// Prints the CustomResourceDefinition as YAML.
+    #[command(after_help = "Example: clickstream-operator crd > crd.yaml")]
+    Crd,
+    /// Prints the reference of the resource's fields as Markdown.
+    #[command(after_help = "Example: clickstream-operator reference > docs/reference.md")]
+    Reference,
+    /// Asks an HTTP address, and ends with 0 when the answer is a success: for images without a shell.
+    #[command(
+        after_help = "Example: clickstream-operator probe http://clickstream-operator:8080/readyz"
+    )]
+    Probe {
+        /// Where to ask.
+        url: String,
+        /// How long to go on asking.
+        #[arg(long, value_name = "SECONDS", default_value = "10")]
+        patience: u64,
+    },
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Namespaces to watch, comma-separated; none: all of them.
+    #[arg(long, value_delimiter = ',', env = "CLICKSTREAM_NAMESPACES")]
+    pub namespaces: Vec<String>,
+    /// Image of processors and migrations, unless a pipeline pins one.
+    #[arg(long, env = "CLICKSTREAM_PROCESSOR_IMAGE", default_value = concat!("clickstream/processor:", env!("CARGO_PKG_VERSION")))]
+    pub processor_image: String,
+    /// Image of the producer, unless a pipeline pins one.
+    #[arg(long, env = "CLICKSTREAM_PRODUCER_IMAGE", default_value = concat!("clickstream/producer:", env!("CARGO_PKG_VERSION")))]
+    pub producer_image: String,
+    /// Secrets with credentials of image registries, comma-separated; they have to be in the pipelines' namespaces.
+    #[arg(long, value_delimiter = ',', env = "CLICKSTREAM_IMAGE_PULL_SECRETS")]
+    pub image_pull_secrets: Vec<String>,
+    /// When pods pull their images: Always, IfNotPresent or Never.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_IMAGE_PULL_POLICY",
+        default_value = "IfNotPresent",
+        value_parser = ["Always", "IfNotPresent", "Never"]
+    )]
+    pub image_pull_policy: String,
+    /// Where to serve /livez, /readyz, /status and /metrics.
+    #[arg(long, env = "CLICKSTREAM_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Namespace of the Lease by which one of several operators acts; without it this one acts at once.
+    #[arg(long, env = "CLICKSTREAM_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// Name of this process in the Lease and in Events. Default: the host's name.
+    #[arg(long, env = "POD_NAME")]
+    pub identity: Option<String>,
+    /// Pipelines that may roll at the same time after an upgrade of the operator.
+    #[arg(long, env = "CLICKSTREAM_UPGRADE_MAX_CONCURRENT", default_value = "1")]
+    pub upgrade_max_concurrent: usize,
+    /// Gives pods a NetworkPolicy that lets in nothing but their admin port.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_NETWORK_POLICY",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        action = clap::ArgAction::Set
+    )]
+    pub network_policy: bool,
+    /// Gives processors a PodMonitor, where the Prometheus operator is installed.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_POD_MONITOR",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        action = clap::ArgAction::Set
+    )]
+    pub pod_monitor: bool,
+}
+
+impl Cli {
+    /// Runs the command that was given.
+    ///
+    /// # Errors
+    /// Whatever stopped it, for standard error and exit code 1.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(args) => {
+                logging::init(self.log_format, "info,kube_runtime=warn")?;
+                app::run(*args).await?;
+            }
+            Command::Crd => print(&crd::crd_yaml())?,
+            Command::Reference => print(&crd::reference())?,
+            Command::Probe { url, patience } => {
+                probe::probe(&url, Duration::from_secs(patience)).await?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // whoever reads has seen enough
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("standard output"),
+    }
+}

@@ -1,0 +1,276 @@
+//! One pipeline, reconciled: the order of the steps is the order of the modules.
+
+pub mod apply;
+pub mod build;
+mod cleanup;
+mod dereference;
+pub mod memory;
+mod status;
+pub mod upgrades;
+mod validate;
+
+use std::{sync::Arc, time::Duration};
+
+use clickstream_pipeline::spec::Problem;
+use kube::{
+    Client, ResourceExt,
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::controller::Action,
+};
+use rand::RngExt;
+use tracing::{info, warn};
+
+use self::{
+    apply::{Applier, Owner, migration::Migrations, targets::Targets, topics::TopicsSeen},
+    memory::Memories,
+    status::{Observed, conditions::Finding},
+    upgrades::Upgrades,
+    validate::ValidatedPipeline,
+};
+use crate::{
+    crd::ClickstreamPipeline,
+    events::{Events, Happening},
+    metrics::{Ended, OperatorMetrics},
+    observe,
+    stores::Stores,
+    topics::TopicAdmins,
+};
+
+/// How often a pipeline at rest is looked at: numbers, topics behind our back, Secrets.
+const LOOK: Duration = Duration::from_secs(30);
+/// How soon again while something is waited for that no watch tells of.
+const WAITING: Duration = Duration::from_secs(3);
+/// Longest pause after errors.
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
+
+/// What the operator was started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Image of processors and migrations, unless a pipeline pins one.
+    pub processor_image: String,
+    /// Image of the producer, unless a pipeline pins one.
+    pub producer_image: String,
+    /// `imagePullPolicy` of all pods.
+    pub image_pull_policy: String,
+    /// Secrets for image registries, added to those of a pipeline.
+    pub image_pull_secrets: Vec<String>,
+    /// Identity of the cluster in schemas' owner rows: the uid of `kube-system`.
+    pub cluster: String,
+    /// Whether children get a NetworkPolicy.
+    pub network_policy: bool,
+    /// Whether children get a PodMonitor.
+    pub pod_monitor: bool,
+}
+
+/// What reconciles share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What the operator was started with.
+    pub settings: Settings,
+    /// What is known of children and pods.
+    pub stores: Arc<Stores>,
+    /// Sends children.
+    pub applier: Applier,
+    /// Connections to Kafka.
+    pub admins: TopicAdmins,
+    /// Publishes Events.
+    pub events: Events,
+    /// Counts.
+    pub metrics: OperatorMetrics,
+    /// What is remembered of each pipeline between reconciles.
+    pub memories: Memories,
+    /// Who may roll after an upgrade of the operator.
+    pub upgrades: Arc<Upgrades>,
+}
+
+/// Why a reconcile failed; waiting is none of them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refuses, or does not answer.
+    #[error("the kubernetes api: {0}")]
+    Api(#[from] kube::Error),
+}
+
+/// Brings one pipeline a step closer to its spec, and says how far it is.
+///
+/// # Errors
+/// [`Error`], after which the pipeline is tried again, each time later.
+pub async fn reconcile(
+    object: Arc<DeserializeGuard<ClickstreamPipeline>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let running = context.metrics.reconcile();
+    let result = match &object.0 {
+        Ok(pipeline) => reconcile_pipeline(pipeline, &context).await,
+        Err(invalid) => report_unreadable(invalid, &context).await,
+    };
+    running.ended(match &result {
+        Ok(outcome) if outcome.waiting => Ended::RequeueAfter,
+        Ok(_) => Ended::Success,
+        Err(_) => Ended::Error,
+    });
+    let outcome = result?;
+    context.memories.succeeded(&object.0.as_ref().map_or_else(
+        |invalid| invalid.metadata.uid.clone().unwrap_or_default(),
+        |pipeline| pipeline.uid().unwrap_or_default(),
+    ));
+    Ok(outcome.action())
+}
+
+/// Later with every failure in a row, and at once again after a success.
+pub fn error_policy(
+    object: Arc<DeserializeGuard<ClickstreamPipeline>>,
+    error: &Error,
+    context: Arc<Context>,
+) -> Action {
+    let metadata = match &object.0 {
+        Ok(pipeline) => &pipeline.metadata,
+        Err(invalid) => &invalid.metadata,
+    };
+    let uid = metadata.uid.clone().unwrap_or_default();
+    let failures = context.memories.failed(&uid);
+    let pause = Duration::from_millis(500)
+        .saturating_mul(1 << failures.saturating_sub(1).min(12))
+        .min(BACKOFF_MAX);
+    warn!(
+        namespace = metadata.namespace.as_deref().unwrap_or_default(),
+        pipeline = metadata.name.as_deref().unwrap_or_default(),
+        %error,
+        failures,
+        pause_ms = pause.as_millis(),
+        "reconcile failed"
+    );
+    Action::requeue(jittered(pause))
+}
+
+/// How a reconcile ended that did not fail.
+struct Outcome {
+    /// Whether something is still to come.
+    waiting: bool,
+    /// When to look again; `None`: when the resource changes.
+    again: Option<Duration>,
+}
+
+impl Outcome {
+    fn action(&self) -> Action {
+        self.again.map_or_else(Action::await_change, |pause| {
+            Action::requeue(jittered(pause))
+        })
+    }
+}
+
+async fn reconcile_pipeline(
+    pipeline: &ClickstreamPipeline,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    if pipeline.metadata.deletion_timestamp.is_some() {
+        return cleanup::cleanup(pipeline, context).await;
+    }
+    cleanup::hold_finalizer(pipeline, context).await?;
+
+    // dereference (client required)
+    let owner = Owner::of(pipeline);
+    let secrets = dereference::secrets(&context.client, &owner.namespace, &pipeline.spec).await?;
+
+    // validate (pure)
+    let valid = match validate::validate(pipeline, secrets) {
+        Ok(valid) => valid,
+        Err(problems) => return refuse(pipeline, context, "InvalidSpec", &problems).await,
+    };
+    if let Some(problem) = status::window_change(pipeline) {
+        return refuse(pipeline, context, "WindowSizeRefused", &[problem]).await;
+    }
+
+    // build and apply (client required), one part after the other: tables, topics, processors, producer
+    let mut migrations = Migrations::look(pipeline, &valid, context);
+    migrations.apply(&owner, &valid, context).await?;
+    let topics = TopicsSeen::ensure(pipeline, &valid, &migrations, context).await?;
+    let targets = Targets::apply(&owner, pipeline, &valid, &migrations, &topics, context).await?;
+
+    // status (pure), from what was applied and what the processors say
+    let reports = observe_processors(&valid, context).await;
+    let observed = Observed {
+        valid: &valid,
+        migrations: &migrations,
+        topics: &topics,
+        targets: &targets,
+        reports: &reports,
+    };
+    let written = status::write(pipeline, &observed, context).await?;
+    Ok(Outcome {
+        waiting: written.waiting,
+        again: Some(if written.waiting { WAITING } else { LOOK }),
+    })
+}
+
+/// What the processors of each target say, in the order of the targets.
+async fn observe_processors(
+    valid: &ValidatedPipeline,
+    context: &Context,
+) -> Vec<Vec<observe::ProcessorStatus>> {
+    let mut reports = Vec::new();
+    for target in &valid.document.spec.targets {
+        let pods = context.stores.pods(
+            &valid.namespace,
+            &[
+                (build::PIPELINE_LABEL, &valid.name),
+                (build::TARGET_LABEL, &target.name),
+                ("app.kubernetes.io/component", "processor"),
+            ],
+        );
+        reports.push(observe::ask(&pods).await);
+    }
+    reports
+}
+
+/// The spec cannot be followed: everything that runs stays as it is, and the conditions say why.
+async fn refuse(
+    pipeline: &ClickstreamPipeline,
+    context: &Context,
+    reason: &'static str,
+    problems: &[Problem],
+) -> Result<Outcome, Error> {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let finding = Finding::no(reason, lines.join("; "));
+    if status::write_refused(pipeline, finding.clone(), context).await? {
+        info!(
+            namespace = pipeline.namespace().unwrap_or_default(),
+            pipeline = pipeline.name_any(),
+            problems = problems.len(),
+            "spec refused"
+        );
+        let happening = Happening {
+            warning: true,
+            reason: reason.into(),
+            action: "Validate",
+            note: finding.message,
+        };
+        context.events.publish(pipeline, happening).await;
+    }
+    // a field that is wrong is mended by changing the resource, which wakes us
+    Ok(Outcome {
+        waiting: false,
+        again: None,
+    })
+}
+
+/// A resource that is not even of the right form: older than the CRD, as a rule.
+async fn report_unreadable(invalid: &InvalidObject, context: &Context) -> Result<Outcome, Error> {
+    warn!(
+        namespace = invalid.metadata.namespace.as_deref().unwrap_or_default(),
+        pipeline = invalid.metadata.name.as_deref().unwrap_or_default(),
+        error = %invalid.error,
+        "resource cannot be read"
+    );
+    status::write_unreadable(invalid, context).await?;
+    Ok(Outcome {
+        waiting: false,
+        again: None,
+    })
+}
+
+/// Up to a tenth more, so that a thousand pipelines do not come at once.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(1.0..=1.1))
+}

@@ -1,0 +1,298 @@
+//! Children into the API: server-side apply, one field manager, and nothing sent that is there already.
+
+pub mod migration;
+mod tables;
+pub mod targets;
+pub mod topics;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy},
+    core::Status,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+pub use self::tables::drop_tables;
+use super::build::{Child, Kind};
+use crate::{
+    crd::ClickstreamPipeline,
+    metrics::OperatorMetrics,
+    stores::{Live, Stores, api_resource, fingerprint, live},
+};
+
+/// Our name in managed fields.
+pub const FIELD_MANAGER: &str = "clickstream-operator";
+/// A child that was just applied is not missed before the watch has had this long to tell of it.
+const WATCH_LAG: Duration = Duration::from_secs(3);
+
+/// A child that is not applied although nothing failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{kind} {name} exists and is not controlled by this pipeline{}: delete or rename it",
+    .owner.as_ref().map(|owner| format!(" but by {owner}")).unwrap_or_default()
+)]
+pub struct NameTaken {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Who controls it.
+    pub owner: Option<String>,
+    /// Whether it is on its way out, so that waiting is enough.
+    pub deleting: bool,
+}
+
+/// Who owns the children.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Namespace of both.
+    pub namespace: String,
+    /// Name of the pipeline.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// As children refer to it.
+    pub reference: Value,
+}
+
+impl Owner {
+    /// The pipeline as its children refer to it.
+    pub fn of(pipeline: &ClickstreamPipeline) -> Self {
+        Self {
+            namespace: pipeline.namespace().unwrap_or_default(),
+            name: pipeline.name_any(),
+            uid: pipeline.uid().unwrap_or_default(),
+            reference: json!(pipeline.controller_owner_ref(&())),
+        }
+    }
+}
+
+/// What became of a child.
+pub enum Applied {
+    /// It is as it should be.
+    Done(Live),
+    /// It was sent a moment ago; the watch will tell.
+    Pending,
+    /// The name belongs to somebody else.
+    Refused(NameTaken),
+}
+
+/// Applies children, and remembers what was applied: a child that has not changed since costs no request.
+pub struct Applier {
+    client: Client,
+    metrics: OperatorMetrics,
+    memory: Mutex<HashMap<(Kind, String, String), Remembered>>,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    owner: String,
+    wanted: [u8; 32],
+    fingerprint: String,
+    resource_version: String,
+    at: Instant,
+}
+
+impl Applier {
+    /// An applier that remembers nothing yet: after a start, every child is applied once.
+    pub fn new(client: Client, metrics: OperatorMetrics) -> Self {
+        Self {
+            client,
+            metrics,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Brings one child to what it should be.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn apply(
+        &self,
+        stores: &Stores,
+        owner: &Owner,
+        child: &Child,
+    ) -> Result<Applied, kube::Error> {
+        let known = stores.child(child.kind, &owner.namespace, &child.name);
+        let wanted: [u8; 32] = Sha256::digest(child.body.to_string()).into();
+        let key = (child.kind, owner.namespace.clone(), child.name.clone());
+        let remembered = self
+            .memory
+            .lock()
+            .get(&key)
+            .filter(|remembered| remembered.owner == owner.uid && remembered.wanted == wanted)
+            .cloned();
+        if let Some(remembered) = remembered {
+            match &known {
+                Some(found) if found.deleting => {}
+                Some(found) if found.fingerprint == remembered.fingerprint => {
+                    return Ok(Applied::Done(found.clone()));
+                }
+                // the watch has not caught up with our own write
+                Some(found) if is_older(&found.resource_version, &remembered.resource_version) => {
+                    return Ok(Applied::Pending);
+                }
+                None if remembered.at.elapsed() < WATCH_LAG => return Ok(Applied::Pending),
+                _ => {}
+            }
+        }
+        let is_ours = match &known {
+            Some(found) if found.controller.as_deref() == Some(&owner.uid) => true,
+            Some(found) => {
+                return Ok(Applied::Refused(
+                    self.taken(child, owner, Some(found.deleting)).await?,
+                ));
+            }
+            None => false,
+        };
+        let applied = match self.send(owner, child, is_ours).await {
+            Ok(applied) => applied,
+            // without force, whoever else holds the name stands in the way
+            Err(kube::Error::Api(status)) if !is_ours && stands_in_the_way(&status) => {
+                match self.found(child, owner).await? {
+                    Some(found) if found.controller.as_deref() == Some(&owner.uid) => {
+                        self.send(owner, child, true).await?
+                    }
+                    Some(found) => {
+                        let deleting = Some(found.deleting);
+                        return Ok(Applied::Refused(self.taken(child, owner, deleting).await?));
+                    }
+                    None => return Err(kube::Error::Api(status)),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        self.metrics.applied(child.kind.api().2);
+        let now = live(&applied);
+        self.memory.lock().insert(
+            key,
+            Remembered {
+                owner: owner.uid.clone(),
+                wanted,
+                fingerprint: fingerprint(&applied),
+                resource_version: now.resource_version.clone(),
+                at: Instant::now(),
+            },
+        );
+        Ok(Applied::Done(now))
+    }
+
+    async fn send(
+        &self,
+        owner: &Owner,
+        child: &Child,
+        force: bool,
+    ) -> Result<DynamicObject, kube::Error> {
+        let (group, version, kind, _) = child.kind.api();
+        let mut body = child.body.clone();
+        body["apiVersion"] = if group.is_empty() {
+            json!(version)
+        } else {
+            json!(format!("{group}/{version}"))
+        };
+        body["kind"] = json!(kind);
+        body["metadata"]["name"] = json!(child.name);
+        body["metadata"]["namespace"] = json!(owner.namespace);
+        body["metadata"]["ownerReferences"] = json!([owner.reference]);
+        let mut params = PatchParams::apply(FIELD_MANAGER);
+        params.force = force;
+        params.field_validation = Some(kube::api::ValidationDirective::Strict);
+        self.api(child.kind, &owner.namespace)
+            .patch(&child.name, &params, &Patch::Apply(&body))
+            .await
+    }
+
+    async fn found(&self, child: &Child, owner: &Owner) -> Result<Option<Live>, kube::Error> {
+        let found = self
+            .api(child.kind, &owner.namespace)
+            .get_opt(&child.name)
+            .await?;
+        Ok(found.map(|object| live(&object)))
+    }
+
+    async fn taken(
+        &self,
+        child: &Child,
+        owner: &Owner,
+        deleting: Option<bool>,
+    ) -> Result<NameTaken, kube::Error> {
+        let found = self
+            .api(child.kind, &owner.namespace)
+            .get_opt(&child.name)
+            .await?;
+        let controller = found.and_then(|object| {
+            let owners = object.owner_references();
+            owners
+                .iter()
+                .find(|owner| owner.controller == Some(true))
+                .map(|owner| format!("{} {}", owner.kind, owner.name))
+        });
+        Ok(NameTaken {
+            kind: child.kind.api().2,
+            name: child.name.clone(),
+            owner: controller,
+            deleting: deleting.unwrap_or(false),
+        })
+    }
+
+    /// Deletes a child, with what it controls, if it still is the one that was seen. One that is gone is no error.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn delete(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        found: &Live,
+    ) -> Result<(), kube::Error> {
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions {
+                resource_version: Some(found.resource_version.clone()),
+                uid: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match self.api(kind, namespace).delete(&found.name, &params).await {
+            Ok(_) => {
+                self.metrics.deleted(kind.api().2);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            // changed in between: the next look decides
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets what was applied for a pipeline that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.memory
+            .lock()
+            .retain(|_, remembered| remembered.owner != uid);
+    }
+
+    fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &api_resource(kind))
+    }
+}
+
+fn stands_in_the_way(status: &Status) -> bool {
+    status.is_conflict() || status.is_invalid()
+}
+
+/// Whether a version is older than another. Versions are opaque, but every API server counts, and a wrong guess costs one
+/// request.
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
+    }
+}

@@ -1,0 +1,332 @@
+//! Migrations: one Job for each image and target, which gates the processors, and whose success is remembered in the status.
+
+use std::collections::BTreeMap;
+
+use clickstream_pipeline::spec::TargetSpec;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Applied, Owner};
+use crate::{
+    controller::{
+        Context, Error,
+        build::{self, Kind, MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, TARGET_LABEL},
+        validate::ValidatedPipeline,
+    },
+    crd::{ClickstreamPipeline, MigrationStatus},
+    stores::{Live, Stores},
+};
+
+/// Pause before a failed migration is repeated, doubled each time.
+const RETRY: SignedDuration = SignedDuration::from_secs(10);
+const RETRY_MAX: SignedDuration = SignedDuration::from_secs(300);
+
+/// What a migration says when it has succeeded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Report {
+    /// Version of the tables.
+    pub schema_version: Option<i32>,
+    /// Topics that the schema was filled from.
+    pub topics: Vec<ReportedTopic>,
+    /// Readers that do not exist, with the SQL to type when they do.
+    pub missing_readers: Vec<MissingReader>,
+}
+
+/// A topic that the schema knows.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportedTopic {
+    /// Its name.
+    pub name: String,
+    /// Its id then.
+    pub id: Option<String>,
+    /// Whether this pipeline made it.
+    #[serde(default)]
+    pub created: bool,
+}
+
+/// A role that was to read and does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct MissingReader {
+    /// The role.
+    pub role: String,
+    /// What to type once it exists.
+    pub sql: String,
+}
+
+/// How far a target's migration is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The tables are there.
+    Done(Report),
+    /// The status says so, and the Job may be long gone.
+    Recorded,
+    /// It runs, or is about to; what its pod waits for, if it waits.
+    Running(Option<String>),
+    /// It failed, and will be tried again then.
+    Failed {
+        /// Its last line.
+        why: String,
+        /// When it is tried again.
+        again: Timestamp,
+    },
+    /// A Secret that it needs is not there.
+    NoSecret(String),
+    /// Other pipelines roll first.
+    Queued,
+}
+
+impl State {
+    /// Whether processors of this version may run.
+    pub const fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Recorded)
+    }
+}
+
+/// The migrations of all targets, in their order.
+pub struct Migrations {
+    targets: Vec<Entry>,
+}
+
+struct Entry {
+    /// What to remember once it is done.
+    record: MigrationStatus,
+    state: State,
+    /// The attempt to start now.
+    start: Option<u32>,
+}
+
+impl Migrations {
+    /// Decides from the status, the Jobs and their pods.
+    pub fn look(
+        pipeline: &ClickstreamPipeline,
+        valid: &ValidatedPipeline,
+        context: &Context,
+    ) -> Self {
+        let targets = valid
+            .document
+            .spec
+            .targets
+            .iter()
+            .map(|target| look(pipeline, valid, target, context))
+            .collect();
+        Self { targets }
+    }
+
+    /// Starts what is to be started.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn apply(
+        &mut self,
+        owner: &Owner,
+        valid: &ValidatedPipeline,
+        context: &Context,
+    ) -> Result<(), Error> {
+        for (entry, target) in self.targets.iter_mut().zip(&valid.document.spec.targets) {
+            let Some(attempt) = entry.start else {
+                continue;
+            };
+            let migration = build::migration(valid, target, &context.settings, attempt);
+            for child in &migration.children {
+                if let Applied::Refused(taken) =
+                    context.applier.apply(&context.stores, owner, child).await?
+                {
+                    entry.state = State::Running(Some(taken.to_string()));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How far each target is, in their order.
+    pub fn states(&self) -> impl Iterator<Item = &State> {
+        self.targets.iter().map(|entry| &entry.state)
+    }
+
+    /// The hashes of the migrations that the spec wants.
+    pub fn hashes(&self) -> impl Iterator<Item = &str> {
+        self.targets.iter().map(|entry| entry.record.hash.as_str())
+    }
+
+    /// How far a target is.
+    pub fn state(&self, index: usize) -> &State {
+        &self.targets[index].state
+    }
+
+    /// What the status is to remember of a target whose migration is done.
+    pub fn record(&self, index: usize) -> Option<&MigrationStatus> {
+        let entry = &self.targets[index];
+        entry.state.is_done().then_some(&entry.record)
+    }
+
+    /// What the migration that ended just now reported.
+    pub fn report(&self, index: usize) -> Option<&Report> {
+        match &self.targets[index].state {
+            State::Done(report) => Some(report),
+            _ => None,
+        }
+    }
+
+    /// Whether the schemas have told, now or earlier, which topics they know.
+    pub fn told(&self) -> bool {
+        self.targets.iter().any(|entry| entry.state.is_done())
+    }
+}
+
+fn look(
+    pipeline: &ClickstreamPipeline,
+    valid: &ValidatedPipeline,
+    target: &TargetSpec,
+    context: &Context,
+) -> Entry {
+    let image = valid.processor_image(&context.settings).to_owned();
+    let hash = build::migration(valid, target, &context.settings, 0).hash;
+    let recorded = pipeline
+        .status
+        .iter()
+        .flat_map(|status| &status.targets)
+        .find(|known| known.name == target.name)
+        .and_then(|known| known.migration.as_ref());
+    let record = MigrationStatus {
+        image: image.clone(),
+        hash: hash.clone(),
+    };
+    let entry = |state, start| Entry {
+        record: record.clone(),
+        state,
+        start,
+    };
+    if recorded.is_some_and(|recorded| recorded.hash == hash) {
+        return entry(State::Recorded, None);
+    }
+    let keys = target.migration_secret_keys();
+    let missing = valid.secrets.missing(&keys);
+    if !missing.is_empty() {
+        return entry(State::NoSecret(missing.join(", ")), None);
+    }
+    // a release that nobody asked this pipeline for
+    let by_upgrade = recorded.is_some_and(|recorded| recorded.image != image)
+        && valid.document.spec.image.is_none()
+        && pipeline
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation)
+            == pipeline.metadata.generation;
+    if by_upgrade
+        && !context
+            .upgrades
+            .may_roll(&pipeline.uid().unwrap_or_default())
+    {
+        return entry(State::Queued, None);
+    }
+    let jobs = jobs(pipeline, target, &hash, &context.stores);
+    let Some((attempt, job)) = jobs.last_key_value() else {
+        return entry(State::Running(None), Some(0));
+    };
+    match ended(&job.status) {
+        None => entry(
+            State::Running(waits_for(pod_of(job, valid, &context.stores).as_ref())),
+            None,
+        ),
+        Some((true, _)) => entry(State::Done(report(job, valid, &context.stores)), None),
+        Some((false, at)) => {
+            let again = at.saturating_add(pause(*attempt)).unwrap_or(at);
+            let changed = job.annotations.get(MIGRATION_INPUTS)
+                != Some(&build::migration_inputs(valid, target));
+            let why = last_words(job, valid, &context.stores);
+            let start = (changed || Timestamp::now() >= again).then_some(attempt + 1);
+            entry(State::Failed { why, again }, start)
+        }
+    }
+}
+
+fn pause(attempt: u32) -> SignedDuration {
+    RETRY
+        .checked_mul(1 << attempt.min(5))
+        .unwrap_or(RETRY_MAX)
+        .min(RETRY_MAX)
+}
+
+/// The Jobs of this migration, by attempt.
+fn jobs(
+    pipeline: &ClickstreamPipeline,
+    target: &TargetSpec,
+    hash: &str,
+    stores: &Stores,
+) -> BTreeMap<u32, Live> {
+    let namespace = pipeline.namespace().unwrap_or_default();
+    stores
+        .children_of(Kind::Job, &namespace, &pipeline.uid().unwrap_or_default())
+        .into_iter()
+        .filter(|job| {
+            job.labels.get(TARGET_LABEL) == Some(&target.name)
+                && job.labels.get(MIGRATION_HASH).is_some_and(|of| of == hash)
+                && !job.deleting
+        })
+        .filter_map(|job| {
+            let attempt = job.labels.get(MIGRATION_ATTEMPT)?.parse().ok()?;
+            Some((attempt, job))
+        })
+        .collect()
+}
+
+/// Whether a Job has ended, how, and when.
+pub fn ended(status: &Value) -> Option<(bool, Timestamp)> {
+    let conditions = status.get("conditions")?.as_array()?;
+    conditions.iter().find_map(|condition| {
+        if condition["status"] != json!("True") {
+            return None;
+        }
+        let succeeded = match condition["type"].as_str()? {
+            "Complete" => true,
+            "Failed" => false,
+            _ => return None,
+        };
+        let at = condition["lastTransitionTime"]
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(Timestamp::now);
+        Some((succeeded, at))
+    })
+}
+
+type Pod = std::sync::Arc<k8s_openapi::api::core::v1::Pod>;
+
+/// The newest pod of a Job.
+fn pod_of(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> Option<Pod> {
+    stores
+        .pods(
+            &valid.namespace,
+            &[("batch.kubernetes.io/job-name", &job.name)],
+        )
+        .into_iter()
+        .max_by_key(|pod| pod.creation_timestamp().map(|time| time.0))
+}
+
+fn report(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> Report {
+    // an image that reports nothing is an older one, which has migrated all the same
+    pod_of(job, valid, stores)
+        .and_then(|pod| crate::observe::pods::last_message(&pod))
+        .and_then(|message| serde_json::from_str(&message).ok())
+        .unwrap_or_default()
+}
+
+fn last_words(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> String {
+    pod_of(job, valid, stores)
+        .and_then(|pod| crate::observe::pods::last_line(&pod))
+        .unwrap_or_else(|| {
+            format!(
+                "Job {} failed; its pod is gone, and with it the reason",
+                job.name
+            )
+        })
+}
+
+fn waits_for(pod: Option<&Pod>) -> Option<String> {
+    crate::observe::pods::obstacle(pod?)
+}

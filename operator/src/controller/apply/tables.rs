@@ -1,0 +1,76 @@
+//! The end of a target's tables, where the spec says so: a Job, as for migrations.
+
+use kube::ResourceExt;
+
+use super::Owner;
+use crate::{
+    controller::{Context, Error, build, dereference, validate},
+    crd::ClickstreamPipeline,
+    observe::pods,
+};
+
+/// Drops the tables of all targets. What is left, with the reason; empty when all Jobs have succeeded.
+///
+/// # Errors
+/// What the API server says.
+pub async fn drop_tables(
+    pipeline: &ClickstreamPipeline,
+    context: &Context,
+) -> Result<Vec<String>, Error> {
+    let owner = Owner::of(pipeline);
+    let secrets = dereference::secrets(&context.client, &owner.namespace, &pipeline.spec).await?;
+    let valid = match validate::validate(pipeline, secrets) {
+        Ok(valid) => valid,
+        Err(problems) => {
+            let problem = problems
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            return Ok(vec![format!("tables: {problem}")]);
+        }
+    };
+    let mut left = Vec::new();
+    for target in &valid.document.spec.targets {
+        let removal = build::removal(&valid, target, &context.settings);
+        let mut ended = None;
+        for child in &removal {
+            match context
+                .stores
+                .child(child.kind, &owner.namespace, &child.name)
+            {
+                Some(live) => ended = super::migration::ended(&live.status).or(ended),
+                None => {
+                    context
+                        .applier
+                        .apply(&context.stores, &owner, child)
+                        .await?;
+                }
+            }
+        }
+        match ended {
+            Some((true, _)) => {}
+            Some((false, _)) => {
+                let job = removal
+                    .last()
+                    .map(|job| job.name.clone())
+                    .unwrap_or_default();
+                let why = context
+                    .stores
+                    .pods(&owner.namespace, &[("batch.kubernetes.io/job-name", &job)])
+                    .iter()
+                    .find_map(|pod| pods::last_line(pod));
+                left.push(format!(
+                    "tables of target {}: {}",
+                    target.name,
+                    why.unwrap_or_else(|| "the Job failed".to_owned())
+                ));
+            }
+            None => left.push(format!(
+                "tables of target {}: the Job has not ended",
+                target.name
+            )),
+        }
+    }
+    tracing::debug!(pipeline = pipeline.name_any(), left = left.len(), "tables");
+    Ok(left)
+}

@@ -1,0 +1,233 @@
+//! Processors and producer, and what is around them; what no longer belongs to the pipeline goes.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::{Applied, NameTaken, Owner, migration::Migrations, topics::TopicsSeen};
+use crate::{
+    controller::{
+        Context, Error,
+        build::{self, Child, Kind, MIGRATION_HASH, TARGET_LABEL},
+        validate::ValidatedPipeline,
+    },
+    crd::ClickstreamPipeline,
+    observe::pods,
+    stores::Live,
+};
+
+/// How many pods of a Deployment do what they should.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Wanted by the spec.
+    pub wanted: i32,
+    /// Ready, of whatever version.
+    pub ready: i32,
+    /// Ready for long enough to count.
+    pub available: i32,
+    /// Of the newest version.
+    pub updated: i32,
+    /// Whether the numbers are about the newest version.
+    pub observed: bool,
+    /// What keeps a pod from running.
+    pub obstacle: Option<String>,
+    /// Why there is no newest version yet.
+    pub held_back: Option<&'static str>,
+}
+
+impl Workload {
+    /// Whether everything wanted is there, and is the newest version.
+    pub const fn is_complete(&self) -> bool {
+        self.held_back.is_none()
+            && self.observed
+            && self.available >= self.wanted
+            && self.updated >= self.wanted
+    }
+}
+
+/// What became of processors and producer.
+pub struct Targets {
+    /// Processors, in the order of the targets.
+    pub processors: Vec<Workload>,
+    /// The producer, if it is on.
+    pub producer: Option<Workload>,
+    /// Children whose names belong to somebody else.
+    pub taken: Vec<NameTaken>,
+}
+
+impl Targets {
+    /// Applies everything whose turn it is.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn apply(
+        owner: &Owner,
+        pipeline: &ClickstreamPipeline,
+        valid: &ValidatedPipeline,
+        migrations: &Migrations,
+        topics: &TopicsSeen,
+        context: &Context,
+    ) -> Result<Self, Error> {
+        let mut all = Self {
+            processors: Vec::new(),
+            producer: None,
+            taken: Vec::new(),
+        };
+        let mut kept = BTreeSet::new();
+        let created = topics.created();
+        for (index, target) in valid.document.spec.targets.iter().enumerate() {
+            let children = build::target(valid, target, &context.settings, &created);
+            // the first pods wait for tables and topics; pods that run wait for their new version's tables only
+            let held_back = if !migrations.state(index).is_done() {
+                Some("its tables are not migrated yet")
+            } else if !topics.usable() {
+                Some("its topics are not there yet")
+            } else {
+                None
+            };
+            kept.extend(children.around.iter().map(key));
+            kept.insert(key(&children.deployment));
+            let mut workload = if held_back.is_none() {
+                for child in &children.around {
+                    all.apply_child(owner, child, context).await?;
+                }
+                all.apply_child(owner, &children.deployment, context)
+                    .await?
+            } else {
+                running(owner, &children.deployment, context)
+            };
+            workload.held_back = held_back;
+            workload.wanted = wanted(&children.deployment);
+            workload.obstacle = obstacle(valid, "processor", Some(&target.name), context);
+            all.processors.push(workload);
+        }
+        let producer = build::producer(valid, &context.settings);
+        if let Some((deployment, around)) = producer.split_last() {
+            kept.extend(producer.iter().map(key));
+            let held_back = (!topics.usable()).then_some("its topic is not there yet");
+            let mut workload = if held_back.is_none() {
+                for child in around {
+                    all.apply_child(owner, child, context).await?;
+                }
+                all.apply_child(owner, deployment, context).await?
+            } else {
+                running(owner, deployment, context)
+            };
+            workload.held_back = held_back;
+            workload.wanted = wanted(deployment);
+            workload.obstacle = obstacle(valid, "producer", None, context);
+            all.producer = Some(workload);
+        }
+        prune(owner, pipeline, migrations, &kept, context).await?;
+        Ok(all)
+    }
+
+    async fn apply_child(
+        &mut self,
+        owner: &Owner,
+        child: &Child,
+        context: &Context,
+    ) -> Result<Workload, Error> {
+        Ok(
+            match context.applier.apply(&context.stores, owner, child).await? {
+                Applied::Done(live) => workload(&live),
+                Applied::Pending => Workload::default(),
+                Applied::Refused(taken) => {
+                    self.taken.push(taken);
+                    Workload::default()
+                }
+            },
+        )
+    }
+}
+
+fn key(child: &Child) -> (Kind, String) {
+    (child.kind, child.name.clone())
+}
+
+fn wanted(deployment: &Child) -> i32 {
+    let replicas = deployment.body["spec"]["replicas"].as_i64().unwrap_or(0);
+    i32::try_from(replicas).unwrap_or(i32::MAX)
+}
+
+/// A Deployment that is left as it is.
+fn running(owner: &Owner, deployment: &Child, context: &Context) -> Workload {
+    context
+        .stores
+        .child(Kind::Deployment, &owner.namespace, &deployment.name)
+        .map(|live| workload(&live))
+        .unwrap_or_default()
+}
+
+fn workload(live: &Live) -> Workload {
+    let number = |field: &str| {
+        let number = live.status.get(field).and_then(Value::as_i64).unwrap_or(0);
+        i32::try_from(number).unwrap_or(i32::MAX)
+    };
+    let observed = live
+        .status
+        .get("observedGeneration")
+        .and_then(Value::as_i64);
+    Workload {
+        wanted: 0,
+        ready: number("readyReplicas"),
+        available: number("availableReplicas"),
+        updated: number("updatedReplicas"),
+        observed: observed.is_some() && observed >= live.generation,
+        obstacle: None,
+        held_back: None,
+    }
+}
+
+fn obstacle(
+    valid: &ValidatedPipeline,
+    component: &str,
+    target: Option<&str>,
+    context: &Context,
+) -> Option<String> {
+    let mut labels = vec![
+        (build::PIPELINE_LABEL, valid.name.as_str()),
+        ("app.kubernetes.io/component", component),
+    ];
+    labels.extend(target.map(|target| (TARGET_LABEL, target)));
+    context
+        .stores
+        .pods(&valid.namespace, &labels)
+        .iter()
+        .find_map(|pod| pods::obstacle(pod))
+}
+
+/// Deletes children that the pipeline no longer has: of targets and kinds that left the spec, and of migrations that are over.
+async fn prune(
+    owner: &Owner,
+    pipeline: &ClickstreamPipeline,
+    migrations: &Migrations,
+    kept: &BTreeSet<(Kind, String)>,
+    context: &Context,
+) -> Result<(), Error> {
+    let current: BTreeSet<&str> = migrations.hashes().collect();
+    let uid = pipeline.uid().unwrap_or_default();
+    for kind in Kind::ALL {
+        for live in context.stores.children_of(kind, &owner.namespace, &uid) {
+            let is_kept = match live.labels.get(MIGRATION_HASH) {
+                Some(hash) => current.contains(hash.as_str()),
+                None => kept.contains(&(kind, live.name.clone())),
+            };
+            if !is_kept && !live.deleting {
+                tracing::info!(
+                    namespace = owner.namespace,
+                    pipeline = owner.name,
+                    kind = kind.api().2,
+                    name = live.name,
+                    "no longer part of the pipeline: deleted"
+                );
+                context
+                    .applier
+                    .delete(kind, &owner.namespace, &live)
+                    .await?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,317 @@
+//! Topics as the spec has them: looked at, planned, and changed step by step.
+
+use std::collections::HashMap;
+
+use clickstream_pipeline::spec::{TopicManagement, TopicSpec};
+use kube::ResourceExt;
+use tracing::info;
+
+use super::migration::Migrations;
+use crate::{
+    controller::{Context, Error, memory::Found, status, validate::ValidatedPipeline},
+    crd::{ClickstreamPipeline, TopicStatus},
+    events::Happening,
+    topics::{
+        AdminError,
+        plan::{History, KnownTopic, Plan, Refusal, Step, TIMESTAMP_TYPE, plan, wanted_config},
+    },
+};
+
+/// What became of the topics.
+pub struct TopicsSeen {
+    /// In the order of the spec.
+    pub topics: Vec<TopicSeen>,
+    /// Kafka could not be asked, or refused a request.
+    pub failure: Option<Failure>,
+}
+
+/// Why topics could not be looked at, or changed.
+pub enum Failure {
+    /// No broker answers.
+    Unreachable(String),
+    /// The brokers refuse.
+    Refused(String),
+    /// What the spec refers to is missing or wrong.
+    Credentials(String),
+}
+
+/// One topic.
+pub struct TopicSeen {
+    /// Its name.
+    pub name: String,
+    /// What the status says about it from now on.
+    pub status: TopicStatus,
+    /// What is refused.
+    pub refusals: Vec<Refusal>,
+    /// Whether processors may read it.
+    pub usable: bool,
+    /// Whether a migration has to tell first whose it is.
+    pub waits: bool,
+}
+
+impl TopicsSeen {
+    /// Whether processors may run.
+    pub fn usable(&self) -> bool {
+        self.topics.iter().all(|topic| topic.usable)
+    }
+
+    /// Topics that this pipeline made.
+    pub fn created(&self) -> Vec<String> {
+        self.topics
+            .iter()
+            .filter(|topic| topic.status.created == Some(true))
+            .map(|topic| topic.name.clone())
+            .collect()
+    }
+
+    /// Looks at every topic, and does what is to be done.
+    ///
+    /// # Errors
+    /// What the API server says; Kafka's failures are part of the result.
+    pub async fn ensure(
+        pipeline: &ClickstreamPipeline,
+        valid: &ValidatedPipeline,
+        migrations: &Migrations,
+        context: &Context,
+    ) -> Result<Self, Error> {
+        let uid = pipeline.uid().unwrap_or_default();
+        let generation = pipeline.metadata.generation.unwrap_or_default();
+        let known = known_topics(pipeline, valid, migrations);
+        let mut seen = Self {
+            topics: Vec::new(),
+            failure: None,
+        };
+        let kafka = &valid.document.spec.kafka;
+        let admin = kafka
+            .admin_properties(&valid.secrets)
+            .map_err(|error| Failure::Credentials(error.to_string()))
+            .and_then(|properties| {
+                context
+                    .admins
+                    .get(&properties)
+                    .map_err(|error| Failure::Credentials(error.to_string()))
+            });
+        let admin = match admin {
+            Ok(admin) => admin,
+            Err(failure) => {
+                seen.failure = Some(failure);
+                seen.remembered(valid, &known);
+                return Ok(seen);
+            }
+        };
+        context.memories.keep_admin(&uid, &admin);
+        let fresh = context.memories.topics(&uid, generation);
+        let mut found: HashMap<String, Found> = fresh.unwrap_or_default();
+        for topic in &valid.document.spec.topics {
+            let history = match known.get(&topic.name) {
+                Some(known) => History::Known(known),
+                None if migrations.told() => History::Unknown,
+                None => History::NotTold,
+            };
+            let facts = match found.get(&topic.name) {
+                Some(facts) => facts.clone(),
+                None => match admin.describe(&topic.name).await {
+                    Ok(facts) => facts,
+                    Err(error) => {
+                        seen.fail(&error);
+                        break;
+                    }
+                },
+            };
+            let planned = plan(topic, facts.as_ref(), history);
+            let mut facts = facts;
+            for step in &planned.steps {
+                if matches!(step, Step::Create { .. }) {
+                    // noted first: whoever finds the topic after a crash must know whose it is
+                    status::note_created(pipeline, &topic.name, context).await?;
+                }
+                if let Err(error) = admin.perform(&topic.name, step).await {
+                    seen.fail(&error);
+                    break;
+                }
+                announce(pipeline, &topic.name, step, context).await;
+            }
+            if !planned.steps.is_empty() && seen.failure.is_none() {
+                facts = match admin.describe(&topic.name).await {
+                    Ok(facts) => facts,
+                    Err(error) => {
+                        seen.fail(&error);
+                        break;
+                    }
+                };
+            }
+            if seen.failure.is_some() {
+                break;
+            }
+            found.insert(topic.name.clone(), facts.clone());
+            seen.topics.push(seen_now(topic, &facts, &planned, history));
+        }
+        let settled = seen.failure.is_none()
+            && seen
+                .topics
+                .iter()
+                .all(|topic| topic.refusals.is_empty() && !topic.waits);
+        context
+            .memories
+            .keep_topics(&uid, generation, settled.then_some(found));
+        if seen.failure.is_some() {
+            seen.remembered(valid, &known);
+        }
+        Ok(seen)
+    }
+
+    fn fail(&mut self, error: &AdminError) {
+        let text = error.to_string();
+        self.failure = Some(match error {
+            AdminError::Unreachable(_) => Failure::Unreachable(text),
+            AdminError::Refused { .. } => Failure::Refused(text),
+            AdminError::Settings(_) => Failure::Credentials(text),
+        });
+    }
+
+    /// What was known before stands in for the topics that could not be looked at.
+    fn remembered(&mut self, valid: &ValidatedPipeline, known: &HashMap<String, KnownTopic>) {
+        for topic in valid.document.spec.topics.iter().skip(self.topics.len()) {
+            let before = known.get(&topic.name);
+            self.topics.push(TopicSeen {
+                name: topic.name.clone(),
+                status: TopicStatus {
+                    name: topic.name.clone(),
+                    id: before.and_then(|known| known.id.clone()),
+                    created: before
+                        .filter(|_| topic.management == TopicManagement::Managed)
+                        .map(|known| known.created),
+                    held_config: before.map(|known| known.held.clone()).unwrap_or_default(),
+                    management: Some(format!("{:?}", topic.management)),
+                    ..TopicStatus::default()
+                },
+                refusals: Vec::new(),
+                usable: before.is_some_and(|known| known.id.is_some()),
+                waits: false,
+            });
+        }
+    }
+}
+
+/// What the status, or else the schemas, know of topics that are ours or that we read.
+fn known_topics(
+    pipeline: &ClickstreamPipeline,
+    valid: &ValidatedPipeline,
+    migrations: &Migrations,
+) -> HashMap<String, KnownTopic> {
+    let mut known = HashMap::new();
+    for index in 0..valid.document.spec.targets.len() {
+        for topic in migrations
+            .report(index)
+            .into_iter()
+            .flat_map(|report| &report.topics)
+        {
+            known.insert(
+                topic.name.clone(),
+                KnownTopic {
+                    id: topic.id.clone(),
+                    created: topic.created,
+                    held: Vec::new(),
+                },
+            );
+        }
+    }
+    for topic in pipeline.status.iter().flat_map(|status| &status.topics) {
+        let is_external = topic.management.as_deref() == Some("External");
+        if topic.created.is_some() || (is_external && topic.id.is_some()) {
+            known.insert(
+                topic.name.clone(),
+                KnownTopic {
+                    id: topic.id.clone(),
+                    created: topic.created == Some(true),
+                    held: topic.held_config.clone(),
+                },
+            );
+        }
+    }
+    known
+}
+
+fn seen_now(topic: &TopicSpec, facts: &Found, planned: &Plan, history: History<'_>) -> TopicSeen {
+    let (refusals, waits) = (&planned.refusals, planned.waits_for_history);
+    let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let usable = facts.is_some() && !waits && refusals.iter().all(Refusal::leaves_topic_usable);
+    let is_managed = topic.management == TopicManagement::Managed;
+    let before = match history {
+        History::Known(known) => Some(known),
+        _ => None,
+    };
+    let made_now = planned
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Create { .. }));
+    let created = made_now || before.is_some_and(|known| known.created);
+    let ours = is_managed && (usable || before.is_some());
+    TopicSeen {
+        name: topic.name.clone(),
+        status: TopicStatus {
+            name: topic.name.clone(),
+            // the id that it had stays known when another topic has taken its place
+            id: before
+                .and_then(|known| known.id.clone())
+                .or_else(|| facts.as_ref().and_then(|facts| facts.id.clone())),
+            partitions: facts.as_ref().map(|facts| number(facts.partitions)),
+            replication_factor: facts
+                .as_ref()
+                .map(|facts| i32::from(facts.replication_factor)),
+            management: Some(format!("{:?}", topic.management)),
+            created: ours.then_some(created),
+            held_config: if ours {
+                wanted_config(topic).into_keys().collect()
+            } else {
+                Vec::new()
+            },
+            timestamp_type: facts
+                .as_ref()
+                .and_then(|facts| facts.config.get(TIMESTAMP_TYPE).cloned()),
+        },
+        refusals: refusals.clone(),
+        usable,
+        waits,
+    }
+}
+
+async fn announce(pipeline: &ClickstreamPipeline, topic: &str, step: &Step, context: &Context) {
+    let (reason, note) = match step {
+        Step::Create { partitions, .. } => (
+            "TopicCreated",
+            format!("topic {topic} created with {partitions} partitions"),
+        ),
+        Step::AddPartitions { from, to } => (
+            "PartitionsAdded",
+            format!("topic {topic} has {to} partitions now, {from} before"),
+        ),
+        Step::ChangeConfig(changes) => {
+            let changes: Vec<_> = changes
+                .iter()
+                .map(|change| match &change.value {
+                    Some(value) => format!("{}={value}", change.key),
+                    None => format!("{} back to its default", change.key),
+                })
+                .collect();
+            (
+                "TopicConfigured",
+                format!("topic {topic}: {}", changes.join(", ")),
+            )
+        }
+    };
+    info!(
+        namespace = pipeline.namespace().unwrap_or_default(),
+        pipeline = pipeline.name_any(),
+        topic,
+        note,
+        "topic changed"
+    );
+    let happening = Happening {
+        warning: false,
+        reason: reason.into(),
+        action: "ManageTopic",
+        note,
+    };
+    context.events.publish(pipeline, happening).await;
+}

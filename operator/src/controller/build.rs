@@ -1,0 +1,144 @@
+//! The children that a pipeline is to have. Pure, and cannot fail: whatever could be wrong was found by `validate`.
+//!
+//! Children are JSON documents in the shape of manifests: what is written here is what is applied, field by field, and the
+//! API server checks it strictly.
+
+mod config_map;
+mod deployment;
+mod labels;
+mod migration;
+pub mod names;
+mod network_policy;
+mod pod;
+mod pod_monitor;
+mod producer;
+mod service;
+
+use clickstream_pipeline::spec::TargetSpec;
+use serde_json::Value;
+
+pub use self::{
+    labels::{MANAGED_BY, PIPELINE_LABEL, TARGET_LABEL, selector},
+    migration::{
+        MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_inputs, removal,
+    },
+    pod::ADMIN_PORT_NAME,
+};
+use super::validate::ValidatedPipeline;
+use crate::controller::Settings;
+
+/// Kinds of children, in the order in which they are applied: what a pod mounts comes before the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The pods' identity, without a token.
+    ServiceAccount,
+    /// The document that the pods read.
+    ConfigMap,
+    /// Names the pods for scraping.
+    Service,
+    /// One processor at a time leaves by its own will.
+    PodDisruptionBudget,
+    /// Who may ask the pods.
+    NetworkPolicy,
+    /// Where Prometheus finds the pods.
+    PodMonitor,
+    /// A migration.
+    Job,
+    /// Processors or producer.
+    Deployment,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 8] = [
+        Self::ServiceAccount,
+        Self::ConfigMap,
+        Self::Service,
+        Self::PodDisruptionBudget,
+        Self::NetworkPolicy,
+        Self::PodMonitor,
+        Self::Job,
+        Self::Deployment,
+    ];
+
+    /// Group, version, kind and plural, as the API has them.
+    pub const fn api(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
+            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
+            Self::Service => ("", "v1", "Service", "services"),
+            Self::PodDisruptionBudget => (
+                "policy",
+                "v1",
+                "PodDisruptionBudget",
+                "poddisruptionbudgets",
+            ),
+            Self::NetworkPolicy => (
+                "networking.k8s.io",
+                "v1",
+                "NetworkPolicy",
+                "networkpolicies",
+            ),
+            Self::PodMonitor => ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
+            Self::Job => ("batch", "v1", "Job", "jobs"),
+            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+        }
+    }
+}
+
+/// A child as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name, in the pipeline's namespace.
+    pub name: String,
+    /// Everything else: `metadata` without name and owner, `spec` or `data`.
+    pub body: Value,
+}
+
+/// What runs for one target.
+pub struct TargetChildren {
+    /// All but the Deployment; changing them touches no pod.
+    pub around: Vec<Child>,
+    /// The processors.
+    pub deployment: Child,
+}
+
+/// The children of a target, at this number of processors.
+pub fn target(
+    pipeline: &ValidatedPipeline,
+    target: &TargetSpec,
+    settings: &Settings,
+    created_topics: &[String],
+) -> TargetChildren {
+    let config = config_map::of_target(pipeline, target, created_topics);
+    let deployment = deployment::of_target(pipeline, target, settings, &config);
+    let name = names::child(&pipeline.name, &[&target.name]);
+    let labels = labels::of(pipeline, "processor", Some(&target.name));
+    let mut around = vec![
+        pod::service_account(&name, &labels),
+        config,
+        service::headless(&name, &labels),
+        service::disruption_budget(&name, &labels),
+    ];
+    if settings.network_policy {
+        around.push(network_policy::ingress(&name, &labels));
+    }
+    if settings.pod_monitor {
+        around.push(pod_monitor::of(&name, &labels));
+    }
+    TargetChildren { around, deployment }
+}
+
+/// The producer and what it needs; empty when it is off.
+pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child> {
+    if pipeline.document.spec.producer.enabled {
+        producer::children(pipeline, settings)
+    } else {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

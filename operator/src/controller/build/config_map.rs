@@ -1,0 +1,101 @@
+//! The document that pods read: the pipeline itself, without what does not concern them.
+
+use clickstream_pipeline::spec::{
+    ClickstreamPipeline, DeletionPolicySpec, ProcessorSpec, ProducerSpec, TargetSpec,
+};
+use serde_json::json;
+
+use super::{Child, Kind, labels, names};
+use crate::controller::validate::ValidatedPipeline;
+
+/// Key of the document.
+pub const KEY: &str = "pipeline.yaml";
+/// Tells the processors which topics the pipeline made, so that the target's schema knows it when the resource is gone.
+pub const CREATED_TOPICS: &str = "clickstream.dev/created-topics";
+
+/// The ConfigMap of a target.
+pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[String]) -> Child {
+    let document = for_target(&pipeline.document, target, created);
+    Child {
+        kind: Kind::ConfigMap,
+        name: names::child(&pipeline.name, &[&target.name]),
+        body: json!({
+            "metadata": { "labels": labels::of(pipeline, "processor", Some(&target.name)) },
+            "data": { KEY: yaml(&document) },
+        }),
+    }
+}
+
+/// What a target's processors and migrations are given. Fields that act without a restart are left out, so that changing
+/// them leaves the pods alone.
+pub fn for_target(
+    pipeline: &ClickstreamPipeline,
+    target: &TargetSpec,
+    created: &[String],
+) -> ClickstreamPipeline {
+    let mut document = bare(pipeline);
+    if !created.is_empty() {
+        document
+            .metadata
+            .annotations
+            .insert(CREATED_TOPICS.to_owned(), created.join(","));
+    }
+    let processor = &pipeline.spec.processor;
+    document.spec.processor = ProcessorSpec {
+        filter_memory: processor.filter_memory,
+        max_event_bytes: processor.max_event_bytes,
+        flush: processor.flush.clone(),
+        ..ProcessorSpec::default()
+    };
+    document.spec.targets = vec![TargetSpec {
+        replicas: None,
+        ..target.clone()
+    }];
+    // numbers of partitions and settings are the operator's business; names are the processors'
+    document
+}
+
+/// What the producer is given.
+pub fn for_producer(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
+    let mut document = bare(pipeline);
+    let producer = &pipeline.spec.producer;
+    document.spec.producer = ProducerSpec {
+        enabled: true,
+        rate: producer.rate,
+        users: producer.users,
+        seed: producer.seed,
+        disorder: producer.disorder,
+        duplicates: producer.duplicates,
+        late: producer.late,
+        malformed: producer.malformed,
+        ..ProducerSpec::default()
+    };
+    document
+}
+
+fn bare(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
+    let mut document = pipeline.clone();
+    document.metadata.labels.clear();
+    document.metadata.annotations.clear();
+    let spec = &mut document.spec;
+    spec.kafka.admin = None;
+    for topic in &mut spec.topics {
+        // how a topic is kept is the operator's business
+        topic.adopt = false;
+        topic.replication_factor = None;
+        topic.retention = None;
+        topic.config.clear();
+        topic.partitions = clickstream_pipeline::spec::TopicSpec::default().partitions;
+    }
+    spec.image = None;
+    spec.suspend = false;
+    spec.deletion_policy = DeletionPolicySpec::default();
+    spec.processor = ProcessorSpec::default();
+    spec.producer = ProducerSpec::default();
+    document
+}
+
+/// The document as text, the same for the same document.
+pub fn yaml(document: &ClickstreamPipeline) -> String {
+    serde_yaml::to_string(document).expect("a document that was read can be written")
+}

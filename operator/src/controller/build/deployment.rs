@@ -1,0 +1,90 @@
+//! The processors of a target.
+
+use clickstream_pipeline::spec::{Bytes, PipelineSpec, TargetSpec};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Child, Kind, labels, names,
+    pod::{PodParts, template},
+};
+use crate::controller::{Settings, validate::ValidatedPipeline};
+
+/// Hash of what a pod reads at its start; another one rolls the pods.
+pub const CONFIG_HASH: &str = "clickstream.dev/config-hash";
+
+/// The Deployment. A new pod joins before an old one leaves (`maxSurge: 1`), so partitions move twice at most and wait for
+/// nobody; an old one commits what it has read and gives its partitions back before it ends.
+pub fn of_target(
+    pipeline: &ValidatedPipeline,
+    target: &TargetSpec,
+    settings: &Settings,
+    config: &Child,
+) -> Child {
+    let spec = &pipeline.document.spec;
+    let name = names::child(&pipeline.name, &[&target.name]);
+    let labels = labels::of(pipeline, "processor", Some(&target.name));
+    let secrets = spec
+        .kafka
+        .secret_keys()
+        .and(target.connection.secret_keys());
+    let hash = pipeline.hash_of(&config.body["data"], &secrets);
+    let template = template(
+        PodParts {
+            container: "processor",
+            image: pipeline.processor_image(settings),
+            args: vec!["run".to_owned()],
+            env: vec![
+                json!({ "name": "CLICKSTREAM_TARGET", "value": target.name }),
+                json!({ "name": "CLICKSTREAM_CLUSTER", "value": settings.cluster }),
+                json!({
+                    "name": "CLICKSTREAM_PROCESSOR_NAME",
+                    "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.name" } },
+                }),
+            ],
+            default_resources: default_resources(spec),
+            served: true,
+            service_account: Some(&name),
+            config_map: &config.name,
+            secrets: &secrets,
+            settings: spec.processor.pod(),
+            labels: &labels,
+            annotations: Map::from_iter([(CONFIG_HASH.to_owned(), json!(hash))]),
+            // longer than the flush in flight may take before partitions are given back
+            extra: json!({ "terminationGracePeriodSeconds": 45 }),
+        },
+        settings,
+    );
+    let replicas = if spec.suspend {
+        0
+    } else {
+        spec.replicas_of(target)
+    };
+    Child {
+        kind: Kind::Deployment,
+        name: name.clone(),
+        body: json!({
+            "metadata": { "labels": labels },
+            "spec": {
+                "replicas": replicas,
+                "revisionHistoryLimit": 3,
+                "selector": { "matchLabels": labels::selector_of(&labels) },
+                "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
+                "template": template,
+            },
+        }),
+    }
+}
+
+/// Requests that fit a pipeline at rest and one with a backlog: the filter, three flushes (one grows, one is encoded, one is
+/// written) with their rows about three times as large in memory, and 48 MiB for everything else. Only memory has a limit,
+/// twice the request: a processor that may use idle CPU works a backlog off sooner and harms nobody.
+fn default_resources(spec: &PipelineSpec) -> Value {
+    let mebibytes = |bytes: Bytes| bytes.get().div_ceil(1 << 20);
+    let request = 48
+        + mebibytes(spec.processor.filter_memory)
+        + 3 * 2 * mebibytes(spec.processor.flush.max_bytes);
+    json!({
+        "requests": { "cpu": "100m", "memory": format!("{request}Mi") },
+        "limits": { "memory": format!("{}Mi", 2 * request) },
+    })
+}

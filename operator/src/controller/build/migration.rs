@@ -1,0 +1,139 @@
+//! The Job that migrates a target's schema before processors of a new version start.
+
+use clickstream_pipeline::spec::TargetSpec;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Child, Kind, config_map, labels, names,
+    pod::{PodParts, template},
+};
+use crate::controller::{Settings, validate::ValidatedPipeline};
+
+/// Label with the hash of a migration.
+pub const MIGRATION_HASH: &str = "clickstream.dev/migration-hash";
+/// Label with the number of the attempt, counted from 0.
+pub const MIGRATION_ATTEMPT: &str = "clickstream.dev/migration-attempt";
+/// Annotation with a hash of what an attempt was made with; another one is worth another attempt at once.
+pub const MIGRATION_INPUTS: &str = "clickstream.dev/migration-inputs";
+
+/// A migration: what decides whether it has run, and its Job.
+pub struct Migration {
+    /// Hash of image and target; a migration of this hash that succeeded is not run again.
+    pub hash: String,
+    /// Its ConfigMap and its Job. The document is fixed with the hash, so a running Job never sees another one.
+    pub children: Vec<Child>,
+}
+
+/// The migration that a target needs. `attempt` makes a new Job after one has failed.
+pub fn migration(
+    pipeline: &ValidatedPipeline,
+    target: &TargetSpec,
+    settings: &Settings,
+    attempt: u32,
+) -> Migration {
+    let hash = hash(pipeline, target, pipeline.processor_image(settings));
+    let labels = [
+        (MIGRATION_HASH.to_owned(), json!(hash)),
+        (MIGRATION_ATTEMPT.to_owned(), json!(attempt.to_string())),
+    ];
+    let parts = ["migrate", &hash, &attempt.to_string()];
+    let children = job(pipeline, target, settings, &parts, labels);
+    Migration { hash, children }
+}
+
+/// The Job that drops a target's tables, and its ConfigMap.
+pub fn removal(
+    pipeline: &ValidatedPipeline,
+    target: &TargetSpec,
+    settings: &Settings,
+) -> Vec<Child> {
+    job(pipeline, target, settings, &["drop"], [])
+}
+
+/// A Job that runs one command of the processor, named by the first of `parts`, and its ConfigMap.
+fn job(
+    pipeline: &ValidatedPipeline,
+    target: &TargetSpec,
+    settings: &Settings,
+    parts: &[&str],
+    more_labels: impl IntoIterator<Item = (String, Value)>,
+) -> Vec<Child> {
+    let command = parts[0];
+    let document = config_map::yaml(&config_map::for_target(&pipeline.document, target, &[]));
+    let mut named = vec![target.name.as_str()];
+    named.extend(parts);
+    let name = names::child(&pipeline.name, &named);
+    let mut labels = labels::of(pipeline, "migration", Some(&target.name));
+    labels.extend(more_labels);
+    let config = Child {
+        kind: Kind::ConfigMap,
+        name: name.clone(),
+        body: json!({ "metadata": { "labels": labels }, "data": { config_map::KEY: document } }),
+    };
+    let secrets = target.migration_secret_keys();
+    let template = template(
+        PodParts {
+            container: "migrate",
+            image: pipeline.processor_image(settings),
+            args: vec![command.to_owned()],
+            env: vec![
+                json!({ "name": "CLICKSTREAM_TARGET", "value": target.name }),
+                json!({ "name": "CLICKSTREAM_CLUSTER", "value": settings.cluster }),
+                json!({ "name": "CLICKSTREAM_MIGRATION_REPORT", "value": "/dev/termination-log" }),
+            ],
+            default_resources: json!({
+                "requests": { "cpu": "50m", "memory": "32Mi" },
+                "limits": { "memory": "128Mi" },
+            }),
+            served: false,
+            service_account: None,
+            config_map: &name,
+            secrets: &secrets,
+            settings: pipeline.document.spec.processor.pod(),
+            labels: &labels,
+            annotations: Map::new(),
+            extra: json!({ "restartPolicy": "Never" }),
+        },
+        settings,
+    );
+    let job = Child {
+        kind: Kind::Job,
+        name,
+        body: json!({
+            "metadata": {
+                "labels": labels,
+                "annotations": { MIGRATION_INPUTS: migration_inputs(pipeline, target) },
+            },
+            "spec": {
+                // the operator repeats it, at once when spec or Secret change
+                "backoffLimit": 0,
+                // a server that does not answer is one failure more, not a Job for ever
+                "activeDeadlineSeconds": 600,
+                "template": template,
+            },
+        }),
+    };
+    vec![config, job]
+}
+
+/// A hash of everything that may have made an attempt fail: the spec and the Secrets.
+pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> String {
+    let document = json!(config_map::for_target(&pipeline.document, target, &[]));
+    pipeline.hash_of(&document, &target.migration_secret_keys())
+}
+
+/// The migrations belong to the image. Who may read is granted by them too, so readers count; how long rows are kept does not.
+fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> String {
+    let mut hash = Sha256::new();
+    let wanted: Value = json!({
+        "image": image,
+        "connection": target.connection,
+        "migration": target.migration,
+        "schema": target.schema,
+        "readers": target.readers,
+        "owner": format!("{}/{}", pipeline.namespace, pipeline.name),
+    });
+    hash.update(wanted.to_string());
+    names::short_hash(&hash.finalize())
+}

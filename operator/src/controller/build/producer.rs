@@ -1,0 +1,64 @@
+//! The producer of synthetic clicks.
+
+use serde_json::{Map, json};
+
+use super::{
+    Child, Kind, config_map,
+    deployment::CONFIG_HASH,
+    labels, names,
+    pod::{PodParts, service_account, template},
+};
+use crate::controller::{Settings, validate::ValidatedPipeline};
+
+/// Deployment, ConfigMap and ServiceAccount. There is one producer and never two: each would write the same events.
+pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child> {
+    let spec = &pipeline.document.spec;
+    let name = names::child(&pipeline.name, &["producer"]);
+    let labels = labels::of(pipeline, "producer", None);
+    let config = Child {
+        kind: Kind::ConfigMap,
+        name: name.clone(),
+        body: json!({
+            "metadata": { "labels": labels },
+            "data": { config_map::KEY: config_map::yaml(&config_map::for_producer(&pipeline.document)) },
+        }),
+    };
+    let secrets = spec.kafka.secret_keys();
+    let hash = pipeline.hash_of(&config.body["data"], &secrets);
+    let template = template(
+        PodParts {
+            container: "producer",
+            image: pipeline.producer_image(settings),
+            args: vec!["generate".to_owned()],
+            env: Vec::new(),
+            default_resources: json!({
+                "requests": { "cpu": "50m", "memory": "64Mi" },
+                "limits": { "memory": "256Mi" },
+            }),
+            served: true,
+            service_account: Some(&name),
+            config_map: &name,
+            secrets: &secrets,
+            settings: spec.producer.pod(),
+            labels: &labels,
+            annotations: Map::from_iter([(CONFIG_HASH.to_owned(), json!(hash))]),
+            extra: json!({ "terminationGracePeriodSeconds": 30 }),
+        },
+        settings,
+    );
+    let deployment = Child {
+        kind: Kind::Deployment,
+        name: name.clone(),
+        body: json!({
+            "metadata": { "labels": labels },
+            "spec": {
+                "replicas": u8::from(!spec.suspend),
+                "revisionHistoryLimit": 3,
+                "selector": { "matchLabels": labels::selector_of(&labels) },
+                "strategy": { "type": "Recreate" },
+                "template": template,
+            },
+        }),
+    };
+    vec![service_account(&name, &labels), config, deployment]
+}

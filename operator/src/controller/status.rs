@@ -1,0 +1,314 @@
+//! The status: decided from what was applied and what the processors say, and written when it differs.
+
+pub mod conditions;
+mod findings;
+mod numbers;
+
+use std::time::Duration;
+
+use clickstream_pipeline::spec::Problem;
+use jiff::Timestamp;
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    core::error_boundary::InvalidObject,
+};
+use serde_json::json;
+
+use self::conditions::{Finding, Findings, conditions};
+use super::{
+    Context, Error,
+    apply::{FIELD_MANAGER, migration::Migrations, targets::Targets, topics::TopicsSeen},
+    validate::ValidatedPipeline,
+};
+use crate::{
+    controller::build,
+    crd::{ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus},
+    events::Happening,
+    observe::ProcessorStatus,
+};
+
+/// Numbers alone are written no more often than this.
+const NUMBERS: Duration = Duration::from_secs(30);
+
+/// Everything that the status is made of.
+pub struct Observed<'o> {
+    /// The spec.
+    pub valid: &'o ValidatedPipeline,
+    /// Migrations of all targets.
+    pub migrations: &'o Migrations,
+    /// Topics.
+    pub topics: &'o TopicsSeen,
+    /// Processors and producer.
+    pub targets: &'o Targets,
+    /// What the processors of each target say.
+    pub reports: &'o [Vec<ProcessorStatus>],
+}
+
+/// What came of it.
+pub struct Written {
+    /// Whether something is still to come.
+    pub waiting: bool,
+}
+
+/// Decides the status and writes it if it differs: conditions at once, numbers alone every 30 s.
+///
+/// # Errors
+/// What the API server says.
+pub async fn write(
+    pipeline: &ClickstreamPipeline,
+    observed: &Observed<'_>,
+    context: &Context,
+) -> Result<Written, Error> {
+    let now = Timestamp::now();
+    let previous = pipeline.status.clone().unwrap_or_default();
+    let generation = pipeline.metadata.generation.unwrap_or_default();
+    let uid = pipeline.uid().unwrap_or_default();
+    let lost = findings::acknowledged_gaps(pipeline);
+    let mut status = numbers::status(observed, &previous, now);
+    let findings = findings::of(observed, &status, &lost);
+    status.observed_generation = Some(generation);
+    status.conditions = conditions(&findings, &previous.conditions, generation, now);
+    announce(pipeline, &previous, &status, context).await;
+    if holds(&status, "Ready") {
+        context.upgrades.done(&uid);
+    }
+    let at_once = numbers::without_numbers(&status) != numbers::without_numbers(&previous);
+    let numbers_differ = numbers::without_times(&status) != numbers::without_times(&previous);
+    if at_once || (numbers_differ && context.memories.numbers_due(&uid, NUMBERS)) {
+        patch(pipeline, &status, context).await?;
+        context.memories.numbers_written(&uid);
+    }
+    Ok(Written {
+        waiting: !holds(&status, "Ready") || findings.in_progress.is_some(),
+    })
+}
+
+/// Says that the spec cannot be followed; everything else stays as it was. Whether that is news.
+///
+/// # Errors
+/// What the API server says.
+pub async fn write_refused(
+    pipeline: &ClickstreamPipeline,
+    refused: Finding,
+    context: &Context,
+) -> Result<bool, Error> {
+    let previous = pipeline.status.clone().unwrap_or_default();
+    let generation = pipeline.metadata.generation.unwrap_or_default();
+    let before = |kind: &str| {
+        previous
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == kind)
+            .map_or_else(
+                || Finding::unknown("NotChecked", "the spec is refused"),
+                |condition| Finding::as_before(condition),
+            )
+    };
+    let findings = Findings {
+        topics: before("TopicsReady"),
+        database: before("DatabaseReady"),
+        processors: before("ProcessorsAvailable"),
+        producer: None,
+        lag: before("LagWithinTarget"),
+        data_loss: before("DataLossDetected"),
+        suspended: previous.suspended == Some(true),
+        refused: Some(refused),
+        in_progress: None,
+    };
+    let mut status = previous.clone();
+    status.observed_generation = Some(generation);
+    status.conditions = conditions(
+        &findings,
+        &previous.conditions,
+        generation,
+        Timestamp::now(),
+    );
+    if status == previous {
+        return Ok(false);
+    }
+    patch(pipeline, &status, context).await?;
+    Ok(true)
+}
+
+/// The same for a resource that cannot be read at all: only its name is known.
+///
+/// # Errors
+/// What the API server says.
+pub async fn write_unreadable(invalid: &InvalidObject, context: &Context) -> Result<(), Error> {
+    let (Some(namespace), Some(name)) = (&invalid.metadata.namespace, &invalid.metadata.name)
+    else {
+        return Ok(());
+    };
+    let generation = invalid.metadata.generation.unwrap_or_default();
+    let message = format!("the resource cannot be read: {}", invalid.error);
+    let refused = Finding::no("Unreadable", message);
+    let fine = || Finding::unknown("NotChecked", "the resource cannot be read");
+    let findings = Findings {
+        topics: fine(),
+        database: fine(),
+        processors: fine(),
+        producer: None,
+        lag: fine(),
+        data_loss: fine(),
+        suspended: false,
+        refused: Some(refused),
+        in_progress: None,
+    };
+    let now = Timestamp::now();
+    let status = json!({
+        "observedGeneration": generation,
+        "conditions": conditions(&findings, &[], generation, now),
+    });
+    // the typed API would fail to read the answer
+    let resource = ApiResource::erase::<ClickstreamPipeline>(&());
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), namespace, &resource);
+    let body = json!({ "status": status });
+    match api
+        .patch_status(name, &PatchParams::default(), &Patch::Merge(&body))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Notes, before a topic is made, that it is ours.
+///
+/// # Errors
+/// What the API server says.
+pub async fn note_created(
+    pipeline: &ClickstreamPipeline,
+    topic: &str,
+    context: &Context,
+) -> Result<(), Error> {
+    let mut status = pipeline.status.clone().unwrap_or_default();
+    let noted = TopicStatus {
+        name: topic.to_owned(),
+        management: Some("Managed".to_owned()),
+        created: Some(true),
+        ..TopicStatus::default()
+    };
+    match status.topics.iter_mut().find(|known| known.name == topic) {
+        Some(known) if known.created == Some(true) => return Ok(()),
+        Some(known) => *known = noted,
+        None => status.topics.push(noted),
+    }
+    patch(pipeline, &status, context).await
+}
+
+/// The whole status, by server-side apply: what it no longer holds goes.
+async fn patch(
+    pipeline: &ClickstreamPipeline,
+    status: &ClickstreamPipelineStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    let namespace = pipeline.namespace().unwrap_or_default();
+    let api: Api<ClickstreamPipeline> = Api::namespaced(context.client.clone(), &namespace);
+    let body = json!({
+        "apiVersion": pipeline.api_version,
+        "kind": pipeline.kind,
+        // a resource that was deleted and made anew in the meantime is another one
+        "metadata": { "name": pipeline.name_any(), "uid": pipeline.uid() },
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    match api
+        .patch_status(&pipeline.name_any(), &params, &Patch::Apply(&body))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A window size that differs from the one that the tables hold windows of.
+pub fn window_change(pipeline: &ClickstreamPipeline) -> Option<Problem> {
+    let status = pipeline.status.as_ref()?;
+    let held = status.window.as_ref()?;
+    let wanted = pipeline.spec.window.size.to_string();
+    let is_empty = status
+        .targets
+        .iter()
+        .all(|target| target.accepted == Some(0));
+    (*held != wanted && !is_empty).then(|| Problem {
+        path: "spec.window.size".to_owned(),
+        message: format!(
+            "the tables hold windows of {held}, and windows of two lengths cannot be counted together: set it back to {held}, or let a new pipeline with another schema read the topics from their beginning"
+        ),
+    })
+}
+
+fn holds(status: &ClickstreamPipelineStatus, kind: &str) -> bool {
+    status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+/// An Event for each condition that changed and that a person watches for.
+async fn announce(
+    pipeline: &ClickstreamPipeline,
+    previous: &ClickstreamPipelineStatus,
+    status: &ClickstreamPipelineStatus,
+    context: &Context,
+) {
+    // (condition, the status that is a warning)
+    const TOLD: [(&str, &str); 6] = [
+        ("Ready", "False"),
+        ("TopicsReady", "False"),
+        ("DatabaseReady", "False"),
+        ("LagWithinTarget", "False"),
+        ("DataLossDetected", "True"),
+        ("Suspended", ""),
+    ];
+    for (kind, warning) in TOLD {
+        let find = |status: &ClickstreamPipelineStatus| {
+            status
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == kind)
+                .cloned()
+        };
+        let Some(now) = find(status) else { continue };
+        let before = find(previous);
+        if before
+            .as_ref()
+            .is_some_and(|before| before.status == now.status && before.reason == now.reason)
+        {
+            continue;
+        }
+        // the first look finds everything pending: no news
+        if before.is_none() && (now.status != "True" || kind == "Suspended") {
+            continue;
+        }
+        let happening = Happening {
+            warning: now.status == warning && !is_waiting(&now.reason),
+            reason: now.reason.clone().into(),
+            action: "Observe",
+            note: format!("{kind} is {}: {}", now.status, now.message),
+        };
+        context.events.publish(pipeline, happening).await;
+    }
+}
+
+/// Reasons that say that something is on its way.
+fn is_waiting(reason: &str) -> bool {
+    matches!(
+        reason,
+        "Migrating"
+            | "RollingOut"
+            | "WaitingForDatabase"
+            | "WaitingForTopics"
+            | "Suspended"
+            | "Queued"
+    )
+}
+
+/// The selector of the pods that the scale subresource counts.
+fn selector(valid: &ValidatedPipeline, target: &str) -> String {
+    build::selector(&valid.name, target)
+}

@@ -1,0 +1,151 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+
+const GENERATION: i64 = 3;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn well() -> Findings {
+    let fine = || Finding::yes("Fine", "fine");
+    Findings {
+        topics: fine(),
+        database: fine(),
+        processors: fine(),
+        producer: None,
+        lag: lag_finding(None, None),
+        data_loss: Finding::no("NoLoss", "none"),
+        suspended: false,
+        refused: None,
+        in_progress: None,
+    }
+}
+
+fn but(change: impl FnOnce(&mut Findings)) -> Findings {
+    let mut findings = well();
+    change(&mut findings);
+    findings
+}
+
+fn status<'c>(conditions: &'c [Condition], kind: &str) -> (&'c str, &'c str) {
+    let condition = find(conditions, kind).unwrap();
+    (&condition.status, &condition.reason)
+}
+
+#[test]
+fn a_pipeline_that_has_everything_is_ready() {
+    let said = conditions(&well(), &[], GENERATION, at(0));
+    assert_eq!(status(&said, "Ready"), ("True", "Ready"));
+    assert_eq!(status(&said, "Stalled").0, "False");
+    assert_eq!(status(&said, "Reconciling").0, "False");
+    assert!(
+        said.iter()
+            .all(|c| c.observed_generation == Some(GENERATION))
+    );
+}
+
+#[test]
+fn the_first_thing_that_is_missing_is_the_reason() {
+    let findings = but(|f| {
+        f.database = Finding::no("Migrating", "runs");
+        f.processors = Finding::no("WaitingForDatabase", "waits");
+    });
+    let said = conditions(&findings, &[], GENERATION, at(0));
+    assert_eq!(status(&said, "Ready"), ("False", "Migrating"));
+}
+
+#[test]
+fn a_time_moves_only_with_the_status() {
+    let first = conditions(&well(), &[], GENERATION, at(0));
+    let findings = but(|f| f.topics = Finding::yes("Other", "another reason"));
+    let second = conditions(&findings, &first, GENERATION + 1, at(50));
+    let topics = find(&second, "TopicsReady").unwrap();
+    assert_eq!(topics.last_transition_time.0, at(0));
+    assert_eq!(
+        (topics.reason.as_str(), topics.observed_generation),
+        ("Other", Some(4))
+    );
+    let gone = but(|f| f.topics = Finding::no("Gone", "gone"));
+    let third = conditions(&gone, &second, GENERATION + 1, at(70));
+    assert_eq!(
+        find(&third, "TopicsReady").unwrap().last_transition_time.0,
+        at(70)
+    );
+}
+
+#[test]
+fn an_outage_shows_at_once_and_in_ready_after_a_minute() {
+    let first = conditions(&well(), &[], GENERATION, at(0));
+    let away = but(|f| f.database = Finding::outage("PostgresUnreachable", "away"));
+    let second = conditions(&away, &first, GENERATION, at(100));
+    assert_eq!(
+        status(&second, "DatabaseReady"),
+        ("False", "PostgresUnreachable")
+    );
+    assert_eq!(status(&second, "Ready"), ("True", "Outage"));
+    let third = conditions(&away, &second, GENERATION, at(159));
+    assert_eq!(status(&third, "Ready").0, "True");
+    let fourth = conditions(&away, &third, GENERATION, at(160));
+    assert_eq!(status(&fourth, "Ready"), ("False", "PostgresUnreachable"));
+    // not ready stays not ready, however the outage goes on
+    let fifth = conditions(&away, &fourth, GENERATION, at(161));
+    assert_eq!(status(&fifth, "Ready").0, "False");
+    let back = conditions(&well(), &fifth, GENERATION, at(170));
+    assert_eq!(status(&back, "Ready").0, "True");
+}
+
+#[test]
+fn a_new_generation_does_not_inherit_readiness() {
+    let first = conditions(&well(), &[], GENERATION, at(0));
+    let away = but(|f| f.topics = Finding::outage("KafkaUnreachable", "away"));
+    let second = conditions(&away, &first, GENERATION + 1, at(1));
+    assert_eq!(status(&second, "Ready").0, "False");
+}
+
+#[test]
+fn lag_and_data_loss_never_change_ready() {
+    let findings = but(|f| {
+        f.lag = lag_finding(Some(10), Some(11));
+        f.data_loss = Finding::yes("RecordsLost", "lost");
+    });
+    let said = conditions(&findings, &[], GENERATION, at(0));
+    assert_eq!(status(&said, "Ready").0, "True");
+    assert_eq!(status(&said, "LagWithinTarget"), ("False", "Lagging"));
+    assert_eq!(status(&said, "DataLossDetected").0, "True");
+}
+
+#[test]
+fn lag_that_is_not_known_is_unknown() {
+    assert_eq!(lag_finding(Some(10), None).truth, Truth::Unknown);
+    assert_eq!(lag_finding(None, Some(5)).truth, Truth::Unknown);
+    assert_eq!(lag_finding(Some(5), Some(5)).truth, Truth::True);
+}
+
+#[test]
+fn suspended_is_not_ready_for_that_reason() {
+    let said = conditions(&but(|f| f.suspended = true), &[], GENERATION, at(0));
+    assert_eq!(status(&said, "Ready"), ("False", "Suspended"));
+    assert_eq!(status(&said, "Suspended").0, "True");
+}
+
+#[test]
+fn a_refused_spec_is_stalled_and_never_reconciling() {
+    let findings = but(|f| {
+        f.refused = Some(Finding::no("InvalidSpec", "spec.window.size: no"));
+        f.in_progress = Some("waiting".to_owned());
+    });
+    let said = conditions(&findings, &[], GENERATION, at(0));
+    assert_eq!(status(&said, "Ready"), ("False", "InvalidSpec"));
+    assert_eq!(status(&said, "Stalled"), ("True", "InvalidSpec"));
+    assert_eq!(status(&said, "Reconciling").0, "False");
+}
+
+#[test]
+fn a_producer_counts_only_when_it_is_on() {
+    let findings = but(|f| f.producer = Some(Finding::no("Starting", "starts")));
+    let said = conditions(&findings, &[], GENERATION, at(0));
+    assert_eq!(status(&said, "Ready"), ("False", "Starting"));
+    assert!(find(&conditions(&well(), &[], 1, at(0)), "ProducerAvailable").is_none());
+}

@@ -1,0 +1,319 @@
+//! What is to be said about each part. Pure.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+
+use super::{
+    Observed,
+    conditions::{Finding, Findings, lag_finding},
+};
+use crate::{
+    controller::apply::{migration::State, targets::Workload, topics::Failure},
+    crd::{ClickstreamPipeline, ClickstreamPipelineStatus},
+};
+
+/// The annotation that acknowledges gaps by name.
+pub const ACKNOWLEDGED_GAPS: &str = "clickstream.dev/acknowledged-gaps";
+/// Gaps named in a message; a person who has more of them looks into `clickstream_gaps`.
+const GAPS_NAMED: usize = 5;
+/// What a processor says while PostgreSQL does not answer.
+const WAITING_FOR_POSTGRES: &str = "waiting_for_postgres";
+
+/// The gaps that the resource acknowledges.
+pub fn acknowledged_gaps(pipeline: &ClickstreamPipeline) -> BTreeSet<String> {
+    pipeline
+        .annotations()
+        .get(ACKNOWLEDGED_GAPS)
+        .map(|names| {
+            names
+                .split(',')
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+/// Everything that is to be said.
+pub fn of(
+    observed: &Observed<'_>,
+    status: &ClickstreamPipelineStatus,
+    acknowledged: &BTreeSet<String>,
+) -> Findings {
+    let spec = &observed.valid.document.spec;
+    let topics = topics(observed);
+    let database = database(observed);
+    let names: Vec<_> = spec
+        .targets
+        .iter()
+        .map(|target| target.name.as_str())
+        .collect();
+    let processors = processors(observed, &names, spec.suspend);
+    let producer = observed
+        .targets
+        .producer
+        .as_ref()
+        .map(|workload| one_workload("producer", workload, spec.suspend));
+    let taken = observed.targets.taken.first();
+    let refused = taken
+        .filter(|taken| !taken.deleting)
+        .map(|taken| Finding::no("NameTaken", taken.to_string()));
+    let in_progress = in_progress(observed, &topics, &database, &processors, producer.as_ref());
+    Findings {
+        topics,
+        database,
+        processors,
+        producer,
+        lag: lag_finding(spec.processor.lag_target, status.lag),
+        data_loss: data_loss(observed, &names, acknowledged),
+        suspended: spec.suspend,
+        refused,
+        in_progress,
+    }
+}
+
+fn topics(observed: &Observed<'_>) -> Finding {
+    let seen = observed.topics;
+    match &seen.failure {
+        Some(Failure::Unreachable(why)) => return Finding::outage("KafkaUnreachable", why.clone()),
+        Some(Failure::Refused(why)) => return Finding::no("KafkaRefused", why.clone()),
+        Some(Failure::Credentials(why)) => return Finding::no("KafkaCredentials", why.clone()),
+        None => {}
+    }
+    let refusals: Vec<_> = seen
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.refusals)
+        .collect();
+    if let Some(first) = refusals.first() {
+        let all: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+        return Finding::no(first.reason(), all.join("; "));
+    }
+    if seen.topics.iter().any(|topic| topic.waits) {
+        return Finding::no(
+            "WaitingForDatabase",
+            "a topic exists already; whose it is follows from the target's schema, which is not migrated yet",
+        );
+    }
+    let names: Vec<_> = seen
+        .topics
+        .iter()
+        .map(|topic| topic.name.as_str())
+        .collect();
+    Finding::yes("AsSpecified", names.join(", "))
+}
+
+fn database(observed: &Observed<'_>) -> Finding {
+    let targets = &observed.valid.document.spec.targets;
+    let away: Vec<&str> = targets
+        .iter()
+        .zip(observed.reports)
+        .filter(|(_, reports)| {
+            reports
+                .iter()
+                .any(|report| report.state == WAITING_FOR_POSTGRES)
+        })
+        .map(|(target, _)| target.name.as_str())
+        .collect();
+    let mut waits = None;
+    for (target, state) in targets.iter().zip(observed.migrations.states()) {
+        let name = &target.name;
+        match state {
+            State::Done(_) | State::Recorded => {}
+            State::Failed { why, again } => {
+                return Finding::no(
+                    "MigrationFailed",
+                    format!(
+                        "target {name}: {why} (tried again at {again:.0}, and at once when the spec or a Secret changes)"
+                    ),
+                );
+            }
+            State::NoSecret(secrets) => {
+                return Finding::no(
+                    "SecretMissing",
+                    format!(
+                        "target {name}: Secret {secrets} does not exist in this namespace; create it"
+                    ),
+                );
+            }
+            State::Running(Some(obstacle)) => {
+                return Finding::no(
+                    "MigrationBlocked",
+                    format!("target {name}: the migration's pod does not run: {obstacle}"),
+                );
+            }
+            State::Running(None) => {
+                waits = waits.or_else(|| {
+                    Some(Finding::no(
+                        "Migrating",
+                        format!("target {name}: the migration runs"),
+                    ))
+                });
+            }
+            State::Queued => {
+                waits = waits.or_else(|| {
+                    let message = format!(
+                        "target {name}: waits until other pipelines have rolled to this release"
+                    );
+                    Some(Finding::no("Queued", message))
+                });
+            }
+        }
+    }
+    if !away.is_empty() {
+        let message = format!(
+            "PostgreSQL does not answer the processors of {}; events wait in Kafka",
+            away.join(", ")
+        );
+        return Finding::outage("PostgresUnreachable", message);
+    }
+    waits.unwrap_or_else(|| {
+        let readers: Vec<_> = (0..targets.len())
+            .filter_map(|index| observed.migrations.report(index))
+            .flat_map(|report| &report.missing_readers)
+            .map(|missing| {
+                format!(
+                    "reader {} does not exist; create it, then type: {}",
+                    missing.role, missing.sql
+                )
+            })
+            .collect();
+        if readers.is_empty() {
+            Finding::yes("Migrated", "the tables of all targets are there")
+        } else {
+            Finding::yes("ReadersMissing", readers.join("; "))
+        }
+    })
+}
+
+fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Finding {
+    let mut ready = 0;
+    let mut wanted = 0;
+    for (name, workload) in names.iter().zip(&observed.targets.processors) {
+        let finding = one_workload(name, workload, suspended);
+        if !finding.holds() {
+            return finding;
+        }
+        ready += workload.ready;
+        wanted += workload.wanted;
+    }
+    let halted: Vec<_> = observed
+        .reports
+        .iter()
+        .flatten()
+        .flat_map(|report| &report.halted)
+        .map(|halted| format!("{}/{}: {}", halted.topic, halted.partition, halted.reason))
+        .collect();
+    if let Some(first) = halted.first() {
+        return Finding::no(
+            "PartitionsHalted",
+            format!("{} partitions are halted; the first: {first}", halted.len()),
+        );
+    }
+    if suspended {
+        return Finding::yes("Suspended", "stopped, as the spec says");
+    }
+    let partitions: usize = observed
+        .topics
+        .topics
+        .iter()
+        .filter_map(|topic| topic.status.partitions)
+        .filter_map(|count| usize::try_from(count).ok())
+        .sum();
+    let spare = observed
+        .targets
+        .processors
+        .iter()
+        .filter_map(|workload| {
+            usize::try_from(workload.wanted)
+                .ok()?
+                .checked_sub(partitions)
+        })
+        .max()
+        .unwrap_or(0);
+    let message = if spare > 0 && partitions > 0 {
+        format!(
+            "{ready}/{wanted} ready; {spare} of a target's have no partition and are spares: the topics have {partitions}"
+        )
+    } else {
+        format!("{ready}/{wanted} ready")
+    };
+    Finding::yes("Available", message)
+}
+
+fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
+    if let Some(why) = workload.held_back {
+        return Finding::no("WaitingForDependencies", format!("{name}: {why}"));
+    }
+    if workload.is_complete() {
+        return if suspended {
+            Finding::yes("Suspended", format!("{name}: stopped, as the spec says"))
+        } else {
+            Finding::yes(
+                "Available",
+                format!("{name}: {}/{} ready", workload.ready, workload.wanted),
+            )
+        };
+    }
+    let numbers = format!(
+        "{name}: {} of {} ready, {} of the newest version",
+        workload.ready, workload.wanted, workload.updated
+    );
+    match &workload.obstacle {
+        Some(obstacle) => Finding::no("PodsFailing", format!("{numbers}; {obstacle}")),
+        None => Finding::no("RollingOut", numbers),
+    }
+}
+
+fn data_loss(observed: &Observed<'_>, names: &[&str], acknowledged: &BTreeSet<String>) -> Finding {
+    let mut open = BTreeSet::new();
+    for (target, reports) in names.iter().zip(observed.reports) {
+        for partition in reports.iter().flat_map(|report| &report.partitions) {
+            for [first, next] in &partition.gaps {
+                let gap = format!(
+                    "{target}/{}/{}/{first}-{next}",
+                    partition.topic, partition.partition
+                );
+                if !acknowledged.contains(&gap) {
+                    open.insert(gap);
+                }
+            }
+        }
+    }
+    if open.is_empty() {
+        return Finding::no(
+            "NoLoss",
+            "Kafka dropped no record before it was read, or all gaps are acknowledged",
+        );
+    }
+    let named: Vec<_> = open.iter().take(GAPS_NAMED).map(String::as_str).collect();
+    Finding::yes(
+        "RecordsLost",
+        format!(
+            "Kafka's retention dropped records before they were read ({} gaps, target/topic/partition/first-next): {}. See clickstream_gaps; acknowledge with the annotation {ACKNOWLEDGED_GAPS}",
+            open.len(),
+            named.join(",")
+        ),
+    )
+}
+
+fn in_progress(
+    observed: &Observed<'_>,
+    topics: &Finding,
+    database: &Finding,
+    processors: &Finding,
+    producer: Option<&Finding>,
+) -> Option<String> {
+    if let Some(taken) = observed.targets.taken.iter().find(|taken| taken.deleting) {
+        return Some(format!(
+            "{} {} of a pipeline that was deleted is still going",
+            taken.kind, taken.name
+        ));
+    }
+    [Some(topics), Some(database), Some(processors), producer]
+        .into_iter()
+        .flatten()
+        .find(|finding| !finding.holds())
+        .map(|finding| finding.message.clone())
+}

@@ -1,0 +1,241 @@
+//! The numbers of the status. What is not known is absent, and what was known of a pipeline at rest stays. Pure.
+
+use std::collections::BTreeMap;
+
+use clickstream_pipeline::spec::TargetSpec;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Observed, selector};
+use crate::{
+    crd::{ClickstreamPipelineStatus, PartitionStatus, TargetStatus},
+    observe::{PartitionReport, ProcessorStatus, Totals},
+};
+
+/// With ten of a hundred bytes for each of eight targets the status stays under 16 KiB at any number of partitions.
+const WORST: usize = 10;
+
+/// Everything in the status but its conditions.
+pub fn status(
+    observed: &Observed<'_>,
+    previous: &ClickstreamPipelineStatus,
+    now: Timestamp,
+) -> ClickstreamPipelineStatus {
+    let spec = &observed.valid.document.spec;
+    let targets: Vec<TargetStatus> = spec
+        .targets
+        .iter()
+        .enumerate()
+        .map(|(index, target)| of_target(observed, previous, index, target, now))
+        .collect();
+    let follows = spec
+        .targets
+        .iter()
+        .position(|target| target.replicas.is_none());
+    let (ready, wanted) = observed
+        .targets
+        .processors
+        .iter()
+        .fold((0, 0), |(ready, wanted), workload| {
+            (ready + workload.ready, wanted + workload.wanted)
+        });
+    let holds_windows = observed
+        .migrations
+        .states()
+        .any(super::super::apply::migration::State::is_done);
+    ClickstreamPipelineStatus {
+        replicas: follows.map(|index| observed.targets.processors[index].wanted),
+        ready_replicas: follows.map(|index| observed.targets.processors[index].ready),
+        selector: follows.map(|index| selector(observed.valid, &spec.targets[index].name)),
+        processors: Some(format!("{ready}/{wanted}")),
+        lag: targets.iter().map(|target| target.lag).sum(),
+        window: if holds_windows {
+            Some(spec.window.size.to_string())
+        } else {
+            previous.window.clone()
+        },
+        suspended: Some(spec.suspend),
+        topics: observed
+            .topics
+            .topics
+            .iter()
+            .map(|topic| topic.status.clone())
+            .collect(),
+        targets,
+        ..ClickstreamPipelineStatus::default()
+    }
+}
+
+fn of_target(
+    observed: &Observed<'_>,
+    previous: &ClickstreamPipelineStatus,
+    index: usize,
+    target: &TargetSpec,
+    now: Timestamp,
+) -> TargetStatus {
+    let before = previous
+        .targets
+        .iter()
+        .find(|before| before.name == target.name)
+        .cloned()
+        .unwrap_or_default();
+    let workload = &observed.targets.processors[index];
+    let partitions = newest(&observed.reports[index]);
+    let migration = observed.migrations.record(index).cloned();
+    let reported = observed
+        .migrations
+        .report(index)
+        .and_then(|report| report.schema_version);
+    let mut status = TargetStatus {
+        name: target.name.clone(),
+        schema_version: reported.or(before.schema_version),
+        replicas: Some(workload.wanted),
+        ready_replicas: Some(workload.ready),
+        migration: migration.or_else(|| before.migration.clone()),
+        ..TargetStatus::default()
+    };
+    if partitions.is_empty() {
+        // a pipeline at rest: the numbers stay, with the time at which they were true; lag goes on growing unseen
+        return TargetStatus {
+            partitions: before.partitions,
+            consumed: before.consumed,
+            accepted: before.accepted,
+            duplicate: before.duplicate,
+            rejected: before.rejected,
+            late: before.late,
+            watermark: before.watermark,
+            last_commit_time: before.last_commit_time,
+            conserved: before.conserved,
+            observed_time: before.observed_time,
+            ..status
+        };
+    }
+    let expected: i32 = observed
+        .topics
+        .topics
+        .iter()
+        .filter_map(|topic| topic.status.partitions)
+        .sum();
+    let count = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
+    let totals = partitions
+        .iter()
+        .fold(Totals::default(), |mut totals, partition| {
+            totals += partition.counters;
+            totals
+        });
+    status.partitions = Some(count);
+    // between two owners, and with a processor that does not answer, a part of the numbers is missing: no total then
+    let complete = count >= expected;
+    if complete {
+        status.consumed = Some(totals.consumed);
+        status.accepted = Some(totals.accepted);
+        status.duplicate = Some(totals.duplicate);
+        status.rejected = Some(totals.rejected);
+        status.late = Some(totals.late);
+        status.lag = partitions.iter().map(|partition| partition.lag).sum();
+    } else {
+        status.consumed = before.consumed;
+        status.accepted = before.accepted;
+        status.duplicate = before.duplicate;
+        status.rejected = before.rejected;
+        status.late = before.late;
+    }
+    status.conserved = Some(
+        partitions
+            .iter()
+            .all(|partition| partition.counters.conserved()),
+    );
+    status.watermark = partitions
+        .iter()
+        .filter_map(|partition| time(partition.watermark.as_deref()))
+        .min();
+    status.last_commit_time = partitions
+        .iter()
+        .filter_map(|partition| time(partition.last_commit_at.as_deref()))
+        .max()
+        .or(before.last_commit_time);
+    status.oldest_unprocessed_age = partitions
+        .iter()
+        .filter_map(|partition| partition.oldest_unprocessed_seconds)
+        .max_by(f64::total_cmp)
+        .filter(|seconds| *seconds >= 1.0)
+        .map(|seconds| format!("{seconds:.0}s"));
+    status.observed_time = Timestamp::from_second(now.as_second()).ok().map(Time);
+    status.worst_partitions = worst(&partitions);
+    status
+}
+
+/// One report for each partition: while it changes owners two may speak of it, and the newer owner is right.
+fn newest(reports: &[ProcessorStatus]) -> Vec<&PartitionReport> {
+    let mut by_partition: BTreeMap<(&str, i32), &PartitionReport> = BTreeMap::new();
+    for partition in reports.iter().flat_map(|report| &report.partitions) {
+        let known = by_partition
+            .entry((&partition.topic, partition.partition))
+            .or_insert(partition);
+        if known.epoch < partition.epoch {
+            *known = partition;
+        }
+    }
+    by_partition.into_values().collect()
+}
+
+fn worst(partitions: &[&PartitionReport]) -> Vec<PartitionStatus> {
+    let mut behind: Vec<_> = partitions
+        .iter()
+        .filter(|partition| partition.lag.is_none_or(|lag| lag > 0))
+        .collect();
+    // a lag that is not known is the worst there is
+    behind.sort_by_key(|partition| std::cmp::Reverse(partition.lag.unwrap_or(i64::MAX)));
+    behind
+        .iter()
+        .take(WORST)
+        .map(|partition| PartitionStatus {
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+            lag: partition.lag,
+            watermark: time(partition.watermark.as_deref()),
+        })
+        .collect()
+}
+
+fn time(text: Option<&str>) -> Option<Time> {
+    let time: Timestamp = text?.parse().ok()?;
+    // whole seconds, as the API keeps them: otherwise what is written never equals what is read
+    Timestamp::from_second(time.as_second()).ok().map(Time)
+}
+
+/// What is written at once when it differs.
+pub fn without_numbers(status: &ClickstreamPipelineStatus) -> ClickstreamPipelineStatus {
+    let mut status = status.clone();
+    status.lag = None;
+    for condition in &mut status.conditions {
+        // messages hold numbers
+        if condition.type_ == "LagWithinTarget" {
+            condition.message.clear();
+        }
+    }
+    for target in &mut status.targets {
+        *target = TargetStatus {
+            name: std::mem::take(&mut target.name),
+            schema_version: target.schema_version,
+            replicas: target.replicas,
+            ready_replicas: target.ready_replicas,
+            migration: target.migration.take(),
+            conserved: target.conserved,
+            ..TargetStatus::default()
+        };
+    }
+    status
+}
+
+/// What is worth writing at all: the time of a look is none.
+pub fn without_times(status: &ClickstreamPipelineStatus) -> ClickstreamPipelineStatus {
+    let mut status = status.clone();
+    for target in &mut status.targets {
+        target.observed_time = None;
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests;

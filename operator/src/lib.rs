@@ -1,0 +1,25 @@
+//! Turns `ClickstreamPipeline` resources into topics, tables, processors and a producer.
+//!
+//! ```text
+//! watch ──> controller::reconcile, in this order:
+//!             dereference   I/O     Secrets, children, pods, topics: everything that is looked at
+//!             validate      pure    the spec with all problems at once, or what may be built
+//!             build         pure    the wanted children; cannot fail
+//!             apply         I/O     server-side apply of what differs; topics by the Kafka admin API
+//!             status        pure    conditions and numbers; written when they differ
+//! ```
+//!
+//! The operator never connects to PostgreSQL: migration Jobs and the processors' `/status` tell it what is there. The data
+//! path goes on without it.
+
+mod app;
+pub mod args;
+mod controller;
+pub mod crd;
+mod events;
+mod leader;
+mod metrics;
+mod observe;
+mod probe;
+mod stores;
+mod topics;

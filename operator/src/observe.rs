@@ -1,0 +1,178 @@
+//! What the processors say of themselves: their `/status`, asked over HTTP.
+
+pub mod pods;
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+
+use crate::controller::build::ADMIN_PORT_NAME;
+
+/// A processor answers from memory; what takes longer is no answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// 250 bytes a partition: sixteen thousand of them.
+const LARGEST: usize = 4 << 20;
+/// Processors asked at the same time.
+const AT_ONCE: usize = 16;
+
+/// A processor's own account. Fields that are not read here are left out; unknown ones are ignored, since a processor may be
+/// a version newer.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct ProcessorStatus {
+    /// `starting`, `running`, `waiting_for_postgres` or `stopping`.
+    #[serde(default)]
+    pub state: String,
+    /// The partitions it holds.
+    #[serde(default)]
+    pub partitions: Vec<PartitionReport>,
+    /// Partitions it must not work on.
+    #[serde(default)]
+    pub halted: Vec<Halted>,
+}
+
+/// One partition, as its owner reports it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct PartitionReport {
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: i32,
+    /// How often it has changed owners; of two reports the one with the larger epoch counts.
+    #[serde(default)]
+    pub epoch: i64,
+    /// Records behind the end of the log.
+    pub lag: Option<i64>,
+    /// Its watermark.
+    pub watermark: Option<String>,
+    /// Its counters.
+    #[serde(default)]
+    pub counters: Totals,
+    /// When it last committed.
+    pub last_commit_at: Option<String>,
+    /// Age of the oldest record that is read and not committed, or would be read next.
+    pub oldest_unprocessed_seconds: Option<f64>,
+    /// Offsets that Kafka dropped before they were read, as `[first, next]`.
+    #[serde(default)]
+    pub gaps: Vec<[i64; 2]>,
+}
+
+/// A partition that a processor must not work on.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Halted {
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: i32,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+/// Records by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Totals {
+    /// All but skipped ones.
+    pub consumed: i64,
+    /// Became an event.
+    pub accepted: i64,
+    /// Were there already.
+    pub duplicate: i64,
+    /// Are in the dead letters.
+    pub rejected: i64,
+    /// Came after their window.
+    pub late: i64,
+}
+
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.consumed += other.consumed;
+        self.accepted += other.accepted;
+        self.duplicate += other.duplicate;
+        self.rejected += other.rejected;
+        self.late += other.late;
+    }
+}
+
+impl Totals {
+    /// Whether every consumed record is accounted for exactly once.
+    pub const fn conserved(&self) -> bool {
+        self.consumed == self.accepted + self.duplicate + self.rejected + self.late
+    }
+}
+
+/// Asks all of these pods at once. Pods that do not answer are left out: numbers that are not known are not guessed.
+pub async fn ask(pods: &[std::sync::Arc<Pod>]) -> Vec<ProcessorStatus> {
+    // collected first: a borrowing iterator inside a stream is not Send enough for a spawned task
+    let addresses: Vec<SocketAddr> = pods.iter().filter_map(|pod| admin_address(pod)).collect();
+    stream::iter(addresses)
+        .map(|address| async move {
+            match tokio::time::timeout(PATIENCE, get_status(address)).await {
+                Ok(Ok(status)) => Some(status),
+                Ok(Err(error)) => {
+                    tracing::debug!(%address, %error, "a processor's status cannot be read");
+                    None
+                }
+                Err(_) => None,
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}
+
+/// Where a running pod answers.
+fn admin_address(pod: &Pod) -> Option<SocketAddr> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let status = pod.status.as_ref()?;
+    if status.phase.as_deref() != Some("Running") {
+        return None;
+    }
+    let port = pod
+        .spec
+        .as_ref()?
+        .containers
+        .iter()
+        .flat_map(|container| container.ports.iter().flatten())
+        .find(|port| port.name.as_deref() == Some(ADMIN_PORT_NAME))?
+        .container_port;
+    let ip = status.pod_ip.as_deref()?.parse().ok()?;
+    tracing::trace!(pod = pod.name_any(), "asking");
+    Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
+}
+
+async fn get_status(address: SocketAddr) -> anyhow::Result<ProcessorStatus> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get("/status")
+        .header("host", address.to_string())
+        .body(Empty::<Bytes>::new())?;
+    let answered = async {
+        let response = sender.send_request(request).await?;
+        anyhow::ensure!(
+            response.status().is_success(),
+            "answered {}",
+            response.status()
+        );
+        let body = Limited::new(response.into_body(), LARGEST)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!(error))?;
+        Ok(serde_json::from_slice(&body.to_bytes())?)
+    };
+    tokio::select! {
+        answered = answered => answered,
+        ended = connection => {
+            ended?;
+            anyhow::bail!("the connection ended before the answer")
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What is known of children and pods without asking: one watch per kind, narrowed to our label, kept in memory as the little
+//! that decisions need. A thousand pipelines are seven thousand children; whole, they would be a hundred MiB.
+
+use std::{collections::HashMap, fmt::Write, sync::Arc};
+
+use futures_util::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DynamicObject},
+    core::GroupVersionKind,
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::controller::build::{Kind, MANAGED_BY};
+
+/// Where a reflected child keeps the fingerprint of what was stripped.
+const FINGERPRINT: &str = "fingerprint";
+/// Annotations that Kubernetes' own controllers write on children.
+const FOREIGN_ANNOTATIONS: &str = "deployment.kubernetes.io/";
+
+/// The API of a kind.
+pub fn api_resource(kind: Kind) -> ApiResource {
+    let (group, version, kind, plural) = kind.api();
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}
+
+/// An API in one namespace or in all.
+pub fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn children_api(
+    client: &Client,
+    namespace: Option<&str>,
+    resource: &ApiResource,
+) -> Api<DynamicObject> {
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    }
+}
+
+/// Reflected children and pods of one namespace, or of all.
+pub struct Stores {
+    children: HashMap<Kind, Store<DynamicObject>>,
+    pods: Store<Pod>,
+}
+
+/// A child as it is.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Of everything but its status.
+    pub fingerprint: String,
+    /// Its version.
+    pub resource_version: String,
+    /// Uid of its controller.
+    pub controller: Option<String>,
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Name.
+    pub name: String,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// Annotations.
+    pub annotations: std::collections::BTreeMap<String, String>,
+    /// Whether it is on its way out.
+    pub deleting: bool,
+    /// Its status, as it stands.
+    pub status: Value,
+}
+
+impl Stores {
+    /// A child by name.
+    pub fn child(&self, kind: Kind, namespace: &str, name: &str) -> Option<Live> {
+        let key = ObjectRef::new_with(name, api_resource(kind)).within(namespace);
+        self.children
+            .get(&kind)?
+            .get(&key)
+            .map(|object| live(&object))
+    }
+
+    /// All children of a kind that a pipeline has.
+    pub fn children_of(&self, kind: Kind, namespace: &str, uid: &str) -> Vec<Live> {
+        let Some(store) = self.children.get(&kind) else {
+            return Vec::new();
+        };
+        store
+            .state_filter(|object| {
+                object.namespace().as_deref() == Some(namespace)
+                    && controller_of(object).as_deref() == Some(uid)
+            })
+            .iter()
+            .map(|object| live(object))
+            .collect()
+    }
+
+    /// Pods of a namespace with these labels.
+    pub fn pods(&self, namespace: &str, labels: &[(&str, &str)]) -> Vec<Arc<Pod>> {
+        self.pods.state_filter(|pod| {
+            pod.namespace().as_deref() == Some(namespace)
+                && labels
+                    .iter()
+                    .all(|(key, value)| pod.labels().get(*key).is_some_and(|found| found == value))
+        })
+    }
+
+    /// Waits until everything has been listed once.
+    pub async fn ready(&self) {
+        for store in self.children.values() {
+            // a writer that is gone ends the process by itself
+            let _ = store.wait_until_ready().await;
+        }
+        let _ = self.pods.wait_until_ready().await;
+    }
+}
+
+/// A watch whose objects are for triggering reconciles.
+pub type Touched<K> = std::pin::Pin<Box<dyn Stream<Item = Result<K, watcher::Error>> + Send>>;
+
+/// The watches of one namespace, or of all: what they fill, and what they trigger.
+pub struct Watches {
+    /// What is known.
+    pub stores: Arc<Stores>,
+    /// Children that changed, by kind.
+    pub children: Vec<(Kind, Touched<DynamicObject>)>,
+    /// Pods that changed.
+    pub pods: Touched<Pod>,
+}
+
+/// Opens the watches. `kinds` leaves out what the API server does not have.
+pub fn watches(client: &Client, namespace: Option<&str>, kinds: &[Kind]) -> Watches {
+    let config =
+        watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
+    let mut stores = HashMap::new();
+    let mut children = Vec::new();
+    for &kind in kinds {
+        let resource = api_resource(kind);
+        let writer = reflector::store::Writer::new(resource.clone());
+        stores.insert(kind, writer.as_reader());
+        let stream = watcher(children_api(client, namespace, &resource), config.clone())
+            .default_backoff()
+            .modify(strip)
+            .reflect(writer)
+            .touched_objects();
+        children.push((kind, stream.boxed() as Touched<DynamicObject>));
+    }
+    let writer = reflector::store::Writer::new(());
+    let pods = writer.as_reader();
+    let pod_stream = watcher(api::<Pod>(client, namespace), config)
+        .default_backoff()
+        .modify(strip_pod)
+        .reflect(writer)
+        .touched_objects();
+    Watches {
+        stores: Arc::new(Stores {
+            children: stores,
+            pods,
+        }),
+        children,
+        pods: pod_stream.boxed(),
+    }
+}
+
+/// Of everything that we could have written: labels, annotations, owners and contents, without what the API server and other
+/// controllers keep in the same places.
+pub fn fingerprint(object: &DynamicObject) -> String {
+    if let Some(kept) = object.data.get(FINGERPRINT).and_then(Value::as_str) {
+        return kept.to_owned();
+    }
+    let mut hash = Sha256::new();
+    let meta = &object.metadata;
+    let annotations: Vec<_> = meta
+        .annotations
+        .iter()
+        .flatten()
+        .filter(|(key, _)| !key.starts_with(FOREIGN_ANNOTATIONS))
+        .collect();
+    hash.update(json!([meta.labels, annotations, meta.owner_references]).to_string());
+    for (field, value) in object.data.as_object().into_iter().flatten() {
+        if field != "status" {
+            hash.update(field);
+            hash.update(value.to_string());
+        }
+    }
+    hash.finalize()[..12]
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // writing into a String cannot fail
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+fn strip(object: &mut DynamicObject) {
+    let fingerprint = fingerprint(object);
+    let status = object.data.get("status").cloned().unwrap_or_default();
+    object.data = json!({ FINGERPRINT: fingerprint, "status": status });
+    object.metadata.managed_fields = None;
+}
+
+fn strip_pod(pod: &mut Pod) {
+    pod.metadata.managed_fields = None;
+    pod.metadata.annotations = None;
+    if let Some(spec) = &mut pod.spec {
+        // where to ask is all that is read of it
+        spec.volumes = None;
+        spec.affinity = None;
+        spec.tolerations = None;
+        spec.topology_spread_constraints = None;
+        for container in &mut spec.containers {
+            container.env = None;
+            container.volume_mounts = None;
+            container.resources = None;
+        }
+    }
+}
+
+fn controller_of(object: &DynamicObject) -> Option<String> {
+    object
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true))
+        .map(|owner| owner.uid.clone())
+}
+
+/// What decisions need of a child.
+pub fn live(object: &DynamicObject) -> Live {
+    Live {
+        fingerprint: fingerprint(object),
+        resource_version: object.resource_version().unwrap_or_default(),
+        controller: controller_of(object),
+        labels: object.labels().clone(),
+        name: object.name_any(),
+        generation: object.metadata.generation,
+        annotations: object.annotations().clone(),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        status: object.data.get("status").cloned().unwrap_or_default(),
+    }
+}
