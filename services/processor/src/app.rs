@@ -17,7 +17,7 @@ use crate::{
     metrics::{SourceMetrics, WriterMetrics},
     runner::{Writer, WriterSettings},
     shared::{BufferLimits, Shared},
-    sink::{self, Connection, PostgresSink, TargetError, Topics},
+    sink::{self, Connection, Owner, PostgresSink, TargetError, Topics},
     status::ProcessorHealth,
 };
 
@@ -33,9 +33,11 @@ pub async fn run(
     pipeline: ClickstreamPipeline,
     target: TargetSpec,
     secrets: Box<dyn Secrets + Send + Sync>,
+    cluster: &str,
     owner: String,
     admin_listen: Option<SocketAddr>,
 ) -> anyhow::Result<()> {
+    let schema_owner = Owner::new(&pipeline, cluster);
     if cfg!(feature = "unsafe-baseline") {
         warn!("this build has no fence and no filter: for measurements only");
     }
@@ -46,7 +48,7 @@ pub async fn run(
     let writer_metrics = WriterMetrics::register(&registry)?;
     let health = Arc::new(ProcessorHealth::new(
         owner.clone(),
-        sink::owner_of(&pipeline),
+        schema_owner.pipeline.clone(),
         target.name.clone(),
         semantic.delay_micros,
     ));
@@ -65,7 +67,7 @@ pub async fn run(
     let postgres = target.connection_settings(secrets.as_ref())?;
     let connected = connect(&postgres, &target.schema, &owner, &stop);
     let (described, connected) = tokio::join!(described, connected);
-    let (cluster, known) = described.context("asking the brokers")??;
+    let (kafka_cluster, known) = described.context("asking the brokers")??;
     consumer.fit_queues(&known);
     let Some(connection) = connected? else {
         return Ok(());
@@ -78,17 +80,18 @@ pub async fn run(
     )
     .await?;
 
-    sink::open(
+    sink::open(&connection.client, &target, &schema_owner, &semantic)
+        .await
+        .map_err(explained)?;
+    let topics = sink::register_topics(
         &connection.client,
-        &target,
-        &sink::owner_of(&pipeline),
-        &semantic,
+        &schema_owner,
+        kafka_cluster.as_deref(),
+        &known,
+        &created_topics(&pipeline),
     )
     .await
     .map_err(explained)?;
-    let topics = sink::register_topics(&connection.client, cluster.as_deref(), &known)
-        .await
-        .map_err(explained)?;
     let ids: BTreeMap<_, _> = known
         .into_iter()
         .map(|topic| (topic.name, topic.id))
@@ -126,7 +129,7 @@ pub async fn run(
     );
     info!(
         owner,
-        pipeline = sink::owner_of(&pipeline),
+        pipeline = schema_owner.pipeline,
         target = target.name,
         group = consumer.group,
         "processor starts"
@@ -134,6 +137,17 @@ pub async fn run(
     let ended = work(consumer, topics, ids, shared, source_metrics, writer, stop).await;
     admin_stop.cancel();
     ended
+}
+
+/// The annotation in which the operator names the topics that it made, so that the schema knows it when the resource is gone.
+const CREATED_TOPICS: &str = "clickstream.dev/created-topics";
+
+fn created_topics(pipeline: &ClickstreamPipeline) -> Vec<&str> {
+    let annotations = &pipeline.metadata.annotations;
+    annotations
+        .get(CREATED_TOPICS)
+        .map(|names| names.split(',').collect())
+        .unwrap_or_default()
 }
 
 /// The reading thread and the writing task; when one ends, the other is told to.

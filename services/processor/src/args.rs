@@ -14,7 +14,10 @@ use clickstream_telemetry::{
     secrets::SecretFiles,
 };
 
-use crate::{app, audit, failpoints, migrate};
+use crate::{
+    app, audit, drop, failpoints, migrate,
+    sink::{self, Owner},
+};
 
 /// Takes click events from Kafka into PostgreSQL, exactly once.
 #[derive(Parser)]
@@ -55,6 +58,15 @@ enum Command {
     Migrate {
         #[command(flatten)]
         document: Document,
+        /// Where to write, as JSON, what is there now: version, topics, readers that do not exist.
+        #[arg(long, env = "CLICKSTREAM_MIGRATION_REPORT", value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
+    /// Drops the target's tables with everything in them; the next start reads the topics from their beginning.
+    #[command(after_help = "Example: clickstream-processor drop --pipeline pipeline.yaml")]
+    Drop {
+        #[command(flatten)]
+        document: Document,
     },
     /// Reads the Kafka log again and proves that the tables hold exactly what follows from it.
     #[command(after_help = "Example: clickstream-processor audit --pipeline pipeline.yaml -o json")]
@@ -83,6 +95,9 @@ struct Document {
         default_value = "/etc/clickstream/secrets"
     )]
     secrets_dir: PathBuf,
+    /// Identity of the cluster that the pipeline's name is from; schemas are owned by both.
+    #[arg(long, env = "CLICKSTREAM_CLUSTER", default_value = sink::LOCAL_CLUSTER)]
+    cluster: String,
 }
 
 impl Cli {
@@ -105,15 +120,27 @@ impl Cli {
                     pipeline,
                     target,
                     Box::new(document.secrets()),
+                    &document.cluster,
                     owner,
                     admin_listen,
                 )
                 .await?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Migrate { document } => {
+            Command::Migrate { document, report } => {
                 let (pipeline, target) = document.read()?;
-                migrate::migrate(&pipeline, &target, &document.secrets()).await?;
+                let owner = Owner::new(&pipeline, &document.cluster);
+                let migrated = migrate::migrate(&owner, &target, &document.secrets()).await?;
+                if let Some(file) = report {
+                    std::fs::write(&file, serde_json::to_string(&migrated)?)
+                        .with_context(|| format!("--report {}", file.display()))?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Drop { document } => {
+                let (pipeline, target) = document.read()?;
+                let owner = Owner::new(&pipeline, &document.cluster);
+                drop::drop(&owner, &target, &document.secrets()).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Audit { document, output } => {

@@ -9,6 +9,7 @@
 pub mod app;
 pub mod args;
 pub mod audit;
+pub mod drop;
 pub mod failpoints;
 pub mod kafka;
 pub mod metrics;

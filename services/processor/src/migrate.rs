@@ -1,11 +1,12 @@
 //! `clickstream-processor migrate`: brings a target's schema to this binary's version.
 
 use anyhow::{Context, bail};
-use clickstream_pipeline::spec::{ClickstreamPipeline, Secrets, TargetSpec};
+use clickstream_pipeline::spec::{Secrets, TargetSpec};
+use serde::Serialize;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
-use crate::sink::{self, check_owner, is_missing, owner_of};
+use crate::sink::{self, Owner, check_owner, is_missing};
 
 mod embedded {
     refinery::embed_migrations!("../../sql");
@@ -13,6 +14,30 @@ mod embedded {
 
 /// Where applied migrations are noted.
 const HISTORY: &str = "clickstream_migrations";
+
+/// What is there after a migration: the operator's only way to know the database.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    schema_version: i32,
+    topics: Vec<ReportedTopic>,
+    missing_readers: Vec<MissingReader>,
+}
+
+/// A topic that the schema was filled from.
+#[derive(Debug, Serialize)]
+struct ReportedTopic {
+    name: String,
+    id: Option<String>,
+    created: bool,
+}
+
+/// A role that was to read and does not exist.
+#[derive(Debug, Serialize)]
+struct MissingReader {
+    role: String,
+    sql: String,
+}
 
 /// The newest version that this binary knows.
 pub fn known_version() -> i32 {
@@ -45,10 +70,10 @@ pub async fn schema_version(client: &Client) -> Result<Option<i32>, tokio_postgr
 /// # Errors
 /// Another pipeline's schema, one that is newer than this binary, or what the server says; nothing was changed then.
 pub async fn migrate(
-    pipeline: &ClickstreamPipeline,
+    owner: &Owner,
     target: &TargetSpec,
     secrets: &dyn Secrets,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Report> {
     let settings = target.migration_settings(secrets)?;
     let writer = target.connection_settings(secrets)?.user;
     let schema = &target.schema;
@@ -80,7 +105,7 @@ pub async fn migrate(
         let row = client
             .query_one("select owner, cluster from clickstream_schema", &[])
             .await?;
-        check_owner(schema, row.get(0), row.get(1), &owner_of(pipeline))?;
+        check_owner(schema, row.get(0), row.get(1), owner)?;
     }
     create_schema(client, schema).await?;
     let mut runner = embedded::migrations::runner();
@@ -97,15 +122,40 @@ pub async fn migrate(
             "applied migration"
         );
     }
-    let granted = grant(client, schema, &settings.user, &writer, &target.readers).await?;
+    let missing_readers = grant(client, schema, &settings.user, &writer, &target.readers).await?;
     info!(
         schema,
         version = known,
         applied = report.applied_migrations().len(),
-        readers = granted,
+        readers = target.readers.len() - missing_readers.len(),
         "schema is up to date"
     );
-    Ok(())
+    Ok(Report {
+        schema_version: known,
+        topics: topics(client, owner).await?,
+        missing_readers,
+    })
+}
+
+/// The topics that the schema was filled from.
+async fn topics(
+    client: &Client,
+    owner: &Owner,
+) -> Result<Vec<ReportedTopic>, tokio_postgres::Error> {
+    let rows = client
+        .query(
+            "select topic, kafka_topic_id, created_by is not distinct from $1 from clickstream_topics order by topic",
+            &[&owner.pipeline],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| ReportedTopic {
+            name: row.get(0),
+            id: row.get(1),
+            created: row.get(2),
+        })
+        .collect())
 }
 
 async fn create_schema(client: &Client, schema: &str) -> anyhow::Result<()> {
@@ -132,7 +182,7 @@ async fn grant(
     owner: &str,
     writer: &str,
     readers: &[String],
-) -> anyhow::Result<usize> {
+) -> anyhow::Result<Vec<MissingReader>> {
     let schema = quoted(schema);
     if writer != owner {
         let writer = quoted(writer);
@@ -145,7 +195,7 @@ async fn grant(
             .await
             .context("granting rights to the writer")?;
     }
-    let mut granted = 0;
+    let mut missing = Vec::new();
     for reader in readers {
         let there: bool = client
             .query_one(
@@ -163,18 +213,21 @@ async fn grant(
                 .batch_execute(&sql)
                 .await
                 .with_context(|| format!("granting rights to reader {reader}"))?;
-            granted += 1;
         } else {
             warn!(
                 reader,
                 "reader role does not exist, nothing was granted; create it and run: {sql}"
             );
+            missing.push(MissingReader {
+                role: reader.clone(),
+                sql,
+            });
         }
     }
-    Ok(granted)
+    Ok(missing)
 }
 
 /// An identifier with its quotes doubled.
-fn quoted(identifier: &str) -> String {
+pub(crate) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }

@@ -103,7 +103,7 @@ pub struct PartitionView {
     pub last_received: Option<EventTime>,
     /// Not fetched at the moment.
     pub paused: bool,
-    /// Stretches of the log that were lost.
+    /// Stretches of the log that were lost, whenever that was.
     pub gaps: Vec<Range<i64>>,
 }
 
@@ -214,7 +214,8 @@ impl State {
             Claimed::Ours {
                 recovered,
                 totals,
-                gap,
+                gaps,
+                ..
             } => {
                 let next = recovered.next;
                 let view = self.view.entry(tp).or_default();
@@ -224,7 +225,7 @@ impl State {
                     t: recovered.clock.t(),
                     counters: totals,
                     log_end: view.log_end,
-                    gaps: gap.into_iter().collect(),
+                    gaps,
                     ..PartitionView::default()
                 };
                 self.halted.remove(&tp);

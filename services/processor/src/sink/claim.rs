@@ -49,6 +49,8 @@ pub enum Claimed {
         totals: Counters,
         /// Kafka dropped records before they were read; they are in `clickstream_gaps`.
         gap: Option<std::ops::Range<i64>>,
+        /// All gaps of the partition, that one included, in the order of the log.
+        gaps: Vec<std::ops::Range<i64>>,
     },
     /// It cannot be read on, and a person has to decide.
     Halted(Obstacle),
@@ -152,6 +154,14 @@ impl PostgresSink {
                 ))
                 .await?;
             }
+            let gaps = answered(tx.query(
+                "select first_offset, next_offset from clickstream_gaps where topic = $1 and partition = $2 order by 1",
+                &[topic, &tp.partition],
+            ))
+            .await?
+            .iter()
+            .map(|row| row.get(0)..row.get(1))
+            .collect();
             let token = random_token();
             let row = answered(tx.query_one(
                 "update clickstream_checkpoints
@@ -185,6 +195,7 @@ impl PostgresSink {
                     recovered: Box::new(recovered),
                     totals,
                     gap,
+                    gaps,
                 },
             );
         }

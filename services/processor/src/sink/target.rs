@@ -103,9 +103,24 @@ pub struct KnownTopic {
     pub id: Option<String>,
 }
 
-/// Identity of a pipeline in the schema's owner row.
-pub fn owner_of(pipeline: &ClickstreamPipeline) -> String {
-    format!("{}/{}", pipeline.metadata.namespace, pipeline.metadata.name)
+/// Identity of a pipeline in the schema's owner row. It names no uid of the resource: one that is deleted and applied again,
+/// or restored in a new cluster under the old identity, goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// `namespace/name`.
+    pub pipeline: String,
+    /// The cluster that the name is from.
+    pub cluster: String,
+}
+
+impl Owner {
+    /// A pipeline of a cluster.
+    pub fn new(pipeline: &ClickstreamPipeline, cluster: &str) -> Self {
+        Self {
+            pipeline: format!("{}/{}", pipeline.metadata.namespace, pipeline.metadata.name),
+            cluster: cluster.to_owned(),
+        }
+    }
 }
 
 /// Checks that this binary may write the schema and takes an unowned one.
@@ -115,7 +130,7 @@ pub fn owner_of(pipeline: &ClickstreamPipeline) -> String {
 pub async fn open(
     client: &Client,
     target: &TargetSpec,
-    owner: &str,
+    owner: &Owner,
     semantic: &SemanticSpec,
 ) -> Result<(), TargetError> {
     let schema = target.schema.clone();
@@ -165,7 +180,7 @@ pub async fn open(
         .execute(
             "update clickstream_schema set owner = $1, cluster = $2, window_micros = $3
              where (owner, cluster, window_micros) is distinct from ($1, $2, $3)",
-            &[&owner, &LOCAL_CLUSTER, &semantic.window_micros],
+            &[&owner.pipeline, &owner.cluster, &semantic.window_micros],
         )
         .await?;
     Ok(())
@@ -176,17 +191,17 @@ pub(crate) fn check_owner(
     schema: &str,
     stored: Option<String>,
     cluster: Option<String>,
-    wanted: &str,
+    wanted: &Owner,
 ) -> Result<(), TargetError> {
     let cluster = cluster.unwrap_or_default();
     match stored {
-        Some(stored) if stored != wanted || cluster != LOCAL_CLUSTER => {
+        Some(stored) if stored != wanted.pipeline || cluster != wanted.cluster => {
             Err(TargetError::OwnedElsewhere {
                 schema: schema.to_owned(),
                 owner: stored,
                 cluster,
-                wanted: wanted.to_owned(),
-                wanted_cluster: LOCAL_CLUSTER.to_owned(),
+                wanted: wanted.pipeline.clone(),
+                wanted_cluster: wanted.cluster.clone(),
             })
         }
         _ => Ok(()),
@@ -197,22 +212,30 @@ pub(crate) fn check_owner(
 ///
 /// # Errors
 /// [`TargetError::Topic`] when the cluster or a topic's id is another one.
+///
+/// `created` are the names of topics that `owner` made.
 pub async fn register_topics(
     client: &Client,
+    owner: &Owner,
     cluster: Option<&str>,
     topics: &[KnownTopic],
+    created: &[&str],
 ) -> Result<Topics, TargetError> {
     let mut numbers = Topics::new();
     for topic in topics {
+        let created_by = created
+            .contains(&topic.name.as_str())
+            .then_some(&owner.pipeline);
         let row = client
             .query_one(
-                "insert into clickstream_topics as known (topic, kafka_cluster, kafka_topic_id, partitions) values ($1, $2, $3, $4)
+                "insert into clickstream_topics as known (topic, kafka_cluster, kafka_topic_id, partitions, created_by) values ($1, $2, $3, $4, $5)
                  on conflict (topic) do update
                  set kafka_cluster = coalesce(known.kafka_cluster, excluded.kafka_cluster),
                      kafka_topic_id = coalesce(known.kafka_topic_id, excluded.kafka_topic_id),
-                     partitions = greatest(known.partitions, excluded.partitions)
+                     partitions = greatest(known.partitions, excluded.partitions),
+                     created_by = coalesce(known.created_by, excluded.created_by)
                  returning topic_id, kafka_cluster, kafka_topic_id",
-                &[&topic.name, &cluster, &topic.id, &topic.partitions],
+                &[&topic.name, &cluster, &topic.id, &topic.partitions, &created_by],
             )
             .await?;
         let differs = |stored: Option<String>, found: Option<&str>| match (stored, found) {

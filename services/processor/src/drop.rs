@@ -1,0 +1,81 @@
+//! `clickstream-processor drop`: the end of a target's tables.
+
+use anyhow::{Context, bail};
+use clickstream_pipeline::spec::{Secrets, TargetSpec};
+use tracing::info;
+
+use crate::{
+    migrate::{quoted, schema_version},
+    sink::{self, Owner, check_owner},
+};
+
+/// Drops every relation and function whose name begins with `clickstream_`, and the schema when nothing else is in it. A schema
+/// that is not there, or holds none of our tables, is left as it is.
+///
+/// # Errors
+/// Another pipeline's schema, a processor that still writes, or what the server says; nothing was dropped then.
+pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> anyhow::Result<()> {
+    let settings = target.migration_settings(secrets)?;
+    let schema = &target.schema;
+    let mut connection = sink::connect(&settings, schema, "clickstream-drop").await?;
+    let client = &mut connection.client;
+    if schema_version(client).await?.is_none() {
+        info!(schema, "no tables are there");
+        return Ok(());
+    }
+    let row = client
+        .query_one("select owner, cluster from clickstream_schema", &[])
+        .await?;
+    check_owner(schema, row.get(0), row.get(1), owner)?;
+    let tx = client.transaction().await?;
+    // a processor's session keeps its tables locked only while it writes; one that lives is asked for by name
+    let writing: i64 = tx
+        .query_one(
+            "select count(*) from clickstream_checkpoints as points
+             join pg_stat_activity as backends
+               on backends.pid = points.backend_pid and backends.backend_start = points.backend_start",
+            &[],
+        )
+        .await?
+        .get(0);
+    if writing > 0 {
+        bail!(
+            "schema \"{schema}\": processors still hold {writing} partitions: stop them first; nothing was dropped"
+        );
+    }
+    tx.batch_execute("set local lock_timeout = '10s'").await?;
+    let statements = tx
+        .query(
+            "select format('drop %s if exists %s cascade', case relkind when 'v' then 'view' else 'table' end, oid::regclass)
+             from pg_class
+             where relnamespace = $1::text::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
+               and relname like 'clickstream\\_%'
+             union all
+             select format('drop function if exists %s cascade', oid::regprocedure)
+             from pg_proc where pronamespace = $1::text::regnamespace and proname like 'clickstream\\_%'",
+            &[&quoted(schema)],
+        )
+        .await
+        .context("listing the tables")?;
+    for row in &statements {
+        tx.batch_execute(row.get(0)).await.context("dropping")?;
+    }
+    let is_empty: bool = tx
+        .query_one(
+            "select not exists (select from pg_class where relnamespace = $1::text::regnamespace)
+                and not exists (select from pg_proc where pronamespace = $1::text::regnamespace)
+                and pg_has_role(nspowner, 'usage') and nspname <> 'public'
+             from pg_namespace where oid = $1::text::regnamespace",
+            &[&quoted(schema)],
+        )
+        .await?
+        .get(0);
+    if is_empty {
+        tx.batch_execute(&format!("drop schema {}", quoted(schema)))
+            .await
+            .context("dropping the schema")?;
+    }
+    tx.commit().await?;
+    info!(schema, relations = statements.len(), "tables dropped");
+    Ok(())
+}
