@@ -81,6 +81,33 @@ works "operator may not hand out rights" may $one create rolebindings.rbac.autho
 works "operator may read the uid of kube-system" is "$(kubectl auth can-i get namespaces/kube-system --as $one 2>/dev/null)" yes
 works "operator may read no other namespace" is "$(kubectl auth can-i get namespaces/$p-shop --as $one 2>/dev/null)" no
 
+# ---- what the project offers to be applied -----------------------------------------------------------------------------
+# other operators' kinds are not in this cluster: pipelines, and what Kubernetes has itself
+for file in manifests/examples/*.yaml manifests/quickstart/*.yaml manifests/install/*.yaml; do
+  case $file in */kustomization.yaml) continue ;; esac
+  sed -e 's/^  namespace: analytics$//' -e "s/clickstream-system/$p-three/" "$file" | awk '
+    function put() { if (text ~ /(^|\n)apiVersion: / && text !~ /apiVersion: (kafka\.strimzi|postgresql\.cnpg|keda|external-secrets)/) { printf "---\n%s", text } text = "" }
+    /^---/ { put(); next }
+    { text = text $0 "\n" }
+    END { put() }' >"$work/applied.yaml"
+  ns=(--namespace "$p-news"); grep -q '^  namespace: clickstream-system' "$file" && ns=()
+  works "$file" kubectl apply --dry-run=server --validate=strict ${ns[@]+"${ns[@]}"} --filename "$work/applied.yaml"
+done
+sed -n "/<<'YAML'/,/^  YAML/p" $chart/templates/NOTES.txt | sed -e '1d;$d' -e 's/^  //' >"$work/notes.yaml"
+works "the pipeline of the notes" kubectl apply --dry-run=server --validate=strict --namespace $p-news --filename "$work/notes.yaml"
+
+# ---- the API server's own judgement of the pods -----------------------------------------------------------------------
+kubectl label namespace $p-one pod-security.kubernetes.io/enforce=restricted pod-security.kubernetes.io/warn=restricted >/dev/null
+# judged VALUES...: what the API server warns of, for Deployment and test pod
+judged() {
+  $helm template judged $chart --namespace $p-one --kube-version 1.33.0 --set crds.enabled=false "$@" >"$work/judged.yaml" &&
+    kubectl apply --dry-run=server --validate=strict --filename "$work/judged.yaml" 2>&1
+}
+restricted() { judged "$@" >"$work/judged" || { cat "$work/judged"; return 1; }; ! grep -i 'podsecurity' "$work/judged"; }
+works "restricted Pod Security holds" restricted
+works "on OpenShift as well" restricted --values $chart/tests/values/openshift.yaml
+refused "and is noticed when it does not" PodSecurity restricted --set podSecurityContext.runAsNonRoot=false
+
 # ---- people ------------------------------------------------------------------------------------------------------------
 kubectl create rolebinding viewer --namespace $p-shop --clusterrole $p-one:clicks-clickstream-operator:view --user viewer >/dev/null
 kubectl create rolebinding editor --namespace $p-shop --clusterrole $p-one:clicks-clickstream-operator:edit --user editor >/dev/null
