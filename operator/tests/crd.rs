@@ -7,6 +7,8 @@
 
 #[path = "crd/agreement.rs"]
 mod agreement;
+#[path = "crd/candidates.rs"]
+mod candidates;
 #[path = "crd/cel.rs"]
 mod cel;
 #[path = "crd/generated.rs"]

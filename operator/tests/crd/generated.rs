@@ -58,8 +58,8 @@ fn the_printed_definition_is_the_typed_one() {
     let mut typed = serde_json::to_value(crd()).unwrap();
     float(&mut printed);
     float(&mut typed);
-    let printed = agreement::leaves(&printed, "");
-    let typed = agreement::leaves(&typed, "");
+    let printed = leaves(&printed, "");
+    let typed = leaves(&typed, "");
     let lost: Vec<_> = printed
         .iter()
         .filter(|leaf| !typed.contains(leaf))
@@ -156,6 +156,22 @@ fn columns_show_fields_that_exist() {
     }
 }
 
+/// All values of a document that are neither mappings nor lists, with their paths.
+fn leaves(value: &Value, path: &str) -> Vec<(String, Value)> {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, value)| leaves(value, &format!("{path}.{name}")))
+            .collect(),
+        Value::Array(elements) => elements
+            .iter()
+            .enumerate()
+            .flat_map(|(index, value)| leaves(value, &format!("{path}[{index}]")))
+            .collect(),
+        leaf => vec![(path.to_owned(), leaf.clone())],
+    }
+}
+
 /// Visits all fields that are our own, with their paths.
 fn visit(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
     const FOREIGN: [&str; 4] = [
@@ -246,7 +262,7 @@ fn defaults_that_descriptions_tell_are_those_of_the_code() {
     let defaults = serde_json::to_value(&pipeline).unwrap();
     let schema = schema();
     let mut seen = 0;
-    for (path, value) in agreement::leaves(&defaults["spec"], "spec") {
+    for (path, value) in leaves(&defaults["spec"], "spec") {
         let plain: String = path
             .split('.')
             .map(|part| {

@@ -1,0 +1,5 @@
+//! The operator and its resource on a real API server.
+
+mod crd_validation;
+mod reconcile;
+mod stage;

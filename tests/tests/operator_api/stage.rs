@@ -1,0 +1,446 @@
+//! A stage for one test: a namespace of the shared API server, an operator that watches nothing else, and a player for the
+//! parts that a cluster would have: it ends Jobs and brings Deployments up.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use clickstream_operator::crd::ClickstreamPipeline;
+use clickstream_testbed::{Kafka, KubeApi, Process, build_binary, shared, unique_name};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{Event, Pod, Secret},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a condition that nobody signals is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the player does with a Job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrations {
+    /// Ends it well, with this report.
+    Succeed,
+    /// Ends it with this last line.
+    Fail(&'static str),
+    /// Leaves it running.
+    Hang,
+}
+
+/// One test's part of the cluster.
+pub struct Stage {
+    /// The API server, shared by all tests.
+    pub api: &'static KubeApi,
+    /// The broker, shared by all tests.
+    pub kafka: &'static Kafka,
+    /// Talks to the API as an administrator.
+    pub client: Client,
+    /// The test's namespace.
+    pub namespace: String,
+    binary: PathBuf,
+    player: Option<JoinHandle<()>>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(player) = self.player.take() {
+            player.abort();
+        }
+    }
+}
+
+impl Stage {
+    /// A namespace in which migrations do as told and Deployments come up.
+    pub async fn new(migrations: Migrations) -> anyhow::Result<Self> {
+        let api = shared::kube_api().await?;
+        let client = api.client().await?;
+        install_crd(&client).await?;
+        let namespace = unique_name("stage").replace('_', "-");
+        api.create_namespace(&namespace).await?;
+        let mut stage = Self {
+            api,
+            kafka: shared::kafka().await?,
+            client,
+            namespace,
+            binary: build_binary("clickstream-operator", &[])?,
+            player: None,
+        };
+        stage.play(migrations);
+        stage
+            .create_secret(
+                "postgres",
+                &[
+                    ("host", "127.0.0.1"),
+                    ("dbname", "analytics"),
+                    ("username", "u"),
+                    ("password", "p"),
+                ],
+            )
+            .await?;
+        Ok(stage)
+    }
+
+    /// Changes what the player does.
+    pub fn play(&mut self, migrations: Migrations) {
+        if let Some(player) = self.player.take() {
+            player.abort();
+        }
+        self.player = Some(tokio::spawn(play(
+            self.client.clone(),
+            self.namespace.clone(),
+            migrations,
+        )));
+    }
+
+    /// Starts an operator for this namespace alone.
+    pub fn operator(&self) -> anyhow::Result<Process> {
+        self.operator_with(&[])
+    }
+
+    /// The same with more options.
+    pub fn operator_with(&self, options: &[&str]) -> anyhow::Result<Process> {
+        self.operator_by(&self.api.kubeconfig_path().to_owned(), options)
+    }
+
+    /// The same as another user, or by another way.
+    pub fn operator_by(
+        &self,
+        kubeconfig: &std::path::Path,
+        options: &[&str],
+    ) -> anyhow::Result<Process> {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["run", "--namespaces", &self.namespace])
+            .args(options)
+            .env("KUBECONFIG", kubeconfig)
+            .env(
+                "RUST_LOG",
+                "info,clickstream_operator=debug,kube_runtime=warn",
+            )
+            .env("POD_NAME", unique_name("operator"));
+        Process::spawn(&command, "operator")
+    }
+
+    /// Makes or replaces a Secret.
+    pub async fn create_secret(&self, name: &str, entries: &[(&str, &str)]) -> anyhow::Result<()> {
+        let data: BTreeMap<_, _> = entries.iter().copied().collect();
+        let secret: Secret = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": name, "namespace": self.namespace },
+            "stringData": data,
+        }))?;
+        self.all::<Secret>()
+            .patch(
+                name,
+                &PatchParams::apply("test").force(),
+                &Patch::Apply(&secret),
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// The smallest pipeline, with changes to its spec merged in.
+    pub fn pipeline(&self, name: &str, topic: &str, changes: Value) -> Value {
+        let mut pipeline = json!({
+            "apiVersion": "clickstream.dev/v1alpha1",
+            "kind": "ClickstreamPipeline",
+            "metadata": { "name": name, "namespace": self.namespace },
+            "spec": {
+                "kafka": { "bootstrapServers": self.kafka.bootstrap_servers() },
+                "topics": [{ "name": topic, "partitions": 3 }],
+                "targets": [{ "connection": { "secret": { "name": "postgres" } } }],
+            },
+        });
+        merge(&mut pipeline["spec"], &changes);
+        pipeline
+    }
+
+    /// Applies a pipeline as kubectl would.
+    pub async fn apply(&self, pipeline: &Value) -> Result<ClickstreamPipeline, kube::Error> {
+        let name = pipeline["metadata"]["name"].as_str().unwrap_or_default();
+        self.all::<ClickstreamPipeline>()
+            .patch(
+                name,
+                &PatchParams::apply("test").force(),
+                &Patch::Apply(pipeline),
+            )
+            .await
+    }
+
+    /// Objects of a kind in this namespace.
+    pub fn all<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// A pipeline, once it is as wanted.
+    pub async fn pipeline_when(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&ClickstreamPipeline) -> bool,
+    ) -> anyhow::Result<ClickstreamPipeline> {
+        let begun = Instant::now();
+        loop {
+            let found = self.all::<ClickstreamPipeline>().get_opt(name).await?;
+            if let Some(found) = &found
+                && wanted(found)
+            {
+                return Ok(found.clone());
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!(
+                    "{name}: not {what}: {:#?}",
+                    found.and_then(|found| found.status)
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// A pipeline, once a condition has this status and reason.
+    pub async fn condition(
+        &self,
+        name: &str,
+        kind: &str,
+        status: &str,
+        reason: &str,
+    ) -> anyhow::Result<ClickstreamPipeline> {
+        self.pipeline_when(name, &format!("{kind}={status} ({reason})"), |pipeline| {
+            let is_current = pipeline
+                .status
+                .as_ref()
+                .and_then(|status| status.observed_generation)
+                == pipeline.metadata.generation;
+            is_current
+                && condition(pipeline, kind).is_some_and(|(found, why, _)| {
+                    found == status && (reason.is_empty() || why == reason)
+                })
+        })
+        .await
+    }
+
+    /// Children of a kind that a pipeline has, once there are so many.
+    pub async fn children<K>(&self, pipeline: &str, count: usize) -> anyhow::Result<Vec<K>>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Serialize,
+    {
+        let selector =
+            ListParams::default().labels(&format!("clickstream.dev/pipeline={pipeline}"));
+        let begun = Instant::now();
+        loop {
+            let found = self.all::<K>().list(&selector).await?.items;
+            if found.len() == count {
+                return Ok(found);
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!(
+                    "{} of {pipeline}: {} instead of {count}",
+                    K::kind(&()),
+                    found.len()
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Deletes a pipeline and waits until it is gone.
+    pub async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        self.all::<ClickstreamPipeline>()
+            .delete(name, &DeleteParams::default())
+            .await?;
+        let begun = Instant::now();
+        while self
+            .all::<ClickstreamPipeline>()
+            .get_opt(name)
+            .await?
+            .is_some()
+        {
+            if begun.elapsed() > PATIENCE {
+                bail!("{name} is still there");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Reasons of the Events about a pipeline.
+    pub async fn events(&self, name: &str) -> anyhow::Result<Vec<String>> {
+        let events = self.all::<Event>().list(&ListParams::default()).await?;
+        Ok(events
+            .into_iter()
+            .filter(|event| event.involved_object.name.as_deref() == Some(name))
+            .filter_map(|event| event.reason)
+            .collect())
+    }
+}
+
+/// Status, reason and message of a condition.
+pub fn condition(pipeline: &ClickstreamPipeline, kind: &str) -> Option<(String, String, String)> {
+    let found = pipeline
+        .status
+        .as_ref()?
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)?;
+    Some((
+        found.status.clone(),
+        found.reason.clone(),
+        found.message.clone(),
+    ))
+}
+
+fn merge(into: &mut Value, changes: &Value) {
+    match (into, changes) {
+        (Value::Object(into), Value::Object(changes)) => {
+            for (key, value) in changes {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, changes) => *into = changes.clone(),
+    }
+}
+
+async fn install_crd(client: &Client) -> anyhow::Result<()> {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let definition = clickstream_operator::crd::crd();
+    let name = definition.name_any();
+    definitions
+        .patch(
+            &name,
+            &PatchParams::apply("test").force(),
+            &Patch::Apply(&definition),
+        )
+        .await?;
+    let established = kube::runtime::conditions::is_crd_established();
+    tokio::time::timeout(
+        PATIENCE,
+        kube::runtime::wait::await_condition(definitions, &name, established),
+    )
+    .await
+    .context("the definition is not established")??;
+    Ok(())
+}
+
+/// What controllers and kubelets would do.
+async fn play(client: Client, namespace: String, migrations: Migrations) {
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(client, &namespace);
+    loop {
+        // an API server that a test has stopped is waited for
+        let _ = play_jobs(&jobs, &pods, migrations).await;
+        let _ = play_deployments(&deployments).await;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn play_jobs(
+    jobs: &Api<Job>,
+    pods: &Api<Pod>,
+    migrations: Migrations,
+) -> Result<(), kube::Error> {
+    for job in jobs.list(&ListParams::default()).await? {
+        let has_ended = job.status.as_ref().is_some_and(|status| {
+            status
+                .conditions
+                .as_ref()
+                .is_some_and(|all| !all.is_empty())
+        });
+        let (message, exit_code) = match migrations {
+            Migrations::Succeed => (
+                json!({ "schemaVersion": 3, "topics": [], "missingReaders": [] }).to_string(),
+                0,
+            ),
+            Migrations::Fail(line) => (format!("{{\"level\":\"INFO\"}}\nerror: {line}\n"), 1),
+            Migrations::Hang => continue,
+        };
+        if has_ended {
+            continue;
+        }
+        let name = job.name_any();
+        let mut labels = job.labels().clone();
+        labels.insert("batch.kubernetes.io/job-name".to_owned(), name.clone());
+        let template = job
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.template.spec.clone());
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": format!("{name}-0").split_off(1), "labels": labels },
+            "spec": template,
+        }))
+        .expect("a pod");
+        let pod_name = pod.name_any();
+        match pods.create(&PostParams::default(), &pod).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error),
+        }
+        let container = "migrate";
+        let status = json!({ "status": { "phase": if exit_code == 0 { "Succeeded" } else { "Failed" }, "containerStatuses": [{
+            "name": container, "ready": false, "restartCount": 0, "image": "i", "imageID": "i",
+            "state": { "terminated": { "exitCode": exit_code, "message": message } },
+        }] } });
+        pods.patch_status(&pod_name, &PatchParams::default(), &Patch::Merge(&status))
+            .await?;
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        let condition = |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "lastProbeTime": now });
+        let status = if exit_code == 0 {
+            json!({ "status": { "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] } })
+        } else {
+            json!({ "status": { "startTime": now, "failed": 1, "conditions": [condition("FailureTarget"), condition("Failed")] } })
+        };
+        jobs.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
+            .await?;
+    }
+    Ok(())
+}
+
+async fn play_deployments(deployments: &Api<Deployment>) -> Result<(), kube::Error> {
+    for deployment in deployments.list(&ListParams::default()).await? {
+        let wanted = deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1);
+        let observed = deployment
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation);
+        if observed == deployment.metadata.generation {
+            continue;
+        }
+        let status = json!({ "status": {
+            "observedGeneration": deployment.metadata.generation,
+            "replicas": wanted, "updatedReplicas": wanted, "readyReplicas": wanted, "availableReplicas": wanted,
+        } });
+        deployments
+            .patch_status(
+                &deployment.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(&status),
+            )
+            .await?;
+    }
+    Ok(())
+}
