@@ -13,6 +13,8 @@ mod candidates;
 mod cel;
 #[path = "crd/generated.rs"]
 mod generated;
+#[path = "crd/objects.rs"]
+mod objects;
 #[path = "crd/structural.rs"]
 mod structural;
 
@@ -21,7 +23,7 @@ use clickstream_pipeline::spec;
 use serde_json::{Value, json};
 
 /// Every field of the resource, none with its default.
-const FULL: &str = include_str!("crd/full.yaml");
+const FULL: &str = include_str!("../../services/pipeline/src/spec/tests/full.yaml");
 
 fn full() -> Value {
     serde_yaml::from_str(FULL).unwrap()

@@ -116,7 +116,7 @@ pub fn candidates(schema: &Value) -> Vec<Value> {
             let longest = schema["maxLength"]
                 .as_u64()
                 .unwrap_or_else(|| panic!("no maxLength in {schema}"));
-            let longest = usize::try_from(longest).unwrap();
+            let longest = usize::try_from(longest).expect("a length fits into memory");
             texts(&[
                 "",
                 "a",

@@ -52,12 +52,11 @@ fn check(schema: &Value, value: &Value, path: &str, misfits: &mut Vec<String>) {
     {
         say(format!("{value} is not in {values:?}"));
     }
-    if let Some(found) = value.as_f64() {
-        if number("minimum").is_some_and(|least| found < least)
-            || number("maximum").is_some_and(|most| found > most)
-        {
-            say(format!("{found} is out of bounds"));
-        }
+    if let Some(found) = value.as_f64()
+        && (number("minimum").is_some_and(|least| found < least)
+            || number("maximum").is_some_and(|most| found > most))
+    {
+        say(format!("{found} is out of bounds"));
     }
     if let Some(text) = value.as_str() {
         let length = text.chars().count() as f64;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 mod candidates;
 
 /// Every field of the resource, none with its default.
-const FULL: &str = include_str!("../../../operator/tests/crd/full.yaml");
+const FULL: &str = include_str!("../../../services/pipeline/src/spec/tests/full.yaml");
 
 /// The definition as people apply it.
 fn definition() -> anyhow::Result<Value> {

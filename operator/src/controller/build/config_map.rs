@@ -1,7 +1,8 @@
 //! The document that pods read: the pipeline itself, without what does not concern them.
 
 use clickstream_pipeline::spec::{
-    ClickstreamPipeline, DeletionPolicySpec, ProcessorSpec, ProducerSpec, TargetSpec,
+    ClickstreamPipeline, DeletionPolicySpec, MigrationSpec, ProcessorSpec, ProducerSpec,
+    TargetSpec, TopicManagement,
 };
 use serde_json::json;
 
@@ -13,9 +14,20 @@ pub const KEY: &str = "pipeline.yaml";
 /// Tells the processors which topics the pipeline made, so that the target's schema knows it when the resource is gone.
 pub const CREATED_TOPICS: &str = "clickstream.dev/created-topics";
 
-/// The ConfigMap of a target.
+/// The ConfigMap of a target's processors.
 pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[String]) -> Child {
-    let document = for_target(&pipeline.document, target, created);
+    let mut document = for_target(&pipeline.document, target);
+    for target in &mut document.spec.targets {
+        // what only a migration looks at
+        target.migration = MigrationSpec::default();
+        target.readers.clear();
+    }
+    if !created.is_empty() {
+        document
+            .metadata
+            .annotations
+            .insert(CREATED_TOPICS.to_owned(), created.join(","));
+    }
     Child {
         kind: Kind::ConfigMap,
         name: names::child(&pipeline.name, &[&target.name]),
@@ -26,20 +38,10 @@ pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[S
     }
 }
 
-/// What a target's processors and migrations are given. Fields that act without a restart are left out, so that changing
-/// them leaves the pods alone.
-pub fn for_target(
-    pipeline: &ClickstreamPipeline,
-    target: &TargetSpec,
-    created: &[String],
-) -> ClickstreamPipeline {
+/// What a target's migrations are given, and with a little less its processors. Fields that act without a restart are left
+/// out, so that changing them leaves the pods alone.
+pub fn for_target(pipeline: &ClickstreamPipeline, target: &TargetSpec) -> ClickstreamPipeline {
     let mut document = bare(pipeline);
-    if !created.is_empty() {
-        document
-            .metadata
-            .annotations
-            .insert(CREATED_TOPICS.to_owned(), created.join(","));
-    }
     let processor = &pipeline.spec.processor;
     document.spec.processor = ProcessorSpec {
         filter_memory: processor.filter_memory,
@@ -51,7 +53,6 @@ pub fn for_target(
         replicas: None,
         ..target.clone()
     }];
-    // numbers of partitions and settings are the operator's business; names are the processors'
     document
 }
 
@@ -81,6 +82,7 @@ fn bare(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
     spec.kafka.admin = None;
     for topic in &mut spec.topics {
         // how a topic is kept is the operator's business
+        topic.management = TopicManagement::default();
         topic.adopt = false;
         topic.replication_factor = None;
         topic.retention = None;

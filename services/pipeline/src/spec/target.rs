@@ -54,7 +54,7 @@ pub struct TargetSpec {
     /// What a crash of PostgreSQL may cost. Rolling. Default `Strict`.
     #[serde(default)]
     pub durability: Durability,
-    /// How long rows are kept. Live. Default: for ever.
+    /// How long rows are kept. Rolling. Default: for ever.
     #[serde(default)]
     pub retention: RetentionSpec,
     /// Roles that may read the tables and views, at most 32; one that does not exist is waited for. Live. Default: none.
@@ -94,20 +94,20 @@ pub enum Durability {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetentionSpec {
-    /// Raw events, dropped by whole days; duplicates are recognised for as long. At least 24h. Live. Default:
-    /// for ever.
+    /// Raw events, dropped by whole days; duplicates are recognised for as long. At least 24h. Rolling.
+    /// Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("24h", "876000h"))))]
     pub events: Option<Duration>,
-    /// Minute metrics. At least 24h. Live. Default: for ever.
+    /// Minute metrics. At least 24h. Rolling. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("24h", "876000h"))))]
     pub aggregates: Option<Duration>,
-    /// Rejected records. At least 1h. Live. Default: for ever.
+    /// Rejected records. At least 1h. Rolling. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("1h", "876000h"))))]
     pub dead_letters: Option<Duration>,
-    /// Late events; duplicates among them are recognised for as long. At least 24h. Live. Default: for ever.
+    /// Late events; duplicates among them are recognised for as long. At least 24h. Rolling. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("24h", "876000h"))))]
     pub late_events: Option<Duration>,
