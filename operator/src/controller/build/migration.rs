@@ -60,7 +60,7 @@ fn job(
     more_labels: impl IntoIterator<Item = (String, Value)>,
 ) -> Vec<Child> {
     let command = parts[0];
-    let document = config_map::yaml(&config_map::for_target(&pipeline.document, target, &[]));
+    let document = config_map::yaml(&config_map::for_target(&pipeline.document, target));
     let mut named = vec![target.name.as_str()];
     named.extend(parts);
     let name = names::child(&pipeline.name, &named);
@@ -119,7 +119,7 @@ fn job(
 
 /// A hash of everything that may have made an attempt fail: the spec and the Secrets.
 pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> String {
-    let document = json!(config_map::for_target(&pipeline.document, target, &[]));
+    let document = json!(config_map::for_target(&pipeline.document, target));
     pipeline.hash_of(&document, &target.migration_secret_keys())
 }
 

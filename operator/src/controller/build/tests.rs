@@ -1,1 +1,294 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{ConfigMap, PodSpec, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{deployment::CONFIG_HASH, *};
+use crate::{
+    controller::validate::{FetchedSecrets, validate},
+    crd::ClickstreamPipeline,
+};
+
+const MINIMAL: &str = "
+apiVersion: clickstream.dev/v1alpha1
+kind: ClickstreamPipeline
+metadata: { name: shop, namespace: web }
+spec:
+  kafka: { bootstrapServers: 'kafka:9092' }
+  targets: [{ connection: { secret: { name: postgres } } }]
+  producer: { enabled: true }
+";
+
+fn settings() -> Settings {
+    Settings {
+        processor_image: "processor:1".to_owned(),
+        producer_image: "producer:1".to_owned(),
+        image_pull_policy: "IfNotPresent".to_owned(),
+        image_pull_secrets: vec!["registry".to_owned()],
+        cluster: "cluster".to_owned(),
+        network_policy: true,
+        pod_monitor: true,
+    }
+}
+
+fn secrets(password: &str) -> FetchedSecrets {
+    let data = [("password".to_owned(), password.as_bytes().to_vec())];
+    FetchedSecrets([("postgres".to_owned(), Some(data.into()))].into())
+}
+
+fn pipeline(change: impl FnOnce(&mut Value)) -> ValidatedPipeline {
+    with_password("secret", change)
+}
+
+fn with_password(password: &str, change: impl FnOnce(&mut Value)) -> ValidatedPipeline {
+    let mut document: Value = serde_yaml::from_str(MINIMAL).unwrap();
+    change(&mut document);
+    let resource: ClickstreamPipeline = serde_json::from_value(document).unwrap();
+    validate(&resource, secrets(password)).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn children(pipeline: &ValidatedPipeline) -> Vec<Child> {
+    let target_spec = &pipeline.document.spec.targets[0];
+    let TargetChildren {
+        mut around,
+        deployment,
+    } = target(pipeline, target_spec, &settings(), &[]);
+    around.push(deployment);
+    around.extend(producer(pipeline, &settings()));
+    around.extend(migration(pipeline, target_spec, &settings(), 0).children);
+    around
+}
+
+fn pod_specs(children: &[Child]) -> Vec<PodSpec> {
+    children
+        .iter()
+        .filter(|child| matches!(child.kind, Kind::Deployment | Kind::Job))
+        .map(|child| {
+            serde_json::from_value(child.body["spec"]["template"]["spec"].clone()).unwrap()
+        })
+        .collect()
+}
+
+fn hash(pipeline: &ValidatedPipeline) -> Value {
+    let deployment = target(
+        pipeline,
+        &pipeline.document.spec.targets[0],
+        &settings(),
+        &[],
+    )
+    .deployment;
+    deployment.body["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH].clone()
+}
+
+/// Reading a child as Kubernetes' own type and writing it again loses nothing: every field is one that Kubernetes knows.
+fn is_whole<T: DeserializeOwned + serde::Serialize>(child: &Child) {
+    let read: T = serde_json::from_value(child.body.clone()).unwrap();
+    let mut written = serde_json::to_value(read).unwrap();
+    if let Some(written) = written.as_object_mut() {
+        written.remove("apiVersion");
+        written.remove("kind");
+    }
+    assert_eq!(written, child.body, "{:?}", child.kind);
+}
+
+#[test]
+fn every_child_is_what_kubernetes_knows_under_its_kind() {
+    for child in children(&pipeline(|_| {})) {
+        match child.kind {
+            Kind::ServiceAccount => is_whole::<ServiceAccount>(&child),
+            Kind::ConfigMap => is_whole::<ConfigMap>(&child),
+            Kind::Service => is_whole::<Service>(&child),
+            Kind::PodDisruptionBudget => is_whole::<PodDisruptionBudget>(&child),
+            Kind::NetworkPolicy => is_whole::<NetworkPolicy>(&child),
+            Kind::Job => is_whole::<Job>(&child),
+            Kind::Deployment => is_whole::<Deployment>(&child),
+            Kind::PodMonitor => {}
+        }
+    }
+}
+
+#[test]
+fn no_pod_has_a_token_a_privilege_or_a_writable_root() {
+    let specs = pod_specs(&children(&pipeline(|_| {})));
+    assert_eq!(specs.len(), 3);
+    for spec in specs {
+        assert_eq!(spec.automount_service_account_token, Some(false));
+        let pod = spec.security_context.unwrap();
+        assert_eq!(pod.run_as_non_root, Some(true));
+        assert_eq!(pod.seccomp_profile.unwrap().type_, "RuntimeDefault");
+        let container = spec.containers[0].security_context.clone().unwrap();
+        assert_eq!(container.read_only_root_filesystem, Some(true));
+        assert_eq!(container.allow_privilege_escalation, Some(false));
+        assert_eq!(
+            container.capabilities.unwrap().drop,
+            Some(vec!["ALL".to_owned()])
+        );
+    }
+}
+
+#[test]
+fn secrets_are_mounted_key_by_key_and_only_where_they_are_read() {
+    let children = children(&pipeline(|document| {
+        document["spec"]["kafka"]["tls"] = json!({ "caSecret": { "name": "kafka-ca" } });
+    }));
+    let mounted = |component: &str| {
+        let child = children
+            .iter()
+            .find(|child| {
+                matches!(child.kind, Kind::Deployment | Kind::Job)
+                    && child.body["metadata"]["labels"]["app.kubernetes.io/component"] == component
+            })
+            .unwrap();
+        let spec: PodSpec =
+            serde_json::from_value(child.body["spec"]["template"]["spec"].clone()).unwrap();
+        let mut names: Vec<_> = spec
+            .volumes
+            .unwrap()
+            .into_iter()
+            .filter_map(|volume| volume.secret)
+            .map(|secret| (secret.secret_name.unwrap(), secret.items.unwrap().len()))
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        mounted("processor"),
+        [("kafka-ca".to_owned(), 1), ("postgres".to_owned(), 6)]
+    );
+    assert_eq!(mounted("producer"), [("kafka-ca".to_owned(), 1)]);
+    assert_eq!(mounted("migration"), [("postgres".to_owned(), 6)]);
+}
+
+#[test]
+fn no_secret_value_is_in_any_child() {
+    let text = format!("{:?}", children(&with_password("hunter2-hunter2", |_| {})));
+    assert!(!text.contains("hunter2"));
+}
+
+#[test]
+fn what_pods_read_at_their_start_rolls_them_and_nothing_else_does() {
+    let before = hash(&pipeline(|_| {}));
+    let rolling: [(&str, Value); 4] = [
+        ("/spec/watermark", json!({ "delay": "20s" })),
+        ("/spec/processor", json!({ "filterMemory": "64Mi" })),
+        ("/spec/kafka", json!({ "bootstrapServers": "other:9092" })),
+        ("/spec/lateEvents", json!({ "policy": "Drop" })),
+    ];
+    for (field, value) in rolling {
+        let after = hash(&pipeline(|document| {
+            document["spec"][field.trim_start_matches("/spec/")] = value.clone();
+        }));
+        assert_ne!(before, after, "{field} is rolling");
+    }
+    let live: [(&str, Value); 5] = [
+        ("processor", json!({ "replicas": 5, "lagTarget": 100 })),
+        ("suspend", json!(true)),
+        (
+            "topics",
+            json!([{ "name": "clickstream", "partitions": 12, "retention": "24h" }]),
+        ),
+        ("deletionPolicy", json!({ "topics": "Delete" })),
+        ("producer", json!({ "enabled": true, "rate": 7 })),
+    ];
+    assert_eq!(
+        before,
+        hash(&pipeline(
+            |document| document["spec"]["targets"][0]["readers"] = json!(["bi"])
+        ))
+    );
+    for (field, value) in live {
+        let after = hash(&pipeline(|document| {
+            document["spec"][field] = value.clone()
+        }));
+        assert_eq!(before, after, "{field} is live for processors");
+    }
+    assert_ne!(
+        before,
+        hash(&with_password("another", |_| {})),
+        "a new password rolls"
+    );
+}
+
+#[test]
+fn a_migration_belongs_to_image_and_target_and_to_nothing_that_changes_often() {
+    let of = |pipeline: &ValidatedPipeline| {
+        migration(pipeline, &pipeline.document.spec.targets[0], &settings(), 0).hash
+    };
+    let before = of(&pipeline(|_| {}));
+    assert_eq!(
+        before,
+        of(&with_password("another", |document| {
+            document["spec"]["processor"] = json!({ "replicas": 9, "labels": { "team": "web" } });
+        }))
+    );
+    assert_ne!(
+        before,
+        of(&pipeline(
+            |document| document["spec"]["image"] = json!("processor:2")
+        ))
+    );
+    assert_ne!(
+        before,
+        of(&pipeline(
+            |document| document["spec"]["targets"][0]["schema"] = json!("other")
+        ))
+    );
+    let again = pipeline(|_| {});
+    let target = &again.document.spec.targets[0];
+    let names = |attempt| {
+        migration(&again, target, &settings(), attempt).children[1]
+            .name
+            .clone()
+    };
+    assert_ne!(names(0), names(1), "a new attempt is a new Job");
+}
+
+#[test]
+fn suspended_means_no_pods_and_the_same_template() {
+    let pipeline = pipeline(|document| document["spec"]["suspend"] = json!(true));
+    for child in children(&pipeline)
+        .iter()
+        .filter(|child| child.kind == Kind::Deployment)
+    {
+        assert_eq!(child.body["spec"]["replicas"], 0);
+    }
+}
+
+#[test]
+fn selectors_name_labels_that_the_pods_have() {
+    for child in children(&pipeline(|_| {})) {
+        if child.kind != Kind::Deployment {
+            continue;
+        }
+        let labels = &child.body["spec"]["template"]["metadata"]["labels"];
+        let selected = child.body["spec"]["selector"]["matchLabels"]
+            .as_object()
+            .unwrap();
+        assert!(selected.iter().all(|(key, value)| &labels[key] == value));
+    }
+}
+
+#[test]
+fn what_pods_are_given_is_a_document_that_they_accept() {
+    for child in children(&pipeline(|document| {
+        document["spec"]["processor"] = json!({
+            "affinity": { "podAntiAffinity": {} }, "nodeSelector": { "disk": "ssd" },
+            "resources": { "limits": { "memory": "1Gi" } }, "replicas": 7,
+        });
+    })) {
+        if child.kind == Kind::ConfigMap {
+            let text = child.body["data"]["pipeline.yaml"].as_str().unwrap();
+            let document =
+                clickstream_pipeline::spec::ClickstreamPipeline::from_yaml(text).unwrap();
+            document.validate().unwrap();
+            assert!(!text.contains("ssd") && !text.contains("1Gi"), "{text}");
+        }
+    }
+}
