@@ -3,3 +3,4 @@
 mod crd_validation;
 mod reconcile;
 mod stage;
+mod topics;

@@ -30,14 +30,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What the player does with a Job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Migrations {
     /// Ends it well, with this report.
     Succeed,
     /// Ends it with this last line.
     Fail(&'static str),
-    /// Leaves it running.
-    Hang,
+    /// Ends it well, with that report.
+    Report(Value),
 }
 
 /// One test's part of the cluster.
@@ -283,6 +283,32 @@ impl Stage {
         Ok(())
     }
 
+    /// Deletes a pipeline's children, as the garbage collector would.
+    pub async fn sweep(&self, pipeline: &str) -> anyhow::Result<()> {
+        use k8s_openapi::api::{
+            core::v1::{ConfigMap, Service, ServiceAccount},
+            policy::v1::PodDisruptionBudget,
+        };
+        let of = ListParams::default().labels(&format!("clickstream.dev/pipeline={pipeline}"));
+        let now = DeleteParams::background();
+        self.all::<Deployment>()
+            .delete_collection(&now, &of)
+            .await?;
+        self.all::<Job>().delete_collection(&now, &of).await?;
+        self.all::<ConfigMap>().delete_collection(&now, &of).await?;
+        self.all::<ServiceAccount>()
+            .delete_collection(&now, &of)
+            .await?;
+        self.all::<PodDisruptionBudget>()
+            .delete_collection(&now, &of)
+            .await?;
+        self.all::<Service>().delete_collection(&now, &of).await?;
+        self.all::<Pod>()
+            .delete_collection(&now.grace_period(0), &of)
+            .await?;
+        Ok(())
+    }
+
     /// Reasons of the Events about a pipeline.
     pub async fn events(&self, name: &str) -> anyhow::Result<Vec<String>> {
         let events = self.all::<Event>().list(&ListParams::default()).await?;
@@ -349,7 +375,7 @@ async fn play(client: Client, namespace: String, migrations: Migrations) {
     let pods: Api<Pod> = Api::namespaced(client, &namespace);
     loop {
         // an API server that a test has stopped is waited for
-        let _ = play_jobs(&jobs, &pods, migrations).await;
+        let _ = play_jobs(&jobs, &pods, &migrations).await;
         let _ = play_deployments(&deployments).await;
         tokio::time::sleep(LOOK).await;
     }
@@ -358,7 +384,7 @@ async fn play(client: Client, namespace: String, migrations: Migrations) {
 async fn play_jobs(
     jobs: &Api<Job>,
     pods: &Api<Pod>,
-    migrations: Migrations,
+    migrations: &Migrations,
 ) -> Result<(), kube::Error> {
     for job in jobs.list(&ListParams::default()).await? {
         let has_ended = job.status.as_ref().is_some_and(|status| {
@@ -373,7 +399,7 @@ async fn play_jobs(
                 0,
             ),
             Migrations::Fail(line) => (format!("{{\"level\":\"INFO\"}}\nerror: {line}\n"), 1),
-            Migrations::Hang => continue,
+            Migrations::Report(report) => (report.to_string(), 0),
         };
         if has_ended {
             continue;
