@@ -24,6 +24,9 @@ use crate::{
 /// How long to go on trying to reach PostgreSQL at start before every try is logged as an error.
 const START_PAUSE: Duration = Duration::from_secs(2);
 
+/// A server that takes longer to say what is in the schema has frozen; the next start finds it again, or another one.
+const START_ANSWER: Duration = Duration::from_secs(30);
+
 /// Runs a processor until it is told to stop.
 ///
 /// # Errors
@@ -80,18 +83,26 @@ pub async fn run(
     )
     .await?;
 
-    sink::open(&connection.client, &target, &schema_owner, &semantic)
+    let opened = async {
+        sink::open(&connection.client, &target, &schema_owner, &semantic).await?;
+        sink::register_topics(
+            &connection.client,
+            &schema_owner,
+            kafka_cluster.as_deref(),
+            &known,
+            &created_topics(&pipeline),
+        )
         .await
+    };
+    let topics = tokio::time::timeout(START_ANSWER, opened)
+        .await
+        .with_context(|| {
+            format!(
+                "postgresql did not answer within {} s while the schema was opened",
+                START_ANSWER.as_secs()
+            )
+        })?
         .map_err(explained)?;
-    let topics = sink::register_topics(
-        &connection.client,
-        &schema_owner,
-        kafka_cluster.as_deref(),
-        &known,
-        &created_topics(&pipeline),
-    )
-    .await
-    .map_err(explained)?;
     let ids: BTreeMap<_, _> = known
         .into_iter()
         .map(|topic| (topic.name, topic.id))
@@ -188,7 +199,14 @@ async fn work(
             let wrote = writing.await.context("the writing task ended abnormally")?;
             read.context("the reading thread ended abnormally")??;
             wrote?;
-            info!(decoded = decoded.get(), "stopped; everything that was read is committed");
+            if shared.with(|state| state.sink_healthy) {
+                info!(decoded = decoded.get(), "stopped; everything that was read is committed");
+            } else {
+                warn!(
+                    decoded = decoded.get(),
+                    "stopped while postgresql was away; what was read and is not committed will be read again"
+                );
+            }
             Ok(())
         }
         wrote = &mut writing => {
