@@ -17,7 +17,7 @@ use super::{
     build::{Kind, PIPELINE_LABEL},
     dereference,
 };
-use crate::{crd::ClickstreamPipeline, events::Happening};
+use crate::{crd::ClickstreamPipeline, events::Happening, topics::from_elsewhere};
 
 /// Holds a pipeline until topics and tables are deleted.
 const FINALIZER: &str = "clickstream.dev/cleanup";
@@ -209,7 +209,7 @@ async fn remove_topics(
         .and_then(|properties| {
             context
                 .admins
-                .get(&properties)
+                .get(&from_elsewhere(properties, &namespace))
                 .map_err(|error| error.to_string())
         });
     let admin = match admin {

@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use clickstream_kafka::ConfigError;
+use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig,
     admin::{
         AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
     },
-    client::DefaultClientContext,
+    client::ClientContext,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
 };
 
@@ -22,7 +24,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub enum AdminError {
     /// No broker answers, or it refuses the connection.
     #[error("kafka does not answer: {0}")]
-    Unreachable(KafkaError),
+    Unreachable(String),
     /// The brokers refuse a request.
     #[error("kafka refuses to {what} topic {topic}: {why}")]
     Refused {
@@ -38,9 +40,30 @@ pub enum AdminError {
     Settings(KafkaError),
 }
 
+/// Keeps what librdkafka says about brokers that it cannot reach.
+#[derive(Default)]
+struct Listener {
+    last: Mutex<Option<String>>,
+}
+
+impl ClientContext for Listener {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(facility, line, "librdkafka");
+        if matches!(facility, "FAIL" | "ERROR") || matches!(level, RDKafkaLogLevel::Error) {
+            // `[thrd:name]: ` is of no use to a person
+            let text = line.split_once("]: ").map_or(line, |(_, text)| text);
+            *self.last.lock() = Some(text.to_owned());
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
 /// One connection for administration.
 pub struct TopicAdmin {
-    client: AdminClient<DefaultClientContext>,
+    client: AdminClient<Listener>,
 }
 
 impl TopicAdmin {
@@ -57,8 +80,16 @@ impl TopicAdmin {
         config.set("socket.keepalive.enable", "true");
         // a broker that is away is asked again every few seconds, not ten times a second
         config.set("reconnect.backoff.max.ms", "5000");
-        let client = config.create().map_err(AdminError::Settings)?;
+        let client = config
+            .create_with_context(Listener::default())
+            .map_err(AdminError::Settings)?;
         Ok(Self { client })
+    }
+
+    /// What librdkafka said last says more than that its patience is over: which broker, and what is wrong with it.
+    fn unreachable(&self, error: &KafkaError) -> AdminError {
+        let heard = self.client.inner().context().last.lock().clone();
+        AdminError::Unreachable(heard.unwrap_or_else(|| error.to_string()))
     }
 
     /// What the brokers say about a topic; `None`: there is none of this name.
@@ -82,7 +113,7 @@ impl TopicAdmin {
         let client = self.client.inner();
         let metadata = client
             .fetch_metadata(Some(topic), ANSWER)
-            .map_err(AdminError::Unreachable)?;
+            .map_err(|error| self.unreachable(&error))?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
         };
@@ -118,7 +149,7 @@ impl TopicAdmin {
             .client
             .describe_configs([&ResourceSpecifier::Topic(topic)], &options())
             .await
-            .map_err(AdminError::Unreachable)?;
+            .map_err(|error| self.unreachable(&error))?;
         let mut config = BTreeMap::new();
         for answer in answers {
             match answer {
@@ -166,7 +197,7 @@ impl TopicAdmin {
                     .client
                     .create_topics([&new], &options())
                     .await
-                    .map_err(AdminError::Unreachable)?;
+                    .map_err(|error| self.unreachable(&error))?;
                 checked(
                     "create",
                     topic,
@@ -179,7 +210,7 @@ impl TopicAdmin {
                     .client
                     .create_partitions([&NewPartitions::new(topic, *to as usize)], &options())
                     .await
-                    .map_err(AdminError::Unreachable)?;
+                    .map_err(|error| self.unreachable(&error))?;
                 checked(
                     "add partitions to",
                     topic,
@@ -213,7 +244,7 @@ impl TopicAdmin {
             .client
             .delete_topics(&[topic], &options())
             .await
-            .map_err(AdminError::Unreachable)?;
+            .map_err(|error| self.unreachable(&error))?;
         checked(
             "delete",
             topic,

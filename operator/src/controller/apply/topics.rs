@@ -12,7 +12,7 @@ use crate::{
     crd::{ClickstreamPipeline, TopicStatus},
     events::Happening,
     topics::{
-        AdminError,
+        AdminError, from_elsewhere,
         plan::{History, KnownTopic, Plan, Refusal, Step, TIMESTAMP_TYPE, plan, wanted_config},
     },
 };
@@ -86,6 +86,7 @@ impl TopicsSeen {
             .admin_properties(&valid.secrets)
             .map_err(|error| Failure::Credentials(error.to_string()))
             .and_then(|properties| {
+                let properties = from_elsewhere(properties, &valid.namespace);
                 context
                     .admins
                     .get(&properties)
