@@ -15,7 +15,6 @@
 mod app;
 pub mod args;
 mod controller;
-pub mod crd;
 mod events;
 mod leader;
 mod metrics;
@@ -23,3 +22,5 @@ mod observe;
 mod probe;
 mod stores;
 mod topics;
+
+pub use clickstream_api as crd;
