@@ -168,6 +168,14 @@ async fn reconcile_pipeline(
         return cleanup::cleanup(pipeline, context).await;
     }
     cleanup::hold_finalizer(pipeline, context).await?;
+    let uid = pipeline.uid().unwrap_or_default();
+    let version = pipeline.resource_version().unwrap_or_default();
+    let newer = context.memories.newer_status(&uid, &version).map(|status| {
+        let mut pipeline = pipeline.clone();
+        pipeline.status = Some(status);
+        pipeline
+    });
+    let pipeline = newer.as_ref().unwrap_or(pipeline);
 
     // dereference (client required)
     let owner = Owner::of(pipeline);
@@ -198,9 +206,18 @@ async fn reconcile_pipeline(
         reports: &reports,
     };
     let written = status::write(pipeline, &observed, context).await?;
+    let waits = context.memories.waited(&uid, written.waiting);
+    let again = if written.waiting {
+        // what has not come for a while is looked for less often
+        WAITING
+            .mul_f64(1.3_f64.powf(f64::from(waits.saturating_sub(5).min(20))))
+            .min(LOOK)
+    } else {
+        LOOK
+    };
     Ok(Outcome {
         waiting: written.waiting,
-        again: Some(if written.waiting { WAITING } else { LOOK }),
+        again: Some(again),
     })
 }
 

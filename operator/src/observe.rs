@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Deserialize;
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::controller::build::ADMIN_PORT_NAME;
 
@@ -155,24 +156,85 @@ async fn get_status(address: SocketAddr) -> anyhow::Result<ProcessorStatus> {
     let request = Request::get("/status")
         .header("host", address.to_string())
         .body(Empty::<Bytes>::new())?;
-    let answered = async {
-        let response = sender.send_request(request).await?;
-        anyhow::ensure!(
-            response.status().is_success(),
-            "answered {}",
-            response.status()
-        );
-        let body = Limited::new(response.into_body(), LARGEST)
-            .collect()
-            .await
-            .map_err(|error| anyhow::anyhow!(error))?;
-        Ok(serde_json::from_slice(&body.to_bytes())?)
-    };
-    tokio::select! {
-        answered = answered => answered,
-        ended = connection => {
-            ended?;
-            anyhow::bail!("the connection ended before the answer")
+    // a task of its own: the server closes after its answer, which must not end the reading of it
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let response = sender.send_request(request).await?;
+    anyhow::ensure!(
+        response.status().is_success(),
+        "answered {}",
+        response.status()
+    );
+    let body = Limited::new(response.into_body(), LARGEST)
+        .collect()
+        .await
+        .map_err(|error| anyhow::anyhow!(error))?;
+    Ok(serde_json::from_slice(&body.to_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{net::SocketAddr, sync::Arc};
+
+    use clickstream_telemetry::{Health, Verdict, admin};
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    use super::ask;
+
+    struct Told;
+
+    impl Health for Told {
+        fn live(&self) -> Verdict {
+            Verdict::Ok
         }
+
+        fn ready(&self) -> Verdict {
+            Verdict::Ok
+        }
+
+        fn status(&self) -> serde_json::Value {
+            let partitions: Vec<_> = (0..500)
+                .map(|partition| json!({ "topic": "clicks", "partition": partition, "lag": 1 }))
+                .collect();
+            json!({ "state": "running", "partitions": partitions })
+        }
+    }
+
+    fn pod(address: SocketAddr, phase: &str) -> Arc<Pod> {
+        let pod = json!({
+            "metadata": { "name": "p" },
+            "spec": { "containers": [{
+                "name": "processor",
+                "ports": [{ "name": "admin", "containerPort": address.port() }],
+            }] },
+            "status": { "phase": phase, "podIP": address.ip().to_string() },
+        });
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    #[tokio::test]
+    async fn running_processors_are_asked_and_silent_ones_are_left_out() {
+        let stop = CancellationToken::new();
+        let server = admin::serve(
+            "127.0.0.1:0".parse().unwrap(),
+            prometheus::Registry::new(),
+            Arc::new(Told),
+            stop.clone(),
+        )
+        .await
+        .unwrap();
+        let answers = ask(&[
+            pod(server.local_addr(), "Running"),
+            pod(server.local_addr(), "Pending"),
+            pod("127.0.0.1:1".parse().unwrap(), "Running"),
+        ])
+        .await;
+        stop.cancel();
+        assert_eq!(answers.len(), 1);
+        assert_eq!(answers[0].state, "running");
+        assert_eq!(answers[0].partitions.len(), 500);
     }
 }

@@ -78,8 +78,8 @@ impl Owner {
 pub enum Applied {
     /// It is as it should be.
     Done(Live),
-    /// It was sent a moment ago; the watch will tell.
-    Pending,
+    /// It was sent a moment ago and the watch will tell; as it was before, if it was.
+    Pending(Option<Live>),
     /// The name belongs to somebody else.
     Refused(NameTaken),
 }
@@ -137,9 +137,11 @@ impl Applier {
                 }
                 // the watch has not caught up with our own write
                 Some(found) if is_older(&found.resource_version, &remembered.resource_version) => {
-                    return Ok(Applied::Pending);
+                    return Ok(Applied::Pending(Some(found.clone())));
                 }
-                None if remembered.at.elapsed() < WATCH_LAG => return Ok(Applied::Pending),
+                None if remembered.at.elapsed() < WATCH_LAG => {
+                    return Ok(Applied::Pending(None));
+                }
                 _ => {}
             }
         }
@@ -290,7 +292,7 @@ fn stands_in_the_way(status: &Status) -> bool {
 
 /// Whether a version is older than another. Versions are opaque, but every API server counts, and a wrong guess costs one
 /// request.
-fn is_older(version: &str, than: &str) -> bool {
+pub fn is_older(version: &str, than: &str) -> bool {
     match (version.parse::<u64>(), than.parse::<u64>()) {
         (Ok(version), Ok(than)) => version < than,
         _ => false,

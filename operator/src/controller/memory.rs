@@ -9,7 +9,11 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::topics::{TopicAdmin, plan::TopicFacts};
+use super::apply::is_older;
+use crate::{
+    crd::ClickstreamPipelineStatus,
+    topics::{TopicAdmin, plan::TopicFacts},
+};
 
 /// What Kafka said about a topic is taken for true for this long, unless the spec changes.
 const TOPICS_FRESH: Duration = Duration::from_secs(25);
@@ -23,6 +27,8 @@ struct Memory {
     admin: Option<Arc<TopicAdmin>>,
     topics: Option<(Instant, i64, HashMap<String, Found>)>,
     numbers_written: Option<Instant>,
+    status: Option<(String, ClickstreamPipelineStatus)>,
+    waits: u32,
 }
 
 /// The memories of all pipelines, by uid.
@@ -79,6 +85,27 @@ impl Memories {
             .entry(uid.to_owned())
             .or_default()
             .numbers_written = Some(Instant::now());
+    }
+
+    /// Keeps the status that was written, and the version of the resource that it made.
+    pub fn keep_status(&self, uid: &str, version: String, status: ClickstreamPipelineStatus) {
+        self.0.lock().entry(uid.to_owned()).or_default().status = Some((version, status));
+    }
+
+    /// The status that was written last, unless the watch has told of it: a reconcile that follows at once would otherwise
+    /// not know what the one before has found out.
+    pub fn newer_status(&self, uid: &str, version: &str) -> Option<ClickstreamPipelineStatus> {
+        let memories = self.0.lock();
+        let (written, status) = memories.get(uid)?.status.as_ref()?;
+        is_older(version, written).then(|| status.clone())
+    }
+
+    /// Counts reconciles in a row that have ended waiting.
+    pub fn waited(&self, uid: &str, waiting: bool) -> u32 {
+        let mut memories = self.0.lock();
+        let memory = memories.entry(uid.to_owned()).or_default();
+        memory.waits = if waiting { memory.waits + 1 } else { 0 };
+        memory.waits
     }
 
     /// The pipeline is gone.

@@ -70,7 +70,7 @@ pub async fn write(
     status.observed_generation = Some(generation);
     status.conditions = conditions(&findings, &previous.conditions, generation, now);
     announce(pipeline, &previous, &status, context).await;
-    if holds(&status, "Ready") {
+    if holds(&status, "Ready") || findings.suspended {
         context.upgrades.done(&uid);
     }
     let at_once = numbers::without_numbers(&status) != numbers::without_numbers(&previous);
@@ -80,7 +80,7 @@ pub async fn write(
         context.memories.numbers_written(&uid);
     }
     Ok(Written {
-        waiting: !holds(&status, "Ready") || findings.in_progress.is_some(),
+        waiting: findings.in_progress.is_some(),
     })
 }
 
@@ -184,7 +184,13 @@ pub async fn note_created(
     topic: &str,
     context: &Context,
 ) -> Result<(), Error> {
-    let mut status = pipeline.status.clone().unwrap_or_default();
+    let uid = pipeline.uid().unwrap_or_default();
+    let version = pipeline.resource_version().unwrap_or_default();
+    let mut status = context
+        .memories
+        .newer_status(&uid, &version)
+        .or_else(|| pipeline.status.clone())
+        .unwrap_or_default();
     let noted = TopicStatus {
         name: topic.to_owned(),
         management: Some("Managed".to_owned()),
@@ -219,7 +225,14 @@ async fn patch(
         .patch_status(&pipeline.name_any(), &params, &Patch::Apply(&body))
         .await
     {
-        Ok(_) => Ok(()),
+        Ok(patched) => {
+            context.memories.keep_status(
+                &pipeline.uid().unwrap_or_default(),
+                patched.resource_version().unwrap_or_default(),
+                status.clone(),
+            );
+            Ok(())
+        }
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -88,7 +88,17 @@ impl Targets {
             };
             kept.extend(children.around.iter().map(key));
             kept.insert(key(&children.deployment));
-            let mut workload = if held_back.is_none() {
+            // nothing that is waited for keeps pods from being stopped
+            let stops = valid.document.spec.suspend
+                && context
+                    .stores
+                    .child(
+                        Kind::Deployment,
+                        &owner.namespace,
+                        &children.deployment.name,
+                    )
+                    .is_some();
+            let mut workload = if held_back.is_none() || stops {
                 for child in &children.around {
                     all.apply_child(owner, child, context).await?;
                 }
@@ -132,7 +142,11 @@ impl Targets {
         Ok(
             match context.applier.apply(&context.stores, owner, child).await? {
                 Applied::Done(live) => workload(&live),
-                Applied::Pending => Workload::default(),
+                // whatever its numbers say, they are not about what was sent
+                Applied::Pending(before) => Workload {
+                    observed: false,
+                    ..before.as_ref().map(workload).unwrap_or_default()
+                },
                 Applied::Refused(taken) => {
                     self.taken.push(taken);
                     Workload::default()
