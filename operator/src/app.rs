@@ -22,7 +22,7 @@ use kube::{
     },
 };
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -228,13 +228,14 @@ impl Work {
                 .boxed(),
         );
         let (changed, triggers) = tokio::sync::mpsc::unbounded_channel();
-        let forwarding = tokio::spawn(async move {
+        // ends with this future, also when another process leads
+        let _forwarding = AbortOnDropHandle::new(tokio::spawn(async move {
             while let Some(owner) = children.next().await {
                 if changed.send(owner).is_err() {
                     break;
                 }
             }
-        });
+        }));
         let listed = watches.stores.ready();
         tokio::select! {
             () = listed => {}
@@ -274,7 +275,6 @@ impl Work {
                 future::ready(())
             })
             .await;
-        forwarding.abort();
     }
 }
 

@@ -29,6 +29,7 @@ impl Plan {
         }
         if args.wants(Part::Integration) {
             plan.integration(workspace);
+            plan.charts();
         }
         plan
     }
@@ -112,6 +113,14 @@ impl Plan {
             args.extend(targets(&tests));
             self.cargo(format!("integration: {}", package.name), args, []);
         }
+    }
+
+    /// What is installed with Helm, and its twin in plain YAML: they hold pipelines too, so the services are built by now.
+    fn charts(&mut self) {
+        self.steps.push(Step {
+            name: "chart and manifests".to_owned(),
+            action: Action::Script("charts/test.sh"),
+        });
     }
 
     fn cargo<A, E>(&mut self, name: impl Into<String>, args: A, env: E)

@@ -35,6 +35,8 @@ pub enum Action {
     Audit,
     /// Makes sure that the real servers can be started.
     Servers,
+    /// A script of the workspace, by its path.
+    Script(&'static str),
     /// Red at once: what the step would run does not exist, for this reason.
     Missing(&'static str),
 }
@@ -72,6 +74,11 @@ impl Step {
             }
             Action::Audit => audit::run().await,
             Action::Servers => install_servers().await.map(|()| None),
+            Action::Script(path) => {
+                let mut command = Command::new("bash");
+                command.arg(crate::root::path().join(path));
+                streamed(command).await.map(|()| None)
+            }
             Action::Missing(reason) => Err(anyhow::Error::msg(reason)),
         };
         Report {
