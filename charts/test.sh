@@ -95,7 +95,6 @@ for helm in helm helm3 helm4; do
   case " ${helms[*]-} " in *"=$version "*) continue ;; esac
   helms+=("$helm=$version")
 done
-[ ${#helms[@]} -gt 0 ] || { bad "no helm on PATH nor in $tools/bin: nothing can be checked"; }
 for major in 3 4; do
   case " ${helms[*]-}" in *"=v$major."*) ;; *) skip "Helm $major is not installed" ;; esac
 done
