@@ -21,11 +21,12 @@ fn check(schema: &Value, value: &Value, path: &str, misfits: &mut Vec<(String, S
             for name in schema["required"].as_array().into_iter().flatten() {
                 let name = name.as_str().unwrap_or_default();
                 let has_default = schema["properties"][name].get("default").is_some();
-                if !fields.contains_key(name) && !has_default {
+                if fields.get(name).is_none_or(Value::is_null) && !has_default {
                     misfits.push((below(path, name), "required, but missing".to_owned()));
                 }
             }
-            for (name, value) in fields {
+            // the API server takes a field without a value for one that is left out
+            for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
                 let path = below(path, name);
                 let properties = schema["properties"].as_object();
                 let inner = properties
