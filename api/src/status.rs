@@ -33,6 +33,9 @@ pub struct ClickstreamPipelineStatus {
     /// Length of the windows that the processors count in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
+    /// Namespace of the operator's installation that looks after the pipeline; another one leaves it alone while that one lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
     /// Whether processors and producer are stopped because the spec says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended: Option<bool>,

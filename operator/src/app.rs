@@ -78,6 +78,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         image_pull_policy: args.image_pull_policy.clone(),
         image_pull_secrets: named(&args.image_pull_secrets),
         cluster,
+        installation: args.lease_namespace.clone(),
         network_policy: args.network_policy,
         pod_monitor: kinds.contains(&Kind::PodMonitor),
     };

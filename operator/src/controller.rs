@@ -6,6 +6,7 @@ mod cleanup;
 mod dereference;
 pub mod memory;
 mod status;
+mod tenancy;
 pub mod upgrades;
 mod validate;
 
@@ -40,6 +41,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(30);
 /// How soon again while something is waited for that no watch tells of.
 const WAITING: Duration = Duration::from_secs(3);
+/// How soon again when the watch is behind.
+const SOON: Duration = Duration::from_secs(1);
 /// Longest pause after errors.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
@@ -56,6 +59,8 @@ pub struct Settings {
     pub image_pull_secrets: Vec<String>,
     /// Identity of the cluster in schemas' owner rows: the uid of `kube-system`.
     pub cluster: String,
+    /// This installation, by the namespace of its Lease; `None`: one that holds nothing.
+    pub installation: Option<String>,
     /// Whether children get a NetworkPolicy.
     pub network_policy: bool,
     /// Whether children get a PodMonitor.
@@ -90,6 +95,9 @@ pub enum Error {
     /// The API server refuses, or does not answer.
     #[error("the kubernetes api: {0}")]
     Api(#[from] kube::Error),
+    /// The resource has changed since the watch told of it; whatever was decided from it is not written.
+    #[error("the resource has changed in the meantime")]
+    Outdated,
 }
 
 /// Brings one pipeline a step closer to its spec, and says how far it is.
@@ -104,6 +112,13 @@ pub async fn reconcile(
     let result = match &object.0 {
         Ok(pipeline) => reconcile_pipeline(pipeline, &context).await,
         Err(invalid) => report_unreadable(invalid, &context).await,
+    };
+    let result = match result {
+        Err(Error::Outdated) => Ok(Outcome {
+            waiting: true,
+            again: Some(SOON),
+        }),
+        result => result,
     };
     running.ended(match &result {
         Ok(outcome) if outcome.waiting => Ended::RequeueAfter,
@@ -164,18 +179,34 @@ async fn reconcile_pipeline(
     pipeline: &ClickstreamPipeline,
     context: &Context,
 ) -> Result<Outcome, Error> {
+    let uid = pipeline.uid().unwrap_or_default();
+    let version = pipeline.resource_version().unwrap_or_default();
+    let newer = context
+        .memories
+        .newer_status(&uid, &version)
+        .map(|(version, status)| {
+            let mut pipeline = pipeline.clone();
+            pipeline.metadata.resource_version = Some(version);
+            pipeline.status = Some(status);
+            pipeline
+        });
+    if newer.is_none() {
+        context.memories.forget_status(&uid);
+    }
+    let pipeline = newer.as_ref().unwrap_or(pipeline);
+    if let Some(holder) = tenancy::held_by_another(pipeline, context).await? {
+        return leave_alone(pipeline, &holder, context).await;
+    }
     if pipeline.metadata.deletion_timestamp.is_some() {
         return cleanup::cleanup(pipeline, context).await;
     }
-    cleanup::hold_finalizer(pipeline, context).await?;
-    let uid = pipeline.uid().unwrap_or_default();
-    let version = pipeline.resource_version().unwrap_or_default();
-    let newer = context.memories.newer_status(&uid, &version).map(|status| {
-        let mut pipeline = pipeline.clone();
-        pipeline.status = Some(status);
-        pipeline
-    });
-    let pipeline = newer.as_ref().unwrap_or(pipeline);
+    if cleanup::hold_finalizer(pipeline, context).await? {
+        // the watch tells of it, and of the version that it made
+        return Ok(Outcome {
+            waiting: true,
+            again: Some(WAITING),
+        });
+    }
 
     // dereference (client required)
     let owner = Owner::of(pipeline);
@@ -218,6 +249,31 @@ async fn reconcile_pipeline(
     Ok(Outcome {
         waiting: written.waiting,
         again: Some(again),
+    })
+}
+
+/// Another installation has the pipeline. It is looked at now and then, since that one may end.
+async fn leave_alone(
+    pipeline: &ClickstreamPipeline,
+    holder: &str,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    let uid = pipeline.uid().unwrap_or_default();
+    // said once: the status belongs to the other
+    if context.memories.waited(&uid, true) == 1 {
+        let happening = Happening {
+            warning: true,
+            reason: "HeldElsewhere".into(),
+            action: "LeaveAlone",
+            note: format!(
+                "the operator in namespace {holder} looks after this pipeline; this one leaves it alone while that one lives. Let them watch different namespaces"
+            ),
+        };
+        context.events.publish(pipeline, happening).await;
+    }
+    Ok(Outcome {
+        waiting: true,
+        again: Some(LOOK),
     })
 }
 

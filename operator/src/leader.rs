@@ -11,7 +11,7 @@ const DURATION: u64 = 15;
 /// A leader renews this long before its time is up, seconds.
 const GRACE: u64 = 5;
 /// Name of the Lease.
-const LEASE: &str = "clickstream-operator";
+pub const LEASE: &str = "clickstream-operator";
 
 /// A candidate.
 pub struct Candidate {

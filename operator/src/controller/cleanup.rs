@@ -24,21 +24,21 @@ const FINALIZER: &str = "clickstream.dev/cleanup";
 /// A deletion is never held up for longer by a Kafka or a PostgreSQL that is gone.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
 
-/// Sets the finalizer where something is to be deleted with the pipeline, and takes it away where not.
+/// Sets the finalizer where something is to be deleted with the pipeline, and takes it away where not. Whether it did.
 ///
 /// # Errors
 /// What the API server says.
 pub async fn hold_finalizer(
     pipeline: &ClickstreamPipeline,
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let policy = &pipeline.spec.deletion_policy;
     let wanted = policy.topics == DeletionPolicy::Delete || policy.tables == DeletionPolicy::Delete;
     let held = pipeline.finalizers().iter().any(|name| name == FINALIZER);
     if wanted != held {
         set_finalizer(pipeline, wanted, context).await?;
     }
-    Ok(())
+    Ok(wanted != held)
 }
 
 async fn set_finalizer(
@@ -74,6 +74,7 @@ async fn set_finalizer(
     {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_conflict() => Err(Error::Outdated),
         Err(error) => Err(error.into()),
     }
 }

@@ -92,12 +92,23 @@ impl Memories {
         self.0.lock().entry(uid.to_owned()).or_default().status = Some((version, status));
     }
 
-    /// The status that was written last, unless the watch has told of it: a reconcile that follows at once would otherwise
+    /// The status that was written last and the version that it made, unless the watch has told of it: a reconcile that follows at once would otherwise
     /// not know what the one before has found out.
-    pub fn newer_status(&self, uid: &str, version: &str) -> Option<ClickstreamPipelineStatus> {
+    pub fn newer_status(
+        &self,
+        uid: &str,
+        version: &str,
+    ) -> Option<(String, ClickstreamPipelineStatus)> {
         let memories = self.0.lock();
-        let (written, status) = memories.get(uid)?.status.as_ref()?;
-        is_older(version, written).then(|| status.clone())
+        let known = memories.get(uid)?.status.as_ref()?;
+        is_older(version, &known.0).then(|| known.clone())
+    }
+
+    /// The watch has told of what was written.
+    pub fn forget_status(&self, uid: &str) {
+        if let Some(memory) = self.0.lock().get_mut(uid) {
+            memory.status = None;
+        }
     }
 
     /// Counts reconciles in a row that have ended waiting.

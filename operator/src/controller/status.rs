@@ -68,8 +68,8 @@ pub async fn write(
     let mut status = numbers::status(observed, &previous, now);
     let findings = findings::of(observed, &status, &lost);
     status.observed_generation = Some(generation);
+    status.held_by = context.settings.installation.clone();
     status.conditions = conditions(&findings, &previous.conditions, generation, now);
-    announce(pipeline, &previous, &status, context).await;
     if holds(&status, "Ready") || findings.suspended {
         context.upgrades.done(&uid);
     }
@@ -78,6 +78,7 @@ pub async fn write(
     if at_once || (numbers_differ && context.memories.numbers_due(&uid, NUMBERS)) {
         patch(pipeline, &status, context).await?;
         context.memories.numbers_written(&uid);
+        announce(pipeline, &previous, &status, context).await;
     }
     Ok(Written {
         waiting: findings.in_progress.is_some(),
@@ -189,8 +190,11 @@ pub async fn note_created(
     let mut status = context
         .memories
         .newer_status(&uid, &version)
+        .map(|(_, status)| status)
         .or_else(|| pipeline.status.clone())
         .unwrap_or_default();
+    // from here on the pipeline is this installation's
+    status.held_by = context.settings.installation.clone();
     let noted = TopicStatus {
         name: topic.to_owned(),
         management: Some("Managed".to_owned()),
@@ -205,7 +209,8 @@ pub async fn note_created(
     patch(pipeline, &status, context).await
 }
 
-/// The whole status, by server-side apply: what it no longer holds goes.
+/// The whole status, by server-side apply: what it no longer holds goes. Only onto the version that it was decided from: another
+/// operator, or our own past, may know whose a topic is.
 async fn patch(
     pipeline: &ClickstreamPipeline,
     status: &ClickstreamPipelineStatus,
@@ -213,11 +218,17 @@ async fn patch(
 ) -> Result<(), Error> {
     let namespace = pipeline.namespace().unwrap_or_default();
     let api: Api<ClickstreamPipeline> = Api::namespaced(context.client.clone(), &namespace);
+    let uid = pipeline.uid().unwrap_or_default();
+    let version = pipeline.resource_version().unwrap_or_default();
+    let version = match context.memories.newer_status(&uid, &version) {
+        Some((newer, _)) => newer,
+        None => version,
+    };
     let body = json!({
         "apiVersion": pipeline.api_version,
         "kind": pipeline.kind,
         // a resource that was deleted and made anew in the meantime is another one
-        "metadata": { "name": pipeline.name_any(), "uid": pipeline.uid() },
+        "metadata": { "name": pipeline.name_any(), "uid": uid, "resourceVersion": version },
         "status": status,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -227,13 +238,14 @@ async fn patch(
     {
         Ok(patched) => {
             context.memories.keep_status(
-                &pipeline.uid().unwrap_or_default(),
+                &uid,
                 patched.resource_version().unwrap_or_default(),
                 status.clone(),
             );
             Ok(())
         }
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_conflict() => Err(Error::Outdated),
         Err(error) => Err(error.into()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use clickstream_kafka::ConfigError;
+use clickstream_kafka::{ConfigError, DescribeError};
 use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig,
@@ -87,7 +87,7 @@ impl TopicAdmin {
     }
 
     /// What librdkafka said last says more than that its patience is over: which broker, and what is wrong with it.
-    fn unreachable(&self, error: &KafkaError) -> AdminError {
+    fn unreachable(&self, error: &dyn std::error::Error) -> AdminError {
         let heard = self.client.inner().context().last.lock().clone();
         AdminError::Unreachable(heard.unwrap_or_else(|| error.to_string()))
     }
@@ -110,35 +110,24 @@ impl TopicAdmin {
     }
 
     fn shape(&self, topic: &str) -> Result<Option<TopicFacts>, AdminError> {
-        let client = self.client.inner();
-        let metadata = client
-            .fetch_metadata(Some(topic), ANSWER)
-            .map_err(|error| self.unreachable(&error))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-            return Ok(None);
-        };
-        if let Some(error) = found.error() {
-            let code = RDKafkaErrorCode::from(error);
-            return match code {
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                    Ok(None)
-                }
-                _ => Err(AdminError::Refused {
+        let described = clickstream_kafka::describe_topic(self.client.inner(), topic, ANSWER)
+            .map_err(|error| match error {
+                DescribeError::Silent(_) => self.unreachable(&error),
+                DescribeError::Refused(why) => AdminError::Refused {
                     what: "describe",
                     topic: topic.to_owned(),
-                    why: code.to_string(),
-                }),
-            };
-        }
-        let partitions = found.partitions();
-        Ok(Some(TopicFacts {
-            id: clickstream_kafka::topic_id(client, topic, ANSWER),
-            partitions: u32::try_from(partitions.len()).unwrap_or(u32::MAX),
-            replication_factor: partitions
-                .iter()
-                .map(|partition| u16::try_from(partition.replicas().len()).unwrap_or(u16::MAX))
-                .min()
-                .unwrap_or(0),
+                    why,
+                },
+                DescribeError::ZeroByte(_) => AdminError::Refused {
+                    what: "describe",
+                    topic: topic.to_owned(),
+                    why: error.to_string(),
+                },
+            })?;
+        Ok(described.map(|found| TopicFacts {
+            id: found.id,
+            partitions: u32::try_from(found.partitions).unwrap_or(u32::MAX),
+            replication_factor: u16::try_from(found.replication_factor).unwrap_or(u16::MAX),
             config: BTreeMap::new(),
         }))
     }

@@ -38,18 +38,57 @@ pub fn seen_watermarks<C: ClientContext>(
         .then_some((low, high))
 }
 
-/// The id that Kafka gave a topic, in its base64 form; `None` where the broker does not tell it (before Kafka 2.8), does not
-/// know the topic or does not answer in time.
+/// A topic as the brokers describe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// The id that Kafka gave it, in its base64 form; `None` where the broker does not tell it (before Kafka 2.8).
+    pub id: Option<String>,
+    /// Number of partitions.
+    pub partitions: usize,
+    /// Copies of the partition that has the fewest.
+    pub replication_factor: usize,
+}
+
+/// Why a topic was not described.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DescribeError {
+    /// The brokers refuse, in their words.
+    #[error("{0}")]
+    Refused(String),
+    /// No broker answers in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// A name that cannot be sent.
+    #[error("`{0}` holds a zero byte")]
+    ZeroByte(String),
+}
+
+/// The id that Kafka gave a topic; `None` also where there is no such topic, or no answer in time.
 pub fn topic_id<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
 ) -> Option<String> {
-    let topic = CString::new(topic).ok()?;
-    let timeout = i32::try_from(timeout.as_millis()).ok()?;
-    let mut names = [topic.as_ptr()];
-    // SAFETY: every object that is created here is destroyed here, exactly once and after its last use; the strings that
-    // are read belong to the event and are copied before it is destroyed; librdkafka copies the names.
+    describe_topic(client, topic, timeout).ok()??.id
+}
+
+/// Describes a topic; `None`: there is none of this name. Other than a request for metadata, which rust-rdkafka offers, this
+/// never makes the topic where brokers create topics by themselves.
+///
+/// Blocks until the broker has answered.
+///
+/// # Errors
+/// [`DescribeError`].
+pub fn describe_topic<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<TopicDescription>, DescribeError> {
+    let name = CString::new(topic).map_err(|_| DescribeError::ZeroByte(topic.to_owned()))?;
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let mut names = [name.as_ptr()];
+    // SAFETY: every object that is created here is destroyed here, exactly once and after its last use; what is read belongs
+    // to the event and is copied before it is destroyed; librdkafka copies the names.
     unsafe {
         let handle = client.native_ptr();
         let collection = ffi::rd_kafka_TopicCollection_of_topic_names(
@@ -61,13 +100,13 @@ pub fn topic_id<C: ClientContext>(
             ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
         );
         let queue = ffi::rd_kafka_queue_new(handle);
-        ffi::rd_kafka_AdminOptions_set_request_timeout(options, timeout, ptr::null_mut(), 0);
+        ffi::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, ptr::null_mut(), 0);
         ffi::rd_kafka_DescribeTopics(handle, collection, options, queue);
-        let event = ffi::rd_kafka_queue_poll(queue, timeout);
-        let id = if event.is_null() {
-            None
+        let event = ffi::rd_kafka_queue_poll(queue, timeout_ms);
+        let described = if event.is_null() {
+            Err(DescribeError::Silent(timeout))
         } else {
-            described_id(event)
+            described(event, timeout)
         };
         if !event.is_null() {
             ffi::rd_kafka_event_destroy(event);
@@ -75,7 +114,7 @@ pub fn topic_id<C: ClientContext>(
         ffi::rd_kafka_queue_destroy(queue);
         ffi::rd_kafka_AdminOptions_destroy(options);
         ffi::rd_kafka_TopicCollection_destroy(collection);
-        id
+        described
     }
 }
 
@@ -222,25 +261,58 @@ unsafe fn owned(text: *const c_char) -> String {
 
 /// # Safety
 /// `event` must be a live event; what is returned does not refer to it.
-unsafe fn described_id(event: *mut ffi::rd_kafka_event_t) -> Option<String> {
+unsafe fn described(
+    event: *mut ffi::rd_kafka_event_t,
+    timeout: Duration,
+) -> Result<Option<TopicDescription>, DescribeError> {
+    use ffi::rd_kafka_resp_err_t::{
+        RD_KAFKA_RESP_ERR__TIMED_OUT as TIMED_OUT, RD_KAFKA_RESP_ERR__TRANSPORT as TRANSPORT,
+        RD_KAFKA_RESP_ERR_NO_ERROR as NO_ERROR,
+        RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART as UNKNOWN_TOPIC,
+    };
     // SAFETY: all pointers come from the event, are checked for null and are not kept.
     unsafe {
-        let result = ffi::rd_kafka_event_DescribeTopics_result(event);
-        if result.is_null() {
-            return None;
+        match ffi::rd_kafka_event_error(event) {
+            NO_ERROR => {}
+            TIMED_OUT | TRANSPORT => return Err(DescribeError::Silent(timeout)),
+            _ => {
+                return Err(DescribeError::Refused(owned(
+                    ffi::rd_kafka_event_error_string(event),
+                )));
+            }
         }
+        let result = ffi::rd_kafka_event_DescribeTopics_result(event);
         let mut count = 0;
-        let topics = ffi::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        let topics = if result.is_null() {
+            ptr::null_mut()
+        } else {
+            ffi::rd_kafka_DescribeTopics_result_topics(result, &raw mut count)
+        };
         if topics.is_null() || count == 0 {
-            return None;
+            return Err(DescribeError::Refused(
+                "an answer of another kind".to_owned(),
+            ));
         }
         let description = *topics;
         let error = ffi::rd_kafka_TopicDescription_error(description);
-        if !error.is_null()
-            && ffi::rd_kafka_error_code(error)
-                != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-        {
-            return None;
+        if !error.is_null() {
+            match ffi::rd_kafka_error_code(error) {
+                NO_ERROR => {}
+                UNKNOWN_TOPIC => return Ok(None),
+                _ => {
+                    return Err(DescribeError::Refused(owned(ffi::rd_kafka_error_string(
+                        error,
+                    ))));
+                }
+            }
+        }
+        let mut partitions = 0;
+        let infos = ffi::rd_kafka_TopicDescription_partitions(description, &raw mut partitions);
+        let mut fewest = None;
+        for index in 0..partitions {
+            let mut replicas = 0;
+            ffi::rd_kafka_TopicPartitionInfo_replicas(*infos.add(index), &raw mut replicas);
+            fewest = Some(fewest.map_or(replicas, |fewest: usize| fewest.min(replicas)));
         }
         let id = ffi::rd_kafka_TopicDescription_topic_id(description);
         let text = if id.is_null() {
@@ -248,11 +320,14 @@ unsafe fn described_id(event: *mut ffi::rd_kafka_event_t) -> Option<String> {
         } else {
             ffi::rd_kafka_Uuid_base64str(id)
         };
-        if text.is_null() {
-            return None;
-        }
-        let text = CStr::from_ptr(text).to_string_lossy().into_owned();
         // brokers without topic ids answer with the zero id
-        (!text.is_empty() && text.bytes().any(|b| b != b'A')).then_some(text)
+        let id = (!text.is_null())
+            .then(|| owned(text))
+            .filter(|text| !text.is_empty() && text.bytes().any(|b| b != b'A'));
+        Ok(Some(TopicDescription {
+            id,
+            partitions,
+            replication_factor: fewest.unwrap_or(0),
+        }))
     }
 }

@@ -94,20 +94,51 @@ pub async fn migrate(
         .await
         .context("reading the schema's version")?;
     let known = known_version();
-    if let Some(found) = before
-        && found > known
-    {
-        bail!(
-            "schema \"{schema}\" is at version {found}, newer than this binary, which knows {known}: use a newer image; nothing was changed"
-        );
-    }
-    if before.is_some() {
+    if let Some(found) = before {
         let row = client
-            .query_one("select owner, cluster from clickstream_schema", &[])
+            .query_one(
+                "select owner, cluster, writable_from from clickstream_schema",
+                &[],
+            )
             .await?;
         check_owner(schema, row.get(0), row.get(1), owner)?;
+        let needed: i32 = row.get(2);
+        if needed > known {
+            bail!(
+                "schema \"{schema}\" is at version {found} and can only be written by binaries that know version {needed} (this one knows {known}): use a newer image; nothing was changed"
+            );
+        }
     }
     create_schema(client, schema).await?;
+    let applied = if before > Some(known) {
+        // migrations only add: a binary of the release before works on, after a rollback too
+        info!(
+            schema,
+            version = before,
+            known,
+            "schema is newer than this binary and can be written by it; left as it is"
+        );
+        0
+    } else {
+        apply(client).await?
+    };
+    let missing_readers = grant(client, schema, &settings.user, &writer, &target.readers).await?;
+    info!(
+        schema,
+        version = before.unwrap_or(known).max(known),
+        applied,
+        readers = target.readers.len() - missing_readers.len(),
+        "schema is up to date"
+    );
+    Ok(Report {
+        schema_version: before.unwrap_or(known).max(known),
+        topics: topics(client, owner).await?,
+        missing_readers,
+    })
+}
+
+/// Applies what is missing, all of it or nothing. How many migrations that were.
+async fn apply(client: &mut Client) -> anyhow::Result<usize> {
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name(HISTORY);
     let report = runner
@@ -122,19 +153,7 @@ pub async fn migrate(
             "applied migration"
         );
     }
-    let missing_readers = grant(client, schema, &settings.user, &writer, &target.readers).await?;
-    info!(
-        schema,
-        version = known,
-        applied = report.applied_migrations().len(),
-        readers = target.readers.len() - missing_readers.len(),
-        "schema is up to date"
-    );
-    Ok(Report {
-        schema_version: known,
-        topics: topics(client, owner).await?,
-        missing_readers,
-    })
+    Ok(report.applied_migrations().len())
 }
 
 /// The topics that the schema was filled from.

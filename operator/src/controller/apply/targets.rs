@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::{Applied, NameTaken, Owner, migration::Migrations, topics::TopicsSeen};
+use super::{
+    Applied, NameTaken, Owner,
+    migration::{Migrations, State},
+    topics::TopicsSeen,
+};
 use crate::{
     controller::{
         Context, Error,
@@ -34,15 +38,16 @@ pub struct Workload {
     pub obstacle: Option<String>,
     /// Why there is no newest version yet.
     pub held_back: Option<&'static str>,
+    /// It runs as it did before, and other pipelines roll first.
+    pub queued: bool,
 }
 
 impl Workload {
     /// Whether everything wanted is there, and is the newest version.
     pub const fn is_complete(&self) -> bool {
-        self.held_back.is_none()
-            && self.observed
-            && self.available >= self.wanted
-            && self.updated >= self.wanted
+        let is_there =
+            self.observed && self.available >= self.wanted && self.updated >= self.wanted;
+        is_there && (self.held_back.is_none() || self.queued)
     }
 }
 
@@ -108,6 +113,7 @@ impl Targets {
                 running(owner, &children.deployment, context)
             };
             workload.held_back = held_back;
+            workload.queued = *migrations.state(index) == State::Queued;
             workload.wanted = wanted(&children.deployment);
             workload.obstacle = obstacle(valid, "processor", Some(&target.name), context);
             all.processors.push(workload);
@@ -191,6 +197,7 @@ fn workload(live: &Live) -> Workload {
         observed: observed.is_some() && observed >= live.generation,
         obstacle: None,
         held_back: None,
+        queued: false,
     }
 }
 

@@ -33,6 +33,7 @@ fn settings() -> Settings {
         image_pull_policy: "IfNotPresent".to_owned(),
         image_pull_secrets: vec!["registry".to_owned()],
         cluster: "cluster".to_owned(),
+        installation: None,
         network_policy: true,
         pod_monitor: true,
     }

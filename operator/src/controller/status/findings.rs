@@ -55,10 +55,14 @@ pub fn of(
         .producer
         .as_ref()
         .map(|workload| one_workload("producer", workload, spec.suspend));
-    let taken = observed.targets.taken.first();
-    let refused = taken
+    let taken: Vec<_> = observed
+        .targets
+        .taken
+        .iter()
         .filter(|taken| !taken.deleting)
-        .map(|taken| Finding::no("NameTaken", taken.to_string()));
+        .map(ToString::to_string)
+        .collect();
+    let refused = (!taken.is_empty()).then(|| Finding::no("NameTaken", taken.join("; ")));
     let in_progress = in_progress(observed, &topics, &database, &processors, producer.as_ref());
     Findings {
         topics,
@@ -154,9 +158,9 @@ fn database(observed: &Observed<'_>) -> Finding {
             State::Queued => {
                 waits = waits.or_else(|| {
                     let message = format!(
-                        "target {name}: waits until other pipelines have rolled to this release"
+                        "target {name}: runs as before until other pipelines have rolled to this release"
                     );
-                    Some(Finding::no("Queued", message))
+                    Some(Finding::yes("Queued", message))
                 });
             }
         }
@@ -243,7 +247,9 @@ fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Findi
 }
 
 fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
-    if let Some(why) = workload.held_back {
+    if let Some(why) = workload.held_back
+        && !(workload.queued && workload.is_complete())
+    {
         return Finding::no("WaitingForDependencies", format!("{name}: {why}"));
     }
     if workload.is_complete() {
@@ -305,6 +311,14 @@ fn in_progress(
     processors: &Finding,
     producer: Option<&Finding>,
 ) -> Option<String> {
+    if observed
+        .targets
+        .processors
+        .iter()
+        .any(|workload| workload.queued)
+    {
+        return Some("waits until other pipelines have rolled to this release".to_owned());
+    }
     if let Some(taken) = observed.targets.taken.iter().find(|taken| taken.deleting) {
         return Some(format!(
             "{} {} of a pipeline that was deleted is still going",

@@ -32,13 +32,18 @@ pub fn status(
         .targets
         .iter()
         .position(|target| target.replicas.is_none());
-    let (ready, wanted) = observed
-        .targets
-        .processors
-        .iter()
-        .fold((0, 0), |(ready, wanted), workload| {
-            (ready + workload.ready, wanted + workload.wanted)
-        });
+    let (ready, wanted) =
+        observed
+            .targets
+            .processors
+            .iter()
+            .fold((0, 0), |(ready, wanted), workload| {
+                // while pods change there is one more than wanted
+                (
+                    ready + workload.ready.min(workload.wanted),
+                    wanted + workload.wanted,
+                )
+            });
     let holds_windows = observed
         .migrations
         .states()

@@ -94,7 +94,8 @@ pub struct KafkaUserSecret {
     /// Name of the Secret, in the pipeline's namespace. Rolling.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN)))]
     pub name: String,
-    /// Key with the user's name. Rolling. Default `username`.
+    /// Key with the user's name. Rolling. Default `username`; a Secret without that key counts as named after its user, as
+    /// Strimzi's are.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 253), regex(pattern = schema::SECRET_KEY)))]
     #[serde(default = "username")]
     pub username_key: String,
@@ -207,6 +208,21 @@ impl Default for TopicSpec {
     }
 }
 
+impl KafkaUserSecret {
+    /// The user's name. Strimzi names a user's Secret after the user, and puts no name into it.
+    fn user(&self, secrets: &dyn Secrets) -> Result<String, SecretError> {
+        match secrets.read(&self.name, &self.username_key)? {
+            Some(name) => Ok(name),
+            None if self.username_key == username() => Ok(self.name.clone()),
+            None => Err(SecretError::Missing {
+                secret: self.name.clone(),
+                key: self.username_key.clone(),
+                what: "the name of the Kafka user",
+            }),
+        }
+    }
+}
+
 impl SaslMechanism {
     /// The mechanism as the Kafka protocol calls it.
     #[must_use]
@@ -313,12 +329,7 @@ fn properties(
         secret: user,
     }) = sasl
     {
-        let name = secret::required(
-            secrets,
-            &user.name,
-            &user.username_key,
-            "the name of the Kafka user",
-        )?;
+        let name = user.user(secrets)?;
         let password = secret::required(
             secrets,
             &user.name,
