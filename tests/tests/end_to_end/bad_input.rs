@@ -290,8 +290,7 @@ async fn a_schema_that_is_not_ours_or_not_of_this_version_is_refused() -> anyhow
     stack
         .client
         .batch_execute(
-            "update clickstream_schema set writable_from = 1;
-             insert into clickstream_migrations select 99, name, applied_on, checksum from clickstream_migrations limit 1",
+            "insert into clickstream_migrations select 99, name, applied_on, checksum from clickstream_migrations limit 1",
         )
         .await?;
     let held = contents(&stack).await?;
@@ -302,6 +301,18 @@ async fn a_schema_that_is_not_ours_or_not_of_this_version_is_refused() -> anyhow
         &["version 99", "newer image", "nothing was changed"],
     )
     .await?;
+    assert_eq!(contents(&stack).await?, held);
+
+    // one that is newer and still writable is what a rollback leaves behind: the older binary goes on with it
+    stack
+        .client
+        .batch_execute("update clickstream_schema set writable_from = 1")
+        .await?;
+    let held = contents(&stack).await?;
+    let migrated = std::process::Command::new(&processor)
+        .args(["migrate", "--pipeline", &document])
+        .output()?;
+    anyhow::ensure!(migrated.status.success(), "{migrated:?}");
     assert_eq!(contents(&stack).await?, held);
     stack
         .client
