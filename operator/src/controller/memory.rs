@@ -92,8 +92,8 @@ impl Memories {
         self.0.lock().entry(uid.to_owned()).or_default().status = Some((version, status));
     }
 
-    /// The status that was written last and the version that it made, unless the watch has told of it: a reconcile that follows at once would otherwise
-    /// not know what the one before has found out.
+    /// The status that was written last and the version that it made, unless the watch has told of it: a reconcile that
+    /// follows at once would otherwise not know what the one before has found out.
     pub fn newer_status(
         &self,
         uid: &str,
