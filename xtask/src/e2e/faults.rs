@@ -144,17 +144,15 @@ pub async fn suspended(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result
         pipeline
             .patch(&json!({ "spec": { "suspend": true } }))
             .await?;
+        pipeline.gone("producer").await?;
+        pipeline.gone("processor").await?;
         loop {
             let object = pipeline.object().await?;
             let reason = condition(&object, "Ready").map(|ready| ready["reason"].clone());
-            let pods =
-                pipeline.pods("processor").await?.len() + pipeline.pods("producer").await?.len();
-            if reason == Some(json!("Suspended")) && pods == 0 {
+            if reason == Some(json!("Suspended")) {
                 break;
             }
-            pipeline
-                .patience(since, &format!("{pods} pods, {reason:?}"))
-                .await?;
+            pipeline.patience(since, &format!("{reason:?}")).await?;
         }
         let before = pipeline.counts().await?;
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -200,29 +198,27 @@ pub async fn deleted_and_applied(
     pipeline.ready(steps).await.map(|_| ())
 }
 
-/// Waits until no more records come in, which is so when the producer is gone and everything it sent is in PostgreSQL.
+/// Waits until the producer is gone and every record of the log has its verdict in PostgreSQL.
 pub async fn drained(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
     let step = steps.begin("drain");
     let since = Instant::now();
     let drained = async {
-        while !pipeline.pods("producer").await?.is_empty() {
-            pipeline
-                .patience(since, "the producer is still there")
-                .await?;
-        }
-        let mut before = pipeline.counts().await?;
+        pipeline.gone("producer").await?;
+        let produced = pipeline.produced().await?;
         loop {
-            tokio::time::sleep(Duration::from_secs(3)).await;
-            let now = pipeline.counts().await?;
-            if now == before {
-                return Ok(now);
+            let counts = pipeline.counts().await?;
+            if counts.consumed + counts.skipped == produced {
+                return Ok(produced);
             }
-            before = now;
-            pipeline.patience(since, "records still come in").await?;
+            let remark = format!("{} of {produced} records", counts.consumed + counts.skipped);
+            step.note(&remark);
+            pipeline.patience(since, &remark).await?;
         }
     };
-    step.during(drained, |counts| format!("{} records", counts.consumed))
-        .await?;
+    step.during(drained, |produced| {
+        format!("all {produced} records of the log")
+    })
+    .await?;
     Ok(())
 }
 

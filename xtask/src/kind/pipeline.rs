@@ -29,6 +29,7 @@ const PLURAL: &str = "clickstreampipelines.clickstream.dev";
 pub struct Pipeline<'a> {
     cluster: &'a Cluster,
     name: String,
+    topic: String,
     target: String,
     schema: String,
 }
@@ -52,9 +53,11 @@ impl<'a> Pipeline<'a> {
     pub fn new(cluster: &'a Cluster, document: &Value) -> anyhow::Result<Self> {
         let read = ClickstreamPipeline::from_yaml(&document.to_string())?;
         let target = read.spec.targets.first().context("no target")?;
+        let topic = read.spec.topics.first().context("no topic")?;
         Ok(Self {
             cluster,
             name: read.metadata.name.clone(),
+            topic: topic.name.clone(),
             target: target.name.clone(),
             schema: target.schema.clone(),
         })
@@ -156,6 +159,39 @@ impl<'a> Pipeline<'a> {
             .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
             .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
             .collect())
+    }
+
+    /// Waits until no pod of a component is left, those on their way out included.
+    ///
+    /// # Errors
+    /// One is left for too long.
+    pub async fn gone(&self, component: &str) -> anyhow::Result<()> {
+        let since = Instant::now();
+        loop {
+            let pods = self.children("pods", component).await?.len();
+            if pods == 0 {
+                return Ok(());
+            }
+            self.patience(since, &format!("{pods} pods of {component} are left"))
+                .await?;
+        }
+    }
+
+    /// Records that the topic has taken since it was created, by Kafka's own tool in Kafka's own pod.
+    ///
+    /// # Errors
+    /// Kafka's pod does not answer.
+    pub async fn produced(&self) -> anyhow::Result<i64> {
+        let mut tool = vec!["exec", "statefulset/kafka", "--container=kafka", "--"];
+        tool.push("/opt/kafka/bin/kafka-get-offsets.sh");
+        tool.extend([
+            "--bootstrap-server",
+            "localhost:9092",
+            "--topic",
+            &self.topic,
+        ]);
+        let said = self.ask(&tool).await?;
+        sum_of_ends(&said).with_context(|| format!("kafka-get-offsets says {said:?}"))
     }
 
     async fn children(&self, kind: &str, component: &str) -> anyhow::Result<Vec<Value>> {
@@ -325,6 +361,14 @@ impl<'a> Pipeline<'a> {
     }
 }
 
+/// Of lines `topic:partition:offset`.
+fn sum_of_ends(said: &str) -> Option<i64> {
+    let ends = said
+        .lines()
+        .map(|line| line.rsplit(':').next()?.parse::<i64>().ok());
+    ends.sum()
+}
+
 /// Whether the condition Ready is True for the spec as it is.
 fn is_ready(object: &Value) -> bool {
     object["status"]["observedGeneration"] == object["metadata"]["generation"]
@@ -376,6 +420,12 @@ mod tests {
         assert!(!is_ready(&object(1, "True")));
         assert!(!is_ready(&object(2, "False")));
         assert!(!is_ready(&json!({ "metadata": { "generation": 1 } })));
+    }
+
+    #[test]
+    fn ends_of_partitions_add_up_or_are_not_known() {
+        assert_eq!(sum_of_ends("clicks:0:10\nclicks:1:7\n"), Some(17));
+        assert_eq!(sum_of_ends("clicks:0:10\nError: no broker\n"), None);
     }
 
     #[test]
