@@ -386,7 +386,9 @@ async fn play_jobs(
     pods: &Api<Pod>,
     migrations: &Migrations,
 ) -> Result<(), kube::Error> {
-    for job in jobs.list(&ListParams::default()).await? {
+    // those of the operator; other Jobs are for the tests that make them
+    let migrations_only = ListParams::default().labels("app.kubernetes.io/component=migration");
+    for job in jobs.list(&migrations_only).await? {
         let has_ended = job.status.as_ref().is_some_and(|status| {
             status
                 .conditions
