@@ -1,6 +1,7 @@
 //! Wiring of `run`: what is opened in which order, and closed in the opposite one.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +23,7 @@ use kube::{
     },
 };
 use serde_json::json;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -228,19 +229,16 @@ impl Work {
                 })
                 .boxed(),
         );
-        let (changed, triggers) = tokio::sync::mpsc::unbounded_channel();
-        // ends with this future, also when another process leads
-        let _forwarding = AbortOnDropHandle::new(tokio::spawn(async move {
-            while let Some(owner) = children.next().await {
-                if changed.send(owner).is_err() {
-                    break;
+        // the first lists fill the stores and trigger nothing: every pipeline is reconciled at the start anyhow
+        {
+            let mut listed = pin!(watches.stores.ready());
+            loop {
+                tokio::select! {
+                    () = &mut listed => break,
+                    _ = children.next() => {}
+                    () = stop.cancelled() => return,
                 }
             }
-        }));
-        let listed = watches.stores.ready();
-        tokio::select! {
-            () = listed => {}
-            () = stop.cancelled() => return,
         }
         self.health.listed.store(true, Ordering::Relaxed);
         debug!(namespace, "children are listed");
@@ -266,7 +264,7 @@ impl Work {
             );
         Controller::for_stream(pipelines, reader)
             .with_config(Config::default().concurrency(AT_ONCE))
-            .reconcile_on(tokio_stream(triggers))
+            .reconcile_on(children)
             .graceful_shutdown_on(stop.cancelled_owned())
             .run(controller::reconcile, controller::error_policy, context)
             .for_each(|result| {
@@ -277,14 +275,6 @@ impl Work {
             })
             .await;
     }
-}
-
-fn tokio_stream(
-    mut triggers: tokio::sync::mpsc::UnboundedReceiver<
-        ObjectRef<DeserializeGuard<ClickstreamPipeline>>,
-    >,
-) -> impl futures_util::Stream<Item = ObjectRef<DeserializeGuard<ClickstreamPipeline>>> {
-    futures_util::stream::poll_fn(move |cx| triggers.poll_recv(cx))
 }
 
 /// The pipeline that controls a child.

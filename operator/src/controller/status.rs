@@ -103,7 +103,7 @@ pub async fn write_refused(
             .find(|condition| condition.type_ == kind)
             .map_or_else(
                 || Finding::unknown("NotChecked", "the spec is refused"),
-                |condition| Finding::as_before(condition),
+                Finding::as_before,
             )
     };
     let findings = Findings {
