@@ -247,7 +247,7 @@ impl Work {
         let writer = reflector::store::Writer::default();
         let reader = writer.as_reader();
         let pipelines = watcher(api, watcher::Config::default())
-            .default_backoff()
+            .backoff(stores::retries())
             .modify(|object| {
                 if let Ok(pipeline) = &mut object.0 {
                     pipeline.metadata.managed_fields = None;

@@ -45,6 +45,8 @@ const WAITING: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(1);
 /// Longest pause after errors.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// The same while the API server does not answer at all: once it does, nobody tells.
+const AWAY_MAX: Duration = Duration::from_secs(8);
 
 /// What the operator was started with.
 #[derive(Clone, Debug)]
@@ -147,7 +149,10 @@ pub fn error_policy(
     let failures = context.memories.failed(&uid);
     let pause = Duration::from_millis(500)
         .saturating_mul(1 << failures.saturating_sub(1).min(12))
-        .min(BACKOFF_MAX);
+        .min(match error {
+            Error::Api(kube::Error::Api(_)) | Error::Outdated => BACKOFF_MAX,
+            Error::Api(_) => AWAY_MAX,
+        });
     warn!(
         namespace = metadata.namespace.as_deref().unwrap_or_default(),
         pipeline = metadata.name.as_deref().unwrap_or_default(),

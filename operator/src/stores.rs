@@ -1,7 +1,7 @@
 //! What is known of children and pods without asking: one watch per kind, narrowed to our label, kept in memory as the little
 //! that decisions need. A thousand pipelines are seven thousand children; whole, they would be a hundred MiB.
 
-use std::{collections::HashMap, fmt::Write, sync::Arc};
+use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -12,9 +12,11 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
+        utils::{Backoff, ResetTimerBackoff},
         watcher,
     },
 };
+use rand::RngExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -24,6 +26,36 @@ use crate::controller::build::{Kind, MANAGED_BY};
 const FINGERPRINT: &str = "fingerprint";
 /// Annotations that Kubernetes' own controllers write on children.
 const FOREIGN_ANNOTATIONS: &str = "deployment.kubernetes.io/";
+
+/// First and longest pause between tries of a watch. The longest is what an API server that comes back is left alone for: kubelets
+/// come in thousands and wait half a minute, an operator comes alone.
+const RETRY: Duration = Duration::from_millis(400);
+const RETRY_MAX: Duration = Duration::from_secs(4);
+/// A watch that has held for so long begins with the first pause again.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// Pauses between tries of a watch: doubled, with some chance, so that the watches do not come together.
+pub fn retries() -> impl Backoff {
+    ResetTimerBackoff::new(Retries(RETRY), STEADY)
+}
+
+struct Retries(Duration);
+
+impl Iterator for Retries {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.0;
+        self.0 = (pause * 2).min(RETRY_MAX);
+        Some(pause.mul_f64(rand::rng().random_range(0.5..=1.0)))
+    }
+}
+
+impl Backoff for Retries {
+    fn reset(&mut self) {
+        self.0 = RETRY;
+    }
+}
 
 /// The API of a kind.
 pub fn api_resource(kind: Kind) -> ApiResource {
@@ -151,7 +183,7 @@ pub fn watches(client: &Client, namespace: Option<&str>, kinds: &[Kind]) -> Watc
         let writer = reflector::store::Writer::new(resource.clone());
         stores.insert(kind, writer.as_reader());
         let stream = watcher(children_api(client, namespace, &resource), config.clone())
-            .default_backoff()
+            .backoff(retries())
             .modify(strip)
             .reflect(writer)
             .touched_objects();
@@ -160,7 +192,7 @@ pub fn watches(client: &Client, namespace: Option<&str>, kinds: &[Kind]) -> Watc
     let writer = reflector::store::Writer::new(());
     let pods = writer.as_reader();
     let pod_stream = watcher(api::<Pod>(client, namespace), config)
-        .default_backoff()
+        .backoff(retries())
         .modify(strip_pod)
         .reflect(writer)
         .touched_objects();

@@ -1,6 +1,6 @@
 //! Topics as the spec has them: looked at, planned, and changed step by step.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use clickstream_pipeline::spec::{TopicManagement, TopicSpec};
 use kube::ResourceExt;
@@ -16,6 +16,10 @@ use crate::{
         plan::{History, KnownTopic, Plan, Refusal, Step, TIMESTAMP_TYPE, plan, wanted_config},
     },
 };
+
+/// How often, and after which pause, a topic that was just made is looked for.
+const SHOWN: u32 = 10;
+const SHOWN_PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of the topics.
 pub struct TopicsSeen {
@@ -132,14 +136,19 @@ impl TopicsSeen {
                 }
                 announce(pipeline, &topic.name, step, context).await;
             }
-            if !planned.steps.is_empty() && seen.failure.is_none() {
-                facts = match admin.describe(&topic.name).await {
-                    Ok(facts) => facts,
-                    Err(error) => {
-                        seen.fail(&error);
-                        break;
-                    }
-                };
+            // brokers may show a new topic a little later
+            for _ in 0..SHOWN {
+                if planned.steps.is_empty() || seen.failure.is_some() {
+                    break;
+                }
+                match admin.describe(&topic.name).await {
+                    Ok(found) => facts = found,
+                    Err(error) => seen.fail(&error),
+                }
+                if facts.is_some() {
+                    break;
+                }
+                tokio::time::sleep(SHOWN_PAUSE).await;
             }
             if seen.failure.is_some() {
                 break;
@@ -247,7 +256,8 @@ fn seen_now(topic: &TopicSpec, facts: &Found, planned: &Plan, history: History<'
         .iter()
         .any(|step| matches!(step, Step::Create { .. }));
     let created = made_now || before.is_some_and(|known| known.created);
-    let ours = is_managed && (usable || before.is_some());
+    // one that was made a moment ago is ours also while the brokers do not show it yet
+    let ours = is_managed && (made_now || usable || before.is_some());
     TopicSeen {
         name: topic.name.clone(),
         status: TopicStatus {
