@@ -1,7 +1,11 @@
 //! The operator and its resource on a real API server.
 
+mod api_proxy;
 mod crd_validation;
+mod faults;
+mod names;
 mod plugin;
 mod reconcile;
+mod snapshot;
 mod stage;
 mod topics;

@@ -65,7 +65,11 @@ impl Drop for Stage {
 impl Stage {
     /// A namespace in which migrations do as told and Deployments come up.
     pub async fn new(migrations: Migrations) -> anyhow::Result<Self> {
-        let api = shared::kube_api().await?;
+        Self::on(shared::kube_api().await?, migrations).await
+    }
+
+    /// The same on an API server of the test's own.
+    pub async fn on(api: &'static KubeApi, migrations: Migrations) -> anyhow::Result<Self> {
         let client = api.client().await?;
         install_crd(&client).await?;
         let namespace = unique_name("stage").replace('_', "-");
@@ -112,7 +116,7 @@ impl Stage {
 
     /// The same with more options.
     pub fn operator_with(&self, options: &[&str]) -> anyhow::Result<Process> {
-        self.operator_by(&self.api.kubeconfig_path().to_owned(), options)
+        self.operator_by(self.api.kubeconfig_path(), options)
     }
 
     /// The same as another user, or by another way.
@@ -414,7 +418,7 @@ async fn play_jobs(
             .as_ref()
             .and_then(|spec| spec.template.spec.clone());
         let pod: Pod = serde_json::from_value(json!({
-            "metadata": { "name": format!("{name}-0").split_off(1), "labels": labels },
+            "metadata": { "name": name, "labels": labels },
             "spec": template,
         }))
         .expect("a pod");
