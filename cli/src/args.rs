@@ -33,7 +33,7 @@ Exit codes:
   130  audit was interrupted";
 
 /// Where the cluster is, and how to write; the same flags as kubectl's.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Global {
     /// Namespace of the pipeline. Default: the context's.
     #[arg(short, long, global = true, help_heading = "Cluster")]

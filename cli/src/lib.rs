@@ -8,6 +8,7 @@
 //! `pause` and `resume` write one field, and `audit` runs as a Job, with what the processors may do.
 
 pub mod args;
+pub mod complete;
 
 mod access;
 mod audit;

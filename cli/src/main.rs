@@ -3,10 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use kubectl_clickstream::args::Cli;
+use kubectl_clickstream::{args::Cli, complete};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    if let Some(words) = complete::asked() {
+        print!("{}", complete::answer(&words).await);
+        return ExitCode::SUCCESS;
+    }
     match Cli::parse().run().await {
         Ok(code) => code,
         Err(error) => {

@@ -92,15 +92,21 @@ impl Report {
             && self.status.observed_generation != self.generation
     }
 
+    /// Whether something is on its way that needs nobody's help.
+    pub fn is_reconciling(&self) -> bool {
+        self.holds("Reconciling") && !self.holds("Stalled")
+    }
+
+    fn holds(&self, kind: &str) -> bool {
+        find(&self.status.conditions, kind).is_some_and(|condition| condition.status == "True")
+    }
+
     /// How the whole of it looks.
     pub fn colour(&self) -> anstyle::Style {
-        let holds = |kind| {
-            find(&self.status.conditions, kind).is_some_and(|condition| condition.status == "True")
-        };
         match self.ready.status.as_str() {
-            "True" if holds("DataLossDetected") => BAD,
+            "True" if self.holds("DataLossDetected") => BAD,
             "True" => GOOD,
-            _ if holds("Suspended") || (holds("Reconciling") && !holds("Stalled")) => WAITING,
+            _ if self.holds("Suspended") || self.is_reconciling() => WAITING,
             "False" => BAD,
             _ => WAITING,
         }
@@ -123,14 +129,14 @@ impl Report {
     }
 }
 
-/// How a condition looks: of some, it is good when they do not hold.
-pub fn colour(condition: &Condition) -> anstyle::Style {
+/// How a condition looks: of some, it is good when they do not hold, and what is on its way has not failed.
+pub fn colour(condition: &Condition, reconciling: bool) -> anstyle::Style {
     match (condition.type_.as_str(), condition.status.as_str()) {
         ("DataLossDetected" | "Stalled", "True") => BAD,
         ("Suspended" | "Reconciling", "True") => WAITING,
         ("DataLossDetected" | "Stalled" | "Suspended" | "Reconciling", "False") => FAINT,
         (_, "True") => GOOD,
-        (_, "False") => BAD,
+        (_, "False") if !reconciling => BAD,
         _ => WAITING,
     }
 }

@@ -343,7 +343,10 @@ fn conditions(report: &Report, now: Timestamp) -> String {
         .map(|condition| {
             vec![
                 plain(&condition.type_),
-                cell(&condition.status, colour(condition)),
+                cell(
+                    &condition.status,
+                    colour(condition, report.is_reconciling()),
+                ),
                 plain(&condition.reason),
                 plain(age(condition.last_transition_time.0, now)),
                 plain(one_line(&condition.message)),
