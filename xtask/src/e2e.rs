@@ -9,7 +9,7 @@ mod faults;
 
 use std::fs;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -101,9 +101,7 @@ async fn test(
 
     let document = document(1)?;
     let pipeline = Pipeline::new(cluster, &document)?;
-    let applied = Instant::now();
-    pipeline.apply(&document).await?;
-    let took = pipeline.first_rows(applied, steps).await?;
+    let took = pipeline.bring_up(&document, steps).await?;
     anyhow::ensure!(took <= FIRST_ROWS, "the first event took {took:?}");
     pipeline.ready(steps).await?;
 

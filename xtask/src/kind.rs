@@ -13,7 +13,6 @@ mod tools;
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use self::cluster::{Cluster, Configuration};
 use self::pipeline::Pipeline;
@@ -87,9 +86,7 @@ async fn bring_up(cluster: &Cluster, up: &Up, steps: &Steps) -> anyhow::Result<(
     stack::operator(cluster, &Release::of(&up.sources), steps).await?;
     let document = Pipeline::quickstart()?;
     let pipeline = Pipeline::new(cluster, &document)?;
-    let applied = Instant::now();
-    pipeline.apply(&document).await?;
-    pipeline.first_rows(applied, steps).await?;
+    pipeline.bring_up(&document, steps).await?;
     pipeline.ready(steps).await?;
     let shown = look::show(&pipeline).await?;
     let mut out = std::io::stdout().lock();

@@ -257,14 +257,17 @@ impl<'a> Pipeline<'a> {
         serde_json::from_str(said.trim()).with_context(|| format!("psql says {said:?}"))
     }
 
-    /// Waits until the first event is in PostgreSQL; how long that took since `applied`.
+    /// Applies a document and waits until an event more than before is in PostgreSQL; how long that took.
     ///
     /// # Errors
-    /// None comes in time; the message holds what the cluster says.
-    pub async fn first_rows(&self, applied: Instant, steps: &Steps) -> anyhow::Result<Duration> {
+    /// The API server refuses the document, or no event comes in time; the message holds what the cluster says.
+    pub async fn bring_up(&self, document: &Value, steps: &Steps) -> anyhow::Result<Duration> {
         let step = steps.begin("rows");
         let rows = async {
-            while self.counts().await?.accepted == 0 {
+            let before = self.counts().await?.accepted;
+            let applied = Instant::now();
+            self.apply(document).await?;
+            while self.counts().await?.accepted <= before {
                 let remark = self.remark().await;
                 step.note(&remark);
                 self.patience(applied, &remark).await?;
@@ -272,10 +275,8 @@ impl<'a> Pipeline<'a> {
             Ok(applied.elapsed())
         };
         step.during(rows, |took| {
-            format!(
-                "the first event is in PostgreSQL {:.1} s after the resource",
-                took.as_secs_f64()
-            )
+            let seconds = took.as_secs_f64();
+            format!("an event is in PostgreSQL {seconds:.1} s after kubectl apply")
         })
         .await
     }
