@@ -117,6 +117,8 @@ fn summary(report: &Report, now: Timestamp) -> String {
         );
         let _ = match note.is_empty() {
             true => writeln!(text),
+            // why it is not ready is the first thing to read
+            false if name == "Ready" => writeln!(text, "  {}", one_line(&note)),
             false => writeln!(text, "  {}", cell(one_line(&note), FAINT).painted()),
         };
     }

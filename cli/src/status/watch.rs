@@ -36,6 +36,8 @@ const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 struct Known {
     pipelines: BTreeMap<(String, String), DynamicObject>,
     listed: bool,
+    /// Events that nobody asks for count as listed.
+    events_listed: bool,
     events: Result<BTreeMap<String, Event>, Events>,
     trouble: Option<String>,
 }
@@ -62,7 +64,7 @@ pub async fn run(access: &Access, args: &StatusArgs, colours: Colours) -> anyhow
         None => stream::pending().boxed(),
     };
     let mut changes = stream::select(pipelines.boxed(), about);
-    let mut known = Known::new();
+    let mut known = Known::new(args.name.is_none());
     let on_screen =
         std::io::stdout().is_terminal() && matches!(args.output, Output::Table | Output::Wide);
     let mut shown = String::new();
@@ -77,10 +79,11 @@ pub async fn run(access: &Access, args: &StatusArgs, colours: Colours) -> anyhow
             Ok(None) => return Ok(()),
             Err(_) => {}
         }
-        while let Ok(Some(change)) = tokio::time::timeout(SETTLE, changes.next()).await {
+        let settled = tokio::time::Instant::now() + SETTLE;
+        while let Ok(Some(change)) = tokio::time::timeout_at(settled, changes.next()).await {
             known.take(change)?;
         }
-        if !known.listed {
+        if !(known.listed && known.events_listed) {
             continue;
         }
         let text = known.draw(access, args)?;
@@ -100,10 +103,11 @@ type Change = Either<
 >;
 
 impl Known {
-    fn new() -> Self {
+    fn new(without_events: bool) -> Self {
         Self {
             pipelines: BTreeMap::new(),
             listed: false,
+            events_listed: without_events,
             events: Ok(BTreeMap::new()),
             trouble: None,
         }
@@ -136,7 +140,7 @@ impl Known {
                     std::mem::replace(&mut self.events, Ok(BTreeMap::new())).unwrap_or_default();
                 match change {
                     watcher::Event::Init => known.clear(),
-                    watcher::Event::InitDone => {}
+                    watcher::Event::InitDone => self.events_listed = true,
                     watcher::Event::Apply(found) | watcher::Event::InitApply(found) => {
                         known.insert(found.name_any(), found);
                     }
@@ -148,6 +152,7 @@ impl Known {
             }
             Either::Right(Err(error)) => {
                 let (refused, error) = cause(error);
+                self.events_listed = true;
                 // what has been seen stays; what may not be seen is said
                 if refused {
                     self.events = Err(Events::Hidden(format!("not shown: {error}")));
