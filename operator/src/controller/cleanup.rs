@@ -131,7 +131,16 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
             again: Some(WAITING),
         });
     }
-    let left = remove(pipeline, context).await?;
+    let mut out_of_patience = out_of_patience;
+    let left = match remove(pipeline, context).await {
+        Ok(left) => left,
+        // a namespace on its way out takes no Job, now or later
+        Err(Error::Api(kube::Error::Api(status))) if status.is_forbidden() => {
+            out_of_patience |= is_terminating(&status);
+            vec![status.message]
+        }
+        Err(error) => return Err(error),
+    };
     if !left.is_empty() && !out_of_patience {
         return Ok(Outcome {
             waiting: true,
@@ -141,7 +150,7 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
     if !left.is_empty() {
         let note = format!(
             "gave up after {} s; left behind: {}",
-            PATIENCE.as_secs(),
+            Timestamp::now().duration_since(since).as_secs(),
             left.join("; ")
         );
         warn!(
@@ -172,6 +181,16 @@ fn forget(uid: &str, context: &Context) {
     context.applier.forget(uid);
     context.memories.forget(uid);
     context.upgrades.done(uid);
+}
+
+/// Whether a request was refused because the namespace is being deleted.
+fn is_terminating(status: &kube::core::Status) -> bool {
+    status.details.iter().any(|details| {
+        details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+    })
 }
 
 /// Deletes what the spec says. What is left, with the reason.

@@ -244,8 +244,10 @@ async fn patch(
             );
             Ok(())
         }
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Err(Error::Outdated),
+        // gone, or another one by now: nothing may be made for it
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+            Err(Error::Outdated)
+        }
         Err(error) => Err(error.into()),
     }
 }
