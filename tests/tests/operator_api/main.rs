@@ -3,9 +3,11 @@
 mod api_proxy;
 mod crd_validation;
 mod faults;
+mod lifecycle;
 mod names;
 mod plugin;
 mod reconcile;
 mod snapshot;
 mod stage;
+mod sweeps;
 mod topics;
