@@ -14,6 +14,7 @@ mod figure;
 mod latency;
 mod load;
 mod machine;
+mod operator;
 mod restart;
 mod stand;
 mod start;
@@ -56,6 +57,10 @@ pub struct Args {
     #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
     period: Duration,
 
+    /// Pipelines that the operator's benchmark creates at once.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pipelines: u32,
+
     /// Run the programs in this folder instead of building them.
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
@@ -80,18 +85,21 @@ pub enum Benchmark {
     ExactlyOnce,
     /// Resident memory at rest after a backlog.
     Memory,
+    /// The operator: one pipeline, many at once, none at all, and an API server that restarts.
+    Operator,
     /// All of them.
     All,
 }
 
 impl Benchmark {
-    const EACH: [Self; 6] = [
+    const EACH: [Self; 7] = [
         Self::Drain,
         Self::Restart,
         Self::Memory,
         Self::Start,
         Self::Latency,
         Self::ExactlyOnce,
+        Self::Operator,
     ];
 
     fn name(self) -> &'static str {
@@ -102,6 +110,7 @@ impl Benchmark {
             Self::Start => "start",
             Self::ExactlyOnce => "exactly-once",
             Self::Memory => "memory",
+            Self::Operator => "operator",
             Self::All => "all",
         }
     }
@@ -125,8 +134,16 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         // this program's own part (COPY's source, the open-loop sender) must not be slower than what it is compared with
         return again_in_release().await;
     }
-    let stand = Stand::start(args.binaries.as_deref()).await?;
-    let machine = Machine::describe(&stand, args.binaries.is_some()).await?;
+    // the operator's servers are others, and are not started beside these
+    let needs_stand = args
+        .benchmarks
+        .iter()
+        .any(|benchmark| *benchmark != Benchmark::Operator);
+    let mut stand = match needs_stand {
+        true => Some(Stand::start(args.binaries.as_deref()).await?),
+        false => None,
+    };
+    let mut machine = Machine::describe(stand.as_ref(), args.binaries.is_some()).await?;
     let mut failed = false;
     for benchmark in Benchmark::EACH {
         if !args.benchmarks.contains(&benchmark) && !args.benchmarks.contains(&Benchmark::All) {
@@ -134,14 +151,18 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         let name = benchmark.name();
         eprintln!("── {name}");
-        let measured = match benchmark {
-            Benchmark::Drain => drain::run(&stand, &args).await,
-            Benchmark::Latency => latency::run(&stand, &args).await,
-            Benchmark::Restart => restart::run(&stand, &args).await,
-            Benchmark::Start => start::run(&stand, &args).await,
-            Benchmark::ExactlyOnce => exactly_once::run(&stand, &args).await,
-            Benchmark::Memory => drain::memory(&stand, &args).await,
-            Benchmark::All => continue,
+        if benchmark == Benchmark::Operator && stand.take().is_some() {
+            machine = Machine::describe(None, args.binaries.is_some()).await?;
+        }
+        let measured = match (&stand, benchmark) {
+            (Some(stand), Benchmark::Drain) => drain::run(stand, &args).await,
+            (Some(stand), Benchmark::Latency) => latency::run(stand, &args).await,
+            (Some(stand), Benchmark::Restart) => restart::run(stand, &args).await,
+            (Some(stand), Benchmark::Start) => start::run(stand, &args).await,
+            (Some(stand), Benchmark::ExactlyOnce) => exactly_once::run(stand, &args).await,
+            (Some(stand), Benchmark::Memory) => drain::memory(stand, &args).await,
+            (_, Benchmark::Operator) => operator::run(&args).await,
+            (_, Benchmark::All) | (None, _) => continue,
         };
         match measured {
             Ok(figures) => {

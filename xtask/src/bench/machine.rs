@@ -17,20 +17,27 @@ pub struct Machine {
     cores: usize,
     memory_mib: u64,
     kernel: String,
-    postgres: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    postgres: Option<String>,
     kafka: &'static str,
     programs: String,
     measured_at: String,
 }
 
 impl Machine {
-    /// This machine, now; `given`: the programs were not built here.
+    /// This machine, now; without a stand nothing is said of PostgreSQL. `given`: the programs were not built here.
     ///
     /// # Errors
     /// PostgreSQL does not say its version.
-    pub async fn describe(stand: &Stand, given: bool) -> anyhow::Result<Self> {
-        let client = stand.postgres().connect("postgres").await?;
-        let version = client.query_one("show server_version", &[]).await?;
+    pub async fn describe(stand: Option<&Stand>, given: bool) -> anyhow::Result<Self> {
+        let postgres = match stand {
+            Some(stand) => {
+                let client = stand.postgres().connect("postgres").await?;
+                let version = client.query_one("show server_version", &[]).await?;
+                Some(version.get(0))
+            }
+            None => None,
+        };
         Ok(Self {
             cpu: field("/proc/cpuinfo", "model name")
                 .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
@@ -40,7 +47,7 @@ impl Machine {
                 .unwrap_or_default()
                 .trim()
                 .to_owned(),
-            postgres: version.get(0),
+            postgres,
             kafka: clickstream_testbed::KAFKA_VERSION,
             // what given programs were built from nobody here knows
             programs: if given {
@@ -57,12 +64,15 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}, {} cores, {} MiB, Linux {}; PostgreSQL {} (fsync on), Kafka {}; programs {}, {}",
+            "{}, {} cores, {} MiB, Linux {}; {}Kafka {}; programs {}, {}",
             self.cpu,
             self.cores,
             self.memory_mib,
             self.kernel,
-            self.postgres,
+            self.postgres
+                .as_ref()
+                .map(|version| format!("PostgreSQL {version} (fsync on), "))
+                .unwrap_or_default(),
             self.kafka,
             self.programs,
             self.measured_at
