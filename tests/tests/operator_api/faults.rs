@@ -339,7 +339,7 @@ async fn an_api_server_that_restarts_is_waited_for_and_nothing_of_the_pipelines_
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let recovered = back.elapsed();
-    println!("recovered {recovered:?} after the api server answered");
+    eprintln!("recovered {recovered:?} after the api server answered");
     assert!(recovered < Duration::from_secs(10), "{recovered:?}");
     ready(&stage, "shop", &operator).await?;
     at_rest(&stage, Duration::from_secs(1)).await?;

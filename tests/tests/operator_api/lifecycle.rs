@@ -212,7 +212,7 @@ async fn a_deletion_gives_up_on_a_kafka_that_is_gone_and_says_what_is_left() -> 
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let took = begun.elapsed();
-    println!("gave up after {took:?}");
+    eprintln!("gave up after {took:?}");
     assert!(took > Duration::from_secs(290));
     let events = stage.events("shop").await?;
     assert!(
