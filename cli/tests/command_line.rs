@@ -74,7 +74,7 @@ fn every_problem_is_listed_at_once_with_its_field() {
 #[test]
 fn a_document_that_cannot_be_read_shows_its_other_problems_too() {
     let broken = VALID.replace("bootstrapServers", "servers")
-        + "    schema: pg_a\n    replicas: many\n  window: { size: 7s }\n  suspend: maybe\n";
+        + "    schema: pg_a\n    replicas: many\n  window: { size: 7s }\n  suspend: maybe\n  paused: true\n";
     let lines = text(&plugin(&["validate", "-"], &broken).stdout);
     for said in [
         "spec.kafka.servers: unknown field, expected one of bootstrapServers, tls, sasl, admin (line 5)",
@@ -83,6 +83,7 @@ fn a_document_that_cannot_be_read_shows_its_other_problems_too() {
         "spec.targets[0].schema: ",
         "spec.window.size: ",
         "spec.suspend: expected true or false, found a string",
+        "spec.paused: unknown field",
     ] {
         assert!(lines.contains(said), "no `{said}` in\n{lines}");
     }
