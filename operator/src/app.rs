@@ -45,6 +45,9 @@ use crate::{
 
 /// Reconciles that may run at the same time: each waits for Kafka or the API most of its time.
 const AT_ONCE: u16 = 32;
+/// A connection on which nothing comes for so long is dead. API servers end watches after 290 s, and tell of their life about every
+/// minute before.
+const SILENCE: Duration = Duration::from_secs(295);
 /// Between two tries to reach the API server at start.
 const START_PAUSE: Duration = Duration::from_secs(2);
 
@@ -61,9 +64,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     if let Some(addr) = args.admin_listen {
         admin::serve(addr, registry, Arc::clone(&health) as _, admin_stop.clone()).await?;
     }
-    let client = Client::try_default()
+    let mut config = kube::Config::infer()
         .await
         .context("no way to a kubernetes api: neither in a cluster nor with a kubeconfig")?;
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
+    let client = Client::try_from(config).context("the way to the kubernetes api")?;
     let Some(cluster) = cluster_id(&client, &stop).await? else {
         return Ok(());
     };

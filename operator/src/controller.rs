@@ -41,6 +41,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(30);
 /// How soon again while something is waited for that no watch tells of.
 const WAITING: Duration = Duration::from_secs(3);
+/// Longest time for one reconcile, after which it begins anew: it may be ended anywhere, as it may be by a crash.
+const LONGEST: Duration = Duration::from_secs(60);
 /// How soon again when the watch is behind.
 const SOON: Duration = Duration::from_secs(1);
 /// Longest pause after errors.
@@ -97,6 +99,9 @@ pub enum Error {
     /// The API server refuses, or does not answer.
     #[error("the kubernetes api: {0}")]
     Api(#[from] kube::Error),
+    /// Something that was asked does not answer, such as an API server behind a connection that is gone.
+    #[error("no answer within {} s", LONGEST.as_secs())]
+    Stuck,
     /// The resource has changed since the watch told of it; whatever was decided from it is not written.
     #[error("the resource has changed in the meantime")]
     Outdated,
@@ -111,11 +116,14 @@ pub async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Action, Error> {
     let running = context.metrics.reconcile();
-    let result = match &object.0 {
-        Ok(pipeline) => reconcile_pipeline(pipeline, &context).await,
-        Err(invalid) => report_unreadable(invalid, &context).await,
+    let work = async {
+        match &object.0 {
+            Ok(pipeline) => reconcile_pipeline(pipeline, &context).await,
+            Err(invalid) => report_unreadable(invalid, &context).await,
+        }
     };
-    let result = match result {
+    let result = tokio::time::timeout(LONGEST, work).await;
+    let result = match result.unwrap_or(Err(Error::Stuck)) {
         Err(Error::Outdated) => Ok(Outcome {
             waiting: true,
             again: Some(SOON),
@@ -151,7 +159,7 @@ pub fn error_policy(
         .saturating_mul(1 << failures.saturating_sub(1).min(12))
         .min(match error {
             Error::Api(kube::Error::Api(_)) | Error::Outdated => BACKOFF_MAX,
-            Error::Api(_) => AWAY_MAX,
+            Error::Api(_) | Error::Stuck => AWAY_MAX,
         });
     warn!(
         namespace = metadata.namespace.as_deref().unwrap_or_default(),

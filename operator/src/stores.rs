@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject},
@@ -130,9 +130,10 @@ impl Stores {
             return Vec::new();
         };
         store
+            // over all pipelines' children, each time: without allocations
             .state_filter(|object| {
-                object.namespace().as_deref() == Some(namespace)
-                    && controller_of(object).as_deref() == Some(uid)
+                object.metadata.namespace.as_deref() == Some(namespace)
+                    && controller(object).is_some_and(|owner| owner.uid == uid)
             })
             .iter()
             .map(|object| live(object))
@@ -142,7 +143,7 @@ impl Stores {
     /// Pods of a namespace with these labels.
     pub fn pods(&self, namespace: &str, labels: &[(&str, &str)]) -> Vec<Arc<Pod>> {
         self.pods.state_filter(|pod| {
-            pod.namespace().as_deref() == Some(namespace)
+            pod.metadata.namespace.as_deref() == Some(namespace)
                 && labels
                     .iter()
                     .all(|(key, value)| pod.labels().get(*key).is_some_and(|found| found == value))
@@ -260,12 +261,11 @@ fn strip_pod(pod: &mut Pod) {
     }
 }
 
-fn controller_of(object: &DynamicObject) -> Option<String> {
+fn controller(object: &DynamicObject) -> Option<&OwnerReference> {
     object
         .owner_references()
         .iter()
         .find(|owner| owner.controller == Some(true))
-        .map(|owner| owner.uid.clone())
 }
 
 /// What decisions need of a child.
@@ -273,7 +273,7 @@ pub fn live(object: &DynamicObject) -> Live {
     Live {
         fingerprint: fingerprint(object),
         resource_version: object.resource_version().unwrap_or_default(),
-        controller: controller_of(object),
+        controller: controller(object).map(|owner| owner.uid.clone()),
         labels: object.labels().clone(),
         name: object.name_any(),
         generation: object.metadata.generation,
