@@ -260,6 +260,28 @@ async fn what_another_operator_has_written_meanwhile_is_not_written_over() -> an
 }
 
 #[tokio::test]
+#[ignore = "takes more than a minute"]
+async fn a_request_that_is_never_answered_is_given_up_and_made_again() -> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let proxy = ApiProxy::start(stage.api).await?;
+    proxy.lose("shop-", 1, Lost::After);
+    let operator = stage.operator_by(&proxy.kubeconfig(stage.api)?, &[])?;
+    stage
+        .apply(&stage.pipeline("shop", &unique_name("clicks"), json!({})))
+        .await?;
+    anyhow::ensure!(proxy.sprung(PATIENCE).await, "{}", operator.log_tail());
+    let begun = Instant::now();
+    while ready(&stage, "shop", &operator).await.is_err() {
+        anyhow::ensure!(
+            begun.elapsed() < Duration::from_secs(120),
+            "{}",
+            operator.log_tail()
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn bursts_of_429_and_500_and_cut_and_expired_watches_pass() -> anyhow::Result<()> {
     let stage = Stage::new(Migrations::Succeed).await?;
     let proxy = ApiProxy::start(stage.api).await?;
