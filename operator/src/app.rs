@@ -267,7 +267,14 @@ impl Work {
                     .combine(predicates::annotations)
                     .combine(predicates::finalizers),
                 Default::default(),
-            );
+            )
+            // the watch waits by itself after an error; the controller would hold up all triggers for up to half a minute
+            .filter(|event| {
+                if let Err(error) = event {
+                    debug!(%error, "the watch of pipelines");
+                }
+                future::ready(event.is_ok())
+            });
         Controller::for_stream(pipelines, reader)
             .with_config(Config::default().concurrency(AT_ONCE))
             .reconcile_on(children)

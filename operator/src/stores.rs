@@ -30,7 +30,7 @@ const FOREIGN_ANNOTATIONS: &str = "deployment.kubernetes.io/";
 /// First and longest pause between tries of a watch. The longest is what an API server that comes back is left alone for: kubelets
 /// come in thousands and wait half a minute, an operator comes alone.
 const RETRY: Duration = Duration::from_millis(400);
-const RETRY_MAX: Duration = Duration::from_secs(4);
+const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A watch that has held for so long begins with the first pause again.
 const STEADY: Duration = Duration::from_secs(60);
 

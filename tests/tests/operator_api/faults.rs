@@ -362,7 +362,8 @@ async fn an_api_server_that_restarts_is_waited_for_and_nothing_of_the_pipelines_
     };
     let recovered = back.elapsed();
     eprintln!("recovered {recovered:?} after the api server answered");
-    assert!(recovered < Duration::from_secs(10), "{recovered:?}");
+    // 4 s as a rule, more on a busy machine
+    assert!(recovered < Duration::from_secs(15), "{recovered:?}");
     ready(&stage, "shop", &operator).await?;
     at_rest(&stage, Duration::from_secs(1)).await?;
     let mut after = children_versions(&stage).await?;
