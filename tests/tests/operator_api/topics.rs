@@ -133,6 +133,12 @@ async fn partitions_are_raised_and_fewer_are_refused_while_everything_else_goes_
     let refused = stage
         .condition("shop", "TopicsReady", "False", "FewerPartitions")
         .await?;
+    let stalled = condition(&refused, "Stalled").unwrap_or_default();
+    assert_eq!(
+        (stalled.0.as_str(), stalled.1.as_str()),
+        ("True", "FewerPartitions"),
+        "tools that know kstatus see that waiting does not help"
+    );
     assert!(
         condition(&refused, "TopicsReady")
             .unwrap_or_default()

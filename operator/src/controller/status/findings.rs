@@ -62,7 +62,10 @@ pub fn of(
         .filter(|taken| !taken.deleting)
         .map(ToString::to_string)
         .collect();
-    let refused = (!taken.is_empty()).then(|| Finding::no("NameTaken", taken.join("; ")));
+    let refused = (!taken.is_empty())
+        .then(|| Finding::no("NameTaken", taken.join("; ")))
+        // only a person can mend these, whatever else goes on meanwhile
+        .or_else(|| topic_refusal(observed));
     let in_progress = in_progress(observed, &topics, &database, &processors, producer.as_ref());
     Findings {
         topics,
@@ -85,14 +88,8 @@ fn topics(observed: &Observed<'_>) -> Finding {
         Some(Failure::Credentials(why)) => return Finding::no("KafkaCredentials", why.clone()),
         None => {}
     }
-    let refusals: Vec<_> = seen
-        .topics
-        .iter()
-        .flat_map(|topic| &topic.refusals)
-        .collect();
-    if let Some(first) = refusals.first() {
-        let all: Vec<_> = refusals.iter().map(ToString::to_string).collect();
-        return Finding::no(first.reason(), all.join("; "));
+    if let Some(refusal) = topic_refusal(observed) {
+        return refusal;
     }
     if seen.topics.iter().any(|topic| topic.waits) {
         return Finding::no(
@@ -106,6 +103,19 @@ fn topics(observed: &Observed<'_>) -> Finding {
         .map(|topic| topic.name.as_str())
         .collect();
     Finding::yes("AsSpecified", names.join(", "))
+}
+
+/// Everything about the topics that is refused.
+fn topic_refusal(observed: &Observed<'_>) -> Option<Finding> {
+    let refusals: Vec<_> = observed
+        .topics
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.refusals)
+        .collect();
+    let first = refusals.first()?;
+    let all: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+    Some(Finding::no(first.reason(), all.join("; ")))
 }
 
 fn database(observed: &Observed<'_>) -> Finding {
