@@ -294,10 +294,7 @@ impl Work {
 fn owner_of(
     object: &kube::api::DynamicObject,
 ) -> Option<ObjectRef<DeserializeGuard<ClickstreamPipeline>>> {
-    let owner = object
-        .owner_references()
-        .iter()
-        .find(|owner| owner.controller == Some(true))?;
+    let owner = stores::controller(object)?;
     ObjectRef::from_owner_ref(object.namespace().as_deref(), owner, ())
 }
 

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use clickstream_pipeline::spec::Problem;
 use kube::{
-    Client, ResourceExt,
+    Client, Resource as _, ResourceExt,
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::controller::Action,
 };
@@ -136,10 +136,9 @@ pub async fn reconcile(
         Err(_) => Ended::Error,
     });
     let outcome = result?;
-    context.memories.succeeded(&object.0.as_ref().map_or_else(
-        |invalid| invalid.metadata.uid.clone().unwrap_or_default(),
-        |pipeline| pipeline.uid().unwrap_or_default(),
-    ));
+    context
+        .memories
+        .succeeded(object.meta().uid.as_deref().unwrap_or_default());
     Ok(outcome.action())
 }
 
@@ -149,10 +148,7 @@ pub fn error_policy(
     error: &Error,
     context: Arc<Context>,
 ) -> Action {
-    let metadata = match &object.0 {
-        Ok(pipeline) => &pipeline.metadata,
-        Err(invalid) => &invalid.metadata,
-    };
+    let metadata = object.meta();
     let uid = metadata.uid.clone().unwrap_or_default();
     let failures = context.memories.failed(&uid);
     let pause = Duration::from_millis(500)

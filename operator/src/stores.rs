@@ -261,7 +261,8 @@ fn strip_pod(pod: &mut Pod) {
     }
 }
 
-fn controller(object: &DynamicObject) -> Option<&OwnerReference> {
+/// Who controls an object.
+pub fn controller(object: &DynamicObject) -> Option<&OwnerReference> {
     object
         .owner_references()
         .iter()

@@ -24,7 +24,7 @@ use super::build::{Child, Kind};
 use crate::{
     crd::ClickstreamPipeline,
     metrics::OperatorMetrics,
-    stores::{Live, Stores, api_resource, fingerprint, live},
+    stores::{Live, Stores, api_resource, controller, live},
 };
 
 /// Our name in managed fields.
@@ -148,9 +148,13 @@ impl Applier {
         let is_ours = match &known {
             Some(found) if found.controller.as_deref() == Some(&owner.uid) => true,
             Some(found) => {
-                return Ok(Applied::Refused(
-                    self.taken(child, owner, Some(found.deleting)).await?,
-                ));
+                // the store does not keep the names of owners
+                let object = self.get(child, owner).await?;
+                return Ok(Applied::Refused(taken(
+                    child,
+                    object.as_ref(),
+                    found.deleting,
+                )));
             }
             None => false,
         };
@@ -158,13 +162,13 @@ impl Applier {
             Ok(applied) => applied,
             // without force, whoever else holds the name stands in the way
             Err(kube::Error::Api(status)) if !is_ours && stands_in_the_way(&status) => {
-                match self.found(child, owner).await? {
-                    Some(found) if found.controller.as_deref() == Some(&owner.uid) => {
+                match self.get(child, owner).await? {
+                    Some(found) if controller(&found).is_some_and(|of| of.uid == owner.uid) => {
                         self.send(owner, child, true).await?
                     }
                     Some(found) => {
-                        let deleting = Some(found.deleting);
-                        return Ok(Applied::Refused(self.taken(child, owner, deleting).await?));
+                        let deleting = found.metadata.deletion_timestamp.is_some();
+                        return Ok(Applied::Refused(taken(child, Some(&found), deleting)));
                     }
                     None => return Err(kube::Error::Api(status)),
                 }
@@ -178,7 +182,7 @@ impl Applier {
             Remembered {
                 owner: owner.uid.clone(),
                 wanted,
-                fingerprint: fingerprint(&applied),
+                fingerprint: now.fingerprint.clone(),
                 resource_version: now.resource_version.clone(),
                 at: Instant::now(),
             },
@@ -211,37 +215,14 @@ impl Applier {
             .await
     }
 
-    async fn found(&self, child: &Child, owner: &Owner) -> Result<Option<Live>, kube::Error> {
-        let found = self
-            .api(child.kind, &owner.namespace)
-            .get_opt(&child.name)
-            .await?;
-        Ok(found.map(|object| live(&object)))
-    }
-
-    async fn taken(
+    async fn get(
         &self,
         child: &Child,
         owner: &Owner,
-        deleting: Option<bool>,
-    ) -> Result<NameTaken, kube::Error> {
-        let found = self
-            .api(child.kind, &owner.namespace)
+    ) -> Result<Option<DynamicObject>, kube::Error> {
+        self.api(child.kind, &owner.namespace)
             .get_opt(&child.name)
-            .await?;
-        let controller = found.and_then(|object| {
-            let owners = object.owner_references();
-            owners
-                .iter()
-                .find(|owner| owner.controller == Some(true))
-                .map(|owner| format!("{} {}", owner.kind, owner.name))
-        });
-        Ok(NameTaken {
-            kind: child.kind.api().2,
-            name: child.name.clone(),
-            owner: controller,
-            deleting: deleting.unwrap_or(false),
-        })
+            .await
     }
 
     /// Deletes a child, with what it controls, if it still is the one that was seen. One that is gone is no error.
@@ -283,6 +264,17 @@ impl Applier {
 
     fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &api_resource(kind))
+    }
+}
+
+fn taken(child: &Child, found: Option<&DynamicObject>, deleting: bool) -> NameTaken {
+    NameTaken {
+        kind: child.kind.api().2,
+        name: child.name.clone(),
+        owner: found
+            .and_then(controller)
+            .map(|owner| format!("{} {}", owner.kind, owner.name)),
+        deleting,
     }
 }
 

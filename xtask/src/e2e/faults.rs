@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::RATE;
 use crate::kind::pipeline::{Pipeline, condition};
-use crate::kind::stack::{NAMESPACE, RELEASE, kubectl};
+use crate::kind::stack::{NAMESPACE, RELEASE, kubectl, rolled_out};
 use crate::steps::Steps;
 
 /// Enough records that they cannot have been under way already: three seconds of them.
@@ -121,15 +121,7 @@ pub async fn operator_away(
             step.note("away, and events go on");
         }
         ask(scale("--replicas=1")).await?;
-        let status = [
-            "-n",
-            NAMESPACE,
-            "rollout",
-            "status",
-            &deployment,
-            "--timeout=120s",
-        ];
-        kubectl(cluster, &status).await
+        rolled_out(cluster, &deployment).await
     };
     step.during(away, |_| format!("away for {period:?}, events went on"))
         .await?;

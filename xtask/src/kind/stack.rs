@@ -173,19 +173,20 @@ pub async fn operator(cluster: &Cluster, release: &Release, steps: &Steps) -> an
             )
             .await?;
         }
-        let status = [
-            "-n",
-            NAMESPACE,
-            "rollout",
-            "status",
-            &deployment,
-            "--timeout=120s",
-        ];
-        kubectl(cluster, &status).await
+        rolled_out(cluster, &deployment).await
     };
     step.during(install, |_| format!("release {RELEASE} in {NAMESPACE}"))
         .await?;
     Ok(())
+}
+
+/// Waits until all pods of one of the operator's Deployments are of its newest version.
+///
+/// # Errors
+/// They do not come up within two minutes.
+pub async fn rolled_out(cluster: &Cluster, deployment: &str) -> anyhow::Result<String> {
+    let status = ["rollout", "status", deployment, "--timeout=120s"];
+    kubectl(cluster, &[&["-n", NAMESPACE][..], &status].concat()).await
 }
 
 /// `kubectl` with these arguments, its output.
