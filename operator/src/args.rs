@@ -4,9 +4,12 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use clickstream_telemetry::logging::{self, LogFormat};
+use clickstream_telemetry::{
+    logging::{self, LogFormat},
+    probe::probe,
+};
 
-use crate::{app, crd, probe};
+use crate::{app, crd};
 
 /// Turns ClickstreamPipeline resources into topics, tables, processors and a producer.
 #[derive(Debug, Parser)]
@@ -122,7 +125,7 @@ impl Cli {
             Command::Crd => print(&crd::crd_yaml())?,
             Command::Reference => print(&crd::reference())?,
             Command::Probe { url, patience } => {
-                probe::probe(&url, Duration::from_secs(patience)).await?;
+                probe(&url, Duration::from_secs(patience)).await?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -19,7 +19,6 @@ mod events;
 mod leader;
 mod metrics;
 mod observe;
-mod probe;
 mod stores;
 mod topics;
 

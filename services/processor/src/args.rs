@@ -8,9 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use clickstream_pipeline::spec::{ClickstreamPipeline, TargetSpec};
+use clickstream_pipeline::spec::{ClickstreamPipeline, Duration, TargetSpec};
 use clickstream_telemetry::{
     logging::{self, LogFormat},
+    probe::probe,
     secrets::SecretFiles,
 };
 
@@ -77,6 +78,15 @@ enum Command {
         #[arg(long, short, value_enum, default_value_t = audit::Output::Table)]
         output: audit::Output,
     },
+    /// Asks an HTTP address, and ends with 0 when the answer is a success: for images without a shell.
+    #[command(after_help = "Example: clickstream-processor probe http://127.0.0.1:8080/readyz")]
+    Probe {
+        /// Where to ask.
+        url: String,
+        /// How long to go on asking.
+        #[arg(long, value_name = "TIME", default_value = "0s")]
+        patience: Duration,
+    },
 }
 
 #[derive(Args)]
@@ -106,9 +116,16 @@ impl Cli {
     /// # Errors
     /// Whatever stopped it, for standard error and exit code 1.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        logging::init(self.log_format, "info")?;
+        // a probe runs every few seconds for as long as a container lives, and has nothing to log
+        if !matches!(self.command, Command::Probe { .. }) {
+            logging::init(self.log_format, "info")?;
+        }
         failpoints::arm();
         match self.command {
+            Command::Probe { url, patience } => {
+                probe(&url, patience.to_std()).await?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Run {
                 document,
                 name,

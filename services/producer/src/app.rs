@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use chrono::{DateTime, Utc};
 use clickstream_pipeline::event::EventTime;
 use clickstream_telemetry::{
-    Health, Verdict, admin, logging, metrics as telemetry_metrics, shutdown,
+    Health, Verdict, admin, logging, metrics as telemetry_metrics, probe::probe, shutdown,
 };
 
 use crate::args::{
@@ -44,11 +44,18 @@ const PRINT_BASE: EventTime = EventTime::from_micros(1_767_225_600_000_000);
 /// # Errors
 /// Nothing could be sent; the message says what to change.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    logging::init(cli.log_format, "info")?;
+    // a probe runs every few seconds for as long as a container lives, and has nothing to log
+    if !matches!(cli.command, Command::Probe { .. }) {
+        logging::init(cli.log_format, "info")?;
+    }
     match cli.command {
         Command::Generate(args) => generate(args).await,
         Command::Replay(args) => replay(args).await,
         Command::Print(args) => print(&args),
+        Command::Probe { url, patience } => {
+            probe(&url, patience.to_std()).await?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -51,6 +51,15 @@ pub enum Command {
     /// Writes what `generate` would send to standard output, one JSON object per record.
     #[command(after_help = PRINT_EXAMPLES)]
     Print(PrintArgs),
+    /// Asks an HTTP address, and ends with 0 when the answer is a success: for images without a shell.
+    #[command(after_help = "Example: clickstream-producer probe http://127.0.0.1:8080/readyz")]
+    Probe {
+        /// Where to ask.
+        url: String,
+        /// How long to go on asking.
+        #[arg(long, value_name = "TIME", default_value = "0s")]
+        patience: Duration,
+    },
 }
 
 const GENERATE_EXAMPLES: &str = "Examples:

@@ -14,6 +14,7 @@ pub mod health;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+pub mod probe;
 pub mod secrets;
 pub mod shutdown;
 

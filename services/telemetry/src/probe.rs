@@ -1,0 +1,197 @@
+//! One HTTP question, for health checks by command: images without a shell have nothing else to ask with.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use hyper::client::conn::http1;
+use hyper::http::uri::InvalidUri;
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Pause between two questions.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Why there was no success.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The address cannot be read.
+    #[error("{url}: write http://host:port/path")]
+    Address {
+        /// As it was given.
+        url: String,
+        /// What is wrong with it, where the parser says it.
+        #[source]
+        source: Option<InvalidUri>,
+    },
+    /// Nobody answered until patience was over.
+    #[error("{url}: no answer within {} s", patience.as_secs())]
+    Silent {
+        /// Who was asked.
+        url: String,
+        /// For how long.
+        patience: Duration,
+    },
+    /// The last answer was not a success.
+    #[error("{url}: answered {status}")]
+    Refused {
+        /// Who was asked.
+        url: String,
+        /// The answer.
+        status: StatusCode,
+    },
+    /// The last connection failed.
+    #[error("{url}: cannot connect")]
+    Connect {
+        /// Who was asked.
+        url: String,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The last exchange broke off.
+    #[error("{url}: the answer broke off")]
+    Http {
+        /// Who was asked.
+        url: String,
+        /// Where it did.
+        #[source]
+        source: hyper::Error,
+    },
+}
+
+/// Asks `url` until the answer is a success, at least once, and for `patience` at most.
+///
+/// # Errors
+/// The last answer when `patience` is over; at once for an address that cannot be asked.
+pub async fn probe(url: &str, patience: Duration) -> Result<(), ProbeError> {
+    let address = |source| ProbeError::Address {
+        url: url.to_owned(),
+        source,
+    };
+    let uri: Uri = url.parse().map_err(|source| address(Some(source)))?;
+    let Some(host) = uri.host() else {
+        return Err(address(None));
+    };
+    let plain = uri.scheme_str() == Some("http");
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let Ok(request) = Request::get(path).header("host", host).body(()) else {
+        return Err(address(None));
+    };
+    if !plain {
+        return Err(address(None));
+    }
+    let place = (host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80));
+    let begun = Instant::now();
+    loop {
+        let left = patience.saturating_sub(begun.elapsed()).max(PAUSE);
+        let silent = ProbeError::Silent {
+            url: url.to_owned(),
+            patience,
+        };
+        let question = ask(url, place, request.clone());
+        match tokio::time::timeout(left, question).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) if begun.elapsed() >= patience => return Err(error),
+            Err(_) => return Err(silent),
+            Ok(Err(_)) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn ask(url: &str, place: (&str, u16), request: Request<()>) -> Result<(), ProbeError> {
+    let url = || url.to_owned();
+    let http = |source| ProbeError::Http { url: url(), source };
+    let stream = TcpStream::connect(place)
+        .await
+        .map_err(|source| ProbeError::Connect { url: url(), source })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
+    tokio::spawn(connection);
+    let request = request.map(|()| Body::empty());
+    let status = sender.send_request(request).await.map_err(http)?.status();
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(ProbeError::Refused { url: url(), status })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
+    use std::sync::Arc;
+
+    use prometheus::Registry;
+    use serde_json::Value;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{Health, Verdict, admin};
+
+    /// Ready, and yet dead.
+    struct Undead;
+
+    impl Health for Undead {
+        fn live(&self) -> Verdict {
+            Verdict::Failing("for the test".to_owned())
+        }
+
+        fn ready(&self) -> Verdict {
+            Verdict::Ok
+        }
+
+        fn status(&self) -> Value {
+            Value::Null
+        }
+    }
+
+    #[tokio::test]
+    async fn a_success_is_a_success_and_a_refusal_is_told_with_its_status() {
+        let stop = CancellationToken::new();
+        let local = "127.0.0.1:0".parse().unwrap();
+        let server = admin::serve(local, Registry::new(), Arc::new(Undead), stop.clone())
+            .await
+            .unwrap();
+        let at = |path: &str| format!("http://{}{path}", server.local_addr());
+        probe(&at("/readyz"), Duration::ZERO).await.unwrap();
+        let refused = probe(&at("/livez"), Duration::ZERO).await.unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .ends_with("/livez: answered 503 Service Unavailable"),
+            "{refused}"
+        );
+        let url = at("/readyz");
+        stop.cancel();
+        server.stopped().await;
+        let gone = probe(&url, Duration::ZERO).await.unwrap_err();
+        assert!(matches!(gone, ProbeError::Connect { .. }), "{gone:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_ends_the_patience() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let silent = probe(&url, Duration::ZERO).await.unwrap_err();
+        assert!(matches!(silent, ProbeError::Silent { .. }), "{silent:?}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_cannot_be_asked_is_refused_at_once() {
+        for url in [
+            "https://127.0.0.1/",
+            "127.0.0.1:80",
+            "/readyz",
+            "http://",
+            "",
+        ] {
+            let error = probe(url, Duration::from_secs(60)).await.unwrap_err();
+            assert!(
+                matches!(error, ProbeError::Address { .. }),
+                "{url}: {error:?}"
+            );
+        }
+    }
+}
