@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Writes manifests/install/clickstream-operator.yaml, the installation for `kubectl apply -f`, from the chart. The
-# definition of the resource is not in it, so that deleting what it made never deletes a pipeline.
+# Writes from the chart:
+#   manifests/install/clickstream-operator.yaml   the installation for `kubectl apply -f`. The definition of the resource is
+#                                                 not in it, so that deleting what it made never deletes a pipeline.
+#   manifests/monitoring/rules.yaml               the alerts for a Prometheus without the Prometheus Operator
 #
-#   charts/render.sh            writes the file
-#   charts/render.sh --check    exits 1 when the file is not what would be written
+#   charts/render.sh            writes the files
+#   charts/render.sh --check    exits 1 when one is not what would be written
 #
 # HELM chooses the helm to use.
 set -euo pipefail
@@ -13,8 +15,6 @@ if [ -z "${HELM:-}" ]; then
   for HELM in helm helm4 helm3; do command -v "$HELM" >/dev/null && break; done
 fi
 command -v "$HELM" >/dev/null || { echo "no helm on PATH; set HELM" >&2; exit 1; }
-target=manifests/install/clickstream-operator.yaml
-
 install() {
   cat <<'YAML'
 # The operator for every namespace, without Helm; the resource's definition comes first, from the folder beside it:
@@ -38,12 +38,28 @@ YAML
     awk '/^$/ { empty = empty "\n"; next } /^---/ { empty = "" } { printf "%s", empty; empty = ""; print }'
 }
 
+rules() {
+  cat <<'YAML'
+# Alerts for a Prometheus that reads rule files; with the Prometheus Operator use the chart's PrometheusRule (alerts.enabled).
+# Their tests are beside this file, the reason of each threshold is in the chart's values.
+#
+# Written by charts/render.sh; change charts/clickstream-operator/files/alerts or the chart's values, not this file.
+YAML
+  # the rule file is what stands under `spec:`
+  "$HELM" template clickstream charts/clickstream-operator --kube-version 1.33.0 \
+    --show-only templates/prometheusrule.yaml --set alerts.enabled=true |
+    sed -e '1,/^spec:/d' -e '/^$/d' -e 's/^  //'
+}
+
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
-install >"$new"
-if [ "${1:-}" = --check ]; then
-  diff -u "$target" "$new" || { echo "$target is not what the chart says: run charts/render.sh" >&2; exit 1; }
-else
-  mkdir -p "$(dirname "$target")"
-  cp "$new" "$target"
-fi
+for part in install:manifests/install/clickstream-operator.yaml rules:manifests/monitoring/rules.yaml; do
+  target=${part#*:}
+  "${part%%:*}" >"$new"
+  if [ "${1:-}" = --check ]; then
+    diff -u "$target" "$new" || { echo "$target is not what the chart says: run charts/render.sh" >&2; exit 1; }
+  else
+    mkdir -p "$(dirname "$target")"
+    cp "$new" "$target"
+  fi
+done
