@@ -23,18 +23,21 @@ pub enum Tool {
     Postgres15,
     /// PgBouncer, to put between a processor and its database.
     PgBouncer,
+    /// Prometheus with `promtool`.
+    Prometheus,
     /// `setpriv`, which ties children to the life of their parent.
     Setpriv,
 }
 
 impl Tool {
     /// Every tool, for a machine that shall run everything.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Java,
         Self::Maven,
         Self::Xz,
         Self::Postgres15,
         Self::PgBouncer,
+        Self::Prometheus,
         Self::Setpriv,
     ];
 
@@ -46,6 +49,7 @@ impl Tool {
             Self::Xz => &["xz-utils"],
             Self::Postgres15 => &["postgresql-15"],
             Self::PgBouncer => &["pgbouncer"],
+            Self::Prometheus => &["prometheus"],
             Self::Setpriv => &["util-linux"],
         }
     }
@@ -57,6 +61,7 @@ impl Tool {
             Self::Xz => in_path("xz") && in_path("tar"),
             Self::Postgres15 => Path::new(POSTGRES_15_BIN).join("postgres").exists(),
             Self::PgBouncer => in_path("pgbouncer"),
+            Self::Prometheus => in_path("prometheus") && in_path("promtool"),
             Self::Setpriv => in_path("setpriv"),
         }
     }

@@ -5,6 +5,7 @@
 //! artifacts -> Kafka's jars and PostgreSQL's binaries, fetched once into the cache
 //! kafka, postgres -> servers on loopback, started, crashed, frozen and started again
 //! kube_api -> etcd and kube-apiserver, found or built once, treated likewise
+//! prometheus -> a Prometheus that scrapes what a test names, and promtool
 //! process  -> our own binaries under test, and the way every child here is started
 //! proxy    -> a loopback hop that cuts, stalls, delays or loses a reply
 //! shared   -> one Kafka and one PostgreSQL per test process
@@ -26,6 +27,7 @@ mod kube_api;
 mod ports;
 mod postgres;
 mod process;
+mod prometheus;
 mod proxy;
 mod run_dir;
 pub mod shared;
@@ -37,6 +39,7 @@ pub use kube_api::{KubeApi, KubeApiOptions, tools_dir};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
 pub use process::Process;
+pub use prometheus::{Prometheus, Sample, ScrapeTarget, promtool};
 pub use proxy::{Proxy, Reply};
 pub use run_dir::{keep_run_dir, server_dir};
 
