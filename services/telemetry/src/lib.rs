@@ -1,7 +1,7 @@
-//! What every service needs beside its work: logs, metrics, the admin server and an orderly end.
+//! What every service needs beside its work: logs, traces, metrics, the admin server and an orderly end.
 //!
 //! ```text
-//! main ── logging::init                         stderr, RUST_LOG
+//! main ── tracing::init                         logs: stderr, RUST_LOG; spans: OTEL_*
 //!      ── shutdown::signal ──> token ──────────> the service drains, then cancels the admin server's token
 //!      ── metrics::registry ──┐
 //!      ── dyn Health ─────────┴> admin::serve    /livez /readyz /status /metrics
@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod probe;
 pub mod secrets;
 pub mod shutdown;
+pub mod tracing;
 
 pub use health::{Health, Verdict};
 pub use metrics::build_info;

@@ -5,9 +5,16 @@ use std::io::IsTerminal;
 use std::str::FromStr;
 
 use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer};
+
+use self::with_trace::WithTrace;
+
+mod with_trace;
 
 /// The environment variable that overrides the default filter.
 const FILTER_VARIABLE: &str = "RUST_LOG";
@@ -70,19 +77,35 @@ pub enum LoggingError {
 }
 
 /// Sends every `tracing` (and `log`) record of this process to stderr. `RUST_LOG`, when set and not empty, takes
-/// the place of `default_filter`.
+/// the place of `default_filter`. A program that has spans starts both with [`crate::tracing::init`].
 ///
 /// # Errors
 /// [`LoggingError`] when a filter cannot be read, or at the second call in a process.
 pub fn init(format: LogFormat, default_filter: &str) -> Result<(), LoggingError> {
+    tracing_subscriber::registry()
+        .with(layer(format, default_filter, false)?)
+        .try_init()
+        .map_err(LoggingError::AlreadyInitialised)
+}
+
+/// A layer that writes log lines.
+pub(crate) type LogLayer<S> = Box<dyn Layer<S> + Send + Sync>;
+
+/// The layer of [`init`]. With `traced`, lines from within a sampled span carry its `trace_id` and `span_id`.
+pub(crate) fn layer<S>(
+    format: LogFormat,
+    default_filter: &str,
+    traced: bool,
+) -> Result<LogLayer<S>, LoggingError>
+where
+    S: Subscriber + for<'s> LookupSpan<'s> + Send + Sync,
+{
     let filter = match std::env::var(FILTER_VARIABLE) {
         Ok(value) if !value.trim().is_empty() => parse_filter(FILTER_VARIABLE, &value)?,
         _ => parse_filter("default filter", default_filter)?,
     };
     let colours = std::io::stderr().is_terminal();
-    subscriber(format, filter, colours, std::io::stderr)
-        .try_init()
-        .map_err(LoggingError::AlreadyInitialised)
+    Ok(lines(format, filter, colours, traced, std::io::stderr))
 }
 
 fn parse_filter(origin: &'static str, filter: &str) -> Result<EnvFilter, LoggingError> {
@@ -95,55 +118,55 @@ fn parse_filter(origin: &'static str, filter: &str) -> Result<EnvFilter, Logging
         })
 }
 
-fn subscriber<W>(
+fn lines<S, W>(
     format: LogFormat,
     filter: EnvFilter,
     colours: bool,
+    traced: bool,
     writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
+) -> LogLayer<S>
 where
+    S: Subscriber + for<'s> LookupSpan<'s> + Send + Sync,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
+    let plain = tracing_subscriber::fmt::format();
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colours);
     match format {
-        LogFormat::Pretty => Box::new(builder.with_ansi(colours).finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+        LogFormat::Pretty => layer
+            .event_format(WithTrace::new(plain.with_ansi(colours), format, traced))
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Json => layer
+            .fmt_fields(JsonFields::new())
+            .event_format(WithTrace::new(
+                plain.json().flatten_event(true),
+                format,
+                traced,
+            ))
+            .with_filter(filter)
+            .boxed(),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod capture;
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
+    use super::capture::Captured;
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Captured(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Captured {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     fn logged(format: LogFormat, filter: &str, emit: impl FnOnce()) -> String {
         let captured = Captured::default();
-        let writer = captured.clone();
         let filter = parse_filter("default filter", filter).unwrap();
-        let subscriber = subscriber(format, filter, false, move || writer.clone());
+        let lines = lines(format, filter, false, false, captured.writer());
+        let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::with_default(subscriber, emit);
-        let bytes = captured.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        captured.text()
     }
 
     #[test]
