@@ -11,16 +11,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clickstream_telemetry::{Health, Verdict, admin, metrics, shutdown};
-use futures_util::{StreamExt, future, stream::SelectAll};
+use futures_util::{StreamExt, future};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
     core::DeserializeGuard,
     discovery,
-    runtime::{
-        Config, Controller, Predicate as _, WatchStreamExt, predicates, reflector,
-        reflector::ObjectRef, watcher,
-    },
+    runtime::{Config, Controller, Predicate as _, WatchStreamExt, predicates, reflector, watcher},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -29,11 +26,7 @@ use tracing::{debug, info, warn};
 use crate::{
     args::RunArgs,
     controller::{
-        self, Context, Settings,
-        apply::Applier,
-        build::{Kind, PIPELINE_LABEL},
-        memory::Memories,
-        upgrades::Upgrades,
+        self, Context, Settings, apply::Applier, build::Kind, memory::Memories, upgrades::Upgrades,
     },
     crd::ClickstreamPipeline,
     events::Events,
@@ -201,11 +194,12 @@ impl Work {
     /// One controller: for one namespace, or for all.
     async fn watch(&self, namespace: Option<String>, stop: CancellationToken) {
         let namespace = namespace.as_deref();
-        let watches = stores::watches(&self.client, namespace, &self.kinds);
+        let stores::Watches { stores, mut woken } =
+            stores::watches(&self.client, namespace, &self.kinds);
         let context = Arc::new(Context {
             client: self.client.clone(),
             settings: self.settings.clone(),
-            stores: Arc::clone(&watches.stores),
+            stores: Arc::clone(&stores),
             applier: Applier::new(self.client.clone(), self.metrics.clone()),
             admins: TopicAdmins::default(),
             events: self.events.clone(),
@@ -213,35 +207,14 @@ impl Work {
             memories: Memories::default(),
             upgrades: Arc::clone(&self.upgrades),
         });
-        // children first: a pipeline that is reconciled before its children are known would apply all of them again
-        let mut children = SelectAll::new();
-        for (_, stream) in watches.children {
-            children.push(
-                stream
-                    .filter_map(|object| {
-                        future::ready(object.ok().and_then(|object| owner_of(&object)))
-                    })
-                    .boxed(),
-            );
-        }
-        children.push(
-            watches
-                .pods
-                .filter_map(|pod| {
-                    future::ready(pod.ok().and_then(|pod| {
-                        let name = pod.labels().get(PIPELINE_LABEL)?;
-                        Some(ObjectRef::new(name).within(&pod.namespace()?))
-                    }))
-                })
-                .boxed(),
-        );
-        // the first lists fill the stores and trigger nothing: every pipeline is reconciled at the start anyhow
+        // children first: a pipeline that is reconciled before its children are known would apply all of them again. The first lists
+        // fill the stores and wake nobody: every pipeline is reconciled at the start anyhow
         {
-            let mut listed = pin!(watches.stores.ready());
+            let mut listed = pin!(stores.ready());
             loop {
                 tokio::select! {
                     () = &mut listed => break,
-                    _ = children.next() => {}
+                    _ = woken.next() => {}
                     () = stop.cancelled() => return,
                 }
             }
@@ -252,15 +225,15 @@ impl Work {
         let api = stores::api::<DeserializeGuard<ClickstreamPipeline>>(&self.client, namespace);
         let writer = reflector::store::Writer::default();
         let reader = writer.as_reader();
-        let pipelines = watcher(api, watcher::Config::default())
+        let events = watcher(api, watcher::Config::default())
             .backoff(stores::retries())
             .modify(|object| {
                 if let Ok(pipeline) = &mut object.0 {
                     pipeline.metadata.managed_fields = None;
                 }
             })
-            .reflect(writer)
-            .applied_objects()
+            .reflect(writer);
+        let pipelines = stores::touched(events, Some)
             // a status of our own is no news
             .predicate_filter(
                 predicates::generation
@@ -277,7 +250,7 @@ impl Work {
             });
         Controller::for_stream(pipelines, reader)
             .with_config(Config::default().concurrency(AT_ONCE))
-            .reconcile_on(children)
+            .reconcile_on(woken)
             .graceful_shutdown_on(stop.cancelled_owned())
             .run(controller::reconcile, controller::error_policy, context)
             .for_each(|result| {
@@ -288,14 +261,6 @@ impl Work {
             })
             .await;
     }
-}
-
-/// The pipeline that controls a child.
-fn owner_of(
-    object: &kube::api::DynamicObject,
-) -> Option<ObjectRef<DeserializeGuard<ClickstreamPipeline>>> {
-    let owner = stores::controller(object)?;
-    ObjectRef::from_owner_ref(object.namespace().as_deref(), owner, ())
 }
 
 /// The identity of the cluster; waits for an API server that is away.

@@ -3,12 +3,15 @@
 
 use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{
+    Stream, StreamExt, future,
+    stream::{self, BoxStream, SelectAll},
+};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject},
-    core::GroupVersionKind,
+    core::{DeserializeGuard, GroupVersionKind},
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
@@ -20,7 +23,10 @@ use rand::RngExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::controller::build::{Kind, MANAGED_BY};
+use crate::{
+    controller::build::{Kind, MANAGED_BY, PIPELINE_LABEL},
+    crd::ClickstreamPipeline,
+};
 
 /// Where a reflected child keeps the fingerprint of what was stripped.
 const FINGERPRINT: &str = "fingerprint";
@@ -160,17 +166,15 @@ impl Stores {
     }
 }
 
-/// A watch whose objects are for triggering reconciles.
-pub type Touched<K> = std::pin::Pin<Box<dyn Stream<Item = Result<K, watcher::Error>> + Send>>;
+/// A pipeline, as the controller is woken for it.
+pub type PipelineRef = ObjectRef<DeserializeGuard<ClickstreamPipeline>>;
 
-/// The watches of one namespace, or of all: what they fill, and what they trigger.
+/// The watches of one namespace, or of all: what they fill, and whom they wake.
 pub struct Watches {
     /// What is known.
     pub stores: Arc<Stores>,
-    /// Children that changed, by kind.
-    pub children: Vec<(Kind, Touched<DynamicObject>)>,
-    /// Pods that changed.
-    pub pods: Touched<Pod>,
+    /// Pipelines of which a child or a pod has changed. Whoever polls this fills the stores.
+    pub woken: SelectAll<BoxStream<'static, PipelineRef>>,
 }
 
 /// Opens the watches. `kinds` leaves out what the API server does not have.
@@ -178,33 +182,72 @@ pub fn watches(client: &Client, namespace: Option<&str>, kinds: &[Kind]) -> Watc
     let config =
         watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
     let mut stores = HashMap::new();
-    let mut children = Vec::new();
+    let mut woken = SelectAll::new();
     for &kind in kinds {
         let resource = api_resource(kind);
         let writer = reflector::store::Writer::new(resource.clone());
         stores.insert(kind, writer.as_reader());
-        let stream = watcher(children_api(client, namespace, &resource), config.clone())
+        let events = watcher(children_api(client, namespace, &resource), config.clone())
             .backoff(retries())
             .modify(strip)
-            .reflect(writer)
-            .touched_objects();
-        children.push((kind, stream.boxed() as Touched<DynamicObject>));
+            .reflect(writer);
+        let owners = touched(events, |object| owner_of(&object));
+        woken.push(owners.filter_map(|owner| future::ready(owner.ok())).boxed());
     }
     let writer = reflector::store::Writer::new(());
     let pods = writer.as_reader();
-    let pod_stream = watcher(api::<Pod>(client, namespace), config)
+    let events = watcher(api::<Pod>(client, namespace), config)
         .backoff(retries())
         .modify(strip_pod)
-        .reflect(writer)
-        .touched_objects();
+        .reflect(writer);
+    let owners = touched(events, |pod: Pod| {
+        let name = pod.labels().get(PIPELINE_LABEL)?;
+        Some(ObjectRef::new(name).within(&pod.namespace()?))
+    });
+    woken.push(owners.filter_map(|owner| future::ready(owner.ok())).boxed());
     Watches {
         stores: Arc::new(Stores {
             children: stores,
             pods,
         }),
-        children,
-        pods: pod_stream.boxed(),
+        woken,
     }
+}
+
+/// What has changed by the events of a reflected watch, deletions included. What a list holds is told when the list is whole: only
+/// then the store has it, and whoever was woken before would find the world as it was before the watch broke off, without what was
+/// created meanwhile.
+pub fn touched<K, T>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+    of: impl Fn(K) -> Option<T>,
+) -> impl Stream<Item = watcher::Result<T>> {
+    let mut listed = Vec::new();
+    events.flat_map(move |event| {
+        let told = match event {
+            Ok(watcher::Event::Init) => {
+                listed.clear();
+                Vec::new()
+            }
+            Ok(watcher::Event::InitApply(object)) => {
+                listed.extend(of(object));
+                Vec::new()
+            }
+            Ok(watcher::Event::InitDone) => {
+                std::mem::take(&mut listed).into_iter().map(Ok).collect()
+            }
+            Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => {
+                of(object).map(Ok).into_iter().collect()
+            }
+            Err(error) => vec![Err(error)],
+        };
+        stream::iter(told)
+    })
+}
+
+/// The pipeline that controls a child.
+fn owner_of(object: &DynamicObject) -> Option<PipelineRef> {
+    let owner = controller(object)?;
+    ObjectRef::from_owner_ref(object.namespace().as_deref(), owner, ())
 }
 
 /// Of everything that we could have written: labels, annotations, owners and contents, without what the API server and other
@@ -281,5 +324,52 @@ pub fn live(object: &DynamicObject) -> Live {
         annotations: object.annotations().clone(),
         deleting: object.metadata.deletion_timestamp.is_some(),
         status: object.data.get("status").cloned().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
+    use watcher::Event;
+
+    use super::*;
+
+    fn told_by(events: Vec<Event<u8>>) -> Vec<u8> {
+        let told = touched(stream::iter(events.into_iter().map(Ok)), Some);
+        futures_util::FutureExt::now_or_never(told.map(Result::unwrap).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_list_is_told_of_when_it_is_whole() {
+        assert_eq!(
+            told_by(vec![Event::Init, Event::InitApply(1), Event::InitApply(2)]),
+            Vec::<u8>::new()
+        );
+        assert_eq!(
+            told_by(vec![
+                Event::Init,
+                Event::InitApply(1),
+                Event::InitApply(2),
+                Event::InitDone,
+                Event::Apply(3),
+                Event::Delete(1),
+            ]),
+            [1, 2, 3, 1]
+        );
+    }
+
+    #[test]
+    fn a_list_that_broke_off_is_told_of_once() {
+        assert_eq!(
+            told_by(vec![
+                Event::Init,
+                Event::InitApply(1),
+                Event::Init,
+                Event::InitApply(1),
+                Event::InitDone,
+            ]),
+            [1]
+        );
     }
 }

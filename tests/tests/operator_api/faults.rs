@@ -316,9 +316,14 @@ async fn bursts_of_429_and_500_and_cut_and_expired_watches_pass() -> anyhow::Res
     }
     proxy.expire(true);
     change().await?;
+    // only a list tells of it, after a watch that broke off
+    stage
+        .apply(&stage.pipeline("created-meanwhile", &unique_name("clicks"), json!({})))
+        .await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     proxy.expire(false);
     ready(&stage, "shop", &operator).await?;
+    ready(&stage, "created-meanwhile", &operator).await?;
     for _ in 0..5 {
         proxy.cut_watches();
         change().await?;
