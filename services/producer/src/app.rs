@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use chrono::{DateTime, Utc};
 use clickstream_pipeline::event::EventTime;
 use clickstream_telemetry::{
-    Health, Verdict, admin, logging, metrics as telemetry_metrics, probe::probe, shutdown,
+    Health, Verdict, admin, metrics as telemetry_metrics, probe::probe, shutdown, tracing as traces,
 };
 
 use crate::args::{
@@ -45,9 +45,14 @@ const PRINT_BASE: EventTime = EventTime::from_micros(1_767_225_600_000_000);
 /// Nothing could be sent; the message says what to change.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // a probe runs every few seconds for as long as a container lives, and has nothing to log
-    if !matches!(cli.command, Command::Probe { .. }) {
-        logging::init(cli.log_format, "info")?;
-    }
+    let _telemetry = match cli.command {
+        Command::Probe { .. } => None,
+        _ => Some(traces::init(
+            "clickstream-producer",
+            cli.log_format,
+            "info",
+        )?),
+    };
     match cli.command {
         Command::Generate(args) => generate(args).await,
         Command::Replay(args) => replay(args).await,

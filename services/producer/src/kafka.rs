@@ -1,14 +1,18 @@
 //! The way into Kafka: idempotent, acknowledged by all in-sync replicas, with a queue bounded in bytes.
 
 mod deliveries;
+mod spans;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clickstream_telemetry::tracing as traces;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
+use tracing::Span;
 
 use self::deliveries::Deliveries;
 use crate::metrics::Metrics;
@@ -105,6 +109,8 @@ pub struct Sender {
     producer: ThreadedProducer<Deliveries>,
     topic: String,
     begun: Instant,
+    /// The span of a record that the full queue did not take, for when it is handed over again.
+    refused: Cell<Option<Span>>,
 }
 
 impl Sender {
@@ -126,27 +132,48 @@ impl Sender {
             producer,
             topic: options.topic.clone(),
             begun,
+            refused: Cell::new(None),
         };
         sender.probe(options, stop)?;
         sender.context().connected();
         Ok(sender)
     }
 
-    /// Hands a record to the queue.
+    /// Hands a record to the queue. One that the full queue has refused comes again before any other.
     ///
     /// # Errors
     /// [`Refused::QueueFull`] is a matter of time, [`Refused::Record`] is not.
     pub fn send(&self, record: &Record) -> Result<(), Refused> {
-        let begun = usize::try_from(self.begun.elapsed().as_micros()).unwrap_or(usize::MAX);
-        let record = BaseRecord::with_opaque_to(&self.topic, begun)
+        let begun = usize::try_from(self.begun.elapsed().as_micros()).unwrap_or(usize::MAX >> 1);
+        let span = match traces::is_on() {
+            true => self
+                .refused
+                .take()
+                .or_else(|| spans::begin(&self.topic, record)),
+            false => None,
+        };
+        let headers = span.as_ref().and_then(spans::headers);
+        let opaque = match span {
+            Some(span) => self.context().spans.keep(span, begun),
+            None => begun,
+        };
+        let mut base = BaseRecord::with_opaque_to(&self.topic, opaque)
             .key(&record.key)
             .payload(&record.payload);
-        self.producer
-            .send(record)
-            .map_err(|(error, _)| match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => Refused::QueueFull,
-                _ => Refused::Record(error),
-            })
+        if let Some(headers) = headers {
+            base = base.headers(headers);
+        }
+        self.producer.send(base).map_err(|(error, _)| {
+            let (_, span) = self.context().spans.take(opaque);
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+                self.refused.set(span);
+                return Refused::QueueFull;
+            }
+            if let Some(span) = span {
+                traces::fail(&span, &error);
+            }
+            Refused::Record(error)
+        })
     }
 
     /// Whether the client has met an error after which it can never send again.

@@ -4,11 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use clickstream_telemetry::tracing as traces;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
+use super::spans::Spans;
 use crate::metrics::Metrics;
 
 /// Counts each record exactly once, as acknowledged or as failed.
@@ -19,10 +22,13 @@ pub struct Deliveries {
     credentials: Mutex<Option<String>>,
     trouble: Mutex<Option<String>>,
     failure: Mutex<Option<String>>,
+    /// Spans of records on their way.
+    pub spans: Spans,
 }
 
 impl Deliveries {
-    /// Counts into `metrics`; the opaque value of each record is the microsecond after `begun` at which it was sent.
+    /// Counts into `metrics`; the opaque value of each record is the microsecond after `begun` at which it was sent, or leads
+    /// to its span.
     pub fn new(metrics: Metrics, begun: Instant) -> Self {
         Self {
             metrics,
@@ -31,6 +37,7 @@ impl Deliveries {
             credentials: Mutex::new(None),
             trouble: Mutex::new(None),
             failure: Mutex::new(None),
+            spans: Spans::default(),
         }
     }
 
@@ -56,6 +63,19 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: usize) {
+        let (sent, span) = self.spans.take(sent);
+        if let Some(span) = span {
+            match result {
+                Ok(message) => {
+                    span.record(
+                        "messaging.destination.partition.id",
+                        message.partition().to_string(),
+                    );
+                    span.record("messaging.kafka.offset", message.offset());
+                }
+                Err((error, _)) => traces::fail(&span, error),
+            }
+        }
         match result {
             Ok(_) => {
                 let now = self.begun.elapsed().as_micros();
