@@ -9,7 +9,6 @@ mod release;
 mod rows;
 mod statements;
 mod target;
-mod tls;
 mod transaction;
 
 use std::collections::BTreeMap;

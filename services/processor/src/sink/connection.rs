@@ -1,22 +1,17 @@
-//! Connecting to PostgreSQL: time-outs for half-open connections, a pinned search_path, TLS.
+//! Connecting to PostgreSQL: a pinned search_path, and a deadline for servers that fall silent.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clickstream_pipeline::spec::{PostgresSettings, SslMode};
+use clickstream_pipeline::spec::PostgresSettings;
+use clickstream_postgres::{Access, DialError, TlsError, dial};
 use thiserror::Error;
-use tokio_postgres::{Client, Config, NoTls, config::TargetSessionAttrs};
+use tokio_postgres::Client;
 
-use super::tls;
 use crate::retry;
 
-/// How long a TCP connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take to have a session: a server that hangs, or whose network swallows everything, accepts the connection and says nothing.
 const SESSION_DEADLINE: Duration = Duration::from_secs(10);
-/// After this long without an acknowledgement of sent bytes the kernel gives the connection up: a server that vanished
-/// without a word is noticed within it.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A session with the server.
 pub struct Connection {
@@ -33,7 +28,7 @@ pub struct Connection {
 pub enum ConnectError {
     /// The certificate material cannot be used.
     #[error("TLS to PostgreSQL: {0}")]
-    Tls(#[from] tls::TlsError),
+    Tls(#[from] TlsError),
     /// The server refused or did not answer.
     #[error("PostgreSQL at {host}:{port}, database {database}, user {user}: {}", retry::explain(.source))]
     Refused {
@@ -116,22 +111,6 @@ async fn open_session(
     schema: &str,
     application: &str,
 ) -> Result<Connection, ConnectError> {
-    let mut config = Config::new();
-    config
-        .host(&settings.host)
-        .port(settings.port)
-        .dbname(&settings.database)
-        .user(&settings.user)
-        .application_name(application)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_user_timeout(TCP_USER_TIMEOUT)
-        .keepalives_idle(Duration::from_secs(10))
-        .keepalives_interval(Duration::from_secs(5))
-        .keepalives_retries(3)
-        .target_session_attrs(TargetSessionAttrs::ReadWrite);
-    if let Some(password) = &settings.password {
-        config.password(password.expose());
-    }
     let refused = |source| ConnectError::Refused {
         host: settings.host.clone(),
         port: settings.port,
@@ -139,23 +118,12 @@ async fn open_session(
         user: settings.user.clone(),
         source,
     };
-    let client = match settings.ssl_mode {
-        SslMode::Disable => {
-            config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-            let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
-            tokio::spawn(connection);
-            client
-        }
-        SslMode::Require | SslMode::VerifyFull => {
-            config.ssl_mode(tokio_postgres::config::SslMode::Require);
-            let (client, connection) = config
-                .connect(tls::connector(settings)?)
-                .await
-                .map_err(refused)?;
-            tokio::spawn(connection);
-            client
-        }
-    };
+    let client = dial(settings, application, Access::ReadWrite)
+        .await
+        .map_err(|error| match error {
+            DialError::Tls(error) => ConnectError::Tls(error),
+            DialError::Refused(source) => refused(source),
+        })?;
     // not as options of the start-up packet, which PgBouncer refuses even where it pools by session
     client
         .batch_execute(&format!(

@@ -32,7 +32,7 @@ pub enum TlsError {
 }
 
 /// Builds the connector for a target.
-pub(super) fn connector(settings: &PostgresSettings) -> Result<MakeRustlsConnect, TlsError> {
+pub(crate) fn connector(settings: &PostgresSettings) -> Result<MakeRustlsConnect, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;

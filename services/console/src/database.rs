@@ -1,0 +1,669 @@
+//! What is read from PostgreSQL: short read-only transactions, bounded by time and by number of rows.
+//!
+//! Names of the schema go into `search_path`; everything else is a parameter. All text that comes back was written by
+//! strangers: it is passed on as text, cut to a length.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use clickstream_pipeline::spec::PostgresSettings;
+use clickstream_postgres::{Access, DialError, dial};
+use thiserror::Error;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+
+use crate::traffic::{Chart, Span, Window, spans};
+
+/// The application_name of the console's sessions.
+const APPLICATION: &str = "clickstream-console";
+
+/// How long it may take to have a session.
+const SESSION_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the server gives a statement of the page, which is repeated soon. A part that takes longer is not shown.
+const PAGE_STATEMENT_MILLIS: u32 = 2_000;
+
+/// What it gives a statement that explains a window: its events have no index but BRIN.
+const EXPLAIN_STATEMENT_MILLIS: u32 = 5_000;
+
+/// How much longer than the server's own limits an answer is waited for: a server that has frozen cannot keep them.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Partitions that are shown one by one; totals are over all.
+const PARTITIONS: i64 = 512;
+
+/// Pages and dead letters that are shown.
+const SHOWN: i64 = 10;
+
+/// Characters of a URL that are shown.
+const URL_CHARS: i32 = 300;
+
+/// Windows that the top pages are of.
+pub const PAGE_WINDOWS: i64 = 5;
+
+/// Why something could not be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// No session.
+    #[error("cannot connect: {}", explain_dial(.0))]
+    Dial(#[from] DialError),
+    /// The role may not read it.
+    #[error(
+        "the role may not read this: name it under spec.targets[].readers, or grant it by hand (docs/console.md)"
+    )]
+    NotGranted,
+    /// There are no tables.
+    #[error("schema \"{schema}\" holds no clickstream tables: run the migration, or set --schema")]
+    NoTables {
+        /// The schema that was looked in.
+        schema: String,
+    },
+    /// The server took longer than it was given.
+    #[error("took longer than the time it was given")]
+    TooSlow,
+    /// The server took the question and said nothing more.
+    #[error("the server does not answer")]
+    Silent,
+    /// Anything else.
+    #[error("{}", explain(.0))]
+    Postgres(#[source] tokio_postgres::Error),
+}
+
+impl ReadError {
+    fn of(error: tokio_postgres::Error, schema: &str) -> Self {
+        match error.code() {
+            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => Self::NotGranted,
+            Some(code) if *code == SqlState::QUERY_CANCELED => Self::TooSlow,
+            Some(code)
+                if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME =>
+            {
+                Self::NoTables {
+                    schema: schema.to_owned(),
+                }
+            }
+            _ => Self::Postgres(error),
+        }
+    }
+
+    /// Whether the session may be of use no more.
+    fn ends_session(&self) -> bool {
+        matches!(self, Self::Dial(_) | Self::Silent | Self::Postgres(_))
+    }
+}
+
+/// The error in one line, without what can hold values of rows.
+fn explain(error: &tokio_postgres::Error) -> String {
+    use std::error::Error as _;
+    match error.as_db_error() {
+        Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        None => match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+fn explain_dial(error: &DialError) -> String {
+    match error {
+        DialError::Tls(error) => format!("TLS: {error}"),
+        DialError::Refused(error) => explain(error),
+    }
+}
+
+/// Where the tables are.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The server.
+    pub settings: PostgresSettings,
+    /// The schema.
+    pub schema: String,
+}
+
+/// A session that is opened when it is needed, and again after it has ended.
+pub struct Database {
+    place: Place,
+    client: Option<Client>,
+}
+
+/// The totals over all partitions; their sum holds at every instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Records with a value.
+    pub consumed: i64,
+    /// Stored and counted.
+    pub accepted: i64,
+    /// Seen before.
+    pub duplicate: i64,
+    /// No valid events.
+    pub rejected: i64,
+    /// After their window's grace.
+    pub late: i64,
+    /// Without a value; outside `consumed`.
+    pub skipped: i64,
+    /// Hits that came to a window after it was final.
+    pub revised: i64,
+    /// Accepted, and dropped by retention since.
+    pub expired: i64,
+    /// Partitions with a checkpoint.
+    pub partitions: i64,
+}
+
+/// A checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Everything below is done.
+    pub next_offset: i64,
+    /// The event clock, microseconds since 1970.
+    pub clock: Option<i64>,
+    /// Records with a value.
+    pub consumed: i64,
+    /// Since when nothing has come, milliseconds since 1970.
+    pub idle_since: Option<i64>,
+    /// The processor that claimed it.
+    pub owner: String,
+    /// When the checkpoint last moved, milliseconds since 1970.
+    pub updated_at: i64,
+}
+
+/// The rules that lateness follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Watermark behind the event clock, microseconds.
+    pub delay: i64,
+    /// Grace after a window's end, microseconds.
+    pub lateness: i64,
+}
+
+/// What is read every second, of one instant.
+#[derive(Debug)]
+pub struct Core {
+    /// `namespace/name` of the pipeline.
+    pub pipeline: Option<String>,
+    /// Size of the windows, seconds.
+    pub window: i64,
+    /// Totals.
+    pub totals: Totals,
+    /// Partitions.
+    pub checkpoints: Vec<Checkpoint>,
+    /// The newest event clock, seconds since 1970.
+    pub clock: Option<i64>,
+    /// Windows that end by then are final, seconds since 1970.
+    pub final_until: Option<i64>,
+}
+
+/// A page and its hits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The address, cut.
+    pub url: String,
+    /// Accepted clicks.
+    pub hits: i64,
+}
+
+/// A refused record; its content stays in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Out of a closed list.
+    pub reason: String,
+    /// What exactly, naming the field.
+    pub detail: String,
+    /// Size of the record, bytes.
+    pub bytes: i64,
+    /// Kafka's time stamp, milliseconds since 1970.
+    pub received_at: i64,
+}
+
+/// Everything about a window that is stored.
+#[derive(Debug)]
+pub struct WindowFacts {
+    /// Checkpoints of the same instant.
+    pub core: Core,
+    /// The rules in force; None before the first claim.
+    pub rules: Option<Rules>,
+    /// Traffic by partition: topic, partition, hits, visitors, sessions.
+    pub parts: Vec<(String, i32, i64, i64, i64)>,
+    /// Pages with the most hits.
+    pub pages: Vec<Page>,
+    /// Distinct pages.
+    pub urls: i64,
+    /// Stored rows by partition, or why they could not be counted.
+    pub rows: Result<Vec<StoredRows>, ReadError>,
+    /// A few of the rows.
+    pub sample: Vec<SampleRow>,
+}
+
+/// Rows of a window that came from one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRows {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// The lowest offset among them.
+    pub first_offset: i64,
+    /// The highest.
+    pub last_offset: i64,
+    /// Rows that count in the aggregates.
+    pub rows: i64,
+    /// Rows marked late, which do not.
+    pub late: i64,
+}
+
+/// A stored event without what tells who it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampleRow {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// When it happened, milliseconds since 1970.
+    pub event_ts: i64,
+    /// When the broker took it, milliseconds since 1970.
+    pub received_at: i64,
+    /// The page, cut.
+    pub url: String,
+}
+
+const PIPELINE: &str =
+    "select owner, coalesce(window_micros, 60000000) / 1000000 from clickstream_schema";
+
+const TOTALS: &str = "select coalesce(sum(consumed), 0)::bigint, coalesce(sum(accepted), 0)::bigint, coalesce(sum(duplicate), 0)::bigint,
+    coalesce(sum(rejected), 0)::bigint, coalesce(sum(late), 0)::bigint, coalesce(sum(skipped), 0)::bigint,
+    coalesce(sum(revised), 0)::bigint, coalesce(sum(expired), 0)::bigint, count(*), max(clock_t)
+    from clickstream_checkpoints";
+
+const CHECKPOINTS: &str =
+    "select topic, partition, next_offset, clock_t, consumed, idle_since, owner, updated_at
+    from clickstream_checkpoints order by topic, partition limit $1";
+
+const FINAL_UNTIL: &str = "select final_until from clickstream_finality";
+
+// by the primary key, whose first column is window_start
+const TRAFFIC: &str = "select window_start, sum(hits)::bigint, sum(visitors)::bigint, sum(sessions)::bigint
+    from clickstream_traffic_parts where window_start >= $1 and window_start <= $2 group by window_start order by window_start";
+
+const NEWEST_WINDOW: &str = "select max(window_start) from clickstream_traffic_parts";
+
+const PAGES: &str = "select left(min(url), $4), sum(hits)::bigint as hits
+    from clickstream_agg_lanes where window_start >= $1 and window_start <= $2
+    group by url_hash order by hits desc, 1 limit $3";
+
+// the newest of each partition by the primary key, read backwards: the table has no index by time
+const DEAD_LETTERS: &str = "select letters.topic, letters.partition, letters.source_offset, letters.reason, letters.detail,
+        octet_length(letters.payload)::bigint, letters.received_at
+    from (select topic, partition from clickstream_checkpoints order by topic, partition limit $2) as points
+    cross join lateral (
+        select * from clickstream_dead_letters as letters
+        where letters.topic = points.topic and letters.partition = points.partition
+        order by source_offset desc limit $1
+    ) as letters
+    order by letters.received_at desc, letters.topic, letters.partition, letters.source_offset desc limit $1";
+
+const RULES: &str = "select (anchors.spec ->> 'delay_micros')::bigint, (anchors.spec ->> 'allowed_lateness_micros')::bigint
+    from clickstream_checkpoints as points
+    cross join lateral (
+        select spec from clickstream_anchors as anchors
+        where anchors.topic = points.topic and anchors.partition = points.partition
+        order by next_offset desc limit 1
+    ) as anchors
+    order by points.updated_at desc limit 1";
+
+const GAPS: &str =
+    "select count(*), coalesce(sum(next_offset - first_offset), 0)::bigint from clickstream_gaps";
+
+const PARTS: &str =
+    "select topic, partition, hits, visitors, sessions from clickstream_traffic_parts
+    where window_start = $1 and window_end = $2 order by topic, partition limit $3";
+
+const WINDOW_PAGES: &str = "select left(min(url), $4), sum(hits)::bigint as hits
+    from clickstream_agg_lanes where window_start = $1 and window_end = $2
+    group by url_hash order by hits desc, 1 limit $3";
+
+const WINDOW_URLS: &str = "select count(distinct url_hash) from clickstream_agg_lanes where window_start = $1 and window_end = $2";
+
+// event_date prunes to the day, event_ts goes by BRIN
+const ROWS: &str = "select topics.topic, events.source_partition, min(events.source_offset), max(events.source_offset),
+        count(*) filter (where not events.is_late), count(*) filter (where events.is_late)
+    from clickstream_events as events join clickstream_topics as topics on topics.topic_id = events.source_topic_id
+    where events.event_date between $3 and $4 and events.event_ts >= $1 and events.event_ts < $2
+    group by 1, 2 order by 1, 2 limit $5";
+
+const SAMPLE: &str = "select topics.topic, events.source_partition, events.source_offset, events.event_ts, events.received_at, left(events.url, $6)
+    from clickstream_events as events join clickstream_topics as topics on topics.topic_id = events.source_topic_id
+    where events.event_date between $3 and $4 and events.event_ts >= $1 and events.event_ts < $2 and not events.is_late
+    limit $5";
+
+/// Runs a transaction that can only read, within the server's limit and ours; the session is given up after an error that
+/// leaves it in doubt.
+macro_rules! reading {
+    ($database:expr, $millis:expr, |$transaction:ident| $work:expr) => {{
+        let schema = $database.place.schema.clone();
+        let deadline = Duration::from_millis(u64::from($millis)) * 3 + GRACE;
+        let work = async {
+            let client = $database.client().await?;
+            let of = |error| ReadError::of(error, &schema);
+            let $transaction = begin(client, &schema, $millis).await.map_err(of)?;
+            let found: Result<_, tokio_postgres::Error> = $work.await;
+            let found = found.map_err(of)?;
+            $transaction.commit().await.map_err(of)?;
+            Ok(found)
+        };
+        let found = tokio::time::timeout(deadline, work)
+            .await
+            .unwrap_or(Err(ReadError::Silent));
+        if found.as_ref().is_err_and(ReadError::ends_session) {
+            $database.close();
+        }
+        found
+    }};
+}
+
+impl Database {
+    /// Nothing is opened yet.
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            client: None,
+        }
+    }
+
+    /// Ends the session until the next question.
+    pub fn close(&mut self) {
+        self.client = None;
+    }
+
+    /// Checkpoints and traffic; the windows of `chart` are brought up to date, all of them if `everything`.
+    ///
+    /// # Errors
+    /// [`ReadError`]; the chart is as it was.
+    pub async fn core(&mut self, chart: &mut Chart, everything: bool) -> Result<Core, ReadError> {
+        let (core, read) = reading!(self, PAGE_STATEMENT_MILLIS, |transaction| async {
+            let core = core(&transaction).await?;
+            let Some(clock) = core.clock else {
+                return Ok((core, None));
+            };
+            let (shown, span) = spans(clock, core.window, everything);
+            let rows = transaction
+                .query(TRAFFIC, &[&instant(span.from), &instant(span.to)])
+                .await?;
+            let windows: Vec<Window> = rows.iter().map(window).collect();
+            Ok((core, Some((shown, span, windows))))
+        })?;
+        if let Some((shown, span, windows)) = read {
+            chart.update(shown, span, windows);
+        }
+        Ok(core)
+    }
+
+    /// The pages with the most hits in the windows of the span.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub async fn pages(&mut self, span: Span) -> Result<Vec<Page>, ReadError> {
+        reading!(self, PAGE_STATEMENT_MILLIS, |transaction| async {
+            let rows = transaction
+                .query(
+                    PAGES,
+                    &[&instant(span.from), &instant(span.to), &SHOWN, &URL_CHARS],
+                )
+                .await?;
+            Ok(rows.iter().map(page).collect())
+        })
+    }
+
+    /// The newest dead letters.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub async fn dead_letters(&mut self) -> Result<Vec<DeadLetter>, ReadError> {
+        reading!(self, PAGE_STATEMENT_MILLIS, |transaction| async {
+            let rows = transaction
+                .query(DEAD_LETTERS, &[&SHOWN, &PARTITIONS])
+                .await?;
+            let letters = rows.iter().map(|row| DeadLetter {
+                topic: row.get(0),
+                partition: row.get(1),
+                offset: row.get(2),
+                reason: row.get(3),
+                detail: row.get(4),
+                bytes: row.get(5),
+                received_at: millis(row.get(6)),
+            });
+            Ok(letters.collect())
+        })
+    }
+
+    /// The rules in force, and how many gaps there are with how many records.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub async fn rules_and_gaps(&mut self) -> Result<(Option<Rules>, (i64, i64)), ReadError> {
+        reading!(self, PAGE_STATEMENT_MILLIS, |transaction| async {
+            let rules = rules(&transaction).await?;
+            let gaps = transaction.query_one(GAPS, &[]).await?;
+            Ok((rules, (gaps.get(0), gaps.get(1))))
+        })
+    }
+
+    /// Everything about the window that begins at `start` (seconds since 1970). Of one instant, except for the rows: when
+    /// counting those takes too long, the rest is still told.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub async fn window(&mut self, start: i64) -> Result<WindowFacts, ReadError> {
+        let mut facts = reading!(self, EXPLAIN_STATEMENT_MILLIS, |transaction| async {
+            let core = core(&transaction).await?;
+            let (from, to) = (instant(start), instant(start + core.window));
+            let rules = rules(&transaction).await?;
+            let parts = transaction.query(PARTS, &[&from, &to, &PARTITIONS]).await?;
+            let pages = transaction
+                .query(WINDOW_PAGES, &[&from, &to, &SHOWN, &URL_CHARS])
+                .await?;
+            let urls = transaction.query_one(WINDOW_URLS, &[&from, &to]).await?;
+            let parts = parts
+                .iter()
+                .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)));
+            Ok(WindowFacts {
+                core,
+                rules,
+                parts: parts.collect(),
+                pages: pages.iter().map(page).collect(),
+                urls: urls.get(0),
+                rows: Ok(Vec::new()),
+                sample: Vec::new(),
+            })
+        })?;
+        let (from, to) = (instant(start), instant(start + facts.core.window));
+        let (first_day, last_day) = days(from, to);
+        let rows = reading!(self, EXPLAIN_STATEMENT_MILLIS, |transaction| async {
+            let rows = transaction
+                .query(ROWS, &[&from, &to, &first_day, &last_day, &PARTITIONS])
+                .await?;
+            let sample = transaction
+                .query(
+                    SAMPLE,
+                    &[&from, &to, &first_day, &last_day, &SHOWN, &URL_CHARS],
+                )
+                .await?;
+            let rows = rows.iter().map(|row| StoredRows {
+                topic: row.get(0),
+                partition: row.get(1),
+                first_offset: row.get(2),
+                last_offset: row.get(3),
+                rows: row.get(4),
+                late: row.get(5),
+            });
+            let sample = sample.iter().map(|row| SampleRow {
+                topic: row.get(0),
+                partition: row.get(1),
+                offset: row.get(2),
+                event_ts: millis(row.get(3)),
+                received_at: millis(row.get(4)),
+                url: row.get(5),
+            });
+            Ok((rows.collect(), sample.collect()))
+        });
+        match rows {
+            Ok((rows, sample)) => {
+                facts.rows = Ok(rows);
+                facts.sample = sample;
+            }
+            Err(error) => facts.rows = Err(error),
+        }
+        Ok(facts)
+    }
+
+    async fn client(&mut self) -> Result<&mut Client, ReadError> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            let dialled = dial(&self.place.settings, APPLICATION, Access::Any);
+            let client = tokio::time::timeout(SESSION_DEADLINE, dialled)
+                .await
+                .map_err(|_| ReadError::Silent)??;
+            self.client = Some(client);
+        }
+        Ok(self.client.as_mut().expect("set two lines up"))
+    }
+}
+
+/// One snapshot for all statements, no right to write, and nothing that outlives the transaction.
+async fn begin<'a>(
+    client: &'a mut Client,
+    schema: &str,
+    statement_millis: u32,
+) -> Result<Transaction<'a>, tokio_postgres::Error> {
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let schema = schema.replace('"', "\"\"");
+    transaction
+        .batch_execute(&format!(
+            "set local search_path = \"{schema}\", pg_catalog, pg_temp; set local timezone = 'UTC'; \
+             set local statement_timeout = {statement_millis}; set local lock_timeout = 1000; \
+             set local idle_in_transaction_session_timeout = 10000"
+        ))
+        .await?;
+    Ok(transaction)
+}
+
+async fn core(transaction: &Transaction<'_>) -> Result<Core, tokio_postgres::Error> {
+    let pipeline = transaction.query_opt(PIPELINE, &[]).await?;
+    let totals = transaction.query_one(TOTALS, &[]).await?;
+    let checkpoints = transaction.query(CHECKPOINTS, &[&PARTITIONS]).await?;
+    let finality = transaction.query_opt(FINAL_UNTIL, &[]).await?;
+    let seconds = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp());
+    let mut clock = seconds(totals.get(9));
+    if clock.is_none() {
+        // the first sixteen events of a partition have no clock yet, but windows
+        clock = seconds(transaction.query_one(NEWEST_WINDOW, &[]).await?.get(0));
+    }
+    Ok(Core {
+        pipeline: pipeline.as_ref().and_then(|row| row.get(0)),
+        window: pipeline
+            .as_ref()
+            .map_or(60, |row| row.get::<_, i64>(1))
+            .max(1),
+        totals: Totals {
+            consumed: totals.get(0),
+            accepted: totals.get(1),
+            duplicate: totals.get(2),
+            rejected: totals.get(3),
+            late: totals.get(4),
+            skipped: totals.get(5),
+            revised: totals.get(6),
+            expired: totals.get(7),
+            partitions: totals.get(8),
+        },
+        checkpoints: checkpoints.iter().map(checkpoint).collect(),
+        clock,
+        final_until: finality.and_then(|row| seconds(row.get(0))),
+    })
+}
+
+async fn rules(transaction: &Transaction<'_>) -> Result<Option<Rules>, tokio_postgres::Error> {
+    let row = transaction.query_opt(RULES, &[]).await?;
+    Ok(row.and_then(|row| {
+        Some(Rules {
+            delay: row.get::<_, Option<i64>>(0)?,
+            lateness: row.get::<_, Option<i64>>(1)?,
+        })
+    }))
+}
+
+fn checkpoint(row: &Row) -> Checkpoint {
+    Checkpoint {
+        topic: row.get(0),
+        partition: row.get(1),
+        next_offset: row.get(2),
+        clock: row
+            .get::<_, Option<DateTime<Utc>>>(3)
+            .map(|time| time.timestamp_micros()),
+        consumed: row.get(4),
+        idle_since: row.get::<_, Option<DateTime<Utc>>>(5).map(millis),
+        owner: row.get(6),
+        updated_at: millis(row.get(7)),
+    }
+}
+
+fn window(row: &Row) -> Window {
+    Window {
+        start: row.get::<_, DateTime<Utc>>(0).timestamp(),
+        hits: row.get(1),
+        visitors: row.get(2),
+        sessions: row.get(3),
+        is_final: false,
+    }
+}
+
+fn page(row: &Row) -> Page {
+    Page {
+        url: row.get(0),
+        hits: row.get(1),
+    }
+}
+
+fn millis(time: DateTime<Utc>) -> i64 {
+    time.timestamp_millis()
+}
+
+/// An instant out of seconds; those that no date can express are answered by the epoch, where nothing is stored.
+fn instant(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).unwrap_or_default()
+}
+
+/// The UTC days that `[from, to)` touches: the first and the last.
+fn days(from: DateTime<Utc>, to: DateTime<Utc>) -> (NaiveDate, NaiveDate) {
+    (
+        from.date_naive(),
+        (to - TimeDelta::microseconds(1)).date_naive(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_at_the_end_of_a_day_touches_that_day_only() {
+        // 2026-01-01T23:59:00Z
+        let start = 1_767_311_940;
+        let (first, last) = days(instant(start), instant(start + 60));
+        assert_eq!(first, last);
+        let (first, last) = days(instant(start), instant(start + 120));
+        assert_eq!(last, first.succ_opt().unwrap_or_default());
+    }
+}

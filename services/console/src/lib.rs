@@ -1,0 +1,25 @@
+//! A small live page about one pipeline. It reads, and changes nothing.
+//!
+//! ```text
+//!  PostgreSQL (read-only) ──┐
+//!                           ├─ poller, once a second while somebody looks ─▶ view ─▶ hub: one snapshot ─▶ SSE, many pages
+//!  processors' /status ─────┘
+//!  PostgreSQL ◀── explain: one window, when somebody asks for it
+//! ```
+//!
+//! `view`, `traffic`, `latency` and `explain`'s verdicts are pure: they take what was read and the time as arguments.
+
+pub mod app;
+pub mod args;
+pub mod assets;
+pub mod auth;
+pub mod database;
+pub mod explain;
+pub mod hub;
+pub mod latency;
+pub mod poller;
+pub mod processors;
+pub mod routes;
+pub mod server;
+pub mod traffic;
+pub mod view;

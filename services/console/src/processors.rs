@@ -1,0 +1,261 @@
+//! What the processors say of themselves: `/status` and the latency histogram of `/metrics`.
+//!
+//! A name that stands for several addresses (a headless Service) means all of them, looked up at every reading: pods come
+//! and go.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use url::Url;
+
+use crate::latency::Histogram;
+
+/// From the connection to the end of the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A thousand partitions need half of it.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// Processors that are asked; each one costs two small questions a second.
+const MAX_PROCESSORS: usize = 64;
+
+/// The base address of one or more processors' admin servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    host: String,
+    port: u16,
+}
+
+/// A base address that cannot be asked.
+#[derive(Debug, Error)]
+#[error("--processors: {0:?} is no address; write http://host:port")]
+pub struct BadAddress(String);
+
+impl std::str::FromStr for Address {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let bad = || BadAddress(text.to_owned());
+        let url = Url::parse(text).map_err(|_| bad())?;
+        let plain = url.scheme() == "http"
+            && matches!(url.path(), "" | "/")
+            && url.query().is_none()
+            && url.username().is_empty();
+        let host = url.host_str().filter(|_| plain).ok_or_else(bad)?;
+        Ok(Self {
+            // brackets belong to URLs, not to addresses
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: url.port_or_known_default().ok_or_else(bad)?,
+        })
+    }
+}
+
+/// Why a processor told nothing.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// Its name cannot be looked up, or nobody listens there.
+    #[error("cannot connect: {0}")]
+    Connect(#[from] std::io::Error),
+    /// The exchange broke off.
+    #[error("the answer broke off: {0}")]
+    Http(#[from] hyper::Error),
+    /// The answer is no success.
+    #[error("answered {0}")]
+    Refused(hyper::StatusCode),
+    /// The answer is longer than a megabyte, or broke off.
+    #[error("the answer cannot be read")]
+    Body,
+    /// The answer is not what a processor says.
+    #[error("the answer is no processor's status")]
+    Form(#[from] serde_json::Error),
+    /// No answer in time.
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Silent,
+}
+
+/// What one address said.
+#[derive(Debug)]
+pub struct Answer {
+    /// The address that was asked, or the name when it could not be looked up.
+    pub address: String,
+    /// What it said.
+    pub said: Result<Told, AskError>,
+}
+
+/// What a processor tells.
+#[derive(Debug)]
+pub struct Told {
+    /// Its status.
+    pub status: Status,
+    /// How long records took, since its start.
+    pub latency: Histogram,
+}
+
+/// The part of `/status` that is shown; whatever else a processor says is passed over.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Status {
+    /// Name of the processor.
+    #[serde(default)]
+    pub owner: String,
+    /// starting, running, waiting_for_postgres, stopping.
+    #[serde(default)]
+    pub state: String,
+    /// Its partitions.
+    #[serde(default)]
+    pub partitions: Vec<Partition>,
+    /// Partitions that wait for a person.
+    #[serde(default)]
+    pub halted: Vec<Halted>,
+}
+
+/// A partition as its processor sees it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Partition {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Which claim this is.
+    #[serde(default)]
+    pub epoch: i64,
+    /// The first offset that is not in the log yet.
+    #[serde(default)]
+    pub log_end: Option<i64>,
+    /// Intake is paused.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// A partition that is not read on until a person has looked at it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Halted {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// Asks all of them at once.
+pub async fn ask(addresses: &[Address]) -> Vec<Answer> {
+    let lookups = join_all(addresses.iter().map(async |address| {
+        let found = tokio::net::lookup_host((address.host.as_str(), address.port));
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        (address, found)
+    }));
+    let mut sockets: BTreeSet<SocketAddr> = BTreeSet::new();
+    let mut answers = Vec::new();
+    for (address, found) in lookups.await {
+        let error = match found {
+            Ok(Ok(found)) => {
+                sockets.extend(found);
+                continue;
+            }
+            Ok(Err(error)) => AskError::Connect(error),
+            Err(_) => AskError::Silent,
+        };
+        answers.push(Answer {
+            address: format!("{}:{}", address.host, address.port),
+            said: Err(error),
+        });
+    }
+    let asked = sockets.into_iter().take(MAX_PROCESSORS);
+    answers.extend(
+        join_all(asked.map(async |socket| {
+            let said = tokio::time::timeout(PATIENCE, tell(socket)).await;
+            Answer {
+                address: socket.to_string(),
+                said: said.unwrap_or(Err(AskError::Silent)),
+            }
+        }))
+        .await,
+    );
+    answers
+}
+
+async fn tell(socket: SocketAddr) -> Result<Told, AskError> {
+    let (status, metrics) = tokio::try_join!(get(socket, "/status"), get(socket, "/metrics"))?;
+    Ok(Told {
+        status: serde_json::from_slice(&status)?,
+        latency: Histogram::parse(&String::from_utf8_lossy(&metrics)),
+    })
+}
+
+async fn get(socket: SocketAddr, path: &'static str) -> Result<Bytes, AskError> {
+    let stream = TcpStream::connect(socket).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header("host", socket.to_string())
+        .body(Empty::<Bytes>::new())
+        .expect("a constant path and a socket address are valid");
+    let response = sender.send_request(request).await?;
+    if !response.status().is_success() {
+        return Err(AskError::Refused(response.status()));
+    }
+    let body = Limited::new(response.into_body(), MAX_ANSWER);
+    let body = body.collect().await.map_err(|_| AskError::Body)?;
+    Ok(body.to_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_plain_http_without_a_path() {
+        let read: Address = "http://processors.shop.svc:8080/".parse().unwrap();
+        assert_eq!(
+            (read.host.as_str(), read.port),
+            ("processors.shop.svc", 8080)
+        );
+        let read: Address = "http://[::1]:8081".parse().unwrap();
+        assert_eq!((read.host.as_str(), read.port), ("::1", 8081));
+        assert_eq!("http://a".parse::<Address>().unwrap().port, 80);
+        for bad in [
+            "a:8080",
+            "https://a",
+            "http://a/status",
+            "http://u@a",
+            "http://a?b",
+            "",
+        ] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_status_with_more_and_with_less_is_read() {
+        let status: Status = serde_json::from_str(
+            r#"{"owner":"p-1","state":"running","future":1,"partitions":[{"topic":"t","partition":0,"log_end":7}]}"#,
+        )
+        .unwrap();
+        assert_eq!(status.partitions[0].log_end, Some(7));
+        assert!(status.halted.is_empty() && !status.partitions[0].paused);
+    }
+
+    #[tokio::test]
+    async fn a_processor_that_is_away_is_told_with_its_address() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let answers = ask(&[format!("http://{address}").parse().unwrap()]).await;
+        assert_eq!(answers.len(), 1);
+        assert_eq!(answers[0].address, address.to_string());
+        assert!(matches!(answers[0].said, Err(AskError::Connect(_))));
+    }
+}
