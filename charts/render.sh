@@ -60,6 +60,7 @@ for part in install:manifests/install/clickstream-operator.yaml rules:manifests/
     diff -u "$target" "$new" || { echo "$target is not what the chart says: run charts/render.sh" >&2; exit 1; }
   else
     mkdir -p "$(dirname "$target")"
-    cp "$new" "$target"
+    # not cp: the new file would be readable by its owner only, as mktemp makes it
+    cat "$new" >"$target"
   fi
 done

@@ -133,11 +133,16 @@ pub fn target(
 
 /// The producer and what it needs; empty when it is off.
 pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child> {
-    if pipeline.document.spec.producer.enabled {
-        producer::children(pipeline, settings)
-    } else {
-        Vec::new()
+    if !pipeline.document.spec.producer.enabled {
+        return Vec::new();
     }
+    let mut children = producer::children(pipeline, settings);
+    if settings.pod_monitor {
+        let name = names::child(&pipeline.name, &["producer"]);
+        let labels = labels::of(pipeline, "producer", None);
+        children.push(pod_monitor::of(&name, &labels));
+    }
+    children
 }
 
 #[cfg(test)]
