@@ -80,6 +80,10 @@ pub struct Span {
     pub clock: EventClock,
     /// Records without a value.
     pub skipped: i64,
+    /// Kafka's time stamp of the last record, whatever it was; `None` when the span moves over control records only.
+    pub received: Option<EventTime>,
+    /// When its heartbeats were sent, in the order of the log; the first 64.
+    pub heartbeats: Vec<EventTime>,
     /// Whether `to` was the end of the log when it was read.
     pub at_end: bool,
 }

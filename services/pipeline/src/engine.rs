@@ -26,6 +26,9 @@ use crate::{
 const COLD_ROWS: u32 = 10_000;
 /// A violation doubles the next cold stretch, up to `COLD_ROWS << MAX_PENALTY` = 640,000 rows.
 const MAX_PENALTY: u32 = 6;
+/// Heartbeats of a partition whose times are kept until they are committed: a minute of them, one a second. Of more, the
+/// first ones are kept, which have waited longest.
+const HEARTBEATS_KEPT: usize = 64;
 
 /// The right to advance a partition, as the database granted it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -56,6 +59,8 @@ pub enum Intake {
     Buffered,
     /// It has no value; the position moves over it.
     Skipped,
+    /// It has no value and measures the way to the commit: the position moves over it with the next flush.
+    Heartbeat,
     /// It lies below the position and was already taken.
     Stale,
     /// The partition is not assigned.
@@ -71,6 +76,8 @@ pub struct Record<'a> {
     pub received_at: EventTime,
     /// Its value; `None` for a tombstone or heartbeat.
     pub value: Option<&'a [u8]>,
+    /// When a heartbeat was sent, by its sender's clock. It means something for records without a value only.
+    pub heartbeat: Option<EventTime>,
 }
 
 /// A batch with the rights under which it may be written.
@@ -91,6 +98,8 @@ pub struct Engine {
     filter: FingerprintFilter,
     partitions: HashMap<TopicPartition, Partition, foldhash::fast::RandomState>,
     batch: Batch,
+    /// A heartbeat waits: it is committed as soon as an event would be, since that is what it measures.
+    beating: bool,
 }
 
 struct Partition {
@@ -101,6 +110,8 @@ struct Partition {
     next: NextOffset,
     clock: EventClock,
     skipped: i64,
+    received: Option<EventTime>,
+    heartbeats: Vec<EventTime>,
     at_end: bool,
     /// `at_end` as the last flush carried it.
     reported_end: bool,
@@ -122,6 +133,7 @@ impl Engine {
             filter: FingerprintFilter::new(filter_bytes, filter_seed),
             partitions: HashMap::default(),
             batch: Batch::default(),
+            beating: false,
         }
     }
 
@@ -134,6 +146,8 @@ impl Engine {
             next: recovered.next,
             clock: recovered.clock,
             skipped: 0,
+            received: None,
+            heartbeats: Vec::new(),
             at_end: false,
             reported_end: false,
             cold: if recovered.first { 0 } else { COLD_ROWS },
@@ -158,11 +172,21 @@ impl Engine {
             return Intake::Stale;
         }
         partition.next = NextOffset::after(record.offset);
-        partition.at_end = false;
+        partition.received = Some(record.received_at);
         let Some(value) = record.value else {
             partition.skipped += 1;
+            if let Some(sent) = record.heartbeat {
+                // no traffic: it moves no clock, and a partition that is silent stays silent
+                if partition.heartbeats.len() < HEARTBEATS_KEPT {
+                    partition.heartbeats.push(sent);
+                }
+                self.beating = true;
+                return Intake::Heartbeat;
+            }
+            partition.at_end = false;
             return Intake::Skipped;
         };
+        partition.at_end = false;
         let place = Place {
             source: tp,
             offset: record.offset,
@@ -218,6 +242,7 @@ impl Engine {
             return None;
         }
         let mut batch = std::mem::take(&mut self.batch);
+        self.beating = false;
         let mut claims = BTreeMap::new();
         for (&tp, partition) in &mut self.partitions {
             if partition.from == partition.next && partition.at_end == partition.reported_end {
@@ -228,6 +253,8 @@ impl Engine {
                 to: partition.next,
                 clock: partition.clock.clone(),
                 skipped: std::mem::take(&mut partition.skipped),
+                received: partition.received.take(),
+                heartbeats: std::mem::take(&mut partition.heartbeats),
                 at_end: partition.at_end,
             };
             partition.from = partition.next;
@@ -254,7 +281,7 @@ impl Engine {
 
     /// Whether no record waits for the next flush.
     pub fn is_empty(&self) -> bool {
-        self.batch.rows.is_empty() && self.batch.dead_letters.is_empty()
+        self.batch.rows.is_empty() && self.batch.dead_letters.is_empty() && !self.beating
     }
 
     /// Bytes waiting for the next flush.
@@ -265,6 +292,17 @@ impl Engine {
     /// Rows waiting for the next flush.
     pub fn buffered_rows(&self) -> usize {
         self.batch.rows.len()
+    }
+
+    /// The filter that tells surely new events.
+    pub fn filter(&self) -> &FingerprintFilter {
+        &self.filter
+    }
+
+    /// Partitions of which every row is a suspect for now.
+    pub fn cold_partitions(&self) -> usize {
+        let cold = |partition: &&Partition| partition.cold > 0;
+        self.partitions.values().filter(cold).count()
     }
 
     /// The partitions that are assigned, with their claims.
@@ -332,8 +370,55 @@ mod tests {
             offset,
             received_at: EventTime::from_micros(1_710_114_600_000_000),
             value: Some(value),
+            heartbeat: None,
         };
         engine.record(tp, record)
+    }
+
+    fn beat(engine: &mut Engine, tp: TopicPartition, offset: i64, sent: i64) -> Intake {
+        let record = Record {
+            offset,
+            received_at: EventTime::from_micros(sent + 7),
+            value: None,
+            heartbeat: Some(EventTime::from_micros(sent)),
+        };
+        engine.record(tp, record)
+    }
+
+    #[test]
+    fn a_heartbeat_is_flushed_at_once_and_moves_nothing_but_the_position() {
+        let tp = partition(0);
+        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
+        claimed(&mut engine, tp);
+        assert_eq!(beat(&mut engine, tp, 0, 100), Intake::Heartbeat);
+        assert_eq!(beat(&mut engine, tp, 1, 200), Intake::Heartbeat);
+        let flush = engine.take_flush(false).unwrap();
+        let span = &flush.batch.spans[&tp];
+        assert_eq!((span.to.get(), span.skipped), (2, 2));
+        assert_eq!(span.clock, EventClock::default());
+        assert_eq!(span.received, Some(EventTime::from_micros(207)));
+        assert_eq!(span.heartbeats, [100, 200].map(EventTime::from_micros));
+        // and once only
+        assert!(engine.take_flush(false).is_none());
+    }
+
+    #[test]
+    fn a_silent_partition_stays_silent_under_heartbeats_and_not_under_tombstones() {
+        let tp = partition(0);
+        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
+        claimed(&mut engine, tp);
+        engine.end_of_log(tp, NextOffset::ZERO);
+        assert!(engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
+        beat(&mut engine, tp, 0, 100);
+        assert!(engine.take_flush(false).unwrap().batch.spans[&tp].at_end);
+        let tombstone = Record {
+            offset: 1,
+            received_at: EventTime::from_micros(100),
+            value: None,
+            heartbeat: None,
+        };
+        assert_eq!(engine.record(tp, tombstone), Intake::Skipped);
+        assert!(!engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub struct FingerprintFilter {
     hasher: FixedState,
     young: Generation,
     old: Generation,
+    forgotten: u64,
 }
 
 struct Generation {
@@ -41,7 +42,23 @@ impl FingerprintFilter {
             hasher: FixedState::with_seed(seed),
             young: Generation::new(slots),
             old: Generation::new(slots),
+            forgotten: 0,
         }
+    }
+
+    /// Keys that are remembered.
+    pub fn remembered(&self) -> usize {
+        self.young.used + self.old.used
+    }
+
+    /// Keys that are remembered at most; from then on the older half goes in one piece.
+    pub fn capacity(&self) -> usize {
+        2 * self.young.most()
+    }
+
+    /// How often an older half was forgotten.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Remembers the key and tells whether it is surely new: not seen among the ids still remembered.
@@ -56,6 +73,7 @@ impl FingerprintFilter {
         let known = self.old.contains(hash);
         if self.young.is_full() {
             std::mem::swap(&mut self.young, &mut self.old);
+            self.forgotten += u64::from(self.young.used > 0);
             self.young.clear();
         }
         self.young.insert(hash);
@@ -72,7 +90,11 @@ impl Generation {
     }
 
     fn is_full(&self) -> bool {
-        self.used >= self.slots.len() / 4 * 3
+        self.used >= self.most()
+    }
+
+    fn most(&self) -> usize {
+        self.slots.len() / 4 * 3
     }
 
     fn contains(&self, hash: u64) -> bool {
@@ -145,7 +167,11 @@ mod tests {
                     "forgot an id seen 1,000 ids ago"
                 );
             }
+            assert!(f.remembered() <= f.capacity());
         }
+        // half the capacity goes each time; a key that is met again in the older half is kept in both
+        let lost = 200_000 - f.remembered();
+        assert!(f.forgotten() >= (lost / (f.capacity() / 2)) as u64);
         assert_eq!(f.young.slots.len() + f.old.slots.len(), 2 * slots);
     }
 

@@ -36,8 +36,8 @@ pub use kafka::{
 };
 pub use pod::{PodSettings, PullSecretSpec, ResourcesSpec};
 pub use processing::{
-    DeletionPolicy, DeletionPolicySpec, FlushSpec, LateEventsSpec, ProcessorSpec, ProducerSpec,
-    WatermarkSpec, WindowSpec,
+    DeletionPolicy, DeletionPolicySpec, FlushSpec, HeartbeatSpec, LateEventsSpec, ProcessorSpec,
+    ProducerSpec, WatermarkSpec, WindowSpec,
 };
 pub use quantity::{Bytes, Duration, QuantityError};
 pub use secret::{CaSecret, ClientCertSecret, Redacted, SecretError, Secrets};
@@ -87,11 +87,18 @@ pub struct Metadata {
 }
 
 #[cfg(feature = "schema")]
-const PIPELINE_RULES: [schema::Rule; 1] = [schema::Rule {
-    rule: "(has(oldSelf.topics) ? oldSelf.topics.map(t, t.name) : ['clickstream']).all(old, (has(self.topics) ? self.topics.map(t, t.name) : ['clickstream']).exists(new, new == old))",
-    message: "a topic stays once it is listed, since progress is kept by its name: list the other topic beside it, or delete the pipeline (topics and tables stay by default) and apply it anew",
-    field: ".topics",
-}];
+const PIPELINE_RULES: [schema::Rule; 2] = [
+    schema::Rule {
+        rule: "(has(oldSelf.topics) ? oldSelf.topics.map(t, t.name) : ['clickstream']).all(old, (has(self.topics) ? self.topics.map(t, t.name) : ['clickstream']).exists(new, new == old))",
+        message: "a topic stays once it is listed, since progress is kept by its name: list the other topic beside it, or delete the pipeline (topics and tables stay by default) and apply it anew",
+        field: ".topics",
+    },
+    schema::Rule {
+        rule: "!has(self.heartbeat) || !has(self.heartbeat.enabled) || !self.heartbeat.enabled || !has(self.topics) || self.topics.all(t, !has(t.management) || t.management != 'External')",
+        message: "nothing is written to topics of others: set it to false, or make every topic Managed",
+        field: ".heartbeat.enabled",
+    },
+];
 
 #[cfg(feature = "schema")]
 const TOPIC_LIST_RULES: [schema::Rule; 1] = [schema::Rule {
@@ -143,6 +150,9 @@ pub struct PipelineSpec {
     /// What happens to events that come after their window. Rolling.
     #[serde(default)]
     pub late_events: LateEventsSpec,
+    /// Heartbeats, which measure the way to the tables all the time. Rolling. Default: none are sent.
+    #[serde(default)]
+    pub heartbeat: HeartbeatSpec,
     /// The PostgreSQL schemas that the events end up in, 1 to 8, each with processors of its own. One may be added or
     /// removed: Live. A removed one's tables stay.
     #[cfg_attr(
@@ -253,6 +263,8 @@ impl PipelineSpec {
         self.window.check(&mut at.field("window"));
         self.watermark.check(&mut at.field("watermark"));
         self.late_events.check(&mut at.field("lateEvents"));
+        self.heartbeat
+            .check(&self.topics, &mut at.field("heartbeat"));
         target::check_targets(&self.targets, &mut at.field("targets"));
         check_image(self.image.as_deref(), &mut at.field("image"));
         self.processor.check(&mut at.field("processor"));

@@ -9,12 +9,15 @@ use clickstream_pipeline::{
 };
 use clickstream_telemetry::{admin, metrics, shutdown};
 use rand::Rng;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    kafka::{ConsumerSettings, Source, describe},
-    metrics::{SourceMetrics, WriterMetrics},
+    gauges::Present,
+    heartbeat::Heart,
+    kafka::{ConsumerSettings, Source, describe, watch_retention},
+    metrics::{Gauges, HeartbeatMetrics, SourceMetrics, WriterMetrics},
     runner::{Writer, WriterSettings},
     shared::{BufferLimits, Shared},
     sink::{self, Connection, Owner, PostgresSink, TargetError, Topics},
@@ -48,7 +51,13 @@ pub async fn run(
     let stop = shutdown::signal().context("cannot listen for signals")?;
     let registry = metrics::registry("processor")?;
     let source_metrics = SourceMetrics::register(&registry)?;
-    let writer_metrics = WriterMetrics::register(&registry)?;
+    let writer_metrics = WriterMetrics::register(&registry, admin_listen.is_some())?;
+    let gauges = Gauges::register(&registry)?;
+    let beating = &pipeline.spec.heartbeat;
+    let beats = match beating.enabled {
+        true => Some(HeartbeatMetrics::register(&registry)?),
+        false => None,
+    };
     let health = Arc::new(ProcessorHealth::new(
         owner.clone(),
         schema_owner.pipeline.clone(),
@@ -131,13 +140,42 @@ pub async fn run(
             semantic,
             idle_timeout_micros: pipeline.spec.watermark.idle_timeout.micros(),
             owner: owner.clone(),
-            group: consumer.group.clone(),
             topics: topics.clone(),
+            beats: beats.clone(),
         },
         Arc::clone(&shared),
         writer_metrics,
         sink,
     );
+    let mut beside = JoinSet::new();
+    if admin_listen.is_some() {
+        let present = Present {
+            shared: Arc::clone(&shared),
+            topics: topics.clone(),
+            group: consumer.group.clone(),
+            delay_micros: semantic.delay_micros,
+            beats: beats.is_some(),
+        };
+        beside.spawn(present.keep(gauges, admin_stop.clone()));
+        beside.spawn(watch_retention(
+            consumer.connection.clone(),
+            consumer.topics.clone(),
+            Arc::clone(&shared),
+            admin_stop.clone(),
+        ));
+    }
+    if let Some(beats) = &beats {
+        let heart = Heart::new(
+            &consumer.connection,
+            beating.interval.to_std(),
+            Arc::clone(&shared),
+            topics.clone(),
+            beats,
+        )
+        .context("spec.kafka: librdkafka refuses these settings")?;
+        // no more of them once the partitions are being given back
+        beside.spawn(heart.beat(stop.child_token()));
+    }
     info!(
         owner,
         pipeline = schema_owner.pipeline,

@@ -10,9 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use clickstream_pipeline::spec::{ClickstreamPipeline, Duration, TargetSpec};
 use clickstream_telemetry::{
-    logging::{self, LogFormat},
-    probe::probe,
-    secrets::SecretFiles,
+    logging::LogFormat, probe::probe, secrets::SecretFiles, tracing as traces,
 };
 
 use crate::{
@@ -117,9 +115,14 @@ impl Cli {
     /// Whatever stopped it, for standard error and exit code 1.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         // a probe runs every few seconds for as long as a container lives, and has nothing to log
-        if !matches!(self.command, Command::Probe { .. }) {
-            logging::init(self.log_format, "info")?;
-        }
+        let _telemetry = match self.command {
+            Command::Probe { .. } => None,
+            _ => Some(traces::init(
+                "clickstream-processor",
+                self.log_format,
+                "info",
+            )?),
+        };
         failpoints::arm();
         match self.command {
             Command::Probe { url, patience } => {

@@ -3,7 +3,10 @@
 mod config;
 mod context;
 mod identity;
+mod retention;
 mod source;
+mod statistics;
 
 pub use config::{ConsumerSettings, describe};
+pub use retention::watch_retention;
 pub use source::{Source, SourceFault};

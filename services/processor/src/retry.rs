@@ -83,6 +83,100 @@ fn of_db_error(db: &DbError) -> Remedy {
     }
 }
 
+/// What kind of error it is, for the metrics: a closed list, whatever a server may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The connection broke, or could not be made.
+    Connection,
+    /// No answer in time, or a statement that was cancelled.
+    Timeout,
+    /// Serialization failures and deadlocks.
+    Conflict,
+    /// A lock that was not to be had.
+    Lock,
+    /// Out of disk, memory or connections.
+    Resources,
+    /// The server stops, starts or is a standby.
+    Shutdown,
+    /// A value that a column cannot hold.
+    Data,
+    /// A constraint, the primary key among them.
+    Constraint,
+    /// Wrong password, or missing rights.
+    Permission,
+    /// A table or function that is not as expected.
+    Schema,
+    /// The server's own failure, a corrupt page among them.
+    Internal,
+    /// Anything else.
+    Other,
+}
+
+impl ErrorClass {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Connection,
+        Self::Timeout,
+        Self::Conflict,
+        Self::Lock,
+        Self::Resources,
+        Self::Shutdown,
+        Self::Data,
+        Self::Constraint,
+        Self::Permission,
+        Self::Schema,
+        Self::Internal,
+        Self::Other,
+    ];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Timeout => "timeout",
+            Self::Conflict => "conflict",
+            Self::Lock => "lock",
+            Self::Resources => "resources",
+            Self::Shutdown => "shutdown",
+            Self::Data => "data",
+            Self::Constraint => "constraint",
+            Self::Permission => "permission",
+            Self::Schema => "schema",
+            Self::Internal => "internal",
+            Self::Other => "other",
+        }
+    }
+
+    /// The class of a SQLSTATE.
+    pub fn of_state(state: &str) -> Self {
+        match (state.get(..2).unwrap_or_default(), state) {
+            (_, "25006") => Self::Shutdown,
+            (_, "25P03" | "25P04" | "57014") => Self::Timeout,
+            (_, "42501") => Self::Permission,
+            (_, "55P03") => Self::Lock,
+            ("08", _) => Self::Connection,
+            ("22", _) => Self::Data,
+            ("23", _) => Self::Constraint,
+            ("28", _) => Self::Permission,
+            ("26" | "34" | "3D" | "3F" | "42", _) => Self::Schema,
+            ("40", _) => Self::Conflict,
+            ("53" | "54", _) => Self::Resources,
+            ("57", _) => Self::Shutdown,
+            ("58" | "F0" | "XX", _) => Self::Internal,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The class of an error.
+pub fn class_of(error: &tokio_postgres::Error) -> ErrorClass {
+    match error.code() {
+        Some(code) => ErrorClass::of_state(code.code()),
+        None if error.is_closed() || is_io(error) => ErrorClass::Connection,
+        None => ErrorClass::Other,
+    }
+}
+
 fn refused_detail(db: &DbError) -> String {
     let code = db.code().code();
     match (db.constraint(), db.column()) {

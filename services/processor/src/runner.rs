@@ -8,7 +8,7 @@ use std::{
 
 use chrono::Utc;
 use clickstream_pipeline::{
-    commit::{Remedy, Rules, Settlement, SketchCache, settle},
+    commit::{Failure as _, Remedy, Rules, Settlement, SketchCache, settle},
     engine::{Claim, Flush},
     event::{Day, EventTime},
     offset::TopicPartition,
@@ -18,11 +18,11 @@ use clickstream_pipeline::{
 use rand::RngExt;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
 use self::ahead::while_ahead;
 use crate::{
-    metrics::WriterMetrics,
+    metrics::{FlushOutcome, HeartbeatMetrics, WriterMetrics},
     shared::Shared,
     sink::{Claimed, ConnectError, PostgresSink, SinkFault, Topics},
 };
@@ -30,8 +30,9 @@ use crate::{
 mod ahead;
 mod days;
 mod housekeeping;
-mod outcome;
+pub(crate) mod outcome;
 mod session;
+mod traced;
 
 /// Housekeeping: end-of-log positions, finality, gauges.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,6 +40,8 @@ const TICK: Duration = Duration::from_secs(1);
 const MAINTENANCE: Duration = Duration::from_secs(60);
 /// Anchors beside those of every claim.
 const ANCHOR: Duration = Duration::from_secs(3_600);
+/// How often the windows are counted.
+const WINDOWS: Duration = Duration::from_secs(10);
 /// A flush that leaves memory worth giving back, rows.
 const LARGE_FLUSH: usize = 10_000;
 /// A backlog is over when no large flush came for this long.
@@ -80,10 +83,10 @@ pub struct WriterSettings {
     pub idle_timeout_micros: i64,
     /// Name of this process in claims.
     pub owner: String,
-    /// Consumer group, for metrics.
-    pub group: String,
     /// Topics by number.
     pub topics: Topics,
+    /// Where the latency of heartbeats is counted, if they are sent.
+    pub beats: Option<HeartbeatMetrics>,
 }
 
 /// The writing task.
@@ -107,6 +110,9 @@ pub struct Writer {
     last_tick: Instant,
     last_maintenance: Option<Instant>,
     last_anchor: Instant,
+    last_windows: Instant,
+    /// Windows that end by then are counted as final.
+    windows_until: Option<EventTime>,
     /// When the last large flush was committed, until its memory has been given back.
     last_large: Option<Instant>,
 }
@@ -136,6 +142,8 @@ impl Writer {
             last_tick: now,
             last_maintenance: None,
             last_anchor: now,
+            last_windows: now,
+            windows_until: None,
             last_large: None,
         };
         writer.connected(sink);
@@ -149,6 +157,8 @@ impl Writer {
     pub async fn run(mut self, stop: &CancellationToken) -> Result<(), WriterFault> {
         while !stop.is_cancelled() {
             if let Err(fault) = self.step(stop).await {
+                self.metrics
+                    .postgres_error(outcome::class(&fault), outcome::word(&fault.remedy()));
                 self.recover(fault)?;
             }
         }
@@ -197,8 +207,8 @@ impl Writer {
     }
 
     /// Commits one flush, repeating it while that is what its failures ask for.
-    async fn flush(&mut self, mut flush: Flush) -> Result<(), SinkFault> {
-        self.create_missing_days(&flush).await?;
+    async fn commit(&mut self, flush: &mut Flush) -> Result<(), SinkFault> {
+        self.create_missing_days(flush).await?;
         let started = Instant::now();
         let mut repeats = 0;
         loop {
@@ -211,7 +221,7 @@ impl Writer {
                 return Ok(());
             };
             let policy = rules.policy;
-            let settled = settle(sink, &mut flush, &mut self.sketches, &rules);
+            let settled = settle(sink, flush, &mut self.sketches, &rules);
             let (settled, ahead) =
                 while_ahead(settled, &self.shared, policy, self.next.is_none()).await;
             if let Some(ahead) = ahead {
@@ -223,21 +233,24 @@ impl Writer {
             }
             match settled {
                 Ok(settlement) => {
-                    self.committed(&flush, &settlement, started);
+                    self.committed(flush, &settlement, started);
                     return Ok(());
                 }
                 Err(unsettled) => {
-                    self.leave_fenced(&flush);
-                    self.metrics
-                        .postgres_errors
-                        .with_label_values(&[outcome::word(&unsettled.remedy)])
-                        .inc();
+                    self.leave_fenced(flush);
                     let Remedy::Repeat { later } = unsettled.remedy else {
-                        self.metrics.flushes.with_label_values(&["unknown"]).inc();
+                        self.metrics.flush(match unsettled.remedy {
+                            Remedy::Reclaim => FlushOutcome::Unknown,
+                            _ => FlushOutcome::Failed,
+                        });
                         return Err(unsettled.error);
                     };
+                    self.metrics.postgres_error(
+                        outcome::class(&unsettled.error),
+                        outcome::word(&unsettled.remedy),
+                    );
                     repeats += 1;
-                    self.metrics.flushes.with_label_values(&["repeated"]).inc();
+                    self.metrics.flush(FlushOutcome::Repeated);
                     let pause = if later {
                         backoff(repeats)
                     } else {
@@ -269,6 +282,9 @@ impl Writer {
                     view.counters += delta.counters;
                     view.t = delta.clock.t();
                     view.last_commit = Some(now);
+                    if let Some(span) = flush.batch.spans.get(tp) {
+                        view.passed(span);
+                    }
                 }
             }
         });
@@ -284,6 +300,9 @@ impl Writer {
             self.metrics.committed(topic, *tp, &delta.counters);
         }
         outcome::count(&self.metrics, flush, settlement, started.elapsed(), now);
+        if let Some(beats) = &self.settings.beats {
+            outcome::beats(beats, flush, now);
+        }
         if !settlement.distrusted.is_empty() {
             info!(
                 rows = flush.batch.rows.len(),
@@ -342,7 +361,9 @@ impl Writer {
         let Some(sink) = self.sink.as_mut() else {
             return Ok(());
         };
-        let claimed = match sink.claim(&requests, &self.settings.semantic).await {
+        let span = debug_span!("claim", partitions = requests.len());
+        let claimed = sink.claim(&requests, &self.settings.semantic);
+        let claimed = match claimed.instrument(span).await {
             Ok(claimed) => claimed,
             Err(fault) => {
                 self.metrics

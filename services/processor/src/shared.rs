@@ -8,6 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use clickstream_pipeline::{
+    batch::Span,
     checkpoint::Counters,
     engine::{Claim, Engine},
     event::EventTime,
@@ -16,7 +17,11 @@ use clickstream_pipeline::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use crate::sink::{ClaimRequest, Claimed, Obstacle};
+use crate::{
+    headroom::Kept,
+    journeys::Journeys,
+    sink::{ClaimRequest, Claimed, Obstacle},
+};
 
 /// Limits of the growing batch: at either of them intake waits.
 #[derive(Copy, Clone, Debug)]
@@ -71,6 +76,12 @@ pub struct State {
     pub halted: BTreeMap<TopicPartition, Obstacle>,
     /// Whether the last thing the writer did with PostgreSQL succeeded.
     pub sink_healthy: bool,
+    /// When the group gave the partitions that are not read on yet.
+    pub given: BTreeMap<TopicPartition, Instant>,
+    /// What the topics keep, as far as it is known.
+    pub kept: BTreeMap<String, Kept>,
+    /// Sampled events on their way.
+    pub journeys: Journeys,
 }
 
 /// A claim on its way.
@@ -99,8 +110,18 @@ pub struct PartitionView {
     pub t: Option<EventTime>,
     /// Last commit.
     pub last_commit: Option<DateTime<Utc>>,
-    /// Kafka's time stamp of the last committed record.
+    /// Kafka's time stamp of the last record that this process has committed.
     pub last_received: Option<EventTime>,
+    /// When everything was last seen to be committed.
+    pub caught_up: Option<EventTime>,
+    /// Start of the log; `None` while it is not known.
+    pub log_start: Option<i64>,
+    /// The partition's broker does not answer: what was seen of the log is old.
+    pub leaderless: bool,
+    /// When this process claimed it.
+    pub claimed_at: Option<EventTime>,
+    /// When the newest committed heartbeat was sent.
+    pub heartbeat: Option<EventTime>,
     /// Not fetched at the moment.
     pub paused: bool,
     /// Stretches of the log that were lost, whenever that was.
@@ -126,6 +147,9 @@ impl Shared {
             view: BTreeMap::new(),
             halted: BTreeMap::new(),
             sink_healthy: false,
+            given: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            journeys: Journeys::default(),
         };
         Self {
             state: Mutex::new(state),
@@ -189,6 +213,42 @@ impl PartitionView {
     pub fn lag(&self) -> Option<i64> {
         Some((self.log_end? - self.next?.get()).max(0))
     }
+
+    /// The fetcher sees the log from `start` to `end`.
+    pub fn look(&mut self, start: i64, end: i64, now: EventTime) {
+        // without a broker the fetcher tells what it saw long ago
+        if self.leaderless {
+            return;
+        }
+        self.log_end = Some(self.log_end.unwrap_or(0).max(end));
+        if start >= 0 {
+            self.log_start = Some(start);
+        }
+        if self.lag() == Some(0) {
+            self.caught_up = Some(now);
+        }
+    }
+
+    /// The age in seconds of the oldest record that is not committed, at most; 0: there is none. It came after the last
+    /// one that is committed, and after the last look that found nothing. A process that has committed nothing yet tells
+    /// how long it has known of the record.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "microseconds of any outage are exact in 53 bits"
+    )]
+    pub fn oldest_unprocessed(&self, now: EventTime) -> Option<f64> {
+        if self.lag()? == 0 {
+            return Some(0.0);
+        }
+        let since = self.last_received.max(self.caught_up).or(self.claimed_at)?;
+        Some((now.micros() - since.micros()).max(0) as f64 / 1e6)
+    }
+
+    /// Takes over what a commit says about the log: Kafka's time of its last record, and its heartbeats.
+    pub fn passed(&mut self, span: &Span) {
+        self.last_received = span.received.or(self.last_received);
+        self.heartbeat = self.heartbeat.max(span.heartbeats.iter().copied().max());
+    }
 }
 
 impl State {
@@ -219,12 +279,21 @@ impl State {
             } => {
                 let next = recovered.next;
                 let view = self.view.entry(tp).or_default();
+                // nobody else was at it: what is known of the last commit still holds
+                let same = view.next == Some(next);
                 *view = PartitionView {
                     epoch: recovered.claim.epoch,
                     next: Some(next),
                     t: recovered.clock.t(),
                     counters: totals,
                     log_end: view.log_end,
+                    log_start: view.log_start,
+                    leaderless: view.leaderless,
+                    last_received: view.last_received.filter(|_| same),
+                    caught_up: view.caught_up.filter(|_| same),
+                    heartbeat: view.heartbeat.filter(|_| same),
+                    last_commit: view.last_commit.filter(|_| same),
+                    claimed_at: Some(EventTime::from_micros(Utc::now().timestamp_micros())),
                     gaps,
                     ..PartitionView::default()
                 };
@@ -258,6 +327,8 @@ impl State {
         self.reclaims.retain(|(other, _)| *other != tp);
         self.halted.remove(&tp);
         self.view.remove(&tp);
+        self.given.remove(&tp);
+        self.journeys.forget(tp);
         self.engine.release(tp);
     }
 }

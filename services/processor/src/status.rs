@@ -8,10 +8,7 @@ use clickstream_telemetry::{Health, Verdict};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    shared::{PartitionView, Shared},
-    sink::Topics,
-};
+use crate::{shared::Shared, sink::Topics};
 
 /// Answers the admin server from the shared state.
 pub struct ProcessorHealth {
@@ -55,6 +52,7 @@ struct Partition {
     counters: Totals,
     last_commit_at: Option<String>,
     oldest_unprocessed_seconds: Option<f64>,
+    heartbeat_at: Option<String>,
     gaps: Vec<[i64; 2]>,
 }
 
@@ -109,7 +107,7 @@ impl ProcessorHealth {
         let name = |tp: &clickstream_pipeline::offset::TopicPartition| {
             topics.get(&tp.topic).cloned().unwrap_or_default()
         };
-        let now = Utc::now();
+        let now = EventTime::from_micros(Utc::now().timestamp_micros());
         shared.with(|state| {
             status.state = match (state.stopped, state.sink_healthy) {
                 (true, _) => State::Stopping,
@@ -131,7 +129,10 @@ impl ProcessorHealth {
                     paused: view.paused,
                     counters: Totals::from(view.counters),
                     last_commit_at: view.last_commit.map(rfc3339),
-                    oldest_unprocessed_seconds: oldest_unprocessed(view, now),
+                    oldest_unprocessed_seconds: view
+                        .oldest_unprocessed(now)
+                        .filter(|_| view.lag() != Some(0)),
+                    heartbeat_at: view.heartbeat.map(|sent| sent.to_string()),
                     gaps: view.gaps.iter().map(|gap| [gap.start, gap.end]).collect(),
                 });
             }
@@ -198,17 +199,6 @@ impl From<Counters> for Totals {
             revised: c.revised,
         }
     }
-}
-
-/// The age of the oldest record that is not committed, at most: the record before it was received that long ago.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "milliseconds of any outage are exact"
-)]
-fn oldest_unprocessed(view: &PartitionView, now: DateTime<Utc>) -> Option<f64> {
-    let received = view.last_received?;
-    let waits = view.lag().is_some_and(|lag| lag > 0);
-    waits.then(|| (now.timestamp_millis() - received.micros() / 1000).max(0) as f64 / 1e3)
 }
 
 fn rfc3339(time: DateTime<Utc>) -> String {

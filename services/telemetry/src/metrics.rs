@@ -1,6 +1,6 @@
-//! The registry every service starts from.
+//! The registry every service starts from, and what `docs/metrics.md` is made of.
 
-use prometheus::{IntGauge, Opts, Registry};
+use prometheus::{IntGauge, Opts, Registry, core::Collector, proto::MetricType};
 
 /// The commit a binary was built from; images set the variable at build time.
 const REVISION: Option<&str> = option_env!("CLICKSTREAM_REVISION");
@@ -12,12 +12,97 @@ const REVISION: Option<&str> = option_env!("CLICKSTREAM_REVISION");
 /// A metric of that name is registered already; not possible with the registry made here.
 pub fn registry(service: &str) -> prometheus::Result<Registry> {
     let registry = Registry::new();
-    build_info(&registry, service)?;
-    #[cfg(target_os = "linux")]
-    registry.register(Box::new(
-        prometheus::process_collector::ProcessCollector::for_self(),
-    ))?;
+    register(&registry, common(service)?)?;
     Ok(registry)
+}
+
+/// What every service has.
+///
+/// # Errors
+/// Not possible: the names are valid.
+pub fn common(service: &str) -> prometheus::Result<Vec<Box<dyn Collector>>> {
+    let mut all: Vec<Box<dyn Collector>> =
+        vec![Box::new(info(service)?), crate::tracing::collector()];
+    #[cfg(target_os = "linux")]
+    all.push(Box::new(
+        prometheus::process_collector::ProcessCollector::for_self(),
+    ));
+    Ok(all)
+}
+
+/// Registers all of them.
+///
+/// # Errors
+/// A name that is taken.
+pub fn register(
+    registry: &Registry,
+    collectors: Vec<Box<dyn Collector>>,
+) -> prometheus::Result<()> {
+    collectors
+        .into_iter()
+        .try_for_each(|collector| registry.register(collector))
+}
+
+/// A metric as the documentation tells of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Family {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Names of its labels, constant ones included.
+    pub labels: Vec<String>,
+    /// Its help text.
+    pub help: String,
+    /// Upper bounds of a histogram's buckets, in the metric's unit.
+    pub buckets: Vec<f64>,
+}
+
+/// What these collectors collect, sorted by name, whether there is a value yet or not.
+#[must_use]
+pub fn families(collectors: &[Box<dyn Collector>]) -> Vec<Family> {
+    let mut all: Vec<Family> = collectors
+        .iter()
+        .flat_map(|collector| {
+            let gathered = collector.collect();
+            collector.desc().into_iter().map(move |desc| {
+                let found = gathered.iter().find(|family| family.name() == desc.fq_name);
+                let mut labels: Vec<String> = desc
+                    .const_label_pairs
+                    .iter()
+                    .map(|pair| pair.name().to_owned())
+                    .collect();
+                labels.extend(desc.variable_labels.iter().cloned());
+                Family {
+                    name: desc.fq_name.clone(),
+                    kind: match found.map(prometheus::proto::MetricFamily::get_field_type) {
+                        Some(MetricType::COUNTER) => "counter",
+                        Some(MetricType::HISTOGRAM) => "histogram",
+                        _ => "gauge",
+                    },
+                    labels,
+                    help: desc.help.clone(),
+                    buckets: found.map(bounds).unwrap_or_default(),
+                }
+            })
+        })
+        .collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+/// The finite bounds of a histogram that has a series; none of anything else.
+fn bounds(family: &prometheus::proto::MetricFamily) -> Vec<f64> {
+    if family.get_field_type() != MetricType::HISTOGRAM {
+        return Vec::new();
+    }
+    family.get_metric().first().map_or_else(Vec::new, |metric| {
+        let buckets = metric.get_histogram().get_bucket().iter();
+        buckets
+            .map(prometheus::proto::Bucket::upper_bound)
+            .filter(|bound| bound.is_finite())
+            .collect()
+    })
 }
 
 /// Registers the gauge `clickstream_build_info{service,version,revision}`, always 1: joined to other metrics, it
@@ -26,6 +111,10 @@ pub fn registry(service: &str) -> prometheus::Result<Registry> {
 /// # Errors
 /// The gauge is in this registry already.
 pub fn build_info(registry: &Registry, service: &str) -> prometheus::Result<()> {
+    registry.register(Box::new(info(service)?))
+}
+
+fn info(service: &str) -> prometheus::Result<IntGauge> {
     let gauge = IntGauge::with_opts(
         Opts::new(
             "clickstream_build_info",
@@ -36,7 +125,7 @@ pub fn build_info(registry: &Registry, service: &str) -> prometheus::Result<()> 
         .const_label("revision", REVISION.unwrap_or("unknown")),
     )?;
     gauge.set(1);
-    registry.register(Box::new(gauge))
+    Ok(gauge)
 }
 
 #[cfg(test)]

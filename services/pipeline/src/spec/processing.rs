@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::kafka::{TopicManagement, TopicSpec};
 use super::pod::{PodSettings, PullSecretSpec, ResourcesSpec};
 use super::quantity::{Bytes, Duration};
 use super::semantic::LatePolicy;
@@ -53,6 +54,20 @@ pub struct LateEventsSpec {
     pub allowed_lateness: Duration,
     /// What happens to events later than that. Rolling. Default `Divert`.
     pub policy: LatePolicy,
+}
+
+/// Records that the processors send to the topics themselves, so that the time from produce to commit is known also while
+/// no traffic comes. They have no value, and count as skipped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HeartbeatSpec {
+    /// Whether each processor sends them to the partitions that it holds. It needs the right to write the topics, and is for
+    /// topics that are `Managed`. Rolling. Default `false`.
+    pub enabled: bool,
+    /// Time between two heartbeats of a partition. Each adds about 100 bytes to the log. Rolling. 1s to 1h. Default `10s`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("1s", "1h"))))]
+    pub interval: Duration,
 }
 
 #[cfg(feature = "schema")]
@@ -307,6 +322,15 @@ impl Default for LateEventsSpec {
     }
 }
 
+impl Default for HeartbeatSpec {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            interval: Duration::from_secs(10),
+        }
+    }
+}
+
 impl Default for ProcessorSpec {
     fn default() -> Self {
         Self {
@@ -392,6 +416,24 @@ impl LateEventsSpec {
             self.allowed_lateness,
             Duration::ZERO..=Duration::from_hours(744),
         );
+    }
+}
+
+impl HeartbeatSpec {
+    pub(super) fn check(&self, topics: &[TopicSpec], at: &mut At<'_>) {
+        at.field("interval").within(
+            self.interval,
+            Duration::from_secs(1)..=Duration::from_hours(1),
+        );
+        let external = |topic: &&TopicSpec| topic.management == TopicManagement::External;
+        if self.enabled
+            && let Some(topic) = topics.iter().find(external)
+        {
+            at.field("enabled").problem(format!(
+                "topic {} is External, and nothing is written to topics of others: set it to false, or make the topic Managed",
+                topic.name
+            ));
+        }
     }
 }
 

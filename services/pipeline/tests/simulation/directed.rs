@@ -69,6 +69,7 @@ fn flush_of(
             offset,
             received_at: EventTime::from_micros(BASE),
             value: Some(json.as_bytes()),
+            heartbeat: None,
         };
         assert_eq!(engine.record(TP, record), Intake::Buffered);
     }

@@ -29,6 +29,8 @@ pub fn session_timeout() -> Duration {
 #[derive(Clone)]
 pub struct ConsumerSettings {
     config: ClientConfig,
+    /// How to reach the brokers, for other clients of this process.
+    pub connection: ClientConfig,
     /// Topics to read.
     pub topics: Vec<String>,
     /// Consumer group: one for each target of each pipeline.
@@ -52,8 +54,9 @@ impl ConsumerSettings {
         for (key, value) in pipeline.spec.kafka.client_properties(secrets)? {
             config.set(key, value);
         }
+        config.set("client.id", owner);
+        let connection = config.clone();
         let settings: &[(&str, &str)] = &[
-            ("client.id", owner),
             ("group.id", &group),
             ("partition.assignment.strategy", "cooperative-sticky"),
             (
@@ -81,6 +84,8 @@ impl ConsumerSettings {
             // the default of a second makes catching up a saw-tooth
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.message.max.bytes", "1048576"),
+            // brokers that answer and leaders of partitions, for `clickstream_kafka_up` and to know a stale end of a log
+            ("statistics.interval.ms", "10000"),
             // the only place where librdkafka tells that a topic has got another id
             ("debug", identity::DEBUG_CONTEXT),
         ];
@@ -96,6 +101,7 @@ impl ConsumerSettings {
             .collect();
         Ok(Self {
             config,
+            connection,
             topics,
             group,
         })

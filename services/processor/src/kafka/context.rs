@@ -15,9 +15,9 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, debug_span, error, info, warn};
 
-use super::{config::session_timeout, identity::Identity};
+use super::{config::session_timeout, identity::Identity, statistics::Statistics};
 use crate::{
     metrics::SourceMetrics,
     shared::{ClaimSlot, Shared},
@@ -157,8 +157,12 @@ impl SourceContext {
 
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let partitions = self.named(list);
+        let given = std::time::Instant::now();
+        self.shared.with(|state| {
+            state.assigned.extend(&partitions);
+            state.given.extend(partitions.iter().map(|&tp| (tp, given)));
+        });
         self.note_counts(consumer);
-        self.shared.with(|state| state.assigned.extend(&partitions));
         let same = self.same_topics(consumer, &partitions);
         let requested = self.request_claims(consumer, &same, true);
         self.shared.wait_until(CLAIM_WAIT, |state| {
@@ -174,6 +178,9 @@ impl SourceContext {
                 let claimed = state.claimed.remove(&tp)?;
                 state.start(tp, claimed)
             });
+            if next.is_some() {
+                self.note_gap(tp);
+            }
             let offset = match next {
                 Some(next) => Offset::Offset(next.get()),
                 None => {
@@ -209,6 +216,16 @@ impl SourceContext {
             waiting = waiting.len(),
             "partitions assigned"
         );
+    }
+
+    /// A partition is read on: how long that took since the group gave it.
+    pub(super) fn note_gap(&self, tp: TopicPartition) {
+        // a later claim of the same assignment is no rebalance
+        if let Some(given) = self.shared.with(|state| state.given.remove(&tp)) {
+            self.metrics
+                .rebalance_gap
+                .observe(given.elapsed().as_secs_f64());
+        }
     }
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
@@ -274,6 +291,26 @@ impl ClientContext for SourceContext {
         }
     }
 
+    fn stats_raw(&self, statistics: &[u8]) {
+        match serde_json::from_slice::<Statistics>(statistics) {
+            Ok(statistics) => {
+                let reachable = statistics.reachable();
+                self.metrics.kafka_up.set(i64::from(!reachable.is_empty()));
+                self.shared.with(|state| {
+                    for (tp, view) in &mut state.view {
+                        let leader = statistics.leader(self.topic(tp.topic), tp.partition);
+                        view.leaderless = !leader.is_some_and(|leader| reachable.contains(&leader));
+                        if view.leaderless {
+                            // what was fetched last says nothing about what has come since
+                            view.log_end = None;
+                        }
+                    }
+                });
+            }
+            Err(error) => debug!(%error, "statistics of librdkafka cannot be read"),
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(
@@ -298,6 +335,7 @@ impl ConsumerContext for SourceContext {
         list: &mut TopicPartitionList,
     ) {
         let started = std::time::Instant::now();
+        let _span = debug_span!("rebalance", partitions = list.count(), event = ?event).entered();
         match event {
             RespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, list),
             RespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoked(consumer, list),

@@ -7,10 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::Utc;
 use clickstream_pipeline::{
     engine::{Intake, Record, received_at},
+    event::EventTime,
     offset::TopicPartition,
 };
+use clickstream_telemetry::tracing as traces;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -28,6 +31,7 @@ use super::{
 };
 use crate::{
     failpoints::crash_point,
+    heartbeat, journeys,
     metrics::SourceMetrics,
     shared::Shared,
     sink::{Claimed, Topics},
@@ -306,6 +310,9 @@ impl Source {
             }
             // from here on whatever is polled lies behind the seek
             let started = self.shared.with(|state| state.start(tp, claimed)).is_some();
+            if started {
+                self.consumer.context().note_gap(tp);
+            }
             if started && !self.paused_for_room {
                 self.resume(&[tp]);
             }
@@ -388,10 +395,11 @@ impl Source {
                 self.topic(tp),
                 tp.partition,
             );
-            if let Some((_, end)) = seen {
+            if let Some((start, end)) = seen {
+                let now = EventTime::from_micros(Utc::now().timestamp_micros());
                 self.shared.with(|state| {
                     if let Some(view) = state.view.get_mut(&tp) {
-                        view.log_end = Some(view.log_end.unwrap_or(0).max(end));
+                        view.look(start, end, now);
                     }
                 });
             }
@@ -518,21 +526,38 @@ fn take(shared: &Shared, context: &SourceContext, message: &BorrowedMessage<'_>)
         // of another log; the partition is halted with the next step
         return true;
     }
+    let received_at = received_at(message.timestamp().to_millis());
+    let value = message.payload();
     let record = Record {
         offset: message.offset(),
-        received_at: received_at(message.timestamp().to_millis()),
-        value: message.payload(),
+        received_at,
+        value,
+        // headers are looked at where there is no event only
+        heartbeat: match value {
+            Some(_) => None,
+            None => message
+                .headers()
+                .and_then(|headers| heartbeat::sent_at(headers, received_at)),
+        },
+    };
+    // looked for only where somebody wants to know: a topic's records may carry many headers
+    let sent = match traces::is_on() {
+        true => journeys::sent_by(message),
+        false => None,
     };
     let (taken, first, full) = shared.with(|state| {
         let first = state.engine.is_empty();
-        (
-            state.engine.record(tp, record),
-            first,
-            state.is_full(shared.limits()),
-        )
+        let taken = state.engine.record(tp, record);
+        if let (Intake::Buffered, Some(sent)) = (taken, sent) {
+            let (topic, offset) = (message.topic(), message.offset());
+            state
+                .journeys
+                .begin(topic, tp, offset, sent, Instant::now());
+        }
+        (taken, first, state.is_full(shared.limits()))
     });
     match taken {
-        Intake::Buffered => {
+        Intake::Buffered | Intake::Heartbeat => {
             context.metrics.decoded.inc();
             // a writer that is busy looks for more by itself when it is done
             if first {

@@ -13,7 +13,7 @@ use clickstream_pipeline::{
 };
 
 use super::Writer;
-use crate::sink::SinkFault;
+use crate::{metrics::DayChange, sink::SinkFault};
 
 /// At most this many days are created in one go (a few milliseconds each), so that a flush waits a fraction of a second; the
 /// rest follows with the next flush or tick. Until then their rows are in the default partition.
@@ -73,11 +73,13 @@ impl Writer {
                 break;
             };
             if !sink.create_day(day).await? {
+                self.metrics.days_changed(DayChange::LockMissed, 1);
                 self.days_locked_until = Some(Instant::now() + RETRY);
                 break;
             }
             self.due_days.remove(&day);
             self.days.insert(day);
+            self.metrics.days_changed(DayChange::Created, 1);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Once a second beside the flushes: finality, anchors, retention, the days ahead, and what the metrics show.
+//! Once a second beside the flushes: finality, anchors, retention, the days ahead, and the windows that are open.
 
 use std::time::Instant;
 
@@ -6,9 +6,9 @@ use chrono::Utc;
 
 use clickstream_telemetry::memory;
 
-use super::{ANCHOR, BACKLOG_OVER, MAINTENANCE, Writer};
+use super::{ANCHOR, BACKLOG_OVER, MAINTENANCE, WINDOWS, Writer};
 use crate::{
-    metrics::PartitionGauges,
+    metrics::DayChange,
     sink::{Retention, SinkFault},
 };
 
@@ -40,6 +40,9 @@ impl Writer {
             self.maintain().await?;
         }
         self.create_due_days().await?;
+        if self.metrics.is_read() && self.last_windows.elapsed() >= WINDOWS {
+            self.look_at_windows().await?;
+        }
         if self
             .last_large
             .take_if(|last| last.elapsed() >= BACKLOG_OVER)
@@ -47,7 +50,12 @@ impl Writer {
         {
             memory::give_back();
         }
-        self.show();
+        if let Some(until) = self.final_until {
+            self.metrics.final_until.set(seconds(until.micros()));
+        }
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.days.set(count(self.days.len()));
+        self.metrics.days_due.set(count(self.due_days.len()));
         Ok(())
     }
 
@@ -57,43 +65,37 @@ impl Writer {
         let Some(sink) = &self.sink else {
             return Ok(());
         };
-        sink.expire(
-            Retention::at(Utc::now(), &self.settings.retention),
-            &self.settings.semantic,
-        )
-        .await?;
+        let expired = sink
+            .expire(
+                Retention::at(Utc::now(), &self.settings.retention),
+                &self.settings.semantic,
+            )
+            .await?;
+        self.metrics
+            .days_changed(DayChange::Dropped, expired.dropped);
+        self.metrics
+            .days_changed(DayChange::LockMissed, expired.lock_missed);
         self.days = sink.days().await?.into_iter().collect();
         self.create_days_ahead().await
     }
 
-    pub(super) fn show(&self) {
-        let delay = self.settings.semantic.delay_micros;
-        self.shared.with(|state| {
-            let partitions: Vec<_> = state
-                .view
-                .iter()
-                .map(|(tp, view)| PartitionGauges {
-                    topic: self
-                        .settings
-                        .topics
-                        .get(&tp.topic)
-                        .map_or("", String::as_str),
-                    partition: tp.partition,
-                    next: view.next.map(|next| next.get()),
-                    lag: view.lag(),
-                    watermark_seconds: view.t.map(|t| seconds(t.micros() - delay)),
-                    counters: view.counters,
-                    halted: state.halted.contains_key(tp),
-                })
-                .collect();
-            let final_until = self.final_until.map(|until| seconds(until.micros()));
-            self.metrics.show(
-                &self.settings.group,
-                state.engine.buffered_bytes(),
-                final_until,
-                &partitions,
-            );
-        });
+    /// Windows that are open, and those that became final since the last look.
+    async fn look_at_windows(&mut self) -> Result<(), SinkFault> {
+        self.last_windows = Instant::now();
+        let Some(sink) = &self.sink else {
+            return Ok(());
+        };
+        let until = self.final_until;
+        let open = sink.windows(until, None).await?;
+        self.metrics.open_windows.set(open);
+        if let (Some(before), Some(until)) = (self.windows_until, until)
+            && before < until
+        {
+            let closed = sink.windows(Some(before), Some(until)).await?;
+            self.metrics.final_windows.inc_by(closed.unsigned_abs());
+        }
+        self.windows_until = until;
+        Ok(())
     }
 }
 

@@ -8,7 +8,14 @@ use clickstream_pipeline::{
     engine::Flush,
 };
 
-use crate::metrics::WriterMetrics;
+use crate::{
+    metrics::{FlushOutcome, HeartbeatMetrics, Skew, WriterMetrics},
+    retry::{self, ErrorClass},
+    sink::SinkFault,
+};
+
+/// An event dated further than this after its record counts as dated ahead: clocks that are kept differ by less.
+const AHEAD_MICROS: i64 = 1_000_000;
 
 /// The label of a remedy.
 pub fn word(remedy: &Remedy) -> &'static str {
@@ -29,7 +36,11 @@ pub fn count(
     took: Duration,
     now: DateTime<Utc>,
 ) {
-    metrics.flushes.with_label_values(&["committed"]).inc();
+    if settlement.deltas.is_empty() && !flush.fenced.is_empty() {
+        metrics.flush(FlushOutcome::Fenced);
+        return;
+    }
+    metrics.flush(FlushOutcome::Committed);
     metrics.commit_seconds.observe(took.as_secs_f64());
     metrics
         .rows
@@ -44,15 +55,47 @@ pub fn count(
         reason = "a flush holds far fewer than 2^52 rows"
     )]
     metrics.flush_rows.observe(flush.batch.rows.len() as f64);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a flush holds far less than 2^52 bytes"
+    )]
+    metrics.flush_bytes.observe(flush.batch.bytes() as f64);
+    if !settlement.distrusted.is_empty() {
+        metrics.misjudged.inc();
+    }
     for letter in &flush.batch.dead_letters {
-        metrics.rejected(letter.reason.as_str());
+        metrics.rejected(letter.reason);
+    }
+    if !metrics.is_read() {
+        return;
     }
     let received = metrics.latency.with_label_values(&["received"]).local();
     let event = metrics.latency.with_label_values(&["event"]).local();
     let now = now.timestamp_micros();
+    let mut ahead = 0;
     for row in &flush.batch.rows {
+        ahead += u64::from(row.event_ts.micros() - row.received_at.micros() > AHEAD_MICROS);
         received.observe(seconds(now - row.received_at.micros()));
         event.observe(seconds(now - row.event_ts.micros()));
+    }
+    metrics.future(Skew::Tolerated, ahead);
+}
+
+/// Counts the heartbeats of a committed flush.
+pub fn beats(metrics: &HeartbeatMetrics, flush: &Flush, now: DateTime<Utc>) {
+    let spans = flush.batch.spans.values();
+    for sent in spans.flat_map(|span| &span.heartbeats) {
+        let took = seconds(now.timestamp_micros() - sent.micros());
+        metrics.latency.observe(took);
+    }
+}
+
+/// The class of a failure of the sink.
+pub fn class(fault: &SinkFault) -> ErrorClass {
+    match fault {
+        SinkFault::Postgres(error) => retry::class_of(error),
+        SinkFault::Deadline(_) => ErrorClass::Timeout,
+        SinkFault::Sketch(_) | SinkFault::NotAdvanced { .. } => ErrorClass::Other,
     }
 }
 

@@ -6,8 +6,11 @@ use clickstream_pipeline::commit::{Remedy, SketchCache};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{LOST_PAUSE, Writer, WriterFault, backoff};
-use crate::sink::{self, PostgresSink, SinkFault};
+use super::{LOST_PAUSE, Writer, WriterFault, backoff, outcome};
+use crate::{
+    retry::{self, ErrorClass},
+    sink::{self, ConnectError, PostgresSink, SinkFault},
+};
 
 impl Writer {
     /// After a failure: stop, or forget what is not certain any more and go on.
@@ -16,10 +19,6 @@ impl Writer {
         match fault.remedy() {
             Remedy::Repeat { .. } => {
                 // a claim or a piece of housekeeping: it is tried again with the next step
-                self.metrics
-                    .postgres_errors
-                    .with_label_values(&["repeat"])
-                    .inc();
                 warn!(error = %fault, "postgresql is not ready for this yet");
                 self.sink = None;
                 self.disconnected();
@@ -31,10 +30,7 @@ impl Writer {
                 self.disconnected();
                 Ok(())
             }
-            Remedy::Distrust | Remedy::DeadLetter { .. } | Remedy::Stop => {
-                self.metrics.flushes.with_label_values(&["failed"]).inc();
-                Err(fault.into())
-            }
+            Remedy::Distrust | Remedy::DeadLetter { .. } | Remedy::Stop => Err(fault.into()),
         }
     }
 
@@ -99,6 +95,13 @@ impl Writer {
             }
             Err(failure) => {
                 self.attempts += 1;
+                let class = match &failure {
+                    ConnectError::Refused { source, .. } => retry::class_of(source),
+                    ConnectError::Silent { .. } => ErrorClass::Timeout,
+                    _ => ErrorClass::Other,
+                };
+                self.metrics
+                    .postgres_error(class, outcome::word(&Remedy::Reclaim));
                 let pause = backoff(self.attempts);
                 warn!(error = %failure, attempts = self.attempts, pause_ms = pause.as_millis(), "cannot connect to postgresql");
                 tokio::select! {

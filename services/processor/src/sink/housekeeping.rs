@@ -41,6 +41,15 @@ impl Retention {
     }
 }
 
+/// What retention did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expired {
+    /// Days whose partition was dropped.
+    pub dropped: u64,
+    /// Days whose partition could not be dropped yet, because of somebody's lock.
+    pub lock_missed: u64,
+}
+
 impl PostgresSink {
     /// The days that have a partition of their own.
     ///
@@ -86,7 +95,12 @@ impl PostgresSink {
     ///
     /// # Errors
     /// [`SinkFault`] other than a lock, which is tried again next time.
-    pub async fn expire(&self, retention: Retention, spec: &SemanticSpec) -> Result<(), SinkFault> {
+    pub async fn expire(
+        &self,
+        retention: Retention,
+        spec: &SemanticSpec,
+    ) -> Result<Expired, SinkFault> {
+        let mut done = Expired::default();
         let client = &self.connection.client;
         if let Some(before) = retention.events {
             let row = answered(client.query_one(
@@ -110,9 +124,11 @@ impl PostgresSink {
                     .await
                     {
                         Ok(row) => {
+                            done.dropped += 1;
                             info!(%day, rows = row.get::<_, i64>(0), "dropped a day past its retention")
                         }
                         Err(fault) if lock_missed(&fault) => {
+                            done.lock_missed += 1;
                             warn!(%day, error = %fault, "cannot drop a day yet")
                         }
                         Err(fault) => return Err(fault),
@@ -137,7 +153,27 @@ impl PostgresSink {
                 other => drop(other?),
             }
         }
-        Ok(())
+        Ok(done)
+    }
+
+    /// Windows with rows from `from` on and, if given, before `to`.
+    ///
+    /// # Errors
+    /// [`SinkFault`].
+    pub async fn windows(
+        &self,
+        from: Option<EventTime>,
+        to: Option<EventTime>,
+    ) -> Result<i64, SinkFault> {
+        let instant = |time: EventTime| DateTime::from_timestamp_micros(time.micros());
+        let row = answered(self.connection.client.query_one(
+            // the primary key begins with window_start: what is read is what is counted, a few entries per window
+            "select count(distinct window_start) from clickstream_traffic_parts
+             where window_start >= coalesce($1::timestamptz, '-infinity') and window_start < coalesce($2::timestamptz, 'infinity')",
+            &[&from.and_then(instant), &to.and_then(instant)],
+        ))
+        .await?;
+        Ok(row.get(0))
     }
 
     /// Notes from where an audit or a rewind can start.

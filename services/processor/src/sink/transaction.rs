@@ -20,6 +20,7 @@ use clickstream_pipeline::{
 };
 use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::{Row, types::ToSql};
+use tracing::{Instrument as _, Span, debug_span};
 use uuid::Uuid;
 
 use super::{
@@ -57,7 +58,9 @@ impl<'a> FlushTransaction<'a> {
             Durability::Strict => SETTINGS,
             Durability::Replayable => SETTINGS_REPLAYABLE,
         };
-        let tx = answered(sink.connection.client.transaction()).await?;
+        let tx = answered(sink.connection.client.transaction())
+            .instrument(step("begin"))
+            .await?;
         crash_point("after_begin");
         Ok(Self {
             tx,
@@ -126,6 +129,7 @@ impl Transaction for FlushTransaction<'_> {
                 self.tx.query(&self.statements.fence, &params)
             ))
         })
+        .instrument(step("fence"))
         .await?;
         settings?;
         Ok(held?
@@ -150,6 +154,7 @@ impl Transaction for FlushTransaction<'_> {
             &self.statements.load_sketches,
             &[&topics, &partitions, &starts],
         ))
+        .instrument(step("load sketches"))
         .await?;
         let mut stored = BTreeMap::new();
         for row in rows {
@@ -184,6 +189,7 @@ impl Transaction for FlushTransaction<'_> {
             sink.send(stream).await?;
             sink.finish().await
         })
+        .instrument(step("copy"))
         .await?;
         crash_point("after_copy");
         Ok(())
@@ -221,6 +227,7 @@ impl Transaction for FlushTransaction<'_> {
         ];
         let inserted = self
             .keys(&self.statements.insert_events, batch, rows, &params)
+            .instrument(step("insert"))
             .await?;
         crash_point("after_upsert");
         Ok(inserted)
@@ -248,6 +255,7 @@ impl Transaction for FlushTransaction<'_> {
             &c.offset,
         ];
         self.keys(&self.statements.insert_late, batch, rows, &params)
+            .instrument(step("late events"))
             .await
     }
 
@@ -261,6 +269,7 @@ impl Transaction for FlushTransaction<'_> {
             &self.statements.find_twins,
             &[&keys.event_id, &keys.event_date],
         ))
+        .instrument(step("find twins"))
         .await?;
         let by_key: HashMap<(Uuid, Day), u32> = rows
             .iter()
@@ -323,6 +332,7 @@ impl Transaction for FlushTransaction<'_> {
             self.tx
                 .execute(&self.statements.insert_dead_letters, &params),
         )
+        .instrument(step("dead letters"))
         .await?;
         Ok(())
     }
@@ -337,6 +347,7 @@ impl Transaction for FlushTransaction<'_> {
             &self.statements.add_hits,
             &[&starts, &ends, &hashes, &counts, &urls, &self.lane],
         ))
+        .instrument(step("aggregates"))
         .await?;
         Ok(())
     }
@@ -381,7 +392,9 @@ impl Transaction for FlushTransaction<'_> {
             &session_sketches,
             &SKETCH_FORMAT,
         ];
-        answered(self.tx.execute(&self.statements.write_parts, &params)).await?;
+        answered(self.tx.execute(&self.statements.write_parts, &params))
+            .instrument(step("sketches"))
+            .await?;
         Ok(())
     }
 
@@ -430,7 +443,9 @@ impl Transaction for FlushTransaction<'_> {
             &counts(|a| a.delta.counters.skipped),
             &counts(|a| a.delta.counters.revised),
         ];
-        let moved = answered(self.tx.execute(&self.statements.advance, &params)).await?;
+        let moved = answered(self.tx.execute(&self.statements.advance, &params))
+            .instrument(step("advance"))
+            .await?;
         if moved != advances.len() as u64 {
             return Err(SinkFault::NotAdvanced {
                 moved,
@@ -442,24 +457,37 @@ impl Transaction for FlushTransaction<'_> {
     }
 
     async fn commit(self) -> Result<(), SinkFault> {
-        let commit = self.tx.commit();
-        pin_mut!(commit);
-        if crate::failpoints::ENABLED {
-            // one poll sends the COMMIT, the yield lets the connection's task put it on the wire; on another thread that may be quick
-            // enough for the first poll to bring the answer, and a future that is done must not be polled again
-            let polled = futures_util::poll!(commit.as_mut());
-            tokio::task::yield_now().await;
-            crash_point("commit_sent");
-            if let Poll::Ready(answer) = polled {
-                answer?;
-                crash_point("commit_acknowledged");
-                return Ok(());
+        let committed = async {
+            let commit = self.tx.commit();
+            pin_mut!(commit);
+            if crate::failpoints::ENABLED {
+                // one poll sends the COMMIT, the yield lets the connection's task put it on the wire; on another thread that may be quick
+                // enough for the first poll to bring the answer, and a future that is done must not be polled again
+                let polled = futures_util::poll!(commit.as_mut());
+                tokio::task::yield_now().await;
+                crash_point("commit_sent");
+                if let Poll::Ready(answer) = polled {
+                    answer?;
+                    crash_point("commit_acknowledged");
+                    return Ok(());
+                }
             }
-        }
-        answered(commit).await?;
-        crash_point("commit_acknowledged");
-        Ok(())
+            answered(commit).await?;
+            crash_point("commit_acknowledged");
+            Ok(())
+        };
+        committed.instrument(step("commit")).await
     }
+}
+
+/// One step as a span: within that of its flush.
+fn step(name: &'static str) -> Span {
+    debug_span!(
+        "step",
+        otel.name = name,
+        otel.kind = "client",
+        db.system.name = "postgresql"
+    )
 }
 
 fn sql_place(at: usize) -> i32 {

@@ -300,6 +300,28 @@ fn nothing_is_asked_of_an_external_topic() {
 }
 
 #[test]
+fn heartbeats_are_for_managed_topics_and_never_faster_than_one_a_second() {
+    // the second topic of the full document is External
+    problems(
+        |p| p.spec.heartbeat.enabled = true,
+        &["spec.heartbeat.enabled"],
+    );
+    for interval in ["0s", "999ms", "3601s"] {
+        problems(
+            |p| p.spec.heartbeat.interval = duration(interval),
+            &["spec.heartbeat.interval"],
+        );
+    }
+    problems(
+        |p| {
+            p.spec.topics.truncate(1);
+            p.spec.heartbeat.enabled = true;
+        },
+        &[],
+    );
+}
+
+#[test]
 fn a_day_is_a_whole_number_of_windows() {
     for size in ["0s", "999ms", "7s", "25h", "86399s", "24h1us"] {
         problems(
