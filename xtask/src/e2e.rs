@@ -1,11 +1,12 @@
 //! `cargo xtask e2e`: the Kubernetes quickstart as a test, on a kind cluster of its own.
 //!
 //! ```text
-//! as `kind up` ──> rows arrive, Ready ──> scale-up ──> a kill ──> [--full: the long list] ──> producer off, audit ──> cluster gone
+//! as `kind up` ──> rows arrive, Ready ──> scale-up ──> a kill ──> [--full: the long list] ──> [--figures] ──> producer off, audit ──> cluster gone
 //! ```
 //! What fails ends the test; the cluster's own words are in the message, and with `--keep` the cluster stays.
 
 mod faults;
+mod figures;
 
 use std::fs;
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ const FIRST_ROWS: Duration = Duration::from_secs(60);
 Examples:
   cargo xtask e2e                            about 5 minutes once the programs are built
   cargo xtask e2e --full                     the long list: half an hour
+  cargo xtask e2e --figures                  the figures that need pods: five minutes more
   cargo xtask e2e --no-build --keep          with the images that are there, and the cluster stays
   CLICKSTREAM_KIND_NODE_IMAGE=... CLICKSTREAM_KIND_IMAGE_ARCHIVES=... cargo xtask e2e     see cargo xtask kind --help")]
 pub struct Args {
@@ -42,6 +44,11 @@ pub struct Args {
     /// apply again; an audit after each.
     #[arg(long)]
     full: bool,
+
+    /// Also measure what needs pods: how long events stay invisible while processors are replaced, and what more processors
+    /// bring when each has a fifth of a core. On a machine that does nothing else.
+    #[arg(long)]
+    figures: bool,
 
     /// With --full: how long the operator is away.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
@@ -110,10 +117,11 @@ async fn test(
     if args.full {
         long_list(args, &pipeline, steps).await?;
     }
-    pipeline
-        .patch(&json!({ "spec": { "producer": { "enabled": false } } }))
-        .await?;
-    faults::drained(&pipeline, steps).await?;
+    if args.figures {
+        figures::rolling_update(&pipeline, steps).await?;
+        figures::capped_drain(&pipeline, steps).await?;
+    }
+    faults::producer_off(&pipeline, steps).await?;
     faults::audited(&pipeline, steps).await
 }
 

@@ -15,7 +15,7 @@ use super::load::{self, Load};
 use crate::binaries;
 
 /// Pipelines that are made one after the other.
-const SINGLES: u32 = 50;
+const SINGLES: u32 = 100;
 /// How long nothing may be written before it counts as rest.
 const REST: Duration = Duration::from_secs(10);
 /// How long writes at rest are counted.
@@ -140,6 +140,9 @@ fn figures(rounds: &[Round]) -> Vec<Figure> {
 async fn round(program: &std::path::Path, most: u32) -> anyhow::Result<Round> {
     eprintln!("starting Kafka and the Kubernetes API");
     let cluster = Cluster::start(program).await?;
+    // the first topic of a broker that has just started takes seconds, whoever creates it
+    cluster.create("first").await?;
+    cluster.applied("first").await?;
     let load = Load::now()?;
     let mut singles = Vec::new();
     for number in 0..SINGLES {

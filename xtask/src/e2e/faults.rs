@@ -190,8 +190,16 @@ pub async fn deleted_and_applied(
     pipeline.ready(steps).await.map(|_| ())
 }
 
+/// Stops the producer by the resource, and waits until everything is in PostgreSQL.
+pub async fn producer_off(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
+    pipeline
+        .patch(&json!({ "spec": { "producer": { "enabled": false } } }))
+        .await?;
+    drained(pipeline, steps).await
+}
+
 /// Waits until the producer is gone and every record of the log has its verdict in PostgreSQL.
-pub async fn drained(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
+async fn drained(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
     let step = steps.begin("drain");
     let since = Instant::now();
     let drained = async {

@@ -116,6 +116,20 @@ impl<'a> Pipeline<'a> {
             .map(|_| ())
     }
 
+    /// Sets the number of pods of a component behind the operator's back, which is away.
+    ///
+    /// # Errors
+    /// There is no such Deployment.
+    pub async fn scale_deployment(&self, component: &str, replicas: u32) -> anyhow::Result<()> {
+        let mut found = self.children("deployments", component).await?;
+        let deployment = found.pop().with_context(|| format!("no {component}"))?;
+        let name = deployment["metadata"]["name"].as_str().unwrap_or_default();
+        let replicas = format!("--replicas={replicas}");
+        self.ask(&["scale", "deployment", name, &replicas])
+            .await
+            .map(|_| ())
+    }
+
     /// Deletes the resource and waits until it is gone.
     ///
     /// # Errors
