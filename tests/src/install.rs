@@ -27,11 +27,15 @@ pub enum Tool {
     Prometheus,
     /// `setpriv`, which ties children to the life of their parent.
     Setpriv,
+    /// Chromium, for tests of pages.
+    Chromium,
+    /// A typeface for it.
+    Fonts,
 }
 
 impl Tool {
     /// Every tool, for a machine that shall run everything.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Java,
         Self::Maven,
         Self::Xz,
@@ -39,6 +43,8 @@ impl Tool {
         Self::PgBouncer,
         Self::Prometheus,
         Self::Setpriv,
+        Self::Chromium,
+        Self::Fonts,
     ];
 
     /// Debian packages that bring the tool, best first; the first one that the machine's release knows is taken.
@@ -51,6 +57,8 @@ impl Tool {
             Self::PgBouncer => &["pgbouncer"],
             Self::Prometheus => &["prometheus"],
             Self::Setpriv => &["util-linux"],
+            Self::Chromium => &["chromium", "chromium-browser"],
+            Self::Fonts => &["fonts-inter", "fonts-liberation2", "fonts-liberation"],
         }
     }
 
@@ -63,6 +71,14 @@ impl Tool {
             Self::PgBouncer => in_path("pgbouncer"),
             Self::Prometheus => in_path("prometheus") && in_path("promtool"),
             Self::Setpriv => in_path("setpriv"),
+            Self::Chromium => chromium().is_some(),
+            Self::Fonts => [
+                "opentype/inter",
+                "truetype/liberation2",
+                "truetype/liberation",
+            ]
+            .iter()
+            .any(|folder| Path::new("/usr/share/fonts").join(folder).is_dir()),
         }
     }
 }
@@ -180,6 +196,13 @@ fn java_version() -> Option<u32> {
         .next()?
         .parse()
         .ok()
+}
+
+/// Chromium, under one of the names that distributions give it.
+pub(crate) fn chromium() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome-stable"]
+        .iter()
+        .find_map(|program| find_in_path(program))
 }
 
 fn in_path(program: &str) -> bool {

@@ -6,6 +6,7 @@
 //! kafka, postgres -> servers on loopback, started, crashed, frozen and started again
 //! kube_api -> etcd and kube-apiserver, found or built once, treated likewise
 //! prometheus -> a Prometheus that scrapes what a test names, and promtool
+//! browser  -> Chromium without a window, for pages
 //! process  -> our own binaries under test, and the way every child here is started
 //! proxy    -> a loopback hop that cuts, stalls, delays or loses a reply
 //! shared   -> one Kafka and one PostgreSQL per test process
@@ -21,6 +22,7 @@
 
 mod artifacts;
 mod binary;
+pub mod browser;
 pub mod install;
 mod kafka;
 mod kube_api;
