@@ -26,7 +26,11 @@ use tracing::{debug, info, warn};
 use crate::{
     args::RunArgs,
     controller::{
-        self, Context, Settings, apply::Applier, build::Kind, memory::Memories, upgrades::Upgrades,
+        self, Context, Settings,
+        apply::Applier,
+        build::{Kind, handed_on},
+        memory::Memories,
+        upgrades::Upgrades,
     },
     crd::ClickstreamPipeline,
     events::Events,
@@ -81,6 +85,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         installation: args.lease_namespace.clone(),
         network_policy: args.network_policy,
         pod_monitor: kinds.contains(&Kind::PodMonitor),
+        tracing: handed_on(|variable| std::env::var(variable).ok()),
     };
     let upgrades = Arc::new(Upgrades::new(args.upgrade_max_concurrent));
     let start = || {

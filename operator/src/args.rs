@@ -4,10 +4,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use clickstream_telemetry::{
-    logging::{self, LogFormat},
-    probe::probe,
-};
+use clickstream_telemetry::{logging::LogFormat, probe::probe, tracing as traces};
 
 use crate::{app, crd};
 
@@ -119,7 +116,11 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(args) => {
-                logging::init(self.log_format, "info,kube_runtime=warn")?;
+                let _telemetry = traces::init(
+                    "clickstream-operator",
+                    self.log_format,
+                    "info,kube_runtime=warn",
+                )?;
                 app::run(*args).await?;
             }
             Command::Crd => print(&crd::crd_yaml())?,

@@ -13,13 +13,14 @@ mod validate;
 use std::{sync::Arc, time::Duration};
 
 use clickstream_pipeline::spec::Problem;
+use clickstream_telemetry::tracing as traces;
 use kube::{
     Client, Resource as _, ResourceExt,
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::controller::Action,
 };
 use rand::RngExt;
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, debug_span, info, warn};
 
 use self::{
     apply::{Applier, Owner, migration::Migrations, targets::Targets, topics::TopicsSeen},
@@ -69,6 +70,8 @@ pub struct Settings {
     pub network_policy: bool,
     /// Whether children get a PodMonitor.
     pub pod_monitor: bool,
+    /// Variables about traces that processors and producers get.
+    pub tracing: Vec<(String, String)>,
 }
 
 /// What reconciles share.
@@ -112,6 +115,32 @@ pub enum Error {
 /// # Errors
 /// [`Error`], after which the pipeline is tried again, each time later.
 pub async fn reconcile(
+    object: Arc<DeserializeGuard<ClickstreamPipeline>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let metadata = object.meta();
+    let span = debug_span!(
+        parent: None,
+        "reconcile",
+        namespace = metadata.namespace.as_deref().unwrap_or_default(),
+        name = metadata.name.as_deref().unwrap_or_default(),
+        generation = metadata.generation.unwrap_or_default(),
+    );
+    let done = traced(Arc::clone(&object), context)
+        .instrument(span.clone())
+        .await;
+    if let Err(error) = &done {
+        traces::fail(&span, error);
+    }
+    done
+}
+
+/// A step of a reconcile, as a span within that of the reconcile.
+fn step(name: &'static str) -> Span {
+    debug_span!("step", otel.name = name)
+}
+
+async fn traced(
     object: Arc<DeserializeGuard<ClickstreamPipeline>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
@@ -219,10 +248,13 @@ async fn reconcile_pipeline(
 
     // dereference (client required)
     let owner = Owner::of(pipeline);
-    let secrets = dereference::secrets(&context.client, &owner.namespace, &pipeline.spec).await?;
+    let secrets = dereference::secrets(&context.client, &owner.namespace, &pipeline.spec)
+        .instrument(step("dereference"))
+        .await?;
 
     // validate (pure)
-    let valid = match validate::validate(pipeline, secrets) {
+    let valid = step("validate").in_scope(|| validate::validate(pipeline, secrets));
+    let valid = match valid {
         Ok(valid) => valid,
         Err(problems) => return refuse(pipeline, context, "InvalidSpec", &problems).await,
     };
@@ -232,12 +264,21 @@ async fn reconcile_pipeline(
 
     // build and apply (client required), one part after the other: tables, topics, processors, producer
     let mut migrations = Migrations::look(pipeline, &valid, context);
-    migrations.apply(&owner, &valid, context).await?;
-    let topics = TopicsSeen::ensure(pipeline, &valid, &migrations, context).await?;
-    let targets = Targets::apply(&owner, pipeline, &valid, &migrations, &topics, context).await?;
+    migrations
+        .apply(&owner, &valid, context)
+        .instrument(step("apply tables"))
+        .await?;
+    let topics = TopicsSeen::ensure(pipeline, &valid, &migrations, context)
+        .instrument(step("apply topics"))
+        .await?;
+    let targets = Targets::apply(&owner, pipeline, &valid, &migrations, &topics, context)
+        .instrument(step("apply"))
+        .await?;
 
     // status (pure), from what was applied and what the processors say
-    let reports = observe_processors(&valid, context).await;
+    let reports = observe_processors(&valid, context)
+        .instrument(step("observe"))
+        .await;
     let observed = Observed {
         valid: &valid,
         migrations: &migrations,
@@ -245,7 +286,9 @@ async fn reconcile_pipeline(
         targets: &targets,
         reports: &reports,
     };
-    let written = status::write(pipeline, &observed, context).await?;
+    let written = status::write(pipeline, &observed, context)
+        .instrument(step("status"))
+        .await?;
     let waits = context.memories.waited(&uid, written.waiting);
     let again = if written.waiting {
         // what has not come for a while is looked for less often

@@ -13,6 +13,7 @@ mod pod;
 mod pod_monitor;
 mod producer;
 mod service;
+mod tracing;
 
 use clickstream_pipeline::spec::TargetSpec;
 use serde_json::Value;
@@ -23,6 +24,7 @@ pub use self::{
         MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_inputs, removal,
     },
     pod::ADMIN_PORT_NAME,
+    tracing::handed_on,
 };
 use super::validate::ValidatedPipeline;
 use crate::controller::Settings;

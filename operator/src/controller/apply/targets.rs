@@ -14,6 +14,7 @@ use crate::{
     controller::{
         Context, Error,
         build::{self, Child, Kind, MIGRATION_HASH, TARGET_LABEL},
+        step,
         validate::ValidatedPipeline,
     },
     crd::ClickstreamPipeline,
@@ -82,7 +83,8 @@ impl Targets {
         let mut kept = BTreeSet::new();
         let created = topics.created();
         for (index, target) in valid.document.spec.targets.iter().enumerate() {
-            let children = build::target(valid, target, &context.settings, &created);
+            let children = step("build")
+                .in_scope(|| build::target(valid, target, &context.settings, &created));
             // the first pods wait for tables and topics; pods that run wait for their new version's tables only
             let held_back = if !migrations.state(index).is_done() {
                 Some("its tables are not migrated yet")
@@ -118,7 +120,7 @@ impl Targets {
             workload.obstacle = obstacle(valid, "processor", Some(&target.name), context);
             all.processors.push(workload);
         }
-        let producer = build::producer(valid, &context.settings);
+        let producer = step("build").in_scope(|| build::producer(valid, &context.settings));
         if let Some((deployment, around)) = producer.split_last() {
             kept.extend(producer.iter().map(key));
             let held_back = (!topics.usable()).then_some("its topic is not there yet");

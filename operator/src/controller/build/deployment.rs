@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Child, Kind, labels, names,
     pod::{PodParts, template},
+    tracing,
 };
 use crate::controller::{Settings, validate::ValidatedPipeline};
 
@@ -33,14 +34,14 @@ pub fn of_target(
             container: "processor",
             image: pipeline.processor_image(settings),
             args: vec!["run".to_owned()],
-            env: vec![
+            env: [vec![
                 json!({ "name": "CLICKSTREAM_TARGET", "value": target.name }),
                 json!({ "name": "CLICKSTREAM_CLUSTER", "value": settings.cluster }),
                 json!({
                     "name": "CLICKSTREAM_PROCESSOR_NAME",
                     "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.name" } },
                 }),
-            ],
+            ], tracing::env(settings, &labels)].concat(),
             default_resources: default_resources(spec),
             served: true,
             service_account: Some(&name),

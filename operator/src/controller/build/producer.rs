@@ -7,6 +7,7 @@ use super::{
     deployment::CONFIG_HASH,
     labels, names,
     pod::{PodParts, service_account, template},
+    tracing,
 };
 use crate::controller::{Settings, validate::ValidatedPipeline};
 
@@ -30,7 +31,7 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
             container: "producer",
             image: pipeline.producer_image(settings),
             args: vec!["generate".to_owned()],
-            env: Vec::new(),
+            env: tracing::env(settings, &labels),
             default_resources: json!({
                 "requests": { "cpu": "50m", "memory": "64Mi" },
                 "limits": { "memory": "256Mi" },

@@ -36,6 +36,7 @@ fn settings() -> Settings {
         installation: None,
         network_policy: true,
         pod_monitor: true,
+        tracing: Vec::new(),
     }
 }
 
@@ -292,4 +293,44 @@ fn what_pods_are_given_is_a_document_that_they_accept() {
             assert!(!text.contains("ssd") && !text.contains("1Gi"), "{text}");
         }
     }
+}
+
+#[test]
+fn pods_that_run_say_where_they_are_from_when_their_spans_go_somewhere() {
+    let pipeline = pipeline(|_| ());
+    let mut settings = settings();
+    let collector = "http://collector:4318";
+    settings.tracing = vec![
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+            collector.to_owned(),
+        ),
+        ("OTEL_RESOURCE_ATTRIBUTES".to_owned(), "env=prod".to_owned()),
+    ];
+    let target_spec = &pipeline.document.spec.targets[0];
+    let value = |child: &Child, name: &str| {
+        let env = &child.body["spec"]["template"]["spec"]["containers"][0]["env"];
+        let found = env.as_array().unwrap().iter().find(|it| it["name"] == name);
+        found.map(|it| it["value"].as_str().unwrap_or_default().to_owned())
+    };
+    let processors = target(&pipeline, target_spec, &settings, &[]).deployment;
+    assert_eq!(
+        value(&processors, "OTEL_EXPORTER_OTLP_ENDPOINT").as_deref(),
+        Some(collector)
+    );
+    assert_eq!(
+        value(&processors, "OTEL_RESOURCE_ATTRIBUTES").unwrap(),
+        format!(
+            "env=prod,k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME),clickstream.pipeline=shop,clickstream.target={}",
+            target_spec.name
+        )
+    );
+    let producer = producer(&pipeline, &settings).pop().unwrap();
+    assert!(value(&producer, "OTEL_EXPORTER_OTLP_ENDPOINT").is_some());
+    // a Job cannot be changed, and makes no spans
+    let job = migration(&pipeline, target_spec, &settings, 0)
+        .children
+        .pop()
+        .unwrap();
+    assert_eq!(value(&job, "OTEL_EXPORTER_OTLP_ENDPOINT"), None);
 }
