@@ -133,16 +133,18 @@ pub fn target(
     TargetChildren { around, deployment }
 }
 
-/// The producer and what it needs; empty when it is off.
+/// The producer's Deployment, and before it what it needs; empty when it is off.
 pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child> {
     if !pipeline.document.spec.producer.enabled {
         return Vec::new();
     }
     let mut children = producer::children(pipeline, settings);
+    // before the Deployment, which is the last: whoever applies them takes that one's pods for the producer
+    let around = children.len() - 1;
     if settings.pod_monitor {
         let name = names::child(&pipeline.name, &["producer"]);
         let labels = labels::of(pipeline, "producer", None);
-        children.push(pod_monitor::of(&name, &labels));
+        children.insert(around, pod_monitor::of(&name, &labels));
     }
     children
 }

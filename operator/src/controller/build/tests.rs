@@ -325,10 +325,8 @@ fn pods_that_run_say_where_they_are_from_when_their_spans_go_somewhere() {
             target_spec.name
         )
     );
-    let producer = producer(&pipeline, &settings)
-        .into_iter()
-        .find(|child| child.kind == Kind::Deployment)
-        .unwrap();
+    let producer = producer(&pipeline, &settings).pop().unwrap();
+    assert_eq!(producer.kind, Kind::Deployment);
     assert!(value(&producer, "OTEL_EXPORTER_OTLP_ENDPOINT").is_some());
     // a Job cannot be changed, and makes no spans
     let job = migration(&pipeline, target_spec, &settings, 0)
