@@ -230,6 +230,8 @@ impl Work {
         let api = stores::api::<DeserializeGuard<ClickstreamPipeline>>(&self.client, namespace);
         let writer = reflector::store::Writer::default();
         let reader = writer.as_reader();
+        let (listed, scope) = (reader.clone(), namespace.map(str::to_owned));
+        let [metrics, changed, woke] = [(); 3].map(|()| self.metrics.clone());
         let events = watcher(api, watcher::Config::default())
             .backoff(stores::retries())
             .modify(|object| {
@@ -237,7 +239,8 @@ impl Work {
                     pipeline.metadata.managed_fields = None;
                 }
             })
-            .reflect(writer);
+            .reflect(writer)
+            .inspect(move |event| count(&metrics, scope.as_deref(), event, &listed));
         let pipelines = stores::touched(events, Some)
             // a status of our own is no news
             .predicate_filter(
@@ -252,7 +255,22 @@ impl Work {
                     debug!(%error, "the watch of pipelines");
                 }
                 future::ready(event.is_ok())
+            })
+            .inspect(move |event| {
+                if let Ok(object) = event {
+                    changed.triggered(
+                        &object.namespace().unwrap_or_default(),
+                        &object.name_any(),
+                    );
+                }
             });
+        let woken = woken.inspect(move |pipeline| {
+            woke.triggered(
+                pipeline.namespace.as_deref().unwrap_or_default(),
+                &pipeline.name,
+            );
+        });
+        self.metrics.may_run(AT_ONCE);
         Controller::for_stream(pipelines, reader)
             .with_config(Config::default().concurrency(AT_ONCE))
             .reconcile_on(woken)
@@ -265,6 +283,35 @@ impl Work {
                 future::ready(())
             })
             .await;
+    }
+}
+
+/// Which pipelines there are, as the watch tells.
+fn count(
+    metrics: &OperatorMetrics,
+    namespace: Option<&str>,
+    event: &watcher::Result<watcher::Event<DeserializeGuard<ClickstreamPipeline>>>,
+    listed: &reflector::Store<DeserializeGuard<ClickstreamPipeline>>,
+) {
+    let name = |object: &DeserializeGuard<ClickstreamPipeline>| {
+        (object.namespace().unwrap_or_default(), object.name_any())
+    };
+    match event {
+        Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+            let (namespace, name) = name(object);
+            metrics.seen(&namespace, &name);
+        }
+        Ok(watcher::Event::Delete(object)) => {
+            let (namespace, name) = name(object);
+            metrics.gone(&namespace, &name);
+        }
+        Ok(watcher::Event::InitDone) => {
+            let there = listed.state().iter().map(|object| name(object)).collect();
+            for (namespace, name) in metrics.pipelines.only(namespace, &there) {
+                metrics.queue.gone(&namespace, &name);
+            }
+        }
+        Ok(watcher::Event::Init) | Err(_) => {}
     }
 }
 

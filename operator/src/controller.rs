@@ -144,6 +144,12 @@ async fn traced(
     object: Arc<DeserializeGuard<ClickstreamPipeline>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
+    let metadata = object.meta();
+    let (namespace, name) = (
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    );
+    context.metrics.queue.taken(namespace, name);
     let running = context.metrics.reconcile();
     let work = async {
         match &object.0 {
@@ -165,6 +171,7 @@ async fn traced(
         Err(_) => Ended::Error,
     });
     let outcome = result?;
+    context.metrics.pipelines.succeeded(namespace, name);
     context
         .memories
         .succeeded(object.meta().uid.as_deref().unwrap_or_default());
@@ -180,6 +187,12 @@ pub fn error_policy(
     let metadata = object.meta();
     let uid = metadata.uid.clone().unwrap_or_default();
     let failures = context.memories.failed(&uid);
+    context.metrics.queue.retried();
+    context.metrics.pipelines.failed(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+        failures,
+    );
     let pause = Duration::from_millis(500)
         .saturating_mul(1 << failures.saturating_sub(1).min(12))
         .min(match error {
@@ -311,6 +324,11 @@ async fn leave_alone(
     context: &Context,
 ) -> Result<Outcome, Error> {
     let uid = pipeline.uid().unwrap_or_default();
+    // that one tells of it
+    context.metrics.gone(
+        &pipeline.namespace().unwrap_or_default(),
+        &pipeline.name_any(),
+    );
     // said once: the status belongs to the other
     if context.memories.waited(&uid, true) == 1 {
         let happening = Happening {

@@ -17,7 +17,7 @@ pub mod args;
 mod controller;
 mod events;
 mod leader;
-mod metrics;
+pub mod metrics;
 mod observe;
 mod stores;
 mod topics;

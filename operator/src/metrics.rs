@@ -1,8 +1,18 @@
-//! What Prometheus sees of the operator, under the names that dashboards for controllers expect.
+//! What Prometheus sees of the operator, under the names that dashboards for controllers expect, and of each pipeline.
+//!
+//! `docs/metrics.md` is made from the help texts here, which say what to alert on.
 
+mod pipelines;
+mod queue;
+
+use clickstream_telemetry::metrics::{Family, common, families, register};
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    core::Collector,
 };
+
+pub use pipelines::Pipelines;
+pub use queue::Queue;
 
 /// Reconciles take milliseconds when nothing is to be done, and seconds when Kafka is slow.
 const SECONDS: &[f64] = &[
@@ -13,21 +23,46 @@ const SECONDS: &[f64] = &[
 #[derive(Clone)]
 pub struct OperatorMetrics {
     reconciles: IntCounterVec,
+    reconcile_errors: IntCounter,
     reconcile_seconds: Histogram,
     active: IntGauge,
+    max_concurrent: IntGauge,
     leader: IntGauge,
     applied: IntCounterVec,
     deleted: IntCounterVec,
-    /// Unix time of the last reconcile that ended well.
     last_success: Gauge,
+    /// What there is to reconcile.
+    pub queue: Queue,
+    /// How each pipeline is.
+    pub pipelines: Pipelines,
+}
+
+/// All metrics of the operator, for the documentation.
+///
+/// # Errors
+/// A name or a help text that Prometheus does not take.
+pub fn documented() -> prometheus::Result<Vec<Family>> {
+    let mut all = OperatorMetrics::new()?.collectors();
+    all.extend(common("operator")?);
+    Ok(families(&all))
 }
 
 impl OperatorMetrics {
-    /// Registers all of them.
+    /// Makes and registers all of them.
     ///
     /// # Errors
     /// A name that is taken.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self::new()?;
+        register(registry, metrics.collectors())?;
+        Ok(metrics)
+    }
+
+    /// All of them, not registered yet.
+    ///
+    /// # Errors
+    /// A name or a help text that Prometheus does not take.
+    pub fn new() -> prometheus::Result<Self> {
         let metrics = Self {
             reconciles: IntCounterVec::new(
                 Opts::new(
@@ -35,6 +70,13 @@ impl OperatorMetrics {
                     "Reconciles by result: success, requeue_after (waiting for something) or error. Alert when errors grow and successes do not.",
                 ),
                 &["controller", "result"],
+            )?,
+            reconcile_errors: IntCounter::with_opts(
+                Opts::new(
+                    "controller_runtime_reconcile_errors_total",
+                    "Reconciles that failed. Alert when it goes on rising for ten minutes.",
+                )
+                .const_label("controller", CONTROLLER),
             )?,
             reconcile_seconds: Histogram::with_opts(
                 HistogramOpts::new(
@@ -48,6 +90,13 @@ impl OperatorMetrics {
                 Opts::new(
                     "controller_runtime_active_workers",
                     "Reconciles that are running.",
+                )
+                .const_label("controller", CONTROLLER),
+            )?,
+            max_concurrent: IntGauge::with_opts(
+                Opts::new(
+                    "controller_runtime_max_concurrent_reconciles",
+                    "Reconciles that may run at the same time.",
                 )
                 .const_label("controller", CONTROLLER),
             )?,
@@ -74,22 +123,40 @@ impl OperatorMetrics {
             )?,
             last_success: Gauge::with_opts(Opts::new(
                 "clickstream_operator_last_success_timestamp_seconds",
-                "When a reconcile last ended well.",
+                "When a reconcile last ended well, in seconds since 1970. Alert when it is over ten minutes ago while there are pipelines.",
             ))?,
+            queue: Queue::new(CONTROLLER)?,
+            pipelines: Pipelines::new()?,
         };
-        let all: [Box<dyn Collector>; 7] = [
-            Box::new(metrics.reconciles.clone()),
-            Box::new(metrics.reconcile_seconds.clone()),
-            Box::new(metrics.active.clone()),
-            Box::new(metrics.leader.clone()),
-            Box::new(metrics.applied.clone()),
-            Box::new(metrics.deleted.clone()),
-            Box::new(metrics.last_success.clone()),
-        ];
-        for collector in all {
-            registry.register(collector)?;
+        for result in [Ended::Success, Ended::RequeueAfter, Ended::Error] {
+            metrics
+                .reconciles
+                .with_label_values(&[CONTROLLER, result.as_str()]);
         }
         Ok(metrics)
+    }
+
+    /// What is registered.
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        let mut all: Vec<Box<dyn Collector>> = vec![
+            Box::new(self.reconciles.clone()),
+            Box::new(self.reconcile_errors.clone()),
+            Box::new(self.reconcile_seconds.clone()),
+            Box::new(self.active.clone()),
+            Box::new(self.max_concurrent.clone()),
+            Box::new(self.leader.clone()),
+            Box::new(self.applied.clone()),
+            Box::new(self.deleted.clone()),
+            Box::new(self.last_success.clone()),
+            Box::new(self.pipelines.clone()),
+        ];
+        all.extend(self.queue.collectors());
+        all
+    }
+
+    /// How many reconciles may run at the same time.
+    pub fn may_run(&self, reconciles: u16) {
+        self.max_concurrent.set(i64::from(reconciles));
     }
 
     /// A reconcile begins; it ends when the guard is told its result, or dropped.
@@ -114,6 +181,28 @@ impl OperatorMetrics {
     /// Whether this process acts.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+        if !leads {
+            self.pipelines.clear();
+            self.queue.clear();
+        }
+    }
+
+    /// A pipeline is there.
+    pub fn seen(&self, namespace: &str, pipeline: &str) {
+        self.pipelines.seen(namespace, pipeline);
+    }
+
+    /// A pipeline is gone, and all that was told of it.
+    pub fn gone(&self, namespace: &str, pipeline: &str) {
+        self.pipelines.gone(namespace, pipeline);
+        self.queue.gone(namespace, pipeline);
+    }
+
+    /// Something happened that a pipeline has to be reconciled for. Children may outlive theirs: they count for nothing.
+    pub fn triggered(&self, namespace: &str, pipeline: &str) {
+        if self.pipelines.knows(namespace, pipeline) {
+            self.queue.added(namespace, pipeline);
+        }
     }
 }
 
@@ -131,6 +220,16 @@ pub enum Ended {
     Error,
 }
 
+impl Ended {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::RequeueAfter => "requeue_after",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// A running reconcile.
 pub struct Running {
     metrics: OperatorMetrics,
@@ -140,16 +239,13 @@ pub struct Running {
 impl Running {
     /// Counts its end.
     pub fn ended(self, ended: Ended) {
-        let result = match ended {
-            Ended::Success => "success",
-            Ended::RequeueAfter => "requeue_after",
-            Ended::Error => "error",
-        };
         self.metrics
             .reconciles
-            .with_label_values(&[CONTROLLER, result])
+            .with_label_values(&[CONTROLLER, ended.as_str()])
             .inc();
-        if ended != Ended::Error {
+        if ended == Ended::Error {
+            self.metrics.reconcile_errors.inc();
+        } else {
             let now = jiff::Timestamp::now();
             #[expect(
                 clippy::cast_precision_loss,
@@ -163,8 +259,11 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.metrics.active.dec();
-        self.metrics
-            .reconcile_seconds
-            .observe(self.started.elapsed().as_secs_f64());
+        let took = self.started.elapsed();
+        self.metrics.reconcile_seconds.observe(took.as_secs_f64());
+        self.metrics.queue.worked(took);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,7 @@ pub async fn write(
     }
     let at_once = numbers::without_numbers(&status) != numbers::without_numbers(&previous);
     let numbers_differ = numbers::without_times(&status) != numbers::without_times(&previous);
+    show(pipeline, &status, context);
     if at_once || (numbers_differ && context.memories.numbers_due(&uid, NUMBERS)) {
         patch(pipeline, &status, context).await?;
         context.memories.numbers_written(&uid);
@@ -125,6 +126,7 @@ pub async fn write_refused(
         generation,
         Timestamp::now(),
     );
+    show(pipeline, &status, context);
     if status == previous {
         return Ok(false);
     }
@@ -157,10 +159,12 @@ pub async fn write_unreadable(invalid: &InvalidObject, context: &Context) -> Res
         in_progress: None,
     };
     let now = Timestamp::now();
-    let status = json!({
-        "observedGeneration": generation,
-        "conditions": conditions(&findings, &[], generation, now),
-    });
+    let found = conditions(&findings, &[], generation, now);
+    context
+        .metrics
+        .pipelines
+        .conditions(namespace, name, &found);
+    let status = json!({ "observedGeneration": generation, "conditions": found });
     // the typed API would fail to read the answer
     let resource = ApiResource::erase::<ClickstreamPipeline>(&());
     let api: Api<DynamicObject> =
@@ -174,6 +178,13 @@ pub async fn write_unreadable(invalid: &InvalidObject, context: &Context) -> Res
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Shows in the metrics what was decided, whether it is written now or with the next numbers.
+fn show(pipeline: &ClickstreamPipeline, status: &ClickstreamPipelineStatus, context: &Context) {
+    let namespace = pipeline.namespace().unwrap_or_default();
+    let name = pipeline.name_any();
+    context.metrics.pipelines.status(&namespace, &name, status);
 }
 
 /// Notes, before a topic is made, that it is ours.

@@ -1,0 +1,314 @@
+//! How each pipeline is, for alerts. The series are made when they are asked for, from what is known of the pipelines that there
+//! are: a pipeline that goes takes its series with it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use parking_lot::Mutex;
+use prometheus::{
+    GaugeVec, IntGaugeVec, Opts,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+use crate::crd::ClickstreamPipelineStatus;
+
+/// The types of conditions that there are; others, written by others, are not shown.
+const TYPES: [&str; 10] = [
+    "Ready",
+    "TopicsReady",
+    "DatabaseReady",
+    "ProcessorsAvailable",
+    "ProducerAvailable",
+    "LagWithinTarget",
+    "DataLossDetected",
+    "Suspended",
+    "Reconciling",
+    "Stalled",
+];
+/// What a condition may be, as the label and as the API has it.
+const STATUSES: [(&str, &str); 3] = [("true", "True"), ("false", "False"), ("unknown", "Unknown")];
+
+/// The pipelines; a clone is the same.
+#[derive(Clone)]
+pub struct Pipelines(Arc<Inner>);
+
+struct Inner {
+    known: Mutex<BTreeMap<(String, String), Known>>,
+    /// Without series: what is asked of descriptions.
+    described: Series,
+}
+
+/// What is known of a pipeline.
+#[derive(Clone, Default)]
+struct Known {
+    conditions: Vec<(&'static str, &'static str)>,
+    suspended_since: Option<f64>,
+    failures: u32,
+    last_success: Option<f64>,
+    targets: Vec<Target>,
+}
+
+#[derive(Clone)]
+struct Target {
+    name: String,
+    lag: Option<i64>,
+    wanted: Option<i32>,
+    ready: Option<i32>,
+}
+
+impl Pipelines {
+    /// None yet.
+    ///
+    /// # Errors
+    /// A name or a help text that Prometheus does not take.
+    pub fn new() -> prometheus::Result<Self> {
+        Ok(Self(Arc::new(Inner {
+            known: Mutex::default(),
+            described: Series::new()?,
+        })))
+    }
+
+    /// A pipeline is there.
+    pub fn seen(&self, namespace: &str, pipeline: &str) {
+        self.0
+            .known
+            .lock()
+            .entry(key(namespace, pipeline))
+            .or_default();
+    }
+
+    /// Whether it is.
+    pub fn knows(&self, namespace: &str, pipeline: &str) -> bool {
+        self.0.known.lock().contains_key(&key(namespace, pipeline))
+    }
+
+    /// A pipeline is gone.
+    pub fn gone(&self, namespace: &str, pipeline: &str) {
+        self.0.known.lock().remove(&key(namespace, pipeline));
+    }
+
+    /// These are all that there are in a namespace, or anywhere. Returns those that are gone.
+    pub fn only(
+        &self,
+        namespace: Option<&str>,
+        there: &BTreeSet<(String, String)>,
+    ) -> Vec<(String, String)> {
+        let mut known = self.0.known.lock();
+        let gone: Vec<_> = known
+            .keys()
+            .filter(|key| namespace.is_none_or(|namespace| key.0 == namespace))
+            .filter(|key| !there.contains(*key))
+            .cloned()
+            .collect();
+        for key in &gone {
+            known.remove(key);
+        }
+        gone
+    }
+
+    /// Another process leads, and tells of them.
+    pub fn clear(&self) {
+        self.0.known.lock().clear();
+    }
+
+    /// The status that was decided.
+    pub fn status(&self, namespace: &str, pipeline: &str, status: &ClickstreamPipelineStatus) {
+        self.conditions(namespace, pipeline, &status.conditions);
+        self.change(namespace, pipeline, |known| {
+            known.targets = status
+                .targets
+                .iter()
+                .map(|target| Target {
+                    name: target.name.clone(),
+                    lag: target.lag,
+                    wanted: target.replicas,
+                    ready: target.ready_replicas,
+                })
+                .collect();
+        });
+    }
+
+    /// The conditions alone.
+    pub fn conditions(&self, namespace: &str, pipeline: &str, conditions: &[Condition]) {
+        let held = conditions.iter().filter_map(|condition| {
+            let kind = TYPES.iter().find(|kind| **kind == condition.type_)?;
+            let (status, _) = STATUSES.iter().find(|(_, api)| *api == condition.status)?;
+            Some((*kind, *status))
+        });
+        let held: Vec<_> = held.collect();
+        let suspended = conditions
+            .iter()
+            .find(|condition| condition.type_ == "Suspended" && condition.status == "True");
+        self.change(namespace, pipeline, |known| {
+            known.conditions = held;
+            known.suspended_since =
+                suspended.map(|condition| seconds(condition.last_transition_time.0));
+        });
+    }
+
+    /// A reconcile failed, so many in a row.
+    pub fn failed(&self, namespace: &str, pipeline: &str, failures: u32) {
+        self.change(namespace, pipeline, |known| known.failures = failures);
+    }
+
+    /// A reconcile ended well.
+    pub fn succeeded(&self, namespace: &str, pipeline: &str) {
+        self.change(namespace, pipeline, |known| {
+            known.failures = 0;
+            known.last_success = Some(seconds(jiff::Timestamp::now()));
+        });
+    }
+
+    /// Of a pipeline that is gone nothing is told: a reconcile may end after that.
+    fn change(&self, namespace: &str, pipeline: &str, change: impl FnOnce(&mut Known)) {
+        if let Some(known) = self.0.known.lock().get_mut(&key(namespace, pipeline)) {
+            change(known);
+        }
+    }
+}
+
+impl Collector for Pipelines {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0
+            .described
+            .all()
+            .into_iter()
+            .flat_map(Collector::desc)
+            .collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let series = Series::new().expect("the same names were taken at the start");
+        for ((namespace, pipeline), known) in self.0.known.lock().iter() {
+            series.add(namespace, pipeline, known);
+        }
+        series
+            .all()
+            .into_iter()
+            .flat_map(Collector::collect)
+            .collect()
+    }
+}
+
+/// The families.
+struct Series {
+    condition: IntGaugeVec,
+    suspended_since: GaugeVec,
+    failures: IntGaugeVec,
+    last_success: GaugeVec,
+    lag: IntGaugeVec,
+    wanted: IntGaugeVec,
+    ready: IntGaugeVec,
+}
+
+impl Series {
+    fn new() -> prometheus::Result<Self> {
+        let pipeline = ["namespace", "pipeline"];
+        let target = ["namespace", "pipeline", "target"];
+        let whole = |name: &str, help: &str, labels: &[&str]| {
+            IntGaugeVec::new(Opts::new(name, help), labels)
+        };
+        Ok(Self {
+            condition: whole(
+                "clickstream_pipeline_condition",
+                "1 for the status (true, false, unknown) that a condition of the pipeline has, 0 for the others. Alert on Ready that is not true for ten minutes, and on DataLossDetected.",
+                &["namespace", "pipeline", "type", "status"],
+            )?,
+            suspended_since: GaugeVec::new(
+                Opts::new(
+                    "clickstream_pipeline_suspended_since_timestamp_seconds",
+                    "Since when the pipeline is suspended, in seconds since 1970; absent unless it is. Alert when that is longer than a day: Kafka's retention goes on.",
+                ),
+                &pipeline,
+            )?,
+            failures: whole(
+                "clickstream_pipeline_reconcile_failures",
+                "Reconciles of the pipeline that have failed in a row; 0 when the last one ended well. Alert at 5.",
+                &pipeline,
+            )?,
+            last_success: GaugeVec::new(
+                Opts::new(
+                    "clickstream_pipeline_last_success_timestamp_seconds",
+                    "When a reconcile of the pipeline last ended well, in seconds since 1970.",
+                ),
+                &pipeline,
+            )?,
+            lag: whole(
+                "clickstream_pipeline_lag_records",
+                "Records behind the end of the log, over the partitions of a target, as the operator last heard; absent while it is not known.",
+                &target,
+            )?,
+            wanted: whole(
+                "clickstream_pipeline_processors_wanted",
+                "Processors that a target should have.",
+                &target,
+            )?,
+            ready: whole(
+                "clickstream_pipeline_processors_ready",
+                "Processors of a target that are ready. Alert when it is below the wanted number for ten minutes.",
+                &target,
+            )?,
+        })
+    }
+
+    fn all(&self) -> [&dyn Collector; 7] {
+        [
+            &self.condition,
+            &self.suspended_since,
+            &self.failures,
+            &self.last_success,
+            &self.lag,
+            &self.wanted,
+            &self.ready,
+        ]
+    }
+
+    fn add(&self, namespace: &str, pipeline: &str, known: &Known) {
+        let place = [namespace, pipeline];
+        for (kind, held) in &known.conditions {
+            for (status, _) in STATUSES {
+                self.condition
+                    .with_label_values(&[namespace, pipeline, kind, status])
+                    .set(i64::from(status == *held));
+            }
+        }
+        if let Some(since) = known.suspended_since {
+            self.suspended_since.with_label_values(&place).set(since);
+        }
+        self.failures
+            .with_label_values(&place)
+            .set(i64::from(known.failures));
+        if let Some(at) = known.last_success {
+            self.last_success.with_label_values(&place).set(at);
+        }
+        for target in &known.targets {
+            let place = [namespace, pipeline, target.name.as_str()];
+            let numbers = [
+                (&self.lag, target.lag),
+                (&self.wanted, target.wanted.map(i64::from)),
+                (&self.ready, target.ready.map(i64::from)),
+            ];
+            for (gauge, number) in numbers {
+                if let Some(number) = number {
+                    gauge.with_label_values(&place).set(number);
+                }
+            }
+        }
+    }
+}
+
+fn key(namespace: &str, pipeline: &str) -> (String, String) {
+    (namespace.to_owned(), pipeline.to_owned())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds of this century are exact"
+)]
+fn seconds(time: jiff::Timestamp) -> f64 {
+    time.as_second() as f64
+}
