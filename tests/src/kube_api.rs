@@ -3,7 +3,7 @@
 //! There is no node and no controller: nobody runs pods or Jobs, collects orphans, fills namespaces with service accounts or empties
 //! deleted ones. Tests play those parts where they need them.
 
-mod assets;
+pub(crate) mod assets;
 mod kubeconfig;
 
 use std::{

@@ -7,6 +7,7 @@
 //! kube_api -> etcd and kube-apiserver, found or built once, treated likewise
 //! prometheus -> a Prometheus that scrapes what a test names, and promtool
 //! browser  -> Chromium without a window, for pages
+//! collector -> an OpenTelemetry Collector that prints the spans it gets, built once
 //! process  -> our own binaries under test, and the way every child here is started
 //! proxy    -> a loopback hop that cuts, stalls, delays or loses a reply
 //! shared   -> one Kafka and one PostgreSQL per test process
@@ -23,6 +24,7 @@
 mod artifacts;
 mod binary;
 pub mod browser;
+mod collector;
 pub mod install;
 mod kafka;
 mod kube_api;
@@ -36,6 +38,7 @@ pub mod shared;
 
 pub use artifacts::KAFKA as KAFKA_VERSION;
 pub use binary::{build_binary, workspace_root};
+pub use collector::{CollectedSpan, Collector};
 pub use kafka::{Broker, Kafka, KafkaOptions};
 pub use kube_api::{KubeApi, KubeApiOptions, tools_dir};
 pub use ports::free_port;

@@ -94,7 +94,7 @@ pub fn tools_dir() -> anyhow::Result<PathBuf> {
 }
 
 /// One build at a time in this folder; released when the file is dropped.
-fn lock(tools: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(tools: &Path) -> anyhow::Result<File> {
     let path = tools.join(".build.lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     file.lock()
@@ -194,7 +194,7 @@ fn compile(module: &Path, package: &str, flags: &str, program: &Path) -> anyhow:
     Ok(fs::rename(partial, program)?)
 }
 
-fn go(dir: &Path) -> Command {
+pub(crate) fn go(dir: &Path) -> Command {
     let mut go = Command::new("go");
     go.current_dir(dir)
         .env("CGO_ENABLED", "0")
@@ -202,7 +202,7 @@ fn go(dir: &Path) -> Command {
     go
 }
 
-fn fresh_dir(dir: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn fresh_dir(dir: &Path) -> anyhow::Result<PathBuf> {
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
@@ -210,7 +210,7 @@ fn fresh_dir(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(dir.to_owned())
 }
 
-fn output(command: &mut Command) -> anyhow::Result<String> {
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| {
         let program: &OsStr = command.get_program();
         format!("cannot run {}", program.display())
