@@ -76,6 +76,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "clickstream-operator.image" (dict "image" .Values.pipelines.producer.image "registry" .Values.image.registry "tag" .Chart.AppVersion) }}
 {{- end }}
 
+{{- define "clickstream-operator.consoleImage" -}}
+{{- include "clickstream-operator.image" (dict "image" .Values.console.image "registry" .Values.image.registry "tag" .Chart.AppVersion) }}
+{{- end }}
+
+{{- define "clickstream-operator.consoleSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "clickstream-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: console
+{{- end }}
+
+{{- define "clickstream-operator.consoleLabels" -}}
+{{- include "clickstream-operator.labels" . | replace "app.kubernetes.io/component: operator" "app.kubernetes.io/component: console" }}
+{{- end }}
+
 {{/*
 Whose CustomResourceDefinition the cluster has:
   absent   none, or nothing can be looked up (helm template)
