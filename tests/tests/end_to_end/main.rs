@@ -6,6 +6,7 @@ mod crash_points;
 mod days;
 mod duplicates;
 mod handover;
+mod heartbeat;
 mod kafka_faults;
 #[cfg(feature = "tls")]
 mod kafka_tls;
@@ -13,6 +14,7 @@ mod kills;
 mod late;
 mod load;
 mod malformed;
+mod metrics;
 mod pooling;
 mod postgres_faults;
 mod progress;

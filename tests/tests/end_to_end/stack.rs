@@ -39,6 +39,8 @@ pub struct StackOptions {
     pub postgres_port: Option<u16>,
     /// Where processors find Kafka, if not at the shared broker.
     pub bootstrap_servers: Option<String>,
+    /// Who looks after the topic, as the document says it.
+    pub management: &'static str,
     /// More lines of `spec`, indented by two.
     pub spec: String,
     /// More lines of the target, indented by four.
@@ -52,6 +54,7 @@ impl Default for StackOptions {
             postgres: PostgresVersion::V18,
             postgres_port: None,
             bootstrap_servers: None,
+            management: "External",
             spec: String::new(),
             target: String::new(),
         }
@@ -123,12 +126,13 @@ impl Stack {
         let pipeline = name.replace('_', "-");
         let text = format!(
             "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: {pipeline}\nspec:\n  \
-             kafka:\n    bootstrapServers: {}\n  topics:\n  - name: {name}\n    management: External\n  targets:\n  - name: main\n    \
+             kafka:\n    bootstrapServers: {}\n  topics:\n  - name: {name}\n    management: {}\n  targets:\n  - name: main\n    \
              connection:\n      host: 127.0.0.1\n      port: {}\n      database: {database}\n      user: postgres\n      \
              sslMode: Disable\n    schema: clickstream\n{}{}",
             options
                 .bootstrap_servers
                 .unwrap_or_else(|| kafka.bootstrap_servers()),
+            options.management,
             options.postgres_port.unwrap_or_else(|| postgres.port()),
             options.target,
             options.spec,

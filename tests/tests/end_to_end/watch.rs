@@ -14,7 +14,7 @@ use crate::stack::{LOOK, PATIENCE, Stack};
 /// A processor with its admin server.
 pub struct Watched {
     pub process: Process,
-    port: u16,
+    pub port: u16,
 }
 
 /// Waits until the log holds `text`.

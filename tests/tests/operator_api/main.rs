@@ -4,6 +4,7 @@ mod api_proxy;
 mod crd_validation;
 mod faults;
 mod lifecycle;
+mod metrics;
 mod names;
 mod plugin;
 mod reconcile;

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition that nobody signals is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+pub const LOOK: Duration = Duration::from_millis(50);
 
 /// What the player does with a Job.
 #[derive(Clone, Debug, PartialEq)]

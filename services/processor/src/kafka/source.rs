@@ -44,6 +44,10 @@ const POLL: Duration = Duration::from_millis(50);
 const FULL_WAIT: Duration = Duration::from_millis(500);
 /// How often the log's ends are looked at and the group's offsets written.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same for partitions that are paused, which have to be asked for.
+const LOOK_PAUSED: Duration = Duration::from_secs(5);
+/// How long a broker may take for that: the reader must go on polling.
+const BOUNDS_SOON: Duration = Duration::from_secs(1);
 /// How often a topic's id is asked for.
 const IDENTITY: Duration = Duration::from_secs(30);
 /// A partition with lag that has not moved for this long is stuck.
@@ -83,6 +87,7 @@ pub struct Source {
     paused_for_room: bool,
     last_look: Instant,
     last_identity: Instant,
+    last_paused: Option<Instant>,
     hinted: BTreeMap<TopicPartition, i64>,
     moved: BTreeMap<TopicPartition, (i64, Instant)>,
 }
@@ -117,6 +122,7 @@ impl Source {
             paused_for_room: false,
             last_look: now,
             last_identity: now,
+            last_paused: None,
             hinted: BTreeMap::new(),
             moved: BTreeMap::new(),
         })
@@ -389,7 +395,12 @@ impl Source {
         let assigned: Vec<_> = self
             .shared
             .with(|state| state.assigned.iter().copied().collect());
-        for &tp in &assigned {
+        let (paused, fetched): (Vec<_>, Vec<_>) = self.shared.with(|state| {
+            let paused = |tp: &TopicPartition| state.view.get(tp).is_some_and(|view| view.paused);
+            assigned.iter().copied().partition(paused)
+        });
+        self.look_at_paused(&paused);
+        for tp in fetched {
             let seen = clickstream_kafka::seen_watermarks(
                 self.consumer.client(),
                 self.topic(tp),
@@ -412,6 +423,43 @@ impl Source {
                 .same_topics(&self.consumer, &assigned);
         }
         self.watch(&assigned)
+    }
+
+    /// Asks for the ends of logs that nobody fetches from, now and then: lag grows there as well. One that is not answered
+    /// is not known.
+    fn look_at_paused(&mut self, paused: &[TopicPartition]) {
+        if paused.is_empty()
+            || self
+                .last_paused
+                .is_some_and(|last| last.elapsed() < LOOK_PAUSED)
+        {
+            return;
+        }
+        self.last_paused = Some(Instant::now());
+        let mut answers = true;
+        for &tp in paused {
+            let bounds = match answers {
+                true => {
+                    let topic = self.topic(tp);
+                    let asked = self
+                        .consumer
+                        .fetch_watermarks(topic, tp.partition, BOUNDS_SOON);
+                    asked.ok()
+                }
+                false => None,
+            };
+            // one broker that is away must not hold the reader up once for each partition
+            answers = bounds.is_some();
+            let now = EventTime::from_micros(Utc::now().timestamp_micros());
+            self.shared.with(|state| {
+                if let Some(view) = state.view.get_mut(&tp) {
+                    match bounds {
+                        Some((start, end)) => view.look(start, end, now),
+                        None => view.log_end = None,
+                    }
+                }
+            });
+        }
     }
 
     /// Writes the committed positions to the group, for lag tools.

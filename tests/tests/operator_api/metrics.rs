@@ -1,0 +1,104 @@
+//! What the operator's `/metrics` tells of pipelines, for as long as they are there.
+
+use std::time::Instant;
+
+use anyhow::ensure;
+use clickstream_testbed::{Process, free_port, unique_name};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::stage::{LOOK, Migrations, PATIENCE, Stage};
+
+/// The page, as soon as the operator answers.
+async fn page(port: u16) -> anyhow::Result<String> {
+    let begun = Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect(("127.0.0.1", port)).await {
+            Ok(stream) => break stream,
+            Err(error) if begun.elapsed() > PATIENCE => return Err(error.into()),
+            Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    };
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n")
+        .await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+/// Waits until the page is as wanted.
+async fn until(
+    port: u16,
+    operator: &Process,
+    what: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<String> {
+    let begun = Instant::now();
+    loop {
+        let text = page(port).await?;
+        if wanted(&text) {
+            return Ok(text);
+        }
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "never: {what}\n{text}\n{}",
+            operator.log_tail()
+        );
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[tokio::test]
+async fn a_pipelines_state_is_told_while_it_is_there_and_no_longer() -> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let port = free_port()?;
+    let operator = stage.operator_with(&["--admin-listen", &format!("127.0.0.1:{port}")])?;
+    let place = format!("namespace=\"{}\",pipeline=\"shop\"", stage.namespace);
+    let condition = |kind: &str, status: &str, value: u8| {
+        format!(
+            "clickstream_pipeline_condition{{{place},status=\"{status}\",type=\"{kind}\"}} {value}\n"
+        )
+    };
+    let suspended = format!("clickstream_pipeline_suspended_since_timestamp_seconds{{{place}}} ");
+    let topic = unique_name("clicks");
+    stage
+        .apply(&stage.pipeline("shop", &topic, json!({})))
+        .await?;
+    let ready = until(port, &operator, "ready", |text| {
+        text.contains(&condition("Ready", "true", 1))
+    })
+    .await?;
+    for line in [
+        condition("Ready", "false", 0),
+        condition("DataLossDetected", "true", 0),
+        format!("clickstream_pipeline_reconcile_failures{{{place}}} 0\n"),
+        format!("clickstream_pipeline_processors_wanted{{{place},target=\"default\"}} 2\n"),
+        format!("clickstream_pipeline_processors_ready{{{place},target=\"default\"}} 2\n"),
+        "controller_runtime_max_concurrent_reconciles{controller=\"clickstreampipeline\"} 32\n"
+            .to_owned(),
+        "leader_election_master_status{name=\"clickstreampipeline\"} 1\n".to_owned(),
+        "workqueue_depth{name=\"clickstreampipeline\"} ".to_owned(),
+    ] {
+        assert!(ready.contains(&line), "{line} is not in\n{ready}");
+    }
+    assert!(!ready.contains(&suspended));
+
+    stage
+        .apply(&stage.pipeline("shop", &topic, json!({ "suspend": true })))
+        .await?;
+    until(port, &operator, "suspended, and since when", |text| {
+        text.contains(&condition("Suspended", "true", 1)) && text.contains(&suspended)
+    })
+    .await?;
+
+    stage.delete("shop").await?;
+    until(port, &operator, "nothing is told of it any more", |text| {
+        !text.contains(&place)
+    })
+    .await?;
+    Ok(())
+}
