@@ -3,6 +3,9 @@
 //! Names of the schema go into `search_path`; everything else is a parameter. All text that comes back was written by
 //! strangers: it is passed on as text, cut to a length.
 
+mod rows;
+mod statements;
+
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -11,6 +14,14 @@ use clickstream_postgres::{Access, DialError, dial};
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+
+pub use rows::{
+    Checkpoint, Core, DeadLetter, Page, Rules, SampleRow, StoredRows, Totals, WindowFacts,
+};
+use statements::{
+    CHECKPOINTS, DEAD_LETTERS, FINAL_UNTIL, GAPS, NEWEST_WINDOW, PAGES, PARTS, PIPELINE, ROWS,
+    RULES, SAMPLE, TOTALS, TRAFFIC, WINDOW_PAGES, WINDOW_URLS,
+};
 
 use crate::traffic::{Chart, Span, Window, spans};
 
@@ -124,226 +135,6 @@ pub struct Database {
     place: Place,
     client: Option<Client>,
 }
-
-/// The totals over all partitions; their sum holds at every instant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Records with a value.
-    pub consumed: i64,
-    /// Stored and counted.
-    pub accepted: i64,
-    /// Seen before.
-    pub duplicate: i64,
-    /// No valid events.
-    pub rejected: i64,
-    /// After their window's grace.
-    pub late: i64,
-    /// Without a value; outside `consumed`.
-    pub skipped: i64,
-    /// Hits that came to a window after it was final.
-    pub revised: i64,
-    /// Accepted, and dropped by retention since.
-    pub expired: i64,
-    /// Partitions with a checkpoint.
-    pub partitions: i64,
-}
-
-/// A checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Everything below is done.
-    pub next_offset: i64,
-    /// The event clock, microseconds since 1970.
-    pub clock: Option<i64>,
-    /// Records with a value.
-    pub consumed: i64,
-    /// Since when nothing has come, milliseconds since 1970.
-    pub idle_since: Option<i64>,
-    /// The processor that claimed it.
-    pub owner: String,
-    /// When the checkpoint last moved, milliseconds since 1970.
-    pub updated_at: i64,
-}
-
-/// The rules that lateness follows from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// Watermark behind the event clock, microseconds.
-    pub delay: i64,
-    /// Grace after a window's end, microseconds.
-    pub lateness: i64,
-}
-
-/// What is read every second, of one instant.
-#[derive(Debug)]
-pub struct Core {
-    /// `namespace/name` of the pipeline.
-    pub pipeline: Option<String>,
-    /// Size of the windows, seconds.
-    pub window: i64,
-    /// Totals.
-    pub totals: Totals,
-    /// Partitions.
-    pub checkpoints: Vec<Checkpoint>,
-    /// The newest event clock, seconds since 1970.
-    pub clock: Option<i64>,
-    /// Windows that end by then are final, seconds since 1970.
-    pub final_until: Option<i64>,
-}
-
-/// A page and its hits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// The address, cut.
-    pub url: String,
-    /// Accepted clicks.
-    pub hits: i64,
-}
-
-/// A refused record; its content stays in the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Offset.
-    pub offset: i64,
-    /// Out of a closed list.
-    pub reason: String,
-    /// What exactly, naming the field.
-    pub detail: String,
-    /// Size of the record, bytes.
-    pub bytes: i64,
-    /// Kafka's time stamp, milliseconds since 1970.
-    pub received_at: i64,
-}
-
-/// Everything about a window that is stored.
-#[derive(Debug)]
-pub struct WindowFacts {
-    /// Checkpoints of the same instant.
-    pub core: Core,
-    /// The rules in force; None before the first claim.
-    pub rules: Option<Rules>,
-    /// Traffic by partition: topic, partition, hits, visitors, sessions.
-    pub parts: Vec<(String, i32, i64, i64, i64)>,
-    /// Pages with the most hits.
-    pub pages: Vec<Page>,
-    /// Distinct pages.
-    pub urls: i64,
-    /// Stored rows by partition, or why they could not be counted.
-    pub rows: Result<Vec<StoredRows>, ReadError>,
-    /// A few of the rows.
-    pub sample: Vec<SampleRow>,
-}
-
-/// Rows of a window that came from one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredRows {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// The lowest offset among them.
-    pub first_offset: i64,
-    /// The highest.
-    pub last_offset: i64,
-    /// Rows that count in the aggregates.
-    pub rows: i64,
-    /// Rows marked late, which do not.
-    pub late: i64,
-}
-
-/// A stored event without what tells who it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SampleRow {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Offset.
-    pub offset: i64,
-    /// When it happened, milliseconds since 1970.
-    pub event_ts: i64,
-    /// When the broker took it, milliseconds since 1970.
-    pub received_at: i64,
-    /// The page, cut.
-    pub url: String,
-}
-
-const PIPELINE: &str =
-    "select owner, coalesce(window_micros, 60000000) / 1000000 from clickstream_schema";
-
-const TOTALS: &str = "select coalesce(sum(consumed), 0)::bigint, coalesce(sum(accepted), 0)::bigint, coalesce(sum(duplicate), 0)::bigint,
-    coalesce(sum(rejected), 0)::bigint, coalesce(sum(late), 0)::bigint, coalesce(sum(skipped), 0)::bigint,
-    coalesce(sum(revised), 0)::bigint, coalesce(sum(expired), 0)::bigint, count(*), max(clock_t)
-    from clickstream_checkpoints";
-
-const CHECKPOINTS: &str =
-    "select topic, partition, next_offset, clock_t, consumed, idle_since, owner, updated_at
-    from clickstream_checkpoints order by topic, partition limit $1";
-
-const FINAL_UNTIL: &str = "select final_until from clickstream_finality";
-
-// by the primary key, whose first column is window_start
-const TRAFFIC: &str = "select window_start, sum(hits)::bigint, sum(visitors)::bigint, sum(sessions)::bigint
-    from clickstream_traffic_parts where window_start >= $1 and window_start <= $2 group by window_start order by window_start";
-
-const NEWEST_WINDOW: &str = "select max(window_start) from clickstream_traffic_parts";
-
-const PAGES: &str = "select left(min(url), $4), sum(hits)::bigint as hits
-    from clickstream_agg_lanes where window_start >= $1 and window_start <= $2
-    group by url_hash order by hits desc, 1 limit $3";
-
-// the newest of each partition by the primary key, read backwards: the table has no index by time
-const DEAD_LETTERS: &str = "select letters.topic, letters.partition, letters.source_offset, letters.reason, letters.detail,
-        octet_length(letters.payload)::bigint, letters.received_at
-    from (select topic, partition from clickstream_checkpoints order by topic, partition limit $2) as points
-    cross join lateral (
-        select * from clickstream_dead_letters as letters
-        where letters.topic = points.topic and letters.partition = points.partition
-        order by source_offset desc limit $1
-    ) as letters
-    order by letters.received_at desc, letters.topic, letters.partition, letters.source_offset desc limit $1";
-
-const RULES: &str = "select (anchors.spec ->> 'delay_micros')::bigint, (anchors.spec ->> 'allowed_lateness_micros')::bigint
-    from clickstream_checkpoints as points
-    cross join lateral (
-        select spec from clickstream_anchors as anchors
-        where anchors.topic = points.topic and anchors.partition = points.partition
-        order by next_offset desc limit 1
-    ) as anchors
-    order by points.updated_at desc limit 1";
-
-const GAPS: &str =
-    "select count(*), coalesce(sum(next_offset - first_offset), 0)::bigint from clickstream_gaps";
-
-const PARTS: &str =
-    "select topic, partition, hits, visitors, sessions from clickstream_traffic_parts
-    where window_start = $1 and window_end = $2 order by topic, partition limit $3";
-
-const WINDOW_PAGES: &str = "select left(min(url), $4), sum(hits)::bigint as hits
-    from clickstream_agg_lanes where window_start = $1 and window_end = $2
-    group by url_hash order by hits desc, 1 limit $3";
-
-const WINDOW_URLS: &str = "select count(distinct url_hash) from clickstream_agg_lanes where window_start = $1 and window_end = $2";
-
-// event_date prunes to the day, event_ts goes by BRIN
-const ROWS: &str = "select topics.topic, events.source_partition, min(events.source_offset), max(events.source_offset),
-        count(*) filter (where not events.is_late), count(*) filter (where events.is_late)
-    from clickstream_events as events join clickstream_topics as topics on topics.topic_id = events.source_topic_id
-    where events.event_date between $3 and $4 and events.event_ts >= $1 and events.event_ts < $2
-    group by 1, 2 order by 1, 2 limit $5";
-
-const SAMPLE: &str = "select topics.topic, events.source_partition, events.source_offset, events.event_ts, events.received_at, left(events.url, $6)
-    from clickstream_events as events join clickstream_topics as topics on topics.topic_id = events.source_topic_id
-    where events.event_date between $3 and $4 and events.event_ts >= $1 and events.event_ts < $2 and not events.is_late
-    limit $5";
 
 /// Runs a transaction that can only read, within the server's limit and ours; the session is given up after an error that
 /// leaves it in doubt.

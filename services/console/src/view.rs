@@ -178,7 +178,11 @@ pub fn partitions(core: &Core, rules: Option<Rules>, answers: &[Answer]) -> Valu
         .iter()
         .map(|checkpoint| {
             let place = (checkpoint.topic.as_str(), checkpoint.partition);
-            let log_end = seen.get(&place).and_then(|partition| partition.log_end);
+            // the database may know of records that the processor had not seen when it was asked
+            let log_end = seen
+                .get(&place)
+                .and_then(|partition| partition.log_end)
+                .map(|end| end.max(checkpoint.next_offset));
             PartitionRow {
                 topic: &checkpoint.topic,
                 partition: checkpoint.partition,
@@ -186,7 +190,7 @@ pub fn partitions(core: &Core, rules: Option<Rules>, answers: &[Answer]) -> Valu
                 next_offset: checkpoint.next_offset,
                 consumed: checkpoint.consumed,
                 log_end,
-                lag: log_end.map(|end| (end - checkpoint.next_offset).max(0)),
+                lag: log_end.map(|end| end - checkpoint.next_offset),
                 watermark: watermark(checkpoint, rules).map(|micros| micros.div_euclid(1000)),
                 idle_since: checkpoint.idle_since,
                 paused: seen.get(&place).is_some_and(|partition| partition.paused),

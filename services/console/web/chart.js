@@ -57,11 +57,13 @@ export class Chart {
     if (!width || !this.size) return;
     setAttributes(this.picture, { viewBox: `0 0 ${width} ${height}`, width, height });
     this.empty.hidden = this.windows.length > 0;
+    this.host.classList.toggle('bare', this.windows.length === 0);
     const newest = this.clock === null ? 0 : Math.floor(this.clock / this.size) * this.size;
     const end = Math.max(newest, this.windows.at(-1)?.start ?? 0);
     const first = end - (SLOTS - 1) * this.size;
     const shown = this.windows.filter((window) => window.start >= first);
-    const top = ceiling(Math.max(1, ...shown.map((window) => window.hits)));
+    // a little room above the highest bar
+    const top = ceiling(Math.max(1, 1.08 * Math.max(0, ...shown.map((window) => window.hits))));
     const floor = height - BOTTOM;
     const step = (width - LEFT - RIGHT) / SLOTS;
     const x = (start) => LEFT + ((start - first) / this.size) * step;
@@ -95,9 +97,10 @@ export class Chart {
   }
 
   drawGrid({ width, floor, top, first, x, y, step }) {
-    const lines = [0, top / 2, top].map((value) => svg('g', {},
+    const empty = this.windows.length === 0;
+    const lines = (empty ? [0] : [0, top / 2, top]).map((value) => svg('g', {},
       svg('line', { x1: LEFT, x2: width - RIGHT, y1: Math.round(y(value)) + 0.5, y2: Math.round(y(value)) + 0.5 }),
-      svg('text', { x: LEFT - 8, y: y(value) + 4, 'text-anchor': 'end' }, compact(value))));
+      svg('text', { x: LEFT - 8, y: y(value) + 4, 'text-anchor': 'end' }, empty ? '' : compact(value))));
     const labels = [];
     const every = [5, 10, 15, 20, 30].find((count) => count * step >= 58) ?? 30;
     for (let start = first; start < first + SLOTS * this.size; start += this.size) {
@@ -106,7 +109,7 @@ export class Chart {
         labels.push(svg('text', { x: centre, y: floor + 17, 'text-anchor': 'middle' }, minute(start, this.size)));
       }
     }
-    show(this.grid, ...lines, ...(this.windows.length > 0 ? labels : []));
+    show(this.grid, ...lines, ...(empty ? [] : labels));
   }
 
   add(start) {
@@ -170,7 +173,7 @@ export class Chart {
 
   writeTable() {
     if (!this.tableHost.open || !this.size) return;
-    const columns = [['Begins', ''], ['Events', 'number'], ['Visitors', 'number'], ['Sessions', 'number'], ['', '']];
+    const columns = [['Begins', ''], ['Events', 'number'], ['Visitors', 'number'], ['Sessions', 'number'], ['State', '']];
     const rows = this.windows.toReversed().map((window) => [
       minute(window.start, this.size), number(window.hits), number(window.visitors), number(window.sessions), window.isFinal ? 'final' : 'still open',
     ]);

@@ -9,8 +9,8 @@ const NAMES = {
   late: 'late',
 };
 // Height of the whole stream, and what each branch needs for its two lines of text.
-const STREAM = 88;
-const SLOT = 42;
+const STREAM = 116;
+const SLOT = 46;
 const NODE = 8;
 
 export class Flow {
@@ -32,14 +32,19 @@ export class Flow {
     const width = this.host.clientWidth;
     if (!flow || !width) return;
     const all = flow.consumed.total;
+    if (all === 0) {
+      show(this.picture, el('p', { class: 'empty' }, 'Nothing has been read yet.'));
+      show(this.sum);
+      return;
+    }
     // a branch with anything in it can be seen, however thin it would be
     const branches = flow.parts.map((part) => ({
       ...part,
       thickness: part.total > 0 ? Math.max(2, (STREAM * part.total) / Math.max(1, all)) : 0,
     }));
     const narrow = width < 420;
-    const left = narrow ? 84 : 112;
-    const right = width - (narrow ? 122 : 168);
+    const left = narrow ? 78 : 112;
+    const right = width - (narrow ? 146 : 168);
     let y = 8;
     let stream = 0;
     const placed = branches.map((branch, at) => {

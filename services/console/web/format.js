@@ -45,8 +45,8 @@ export const duration = (seconds) => {
   const value = Math.max(0, seconds);
   if (value < 10) return `${value.toFixed(1)} s`;
   if (value < 120) return `${Math.round(value)} s`;
-  if (value < 7200) return `${Math.floor(value / 60)} min ${pad(Math.round(value) % 60)} s`;
-  if (value < 172_800) return `${Math.floor(value / 3600)} h ${pad(Math.floor(value / 60) % 60)} min`;
+  if (value < 7200) return value % 60 === 0 ? `${value / 60} min` : `${Math.floor(value / 60)} min ${pad(Math.floor(value) % 60)} s`;
+  if (value < 172_800) return value % 3600 === 0 ? `${value / 3600} h` : `${Math.floor(value / 3600)} h ${pad(Math.floor(value / 60) % 60)} min`;
   return `${Math.floor(value / 86_400)} days`;
 };
 

@@ -89,7 +89,7 @@ export const partitions = (section, sources) => {
   if (section.rows.length === 0) return show(host, note('No partition has been claimed yet.'));
   const topics = new Set(section.rows.map((row) => row.topic));
   const ordered = [...section.rows].sort((a, b) => (section.rows.length > SHOWN_PARTITIONS ? (b.lag ?? 0) - (a.lag ?? 0) : 0));
-  const columns = [['Partition', ''], ['Lag', 'number'], ['Watermark', 'number'], ['Behind', 'number wide'], ['Next offset', 'number wide'], ['Log end', 'number wide'], ['Processor', 'wide'], ['', '']];
+  const columns = [['Partition', ''], ['Lag', 'number'], ['Watermark', 'number'], ['Behind', 'number wide'], ['Next offset', 'number wide'], ['Log end', 'number wide'], ['Processor', 'wide'], ['State', '']];
   const now = sources?.at ?? Date.now();
   const rows = ordered.slice(0, SHOWN_PARTITIONS).map((row) => [
     topics.size > 1 ? `${row.topic}/${row.partition}` : String(row.partition),
@@ -106,6 +106,9 @@ export const partitions = (section, sources) => {
     hidden > 0 ? el('p', { class: 'muted' }, `and ${number(hidden)} more with less lag`) : null);
 };
 
+// A reason may go on in the next line behind an underscore.
+const breakable = (reason) => reason.split('_').flatMap((word, at) => (at === 0 ? [word] : ['_', el('wbr'), word]));
+
 export const deadLetters = (section, sources) => {
   const host = byId('letters');
   if (section.unavailable) return show(host, note(`Not shown: ${section.unavailable}.`));
@@ -114,7 +117,7 @@ export const deadLetters = (section, sources) => {
   const columns = [['Received', 'fixed'], ['Reason', 'fixed'], ['Detail', 'text'], ['Partition @ offset', 'number wide'], ['Size', 'number wide']];
   const rows = section.rows.map((letter) => [
     moment(letter.receivedAt, now),
-    el('code', {}, letter.reason),
+    el('code', {}, ...breakable(letter.reason)),
     letter.detail,
     `${letter.partition} @ ${number(letter.offset)}`,
     bytes(letter.bytes),
