@@ -14,6 +14,7 @@ mod figure;
 mod latency;
 mod load;
 mod machine;
+mod metrics;
 mod operator;
 mod restart;
 mod stand;
@@ -85,6 +86,8 @@ pub enum Benchmark {
     ExactlyOnce,
     /// Resident memory at rest after a backlog.
     Memory,
+    /// A backlog with metrics that are read every second, against one without.
+    Metrics,
     /// The operator: one pipeline, many at once, none at all, and an API server that restarts.
     Operator,
     /// All of them.
@@ -92,13 +95,14 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
-    const EACH: [Self; 7] = [
+    const EACH: [Self; 8] = [
         Self::Drain,
         Self::Restart,
         Self::Memory,
         Self::Start,
         Self::Latency,
         Self::ExactlyOnce,
+        Self::Metrics,
         Self::Operator,
     ];
 
@@ -110,6 +114,7 @@ impl Benchmark {
             Self::Start => "start",
             Self::ExactlyOnce => "exactly-once",
             Self::Memory => "memory",
+            Self::Metrics => "metrics",
             Self::Operator => "operator",
             Self::All => "all",
         }
@@ -161,6 +166,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             (Some(stand), Benchmark::Start) => start::run(stand, &args).await,
             (Some(stand), Benchmark::ExactlyOnce) => exactly_once::run(stand, &args).await,
             (Some(stand), Benchmark::Memory) => drain::memory(stand, &args).await,
+            (Some(stand), Benchmark::Metrics) => metrics::run(stand, &args).await,
             (_, Benchmark::Operator) => operator::run(&args).await,
             (_, Benchmark::All) | (None, _) => continue,
         };

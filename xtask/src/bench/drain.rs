@@ -200,10 +200,23 @@ pub async fn drain(
     backlog: &Backlog,
     program: Option<PathBuf>,
 ) -> anyhow::Result<(DrainRun, Trial, Process)> {
-    let mut trial = stand.trial(backlog.log.topic()).await?;
-    if let Some(program) = program {
-        trial = trial.with_processor(program);
-    }
+    let with = |trial: Trial| match program {
+        Some(program) => trial.with_processor(program),
+        None => trial,
+    };
+    drain_with(stand, backlog, with).await
+}
+
+/// The same, with what `with` changes in the trial.
+///
+/// # Errors
+/// The processor dies or stands still.
+pub async fn drain_with(
+    stand: &Stand,
+    backlog: &Backlog,
+    with: impl FnOnce(Trial) -> Trial,
+) -> anyhow::Result<(DrainRun, Trial, Process)> {
+    let trial = with(stand.trial(backlog.log.topic()).await?);
     let load = Load::now()?;
     let exec = Instant::now();
     let processor = trial.processor()?;

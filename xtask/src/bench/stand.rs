@@ -39,6 +39,7 @@ pub struct Trial {
     /// Address of the database.
     pub url: String,
     processor: PathBuf,
+    environment: Vec<(String, String)>,
     watch: Statement,
 }
 
@@ -138,6 +139,7 @@ impl Stand {
             client,
             url,
             processor: self.binaries.processor.clone(),
+            environment: Vec::new(),
             watch,
         })
     }
@@ -169,12 +171,19 @@ impl Trial {
         self
     }
 
+    /// The same trial with one more variable in the processor's environment.
+    pub fn with_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
     /// Starts a processor.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn processor(&self) -> anyhow::Result<Process> {
-        let command = self.document.command(&self.processor, "run");
+        let mut command = self.document.command(&self.processor, "run");
+        command.envs(self.environment.iter().cloned());
         Process::spawn(command.as_std(), "processor")
     }
 
