@@ -23,5 +23,6 @@ mod skipped;
 mod smoke;
 mod stack;
 mod tls;
+mod tracing;
 mod watch;
 mod zombies;
