@@ -7,6 +7,7 @@
 //! Figures mean something relative to each other only: every one carries how much CPU others used meanwhile.
 
 mod backlog;
+mod console;
 mod copy;
 mod drain;
 mod exactly_once;
@@ -19,6 +20,7 @@ mod operator;
 mod restart;
 mod stand;
 mod start;
+mod tracing;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -88,6 +90,10 @@ pub enum Benchmark {
     Memory,
     /// A backlog with metrics that are read every second, against one without.
     Metrics,
+    /// A backlog drained and produced with spans that go to a real Collector, against both without.
+    Tracing,
+    /// What a page of the console costs the processor at 10,000 events a second.
+    Console,
     /// The operator: one pipeline, many at once, none at all, and an API server that restarts.
     Operator,
     /// All of them.
@@ -95,7 +101,7 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
-    const EACH: [Self; 8] = [
+    const EACH: [Self; 10] = [
         Self::Drain,
         Self::Restart,
         Self::Memory,
@@ -103,6 +109,8 @@ impl Benchmark {
         Self::Latency,
         Self::ExactlyOnce,
         Self::Metrics,
+        Self::Tracing,
+        Self::Console,
         Self::Operator,
     ];
 
@@ -115,6 +123,8 @@ impl Benchmark {
             Self::ExactlyOnce => "exactly-once",
             Self::Memory => "memory",
             Self::Metrics => "metrics",
+            Self::Tracing => "tracing",
+            Self::Console => "console",
             Self::Operator => "operator",
             Self::All => "all",
         }
@@ -167,6 +177,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             (Some(stand), Benchmark::ExactlyOnce) => exactly_once::run(stand, &args).await,
             (Some(stand), Benchmark::Memory) => drain::memory(stand, &args).await,
             (Some(stand), Benchmark::Metrics) => metrics::run(stand, &args).await,
+            (Some(stand), Benchmark::Tracing) => tracing::run(stand, &args).await,
+            (Some(stand), Benchmark::Console) => console::run(stand, &args).await,
             (_, Benchmark::Operator) => operator::run(&args).await,
             (_, Benchmark::All) | (None, _) => continue,
         };

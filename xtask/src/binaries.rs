@@ -17,6 +17,8 @@ pub struct Binaries {
     pub processor: PathBuf,
     /// `clickstream-producer`.
     pub producer: PathBuf,
+    /// `clickstream-console`; None when a folder was given that has none.
+    pub console: Option<PathBuf>,
 }
 
 impl Binaries {
@@ -38,16 +40,25 @@ impl Binaries {
         Ok(Self {
             processor: find("clickstream-processor")?,
             producer: find("clickstream-producer")?,
+            console: given
+                .join("clickstream-console")
+                .exists()
+                .then(|| find("clickstream-console"))
+                .transpose()?,
         })
     }
 
-    /// Builds both and copies them into `dir`, so that a later build does not replace what runs. `progress` gets cargo's
+    /// Builds all and copies them into `dir`, so that a later build does not replace what runs. `progress` gets cargo's
     /// lines.
     ///
     /// # Errors
     /// The build fails; the message holds the compiler's.
     async fn build(dir: &Path, progress: impl Fn(&str)) -> anyhow::Result<Self> {
-        let packages = ["clickstream-processor", "clickstream-producer"];
+        let packages = [
+            "clickstream-processor",
+            "clickstream-producer",
+            "clickstream-console",
+        ];
         let mut built = build(&packages, &[], &progress).await?.into_iter();
         let mut next = || -> anyhow::Result<PathBuf> {
             copy(&built.next().context("cargo built nothing")?, dir)
@@ -55,6 +66,7 @@ impl Binaries {
         Ok(Self {
             processor: next()?,
             producer: next()?,
+            console: Some(next()?),
         })
     }
 }

@@ -15,7 +15,10 @@ use anyhow::Context as _;
 use crate::steps::Steps;
 
 /// The images, by the last part of their names; the program in each is `/clickstream-NAME`.
-pub const SERVICES: [&str; 3] = ["operator", "processor", "producer"];
+pub const SERVICES: [&str; 4] = ["operator", "processor", "producer", "console"];
+
+/// Those of [`SERVICES`] that a release with the chart's defaults runs.
+pub const DEFAULT: [&str; 3] = ["operator", "processor", "producer"];
 
 /// The version of the workspace, and of its images unless `--tag` says otherwise.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -24,7 +27,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask images                                        clickstream/{operator,processor,producer}:VERSION here
+  cargo xtask images                                        clickstream/{operator,processor,producer,console}:VERSION here
   cargo xtask images --without-tls                          in half the time, for a local cluster
   cargo xtask images --push registry.example.com/team       and into a registry, for this chart value:
       helm install ... --set image.registry=registry.example.com/team

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! prepare: tools, build ∥ Kafka ∥ PostgreSQL ──> topic, migrate, processors
-//! traffic: producer ──> Kafka ──> processors ──> PostgreSQL      a screen a second
+//! traffic: producer ──> Kafka ──> processors ──> PostgreSQL      a screen a second, and the console's page
 //! finish:  stop the producer, drain, audit, account ──> exit code
 //! ```
 
+mod console;
 mod finish;
 mod interrupt;
 mod pages;
@@ -40,6 +41,8 @@ Examples:
   cargo xtask up --replay access.log --speed max        a web server's log, as fast as it goes
   cargo xtask up --replay clicks.jsonl.gz --map event_ts=t,url=u,referrer=r,user_agent=a --speed 60
   cargo xtask up --kafka localhost:9092 --postgres postgres://me:secret@localhost/analytics
+
+A page about the run is served while it lasts; its address is on the screen.
 
 Ctrl-C stops the producer, waits until everything produced is in PostgreSQL, audits it against the log, and stops.
 A second Ctrl-C stops at once. The exit code is 0 only if the audit is clean.")]

@@ -61,7 +61,7 @@ impl Stand {
     /// Something cannot be had.
     pub async fn start(binaries: Option<&Path>) -> anyhow::Result<Self> {
         let dir = clickstream_testbed::server_dir("bench")?;
-        eprintln!("building processor and producer");
+        eprintln!("building processor, producer and console");
         let binaries = Binaries::get(binaries, &dir, |_| {}).await?;
         let postgres = PostgresOptions {
             fsync: true,
@@ -88,6 +88,11 @@ impl Stand {
     /// The database server.
     pub fn postgres(&self) -> &Postgres {
         &self.postgres
+    }
+
+    /// The programs.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
     }
 
     /// The folder for programs and documents, gone at the end.
@@ -184,6 +189,16 @@ impl Trial {
     pub fn processor(&self) -> anyhow::Result<Process> {
         let mut command = self.document.command(&self.processor, "run");
         command.envs(self.environment.iter().cloned());
+        Process::spawn(command.as_std(), "processor")
+    }
+
+    /// Starts a processor that answers at this admin address.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn processor_with_admin(&self, address: &str) -> anyhow::Result<Process> {
+        let mut command = self.document.command(&self.processor, "run");
+        command.args(["--admin-listen", address]);
         Process::spawn(command.as_std(), "processor")
     }
 

@@ -28,7 +28,11 @@ pub async fn build(tls: bool, progress: impl Fn(&str)) -> anyhow::Result<Vec<Pat
         // the system's own would be linked dynamically
         .env("LIBZ_SYS_STATIC", "1");
     if tls {
-        let features = packages.iter().map(|package| format!("{package}/tls"));
+        // the console does not speak to Kafka; TLS to PostgreSQL is part of every program
+        let to_kafka = packages
+            .iter()
+            .filter(|package| *package != "clickstream-console");
+        let features = to_kafka.map(|package| format!("{package}/tls"));
         command
             .arg("--features")
             .arg(features.collect::<Vec<_>>().join(","));

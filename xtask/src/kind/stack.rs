@@ -1,7 +1,7 @@
 //! What runs on the cluster: the quickstart's servers, and the operator from its chart.
 
 use super::cluster::{Cluster, Configuration};
-use crate::images::{self, Recipe, SERVICES, VERSION, engine};
+use crate::images::{self, DEFAULT, Recipe, VERSION, engine};
 use crate::program;
 use crate::steps::Steps;
 
@@ -50,7 +50,7 @@ impl Sources {
     }
 
     fn names(&self) -> Vec<String> {
-        SERVICES
+        DEFAULT
             .iter()
             .map(|service| images::name(service, &self.tag))
             .collect()

@@ -11,6 +11,7 @@ use clickstream_testbed::install::{self, Tool};
 use clickstream_testbed::{Kafka, Postgres, Process, free_port};
 use tokio_postgres::Client;
 
+use super::console::{self, Console};
 use super::{Args, servers};
 use crate::binaries::Binaries;
 use crate::checkpoints::{self, Checkpoints};
@@ -25,7 +26,10 @@ const CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
 /// The running pipeline. Everything that was started stops when it is dropped.
 pub struct Pipeline {
     // in the order of their end
+    console: Option<Console>,
     processors: Vec<(String, Process)>,
+    /// Admin addresses of the processors.
+    admin: Vec<String>,
     /// A session in the target's schema.
     pub database: Client,
     /// The topic.
@@ -103,6 +107,9 @@ impl Pipeline {
             .kafka
             .clone()
             .or_else(|| kafka.as_ref().map(Kafka::bootstrap_servers));
+        if postgres.is_some() {
+            console::reader(&postgres_url, &mut pipeline).await?;
+        }
         let addresses = Addresses {
             kafka: kafka_address,
             postgres: postgres_url.clone(),
@@ -113,7 +120,9 @@ impl Pipeline {
         migrate(steps, &binaries, &document).await?;
         let database = checkpoints::connect(&postgres_url, &document.target().schema).await?;
         let mut ready = Self {
+            console: None,
             processors: Vec::new(),
+            admin: Vec::new(),
             database,
             log,
             document,
@@ -123,6 +132,7 @@ impl Pipeline {
             _postgres: postgres,
         };
         ready.start_processors(steps).await?;
+        ready.start_console(steps).await?;
         Ok(ready)
     }
 
@@ -161,6 +171,12 @@ impl Pipeline {
     #[must_use]
     pub fn processors(&self) -> usize {
         self.processors.len()
+    }
+
+    /// Address of the page about the run.
+    #[must_use]
+    pub fn console(&self) -> Option<&str> {
+        self.console.as_ref().map(Console::address)
     }
 
     /// The last lines of a processor's log.
@@ -210,9 +226,11 @@ impl Pipeline {
         for index in 1..=replicas {
             let name = format!("processor-{index}");
             let mut command = self.document.command(&self.binaries.processor, "run");
+            let admin = format!("127.0.0.1:{}", free_port()?);
             command
                 .args(["--name", &name])
-                .args(["--admin-listen", &format!("127.0.0.1:{}", free_port()?)]);
+                .args(["--admin-listen", &admin]);
+            self.admin.push(admin);
             let process = Process::spawn(command.as_std(), &name)?;
             self.processors.push((name, process));
         }
@@ -220,6 +238,24 @@ impl Pipeline {
             format!("{replicas} running, {epochs} partitions claimed")
         })
         .await?;
+        Ok(())
+    }
+
+    async fn start_console(&mut self, steps: &Steps) -> anyhow::Result<()> {
+        let Some(program) = &self.binaries.console else {
+            return Ok(());
+        };
+        let step = steps.begin("console");
+        let start = Console::start(
+            program,
+            &self.postgres_url,
+            self.document.target(),
+            &self.admin,
+        );
+        let console = step
+            .during(start, |console| console.address().to_owned())
+            .await?;
+        self.console = Some(console);
         Ok(())
     }
 
@@ -273,7 +309,7 @@ async fn build(args: &Args, steps: &Steps, dir: &Path) -> anyhow::Result<Binarie
     let step = steps.begin("build");
     let note = |line: &str| note_build(&step, line);
     step.during(Binaries::get(args.binaries.as_deref(), dir, note), |_| {
-        "processor, producer".to_owned()
+        "processor, producer, console".to_owned()
     })
     .await
 }

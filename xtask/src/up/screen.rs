@@ -57,7 +57,11 @@ impl Screen {
             .logs()
             .map(|dir| dir.display().to_string())
             .unwrap_or_default();
-        let footer = format!("  SQL   {psql}\n  logs  {logs}\n");
+        let page = pipeline
+            .console()
+            .map(|address| format!("  page  {address}\n"))
+            .unwrap_or_default();
+        let footer = format!("{page}  SQL   {psql}\n  logs  {logs}\n");
         let block = steps.block();
         if block.is_none() {
             eprint!("{footer}");

@@ -99,8 +99,8 @@ pub fn kept_dir(target: &Path) -> PathBuf {
     }
 }
 
-/// The port, if nobody listens there.
-fn free(port: u16) -> Option<u16> {
+/// The port of loopback, if nobody listens there.
+pub fn free(port: u16) -> Option<u16> {
     TcpListener::bind(("127.0.0.1", port))
         .is_ok()
         .then_some(port)
