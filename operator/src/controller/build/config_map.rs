@@ -1,8 +1,8 @@
 //! The document that pods read: the pipeline itself, without what does not concern them.
 
 use clickstream_pipeline::spec::{
-    ClickstreamPipeline, DeletionPolicySpec, MigrationSpec, ProcessorSpec, ProducerSpec,
-    TargetSpec, TopicManagement,
+    ClickstreamPipeline, DeletionPolicySpec, HeartbeatSpec, LateEventsSpec, MigrationSpec,
+    ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement, WatermarkSpec,
 };
 use serde_json::json;
 
@@ -56,7 +56,8 @@ pub fn for_target(pipeline: &ClickstreamPipeline, target: &TargetSpec) -> Clicks
     document
 }
 
-/// What the producer is given.
+/// What the producer is given: where it writes, what, and from when on an event is late. It reads nothing of the targets,
+/// without which a document would not be valid.
 pub fn for_producer(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
     let mut document = bare(pipeline);
     let producer = &pipeline.spec.producer;
@@ -70,6 +71,20 @@ pub fn for_producer(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
         late: producer.late,
         malformed: producer.malformed,
         ..ProducerSpec::default()
+    };
+    document.spec.topics.truncate(1);
+    document.spec.heartbeat = HeartbeatSpec::default();
+    document.spec.late_events = LateEventsSpec {
+        allowed_lateness: pipeline.spec.late_events.allowed_lateness,
+        ..LateEventsSpec::default()
+    };
+    document.spec.watermark = WatermarkSpec {
+        delay: pipeline.spec.watermark.delay,
+        ..WatermarkSpec::default()
+    };
+    document.spec.processor = ProcessorSpec {
+        max_event_bytes: pipeline.spec.processor.max_event_bytes,
+        ..ProcessorSpec::default()
     };
     document
 }

@@ -16,16 +16,20 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
     let spec = &pipeline.document.spec;
     let name = names::child(&pipeline.name, &["producer"]);
     let labels = labels::of(pipeline, "producer", None);
+    let document = config_map::for_producer(&pipeline.document);
     let config = Child {
         kind: Kind::ConfigMap,
         name: name.clone(),
         body: json!({
             "metadata": { "labels": labels },
-            "data": { config_map::KEY: config_map::yaml(&config_map::for_producer(&pipeline.document)) },
+            "data": { config_map::KEY: config_map::yaml(&document) },
         }),
     };
     let secrets = spec.kafka.secret_keys();
-    let hash = pipeline.hash_of(&config.body["data"], &secrets);
+    let mut read = document;
+    // a change of what it does not read leaves its pod alone
+    read.spec.targets.clear();
+    let hash = pipeline.hash_of(&json!(read), &secrets);
     let template = template(
         PodParts {
             container: "producer",

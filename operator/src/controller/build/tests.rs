@@ -1,5 +1,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod effects;
+#[allow(
+    dead_code,
+    reason = "the sweep on a real API server looks at more of a change"
+)]
+mod fields;
+
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
