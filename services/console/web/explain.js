@@ -69,7 +69,7 @@ export class Explain {
         found.partitions.map((line) => partitionRow(line, found))),
       found.pages.length > 0 ? el('p', { class: 'muted' }, `${number(found.urls)} page${found.urls === 1 ? '' : 's'}, most of all ${found.pages[0][0]} with ${number(found.pages[0][1])}.`) : null,
       found.sample.length > 0 ? el('details', { open: sample }, el('summary', {}, `${found.sample.length === 1 ? 'One' : found.sample.length} of its rows`),
-        table('Some rows of clickstream_events', [['Happened', 'number'], ['Reached Kafka', 'number wide'], ['Partition @ offset', 'number'], ['Page', 'text']],
+        table('Some rows of clickstream_events', [['Happened', 'fixed'], ['Reached Kafka', 'fixed wide'], ['Partition @ offset', 'number'], ['Page', 'text']],
           found.sample.map((row) => [time(row.eventTs), dateTime(row.receivedAt), `${row.partition} @ ${number(row.offset)}`, row.url]))) : null);
   }
 }

@@ -114,7 +114,7 @@ export const deadLetters = (section, sources) => {
   if (section.unavailable) return show(host, note(`Not shown: ${section.unavailable}.`));
   if (section.rows.length === 0) return show(host, note('None. A record that is no valid event would stand here with its reason.'));
   const now = sources?.at ?? Date.now();
-  const columns = [['Received', 'fixed'], ['Reason', 'fixed'], ['Detail', 'text'], ['Partition @ offset', 'number wide'], ['Size', 'number wide']];
+  const columns = [['Received', 'fixed'], ['Reason', 'reason'], ['Detail', 'text'], ['Partition @ offset', 'number wide'], ['Size', 'number wide']];
   const rows = section.rows.map((letter) => [
     moment(letter.receivedAt, now),
     el('code', {}, ...breakable(letter.reason)),
