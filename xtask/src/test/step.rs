@@ -134,7 +134,13 @@ async fn install_servers() -> anyhow::Result<()> {
     use clickstream_testbed::install::{Tool, ensure};
     // blocks on a package manager, and the first time on a compiler
     tokio::task::spawn_blocking(|| {
-        ensure(&[Tool::Java, Tool::Maven, Tool::Xz, Tool::Postgres15])?;
+        ensure(&[
+            Tool::Java,
+            Tool::Maven,
+            Tool::Xz,
+            Tool::Postgres15,
+            Tool::Prometheus,
+        ])?;
         KubeApi::install()
     })
     .await?
