@@ -1,4 +1,4 @@
-//! Kafka and PostgreSQL from Maven Central, fetched once into the cache.
+//! Kafka and PostgreSQL from Maven Central and axe-core from npm, fetched once into the cache.
 
 use std::{
     ffi::OsStr,
@@ -19,6 +19,7 @@ use crate::{
 pub const KAFKA: &str = "4.1.1";
 const LOG4J: &str = "2.24.3";
 const POSTGRES_18: &str = "18.1.0";
+const AXE: &str = "4.10.3";
 
 /// Where fetched things are kept: `CLICKSTREAM_CACHE`, or `target/testbed` of the workspace.
 pub(crate) fn cache_dir() -> PathBuf {
@@ -83,6 +84,24 @@ pub(crate) fn postgres_18_bin() -> anyhow::Result<PathBuf> {
         },
     )?;
     Ok(root.join("bin"))
+}
+
+/// The source of axe-core, the accessibility checker that browsers run: None where there is no npm to fetch it with. Blocks.
+pub(crate) fn axe_core() -> anyhow::Result<Option<String>> {
+    if !install::in_path("npm") {
+        return Ok(None);
+    }
+    let name = format!("axe-core-{AXE}");
+    let folder = cached(&cache_dir(), &name, &[], |target| {
+        let package = format!("axe-core@{AXE}");
+        run(Command::new("npm")
+            .args(["pack", "--silent", "--pack-destination", ".", &package])
+            .current_dir(target))?;
+        run(Command::new("tar")
+            .args(["-xzf", &format!("{name}.tgz")])
+            .current_dir(target))
+    })?;
+    Ok(Some(fs::read_to_string(folder.join("package/axe.min.js"))?))
 }
 
 /// `parent/name`, filled by `fill` if it is not there yet. Whoever comes second waits; a half-filled folder never gets the name.

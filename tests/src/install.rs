@@ -205,7 +205,7 @@ pub(crate) fn chromium() -> Option<PathBuf> {
         .find_map(|program| find_in_path(program))
 }
 
-fn in_path(program: &str) -> bool {
+pub(crate) fn in_path(program: &str) -> bool {
     find_in_path(program).is_some()
 }
 

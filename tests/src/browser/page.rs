@@ -195,7 +195,7 @@ impl Page {
     /// Chromium has died.
     pub async fn viewport(&self, width: u32, height: u32, mobile: bool) -> anyhow::Result<()> {
         let scale = if mobile { 2 } else { 1 };
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile });
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile, "screenWidth": width, "screenHeight": height });
         self.call("Emulation.setDeviceMetricsOverride", metrics)
             .await?;
         Ok(())
@@ -217,6 +217,24 @@ impl Page {
         )
         .await?;
         Ok(())
+    }
+
+    /// What axe-core finds against WCAG 2.2 AA, a line each; None where it cannot be fetched (no npm).
+    ///
+    /// # Errors
+    /// Fetching or running it fails.
+    pub async fn inaccessible(&self) -> anyhow::Result<Option<Vec<String>>> {
+        let Some(axe) = tokio::task::spawn_blocking(crate::artifacts::axe_core).await?? else {
+            return Ok(None);
+        };
+        self.eval(&format!("{axe}; true")).await?;
+        let found = self
+            .eval(
+                "axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }) \
+                 .then((found) => found.violations.map((rule) => `${rule.id}: ${rule.help}: ${rule.nodes.map((node) => node.html).slice(0, 3).join(' ')}`))",
+            )
+            .await?;
+        Ok(Some(serde_json::from_value(found)?))
     }
 
     /// A picture of the whole page, as PNG.
