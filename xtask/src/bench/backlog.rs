@@ -7,6 +7,7 @@ use chrono::{TimeDelta, Utc};
 use clickstream_pipeline::event::EventTime;
 use clickstream_producer::generator::{Generator, GeneratorOptions, IdForm};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::stand::Stand;
@@ -14,6 +15,9 @@ use crate::log::Log;
 
 /// How much event time a backlog covers: what piles up in an outage of an hour.
 const COVERED: Duration = Duration::from_secs(3_600);
+
+/// Of so many records one is sampled: the producer's default.
+const ONE_IN: u64 = 10_000;
 
 /// A filled topic.
 pub struct Backlog {
@@ -51,11 +55,23 @@ impl Backlog {
     /// # Errors
     /// Kafka refuses.
     pub async fn fill(stand: &Stand, contents: Contents) -> anyhow::Result<Self> {
+        Self::filled(stand, contents, false).await
+    }
+
+    /// The same, with the header of a sampled span on one record in ten thousand.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub async fn fill_sampled(stand: &Stand, contents: Contents) -> anyhow::Result<Self> {
+        Self::filled(stand, contents, true).await
+    }
+
+    async fn filled(stand: &Stand, contents: Contents, sampled: bool) -> anyhow::Result<Self> {
         let log = stand.topic().await?;
         let Contents { records, ids, .. } = contents;
         eprintln!("filling a topic with {records} records, ids {ids:?}");
         let writer = log.clone();
-        tokio::task::spawn_blocking(move || write(&writer, contents)).await??;
+        tokio::task::spawn_blocking(move || write(&writer, contents, sampled)).await??;
         let end: i64 = log.ends().await?.values().sum();
         anyhow::ensure!(
             end == i64::try_from(records)?,
@@ -65,7 +81,7 @@ impl Backlog {
     }
 }
 
-fn write(log: &Log, contents: Contents) -> anyhow::Result<()> {
+fn write(log: &Log, contents: Contents, sampled: bool) -> anyhow::Result<()> {
     let mut options = GeneratorOptions {
         rate: (contents.records / COVERED.as_secs()).max(1),
         late: 0.0,
@@ -85,10 +101,18 @@ fn write(log: &Log, contents: Contents) -> anyhow::Result<()> {
         .set("linger.ms", "20")
         .set("partitioner", "murmur2_random");
     let producer: BaseProducer = config.create()?;
-    for record in generator.take(usize::try_from(contents.records)?) {
+    for (number, record) in (1_u64..).zip(generator.take(usize::try_from(contents.records)?)) {
         let mut next = BaseRecord::to(log.topic())
             .key(&record.key)
             .payload(&record.payload);
+        if sampled && number % ONE_IN == 0 {
+            let parent = format!("00-{number:032x}-{number:016x}-01");
+            let header = Header {
+                key: "traceparent",
+                value: Some(&parent),
+            };
+            next = next.headers(OwnedHeaders::new().insert(header));
+        }
         while let Err((error, refused)) = producer.send(next) {
             if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                 return Err(error).context("cannot produce");
