@@ -15,6 +15,7 @@ use futures_util::{StreamExt, future};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
+    client::ClientBuilder,
     core::DeserializeGuard,
     discovery,
     runtime::{Config, Controller, Predicate as _, WatchStreamExt, predicates, reflector, watcher},
@@ -66,7 +67,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         .context("no way to a kubernetes api: neither in a cluster nor with a kubeconfig")?;
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
-    let client = Client::try_from(config).context("the way to the kubernetes api")?;
+    let host = config.cluster_url.authority().map(ToString::to_string);
+    let requests = operator_metrics.requests.to(host.unwrap_or_default());
+    let client = ClientBuilder::try_from(config)
+        .context("the way to the kubernetes api")?
+        .with_layer(&requests)
+        .build();
     let Some(cluster) = cluster_id(&client, &stop).await? else {
         return Ok(());
     };

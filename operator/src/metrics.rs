@@ -4,6 +4,7 @@
 
 mod pipelines;
 mod queue;
+mod requests;
 
 use clickstream_telemetry::metrics::{Family, common, families, register};
 use prometheus::{
@@ -13,6 +14,7 @@ use prometheus::{
 
 pub use pipelines::Pipelines;
 pub use queue::Queue;
+pub use requests::Requests;
 
 /// Reconciles take milliseconds when nothing is to be done, and seconds when Kafka is slow.
 const SECONDS: &[f64] = &[
@@ -35,6 +37,8 @@ pub struct OperatorMetrics {
     pub queue: Queue,
     /// How each pipeline is.
     pub pipelines: Pipelines,
+    /// Requests to the API server.
+    pub requests: Requests,
 }
 
 /// All metrics of the operator, for the documentation.
@@ -127,6 +131,7 @@ impl OperatorMetrics {
             ))?,
             queue: Queue::new(CONTROLLER)?,
             pipelines: Pipelines::new()?,
+            requests: Requests::new()?,
         };
         for result in [Ended::Success, Ended::RequeueAfter, Ended::Error] {
             metrics
@@ -149,6 +154,7 @@ impl OperatorMetrics {
             Box::new(self.deleted.clone()),
             Box::new(self.last_success.clone()),
             Box::new(self.pipelines.clone()),
+            Box::new(self.requests.collector()),
         ];
         all.extend(self.queue.collectors());
         all
@@ -164,6 +170,7 @@ impl OperatorMetrics {
         self.active.inc();
         Running {
             metrics: self.clone(),
+            ticket: self.queue.begun(),
             started: std::time::Instant::now(),
         }
     }
@@ -233,6 +240,7 @@ impl Ended {
 /// A running reconcile.
 pub struct Running {
     metrics: OperatorMetrics,
+    ticket: queue::Ticket,
     started: std::time::Instant,
 }
 
@@ -261,7 +269,7 @@ impl Drop for Running {
         self.metrics.active.dec();
         let took = self.started.elapsed();
         self.metrics.reconcile_seconds.observe(took.as_secs_f64());
-        self.metrics.queue.worked(took);
+        self.metrics.queue.worked(self.ticket, took);
     }
 }
 

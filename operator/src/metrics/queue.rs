@@ -2,13 +2,17 @@
 //! when a pipeline was called for and when its reconcile began.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, core::Collector};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
 
 /// As Go's client library has them, in seconds, from 10 µs on what a queue may take.
 const QUEUE_SECONDS: &[f64] = &[0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0];
@@ -24,6 +28,39 @@ pub struct Queue {
     retries: IntCounter,
     queue_seconds: Histogram,
     work_seconds: Histogram,
+    running: Running,
+}
+
+/// A reconcile that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// The reconciles that run, and how long they have: known only when somebody asks.
+#[derive(Clone)]
+struct Running {
+    begun: Arc<Mutex<(u64, BTreeMap<Ticket, Instant>)>>,
+    unfinished: Gauge,
+    longest: Gauge,
+}
+
+impl Collector for Running {
+    fn desc(&self) -> Vec<&Desc> {
+        let mut all = self.unfinished.desc();
+        all.extend(self.longest.desc());
+        all
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let begun = self.begun.lock();
+        let seconds = |since: &Instant| since.elapsed().as_secs_f64();
+        self.unfinished.set(begun.1.values().map(seconds).sum());
+        // tickets are given in the order of time
+        self.longest
+            .set(begun.1.values().next().map_or(0.0, seconds));
+        let mut all = self.unfinished.collect();
+        all.extend(self.longest.collect());
+        all
+    }
 }
 
 impl Queue {
@@ -61,6 +98,17 @@ impl Queue {
                 "How long a reconcile takes.",
                 WORK_SECONDS,
             )?,
+            running: Running {
+                begun: Arc::default(),
+                unfinished: Gauge::with_opts(opts(
+                    "workqueue_unfinished_work_seconds",
+                    "How long the reconciles that run have been at it, added up. Alert when it goes on growing: some are stuck.",
+                ))?,
+                longest: Gauge::with_opts(opts(
+                    "workqueue_longest_running_processor_seconds",
+                    "How long the oldest reconcile that runs has been at it. It begins anew after 60.",
+                ))?,
+            },
         })
     }
 
@@ -72,6 +120,7 @@ impl Queue {
             Box::new(self.retries.clone()),
             Box::new(self.queue_seconds.clone()),
             Box::new(self.work_seconds.clone()),
+            Box::new(self.running.clone()),
         ]
     }
 
@@ -103,8 +152,18 @@ impl Queue {
         self.retries.inc();
     }
 
-    /// A reconcile took this long.
-    pub fn worked(&self, took: Duration) {
+    /// A reconcile begins.
+    pub fn begun(&self) -> Ticket {
+        let mut begun = self.running.begun.lock();
+        begun.0 += 1;
+        let ticket = Ticket(begun.0);
+        begun.1.insert(ticket, Instant::now());
+        ticket
+    }
+
+    /// It ended, or was given up, after so long.
+    pub fn worked(&self, ticket: Ticket, took: Duration) {
+        self.running.begun.lock().1.remove(&ticket);
         self.work_seconds.observe(took.as_secs_f64());
     }
 

@@ -133,6 +133,16 @@ fn hostile_statuses_and_a_churn_of_pipelines_leave_no_series() {
         written.conditions.push(condition("Stalled", &kind));
         metrics.pipelines.status("shop", "clicks", &written);
     }
+    // what a server may answer
+    let answers = metrics.requests.to("api");
+    for code in 0..=u16::MAX {
+        answers.count(Some(code), "GET");
+    }
+    let answered = text(&registry)
+        .matches("rest_client_requests_total{")
+        .count();
+    assert!(answered <= 21, "{answered} series");
+    metrics.requests.collector().reset();
     assert_eq!(series(text(&registry)), before);
     assert!(text(&registry).contains(r#"workqueue_depth{name="clickstreampipeline"} 0"#));
 }
@@ -158,6 +168,27 @@ fn a_call_waits_in_the_queue_until_its_reconcile_begins() {
     metrics.queue.taken("shop", "clicks");
     shows("workqueue_adds_total", 2);
     shows("workqueue_queue_duration_seconds_count", 1);
+}
+
+#[test]
+fn work_is_unfinished_until_its_reconcile_ends_or_is_given_up() {
+    let (registry, metrics) = metrics();
+    let seconds = |metric: &str| -> f64 {
+        let text = text(&registry);
+        let line = text.lines().find(|line| line.starts_with(metric)).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    let (unfinished, longest) = (
+        "workqueue_unfinished_work_seconds{",
+        "workqueue_longest_running_processor_seconds{",
+    );
+    assert_eq!((seconds(unfinished), seconds(longest)), (0.0, 0.0));
+    let (first, second) = (metrics.reconcile(), metrics.reconcile());
+    let (one, both) = (seconds(longest), seconds(unfinished));
+    assert!(0.0 < one && one < both, "{one} {both}");
+    first.ended(Ended::Success);
+    drop(second);
+    assert_eq!((seconds(unfinished), seconds(longest)), (0.0, 0.0));
 }
 
 #[test]
