@@ -205,3 +205,33 @@ fn is_tls(error: &tokio_postgres::Error) -> bool {
         .and_then(|source| source.downcast_ref::<std::io::Error>()?.get_ref())
         .is_some_and(|cause| cause.is::<rustls::Error>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ErrorClass;
+
+    #[test]
+    fn errors_are_of_the_class_that_says_whom_to_ask() {
+        for (state, class) in [
+            ("08006", ErrorClass::Connection),
+            ("57014", ErrorClass::Timeout),
+            ("25P03", ErrorClass::Timeout),
+            ("40001", ErrorClass::Conflict),
+            ("40P01", ErrorClass::Conflict),
+            ("55P03", ErrorClass::Lock),
+            ("53100", ErrorClass::Resources),
+            ("57P01", ErrorClass::Shutdown),
+            ("25006", ErrorClass::Shutdown),
+            ("22021", ErrorClass::Data),
+            ("23505", ErrorClass::Constraint),
+            ("28P01", ErrorClass::Permission),
+            ("42501", ErrorClass::Permission),
+            ("42P01", ErrorClass::Schema),
+            ("XX001", ErrorClass::Internal),
+            ("P0001", ErrorClass::Other),
+            ("", ErrorClass::Other),
+        ] {
+            assert_eq!(ErrorClass::of_state(state), class, "{state}");
+        }
+    }
+}

@@ -174,7 +174,7 @@ impl WriterMetrics {
             gap_records: counter("clickstream_gap_records_total", "Records that Kafka dropped before they were read: lost data. Alert on any increase.")?,
             sink_up: gauge("clickstream_sink_up", "1 while PostgreSQL answers. Alert when it is 0 for a minute.")?,
             misjudged: counter("clickstream_filter_misjudged_total", "Flushes in which a row that the filter called new was stored already; they are written again the slow way. When it goes on rising, raise spec.processor.filterMemory.")?,
-            open_windows: gauge("clickstream_open_windows", "Windows of the target that hold rows and are not final yet, looked at every 10 s. The same in all processors of a target.")?,
+            open_windows: gauge("clickstream_open_windows", "Windows of the target that hold rows and are not final yet, looked at every 10 s; 10,000 stands for that many or more. The same in all processors of a target.")?,
             final_windows: counter("clickstream_final_windows_total", "Windows of the target with rows that became final while this process was there. The same in all processors of a target.")?,
             final_until: Gauge::new("clickstream_final_until_timestamp_seconds", "Windows that end by then are reported final, in seconds since 1970. The same in all processors of a target.")?,
             days: gauge("clickstream_days", "Days that have a partition of their own in clickstream_events. The same in all processors of a target.")?,
