@@ -24,6 +24,26 @@ lags as well as instants (`_timestamp_seconds`, since 1970).
   committed totals of each partition. It is 0, or something is wrong.
 - The operator's series about a pipeline carry the pipeline's own `namespace` and `pipeline`: scrape it with `honorLabels: true`.
 
+## Heartbeats
+
+Without traffic nothing tells whether an event would arrive. With `spec.heartbeat.enabled` each processor sends a record without a value
+to every partition that it holds, once an `interval` (default 10 s, about 100 bytes in the log), and commits it as it would an event:
+
+```yaml
+spec:
+  heartbeat: { enabled: true, interval: 10s }
+```
+
+`clickstream_heartbeat_age_seconds` is then the age of the newest one that is committed, and `clickstream_heartbeat_latency_seconds` how
+long they took. Like tombstones they are counted as `skipped`, outside `consumed`; they move no watermark and end no silence, so windows
+become final as without them, and the audit passes over them. They need topics that are `Managed`, and the right to write them (Kafka ACL
+`Write` on the topic for the processor's user). A processor that is frozen, without its claim or without PostgreSQL sends none, so the
+age grows. The header `clickstream-heartbeat` holds the sender's time in microseconds; where broker and processor disagree on the time by
+more than a minute it is not believed.
+
+`clickstream_retention_headroom_seconds` needs the right to read the topic's settings (Kafka ACL `DescribeConfigs`); without it the series
+is absent.
+
 The alerts that are shipped, with what to do about each, are in [runbooks](runbooks).
 ";
 
