@@ -1,0 +1,106 @@
+//! The statements of docs/sql.md and docs/reader-role.md, on a real PostgreSQL that a real pipeline has filled.
+
+use anyhow::{Context as _, bail, ensure};
+use clickstream_testbed::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::{
+    markdown::{Block, page},
+    pipeline::{Pipeline, READER, stored},
+};
+
+/// An hour of traffic.
+const RECORDS: i64 = 20_000;
+
+/// As docs/reader-role.md names it.
+const DATABASE: &str = "app";
+
+#[tokio::test]
+async fn every_recipe_gives_rows_to_the_read_only_role() -> anyhow::Result<()> {
+    let postgres = Postgres::start(PostgresOptions::default()).await?;
+    postgres.create_database(DATABASE).await?;
+    let admin = postgres.connect(DATABASE).await?;
+    let [create, by_hand, take_back] = &sql_of("docs/reader-role.md")[..] else {
+        bail!("docs/reader-role.md: three blocks of SQL are expected: create, grant, take back");
+    };
+    run(&admin, create).await?;
+
+    let kafka = Kafka::start(KafkaOptions::default()).await?;
+    let pipeline = Pipeline::on(&kafka).await?;
+    let document = pipeline.document(DATABASE, postgres.port())?;
+    pipeline.migrate(&document).await?;
+    pipeline.produce(&document, RECORDS).await?;
+    let processor = pipeline.start(&document)?;
+    stored(&admin, RECORDS, &processor).await?;
+
+    // the rights that the migration granted
+    let dashboard = sign_in(&postgres).await?;
+    let mut failures = Vec::new();
+    let mut tried = 0;
+    let pages = ["docs/sql.md", "docs/troubleshooting.md", "README.md"];
+    for block in &pages.map(sql_of).concat() {
+        tried += 1;
+        let silent = block
+            .remark
+            .as_deref()
+            .is_some_and(|remark| remark.starts_with("no rows: "));
+        match run(&dashboard, block).await {
+            Err(error) => failures.push(format!("{error:#}")),
+            Ok(rows) if (rows == 0) != silent => {
+                failures.push(format!("{}: {rows} rows", block.at))
+            }
+            Ok(_) => {}
+        }
+    }
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    ensure!(tried > 25, "only {tried} statements were found");
+
+    // the rights that a person grants by hand, and takes back
+    admin
+        .batch_execute(&format!(
+            "revoke all on all tables in schema clickstream from {READER}"
+        ))
+        .await?;
+    run(&admin, by_hand).await?;
+    dashboard
+        .query_one("select sum(hits)::bigint from clickstream_agg_minute", &[])
+        .await?;
+    let forbidden = dashboard
+        .query("select from clickstream_dead_letters", &[])
+        .await;
+    ensure!(
+        forbidden.is_err(),
+        "dead letters are readable without a grant"
+    );
+    drop(dashboard);
+    run(&admin, take_back).await?;
+    Ok(())
+}
+
+fn sql_of(path: &str) -> Vec<Block> {
+    let mut blocks = page(path).blocks();
+    blocks.retain(|block| block.language == "sql");
+    blocks
+}
+
+/// How many rows the statements of a block give.
+async fn run(client: &Client, block: &Block) -> anyhow::Result<usize> {
+    let messages = client
+        .simple_query(&block.text)
+        .await
+        .with_context(|| block.at.clone())?;
+    let rows = messages
+        .iter()
+        .filter(|message| matches!(message, SimpleQueryMessage::Row(_)));
+    Ok(rows.count())
+}
+
+async fn sign_in(postgres: &Postgres) -> anyhow::Result<Client> {
+    let url = format!(
+        "postgres://{READER}@127.0.0.1:{}/{DATABASE}",
+        postgres.port()
+    );
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
