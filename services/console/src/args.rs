@@ -155,11 +155,14 @@ impl RunArgs {
     }
 }
 
+/// Looks a variable of the environment up.
+type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// The connection as it was given, in the form in which processors are given theirs: the keys of a Secret.
 struct GivenConnection {
     url: Option<String>,
     directory: Option<PathBuf>,
-    variables: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    variables: Variables,
 }
 
 /// Keys of the Secret, with the variable that stands in for each.

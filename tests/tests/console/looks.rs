@@ -7,12 +7,12 @@ use clickstream_pipeline::event::EventTime;
 use clickstream_producer::generator::{Generator, GeneratorOptions};
 use clickstream_testbed::{
     browser::{Browser, Page},
-    free_port,
+    free_port, server_dir,
 };
 
 use crate::{
     load::Load,
-    stage::{PATIENCE, Stage, is_clean, open, shows},
+    stage::{PATIENCE, Stage, is_clean, open, shows, visit},
 };
 
 /// Windows and themes that are looked at.
@@ -108,8 +108,8 @@ async fn every_view_fits_its_window_and_is_accessible() -> anyhow::Result<()> {
     page.wait_for("document.querySelectorAll('.bar').length > 50", PATIENCE)
         .await?;
     if pictures().is_some() {
-        // rates and percentiles of more than the first seconds
-        tokio::time::sleep(Duration::from_secs(15)).await;
+        // two whole minutes of what is produced now
+        tokio::time::sleep(Duration::from_secs(150)).await;
     }
     for (name, width, height, mobile, dark) in VIEWS {
         page.viewport(width, height, mobile).await?;
@@ -164,4 +164,33 @@ async fn a_pipeline_without_traffic_has_a_page_too() -> anyhow::Result<()> {
         }
     }
     is_clean(&page, port)
+}
+
+#[tokio::test]
+async fn the_form_for_the_token_fits_and_is_accessible() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let port = free_port()?;
+    let listen = format!("127.0.0.1:{port}");
+    let file = server_dir("token")?.join("token");
+    std::fs::write(&file, "0123456789abcdef")?;
+    let file = file.display().to_string();
+    let args = ["--listen", &listen, "--token-file", &file];
+    let _console = stage
+        .console_with(&args, stage.stack.postgres.port())
+        .await?;
+    let browser = Browser::start().await?;
+    let page = browser.page().await?;
+    visit(&page, &format!("http://{listen}/")).await?;
+    shows(&page, "label", "Token").await?;
+    for (name, width, height, mobile, dark) in VIEWS {
+        page.viewport(width, height, mobile).await?;
+        page.dark(dark).await?;
+        fits(&page, name).await?;
+        accessible(&page, name).await?;
+        if let Some(folder) = pictures() {
+            page.screenshot(&folder.join(format!("console-token-{name}.png")))
+                .await?;
+        }
+    }
+    Ok(())
 }

@@ -88,7 +88,9 @@ async fn the_page_shows_the_numbers_of_the_tables_and_they_add_up() -> anyhow::R
         .stack
         .client
         .query_one(
-            "select sum(hits)::bigint from clickstream_agg_minute group by url order by 1 desc limit 1",
+            "select sum(hits)::bigint from clickstream_agg_minute
+             where window_start >= (select date_trunc('minute', max(clock_t)) from clickstream_checkpoints) - interval '4 minutes'
+             group by url order by 1 desc limit 1",
             &[],
         )
         .await?;
