@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clickstream_processor::metrics::documented;
 use clickstream_producer::generator::GeneratorOptions;
-use clickstream_testbed::{Proxy, free_port};
+use clickstream_testbed::{Kafka, KafkaOptions, PostgresVersion, Proxy, free_port, shared};
 
 use crate::{
     records::{Click, after, before, now},
@@ -244,6 +244,50 @@ async fn lag_grows_in_records_and_in_seconds_while_postgresql_is_away() -> anyho
         })
         .await?;
     stack.drained().await?;
+    end(&watched.process).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn lag_is_unknown_while_kafka_is_away() -> anyhow::Result<()> {
+    let kafka = Kafka::start(KafkaOptions::default()).await?;
+    let postgres = shared::postgres(PostgresVersion::V18).await?;
+    let options = StackOptions {
+        partitions: 1,
+        ..StackOptions::default()
+    };
+    let stack = Stack::on(kafka, postgres, options).await?;
+    let watched = stack.start_watched("one")?;
+    stack.produce(GeneratorOptions::default(), 500).await?;
+    stack.drained().await?;
+    let known = |series: &Series| {
+        sum(series, "clickstream_kafka_up", "") == 1.0
+            && each(series, "clickstream_consumer_lag_records") == [0.0]
+    };
+    watched.until("lag is known", known).await?;
+
+    stack.kafka.broker(0).kill()?;
+    let away = watched
+        .until("lag is not known", |series| {
+            sum(series, "clickstream_kafka_up", "") == 0.0
+                && each(series, "clickstream_consumer_lag_records").is_empty()
+        })
+        .await?;
+    for family in [
+        "clickstream_consumer_lag_seconds",
+        "kafka_consumergroup_lag",
+    ] {
+        assert_eq!(each(&away, family), [0.0; 0], "{family}");
+    }
+    // the group has not given the partition up yet: the broker's silence alone makes it unknown
+    assert_eq!(sum(&away, "clickstream_partitions_assigned", ""), 1.0);
+    assert_eq!(each(&away, "kafka_consumergroup_current_offset").len(), 1);
+    assert_eq!(sum(&away, "clickstream_sink_up", ""), 1.0);
+
+    stack.kafka.broker(0).restart().await?;
+    stack.kafka.wait_ready().await?;
+    watched.until("lag is known again", known).await?;
     end(&watched.process).await?;
     stack.audit().await?;
     Ok(())

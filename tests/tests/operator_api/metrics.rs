@@ -82,6 +82,8 @@ async fn a_pipelines_state_is_told_while_it_is_there_and_no_longer() -> anyhow::
             .to_owned(),
         "leader_election_master_status{name=\"clickstreampipeline\"} 1\n".to_owned(),
         "workqueue_depth{name=\"clickstreampipeline\"} ".to_owned(),
+        "workqueue_unfinished_work_seconds{name=\"clickstreampipeline\"} ".to_owned(),
+        "rest_client_requests_total{code=\"200\",host=\"127.0.0.1:".to_owned(),
     ] {
         assert!(ready.contains(&line), "{line} is not in\n{ready}");
     }

@@ -85,7 +85,7 @@ impl ConsumerSettings {
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.message.max.bytes", "1048576"),
             // brokers that answer and leaders of partitions, for `clickstream_kafka_up` and to know a stale end of a log
-            ("statistics.interval.ms", "10000"),
+            ("statistics.interval.ms", "5000"),
             // the only place where librdkafka tells that a topic has got another id
             ("debug", identity::DEBUG_CONTEXT),
         ];

@@ -64,7 +64,7 @@ impl SourceMetrics {
             )?,
             kafka_up: gauge(
                 "clickstream_kafka_up",
-                "1 while some broker answers, looked at every 10 s. Alert when it is 0 for a minute.",
+                "1 while some broker answers, looked at every 5 s. Alert when it is 0 for a minute.",
             )?,
         })
     }
