@@ -1,0 +1,204 @@
+//! The operator's board and its alerts: a real operator on a real API server, with a real processor behind one pipeline's pod.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use clickstream_testbed::{Process, Prometheus, ScrapeTarget, free_port, unique_name};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::Pod,
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    dashboards::boards,
+    panels::metrics_of_alerts,
+    records::{clicks, now},
+    rules::rules,
+    scene::{all_give_data, filled_in, fires, label_values, resolves, while_that_goes_on},
+    stack::{Stack, StackOptions},
+    stage::{Migrations, PATIENCE, Stage},
+};
+
+/// Starts an operator and has it scraped as the chart's monitor does: what a series says itself wins.
+async fn watched_operator(
+    stage: &Stage,
+    kubeconfig: &Path,
+    rules: &str,
+) -> anyhow::Result<(Process, Prometheus)> {
+    let port = free_port()?;
+    let listen = format!("127.0.0.1:{port}");
+    let operator = stage.operator_by(kubeconfig, &["--admin-listen", &listen])?;
+    let prometheus = Prometheus::start(rules).await?;
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    prometheus.scrape(&[ScrapeTarget {
+        port,
+        labels: vec![
+            label("namespace", "clickstream-system"),
+            label("pod", "operator"),
+        ],
+    }])?;
+    Ok((operator, prometheus))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_panel_about_the_operator_has_data_behind_it() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions::default()).await?;
+    let port = free_port()?;
+    let listen = format!("127.0.0.1:{port}");
+    let environment = [("CLICKSTREAM_ADMIN_LISTEN", listen.as_str())];
+    let _processor = stack.start_with("processor", &environment)?;
+    let placed = clicks(0..200, now());
+    stack
+        .place(placed.iter().map(|click| click.on(0)).collect())
+        .await?;
+    stack.drained().await?;
+
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let (_operator, prometheus) =
+        watched_operator(&stage, stage.api.kubeconfig_path(), &rules(&[])?).await?;
+    let topic = unique_name("web");
+    let with_producer = json!({ "producer": { "enabled": true } });
+    stage
+        .apply(&stage.pipeline("web", &topic, with_producer))
+        .await?;
+    stage.children::<Deployment>("web", 2).await?;
+    run_behind_a_pod(&stage, "web", port).await?;
+    stage
+        .apply(&stage.pipeline("web", &topic, json!({ "producer": { "enabled": false } })))
+        .await?;
+    let suspended = json!({ "suspend": true });
+    stage
+        .apply(&stage.pipeline("halted", &unique_name("halted"), suspended))
+        .await?;
+
+    let mut expressions = metrics_of_alerts(|name| name.starts_with("clickstream_pipeline_"))?;
+    ensure!(expressions.len() >= 3, "{expressions:?}");
+    for board in boards().iter().filter(|board| board.name == "operator") {
+        for query in board.queries() {
+            expressions.push((query.place, filled_in(&query.text)));
+        }
+        for query in board.variable_queries() {
+            let expression = label_values(&query).with_context(|| query.clone())?;
+            expressions.push((query, expression));
+        }
+    }
+    // the first reconciles are over before the first look at their counters
+    let changes = async {
+        loop {
+            for replicas in [2, 1] {
+                let change = json!({ "processor": { "replicas": replicas } });
+                stage.apply(&stage.pipeline("web", &topic, change)).await?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
+    while_that_goes_on(changes, all_give_data(&prometheus, expressions)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_about_pipelines_follow_what_the_operator_meets() -> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let rules = rules(&[
+        ("ReconcileFailing", "for", "0s"),
+        ("ReconcileFailing", "failures", "2"),
+        ("SuspendedTooLong", "seconds", "3"),
+    ])?;
+    // a right is missing, as after an upgrade that left the roles behind
+    let roles: Api<ClusterRole> = Api::all(stage.client.clone());
+    let user = stage.namespace.clone();
+    let own = ["clickstreampipelines", "clickstreampipelines/finalizers"];
+    roles
+        .create(&PostParams::default(), &role(&user, &own)?)
+        .await?;
+    let bindings: Api<ClusterRoleBinding> = Api::all(stage.client.clone());
+    let binding = serde_json::from_value(json!({
+        "metadata": { "name": user },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
+    }))?;
+    bindings.create(&PostParams::default(), &binding).await?;
+    let kubeconfig = stage.api.kubeconfig_as(&user, &[])?;
+    let (_operator, prometheus) = watched_operator(&stage, &kubeconfig, &rules).await?;
+
+    let topic = unique_name("web");
+    stage
+        .apply(&stage.pipeline("web", &topic, json!({})))
+        .await?;
+    fires(&prometheus, "ReconcileFailing").await?;
+    let all = [
+        "clickstreampipelines",
+        "clickstreampipelines/finalizers",
+        "clickstreampipelines/status",
+    ];
+    let patch = Patch::Merge(role(&user, &all)?);
+    roles.patch(&user, &PatchParams::default(), &patch).await?;
+    resolves(&prometheus, "ReconcileFailing").await?;
+
+    let suspended = |suspend: bool| stage.pipeline("web", &topic, json!({ "suspend": suspend }));
+    stage.apply(&suspended(true)).await?;
+    fires(&prometheus, "SuspendedTooLong").await?;
+    stage.apply(&suspended(false)).await?;
+    resolves(&prometheus, "SuspendedTooLong").await
+}
+
+/// What an operator may do, with these of its own resources.
+fn role(name: &str, own: &[&str]) -> anyhow::Result<ClusterRole> {
+    Ok(serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "rules": [
+            { "apiGroups": ["", "apps", "batch", "policy", "networking.k8s.io", "events.k8s.io"], "resources": ["*"], "verbs": ["*"] },
+            { "apiGroups": ["clickstream.dev"], "resources": own, "verbs": ["*"] },
+        ],
+    }))?)
+}
+
+/// Makes the pod that a Deployment would make, with this port of loopback as its admin port.
+async fn run_behind_a_pod(stage: &Stage, pipeline: &str, port: u16) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let deployment = loop {
+        let found = stage.children::<Deployment>(pipeline, 2).await?;
+        let processors = found.into_iter().find(|deployment| {
+            deployment
+                .labels()
+                .get("app.kubernetes.io/component")
+                .map(String::as_str)
+                == Some("processor")
+        });
+        if let Some(processors) = processors {
+            break processors;
+        }
+        ensure!(begun.elapsed() < PATIENCE, "no processors");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let mut pod: Value = json!(deployment.spec.context("no spec")?.template);
+    pod["metadata"]["name"] = json!("processor-0");
+    for container in pod["spec"]["containers"]
+        .as_array_mut()
+        .context("no containers")?
+    {
+        for declared in container["ports"].as_array_mut().into_iter().flatten() {
+            declared["containerPort"] = json!(port);
+        }
+    }
+    let pods = stage.all::<Pod>();
+    pods.create(&PostParams::default(), &serde_json::from_value(pod)?)
+        .await?;
+    let status = json!({ "status": {
+        "phase": "Running",
+        "podIP": "127.0.0.1",
+        "podIPs": [{ "ip": "127.0.0.1" }],
+    } });
+    let patch = Patch::Merge(&status);
+    pods.patch_status("processor-0", &PatchParams::default(), &patch)
+        .await?;
+    Ok(())
+}
