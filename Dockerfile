@@ -3,6 +3,7 @@
 #   docker build --target operator  -t clickstream/operator:0.1.0  .
 #   docker build --target processor -t clickstream/processor:0.1.0 .
 #   docker build --target producer  -t clickstream/producer:0.1.0  .
+#   docker build --target console   -t clickstream/console:0.1.0   .
 #
 # The first takes some ten minutes; the others reuse what it compiled. It needs BuildKit, which Docker has since 23.0.
 #
@@ -22,10 +23,10 @@ ENV LIBZ_SYS_STATIC=1
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     host=$(rustc -vV | sed -n 's/^host: //p') && \
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile image --target "$host" \
-      --package clickstream-operator --package clickstream-processor --package clickstream-producer \
+      --package clickstream-operator --package clickstream-processor --package clickstream-producer --package clickstream-console \
       --features clickstream-operator/tls,clickstream-processor/tls,clickstream-producer/tls && \
     mkdir /out && \
-    for service in operator processor producer; do cp "target/$host/image/clickstream-$service" /out/; done
+    for service in operator processor producer console; do cp "target/$host/image/clickstream-$service" /out/; done
 # the public authorities as this Debian release has them
 RUN mkdir -p /root-files/etc/ssl/certs && \
     cp /etc/ssl/certs/ca-certificates.crt /root-files/etc/ssl/certs/ && \
@@ -47,3 +48,7 @@ ENTRYPOINT ["/clickstream-processor"]
 FROM base AS producer
 COPY --from=build /out/clickstream-producer /clickstream-producer
 ENTRYPOINT ["/clickstream-producer"]
+
+FROM base AS console
+COPY --from=build /out/clickstream-console /clickstream-console
+ENTRYPOINT ["/clickstream-console"]

@@ -13,6 +13,7 @@ at() {
   return 0
 }
 echo "It runs:"
+at console 8080 http:// "/?token=${CONSOLE_TOKEN:-clickstream-console}"
 at adminer 8080 http:// "/?pgsql=postgres&username=postgres&db=analytics&ns=clickstream"
 at grafana 3000 http:// ""
 at prometheus 9090 http:// ""

@@ -19,11 +19,10 @@ const FILL_IN: &str = "(() => {
 })()";
 
 /// With `CLICKSTREAM_UPDATE=1` the picture for the documentation is taken as well.
-pub async fn signs_in_through_a_browser(stack: &Stack) -> anyhow::Result<()> {
+pub async fn signs_in_through_a_browser(stack: &Stack, browser: &Browser) -> anyhow::Result<()> {
     let form = get(stack.adminer, "/").await?;
     ensure!(form.contains("auth[password]"), "no login form: {form}");
 
-    let browser = Browser::start().await?;
     let page = browser.page().await?;
     // Adminer asks how wide the screen is
     page.viewport(1100, 600, false).await?;
@@ -44,7 +43,9 @@ pub async fn signs_in_through_a_browser(stack: &Stack) -> anyhow::Result<()> {
     ))
     .await?;
     page.wait_for(
-        "document.querySelectorAll('#table tbody tr').length > 0",
+        // the menu comes last
+        "document.querySelectorAll('#table tbody tr').length > 0 && document.readyState === 'complete' \
+         && document.querySelector('#tables') !== null",
         PATIENCE,
     )
     .await?;

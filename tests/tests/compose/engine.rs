@@ -38,26 +38,27 @@ pub async fn output(command: &mut Command) -> anyhow::Result<String> {
     Ok(out)
 }
 
-/// Whether the stack can be run here. A machine without a container engine skips it; where one answers, continuous
-/// integration (the variable CI) may not.
+/// Whether the stack can be run here: an engine answers, and it has the images of others or can get them. Where both are,
+/// continuous integration (the variable CI) has to have Compose too.
 ///
 /// # Errors
 /// Something is missing that must not be.
 pub async fn is_at_hand() -> anyhow::Result<bool> {
-    if let Err(error) = output(docker().args(["version", "--format", "{{.Server.Version}}"])).await
-    {
+    let version = ["version", "--format", "{{.Server.Version}}"];
+    if let Err(error) = output(docker().args(version)).await {
         eprintln!("skipped: no container engine answers: {error:#}");
         return Ok(false);
     }
-    let missing = match output(docker().args(["compose", "version"])).await {
-        Err(error) => Some(format!("Docker Compose is missing: {error:#}")),
-        Ok(_) => first_missing(&IMAGES).await,
-    };
-    let Some(missing) = missing else {
+    if let Some(missing) = first_missing(&IMAGES).await {
+        eprintln!("skipped: {missing}");
+        return Ok(false);
+    }
+    let Err(error) = output(docker().args(["compose", "version"])).await else {
         return Ok(true);
     };
+    let missing = format!("Docker Compose is missing: {error:#}");
     if std::env::var_os("CI").is_some_and(|value| !value.is_empty()) {
-        bail!("a container engine answers, but {missing}");
+        bail!(missing);
     }
     eprintln!("skipped: {missing}");
     Ok(false)

@@ -11,7 +11,11 @@ use clickstream_testbed::{build_binary, server_dir};
 use crate::engine::{self, docker};
 
 /// Service, and the features that other tests build it with, so that it is not compiled twice.
-const PROGRAMS: [(&str, &[&str]); 2] = [("processor", &["failpoints"]), ("producer", &[])];
+const PROGRAMS: [(&str, &[&str]); 3] = [
+    ("processor", &["failpoints"]),
+    ("producer", &[]),
+    ("console", &[]),
+];
 
 /// Names of the images with this tag.
 pub fn names(tag: &str) -> Vec<String> {

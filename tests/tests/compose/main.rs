@@ -12,6 +12,7 @@ mod stack;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
+use clickstream_testbed::browser::Browser;
 use serde_json::Value;
 
 use crate::stack::Stack;
@@ -41,7 +42,10 @@ async fn the_quickstart_with_compose_does_what_it_says_and_leaves_nothing() -> a
     the_dashboards_role_reads_and_nothing_else(&stack).await?;
     everything_listens_on_loopback_only(&stack).await?;
     prometheus_sees_every_program(&stack).await?;
-    adminer::signs_in_through_a_browser(&stack).await?;
+    let browser = Browser::start().await?;
+    adminer::signs_in_through_a_browser(&stack, &browser).await?;
+    the_console_opens_to_its_token_only(&stack, &browser).await?;
+    drop(browser);
     kafka::takes_an_event_from_this_machine(&stack).await?;
 
     for command in commands {
@@ -52,6 +56,7 @@ async fn the_quickstart_with_compose_does_what_it_says_and_leaves_nothing() -> a
     for command in downs {
         stack.sh(command).await?;
     }
+    stack.sh("scripts/stop.sh").await?;
     nothing_is_left(&stack).await
 }
 
@@ -133,10 +138,35 @@ async fn prometheus_sees_every_program(stack: &Stack) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn the_console_opens_to_its_token_only(
+    stack: &Stack,
+    browser: &Browser,
+) -> anyhow::Result<()> {
+    ensure!(
+        stack::get(stack.console, "/api/minute?start=0")
+            .await
+            .is_err(),
+        "the console answers without a token"
+    );
+    let page = browser.page().await?;
+    let port = stack.console;
+    page.goto(&format!(
+        "http://127.0.0.1:{port}/?token=clickstream-console"
+    ))
+    .await?;
+    // the token is exchanged for a cookie, and the page shows what the stack's database holds
+    let shown = "location.search === '' && document.querySelectorAll('#tiles dd').length > 0";
+    page.wait_for(shown, stack::PATIENCE).await?;
+    Ok(())
+}
+
 /// All at once, with nobody waiting for anybody.
 async fn it_survives_a_restart(stack: &Stack) -> anyhow::Result<()> {
     stack.sh("docker compose restart").await?;
-    stack.sh("docker compose up --detach --wait").await?;
+    let told = stack.sh("scripts/run.sh").await?;
+    for port in [stack.adminer, stack.prometheus, stack.console, stack.kafka] {
+        ensure!(told.contains(&format!("127.0.0.1:{port}")), "{told}");
+    }
     let total = "select coalesce(sum(accepted), 0)::bigint from clickstream_checkpoints";
     let before: i64 = {
         let database = stack.database("dashboard").await?;

@@ -31,6 +31,7 @@ pub struct Stack {
     postgres: u16,
     pub adminer: u16,
     pub prometheus: u16,
+    pub console: u16,
 }
 
 impl Stack {
@@ -47,6 +48,7 @@ impl Stack {
             postgres: free_port()?,
             adminer: free_port()?,
             prometheus: free_port()?,
+            console: free_port()?,
         };
         let mut files = workspace_root().join("compose.yaml").display().to_string();
         if !engine::has(engine::GRAFANA).await {
@@ -68,6 +70,7 @@ impl Stack {
             ("POSTGRES_PORT", stack.postgres.to_string()),
             ("ADMINER_PORT", stack.adminer.to_string()),
             ("PROMETHEUS_PORT", stack.prometheus.to_string()),
+            ("CONSOLE_PORT", stack.console.to_string()),
             ("GRAFANA_PORT", free_port()?.to_string()),
         ];
         images::build(&stack.tag).await?;
