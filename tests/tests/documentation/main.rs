@@ -11,3 +11,4 @@ mod messages;
 mod pipeline;
 mod power_bi;
 mod recipes;
+mod settings;
