@@ -250,3 +250,32 @@ async fn grant(
 pub(crate) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::embedded;
+
+    /// The last version that was made before processors could be running.
+    const FIRST_RELEASE: i32 = 3;
+
+    /// How a migration begins that processors may meet at work. A flush takes its first lock on the checkpoints; whoever holds
+    /// them alone meets no flush on any other table, where the two could wait for each other. And who waits for a long query
+    /// makes everybody after him wait too, so not for long: the Job tries again.
+    const BEGINNING: &str = "set local lock_timeout = '10s';\nlock table clickstream_checkpoints in access exclusive mode;\n";
+
+    fn is_safe_under_load(version: i32, sql: &str) -> bool {
+        version <= FIRST_RELEASE || sql.starts_with(BEGINNING)
+    }
+
+    #[test]
+    fn migrations_under_load_begin_with_the_lock_that_flushes_take_first() {
+        assert!(is_safe_under_load(4, &format!("{BEGINNING}alter table t;")));
+        assert!(!is_safe_under_load(4, "alter table t;"));
+        for migration in embedded::migrations::runner().get_migrations() {
+            assert!(
+                is_safe_under_load(migration.version(), migration.sql().unwrap_or_default()),
+                "{migration} begins otherwise than with\n{BEGINNING}"
+            );
+        }
+    }
+}

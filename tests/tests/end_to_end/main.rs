@@ -24,5 +24,6 @@ mod smoke;
 mod stack;
 mod tls;
 mod tracing;
+mod upgrade;
 mod watch;
 mod zombies;
