@@ -12,3 +12,4 @@ mod snapshot;
 mod stage;
 mod sweeps;
 mod topics;
+mod tracing;

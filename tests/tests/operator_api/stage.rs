@@ -119,12 +119,23 @@ impl Stage {
         self.operator_by(self.api.kubeconfig_path(), options)
     }
 
+    /// The same with more environment.
+    pub fn operator_in(&self, env: &[(&str, &str)]) -> anyhow::Result<Process> {
+        let mut command = self.operator_command(self.api.kubeconfig_path(), &[]);
+        command.envs(env.iter().copied());
+        Process::spawn(&command, "operator")
+    }
+
     /// The same as another user, or by another way.
     pub fn operator_by(
         &self,
         kubeconfig: &std::path::Path,
         options: &[&str],
     ) -> anyhow::Result<Process> {
+        Process::spawn(&self.operator_command(kubeconfig, options), "operator")
+    }
+
+    fn operator_command(&self, kubeconfig: &std::path::Path, options: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command
             .args(["run", "--namespaces", &self.namespace])
@@ -135,7 +146,7 @@ impl Stage {
                 "info,clickstream_operator=debug,kube_runtime=warn",
             )
             .env("POD_NAME", unique_name("operator"));
-        Process::spawn(&command, "operator")
+        command
     }
 
     /// Makes or replaces a Secret.
