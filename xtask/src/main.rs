@@ -26,7 +26,7 @@ use crate::args::{Command, Xtask};
 async fn main() -> ExitCode {
     let outcome = match Xtask::parse().command {
         Command::Test(args) => test::run(args).await,
-        Command::Up(args) => up::run(args).await,
+        Command::Up(args) => Box::pin(up::run(args)).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Images(args) => images::run(args).await,
         Command::Kind(args) => kind::run(args).await,
