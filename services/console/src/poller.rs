@@ -87,6 +87,9 @@ impl Poller {
     async fn read_on(&mut self) {
         let mut every_second = tokio::time::interval(PERIOD);
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // rates and percentiles are of lately, not of the time in which nobody listened
+        self.flow = Flow::default();
+        self.readings = Readings::default();
         // counts readings that PostgreSQL answered, so that the first of them reads everything
         let mut answered = 0;
         loop {

@@ -160,7 +160,7 @@ pub async fn ask(addresses: &[Address]) -> Vec<Answer> {
     for (address, found) in lookups.await {
         let error = match found {
             Ok(Ok(found)) => {
-                sockets.extend(found);
+                sockets.extend(one_family(found.collect()));
                 continue;
             }
             Ok(Err(error)) => AskError::Connect(error),
@@ -183,6 +183,14 @@ pub async fn ask(addresses: &[Address]) -> Vec<Answer> {
         .await,
     );
     answers
+}
+
+/// A pod or a machine with addresses of both families is one processor: it is asked by IPv4, where it has that.
+fn one_family(mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    if found.iter().any(SocketAddr::is_ipv4) {
+        found.retain(SocketAddr::is_ipv4);
+    }
+    found
 }
 
 async fn tell(socket: SocketAddr) -> Result<Told, AskError> {
@@ -236,6 +244,16 @@ mod tests {
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_processor_with_two_addresses_is_asked_once() {
+        let all = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let both = all(&["[::1]:80", "127.0.0.1:80", "10.0.0.2:80"]);
+        assert_eq!(one_family(both), all(&["127.0.0.1:80", "10.0.0.2:80"]));
+        assert_eq!(one_family(all(&["[::1]:80"])), all(&["[::1]:80"]));
     }
 
     #[test]
