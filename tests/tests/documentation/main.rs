@@ -12,3 +12,4 @@ mod pipeline;
 mod power_bi;
 mod recipes;
 mod settings;
+mod up;
