@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clickstream_pipeline::spec::DeletionPolicy;
+use clickstream_pipeline::spec::{DeletionPolicy, TopicManagement};
 use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, ResourceExt,
@@ -209,12 +209,16 @@ async fn remove_topics(
     pipeline: &ClickstreamPipeline,
     context: &Context,
 ) -> Result<Vec<String>, Error> {
+    let is_external = |name: &str| {
+        let mut topics = pipeline.spec.topics.iter();
+        topics.any(|topic| topic.name == name && topic.management == TopicManagement::External)
+    };
     let ours: Vec<_> = pipeline
         .status
         .iter()
         .flat_map(|status| &status.topics)
         // adopted and external topics always stay
-        .filter(|topic| topic.created == Some(true))
+        .filter(|topic| topic.created == Some(true) && !is_external(&topic.name))
         .collect();
     if ours.is_empty() {
         return Ok(Vec::new());

@@ -220,6 +220,40 @@ async fn an_external_topic_is_waited_for_and_then_left_as_it_is() -> anyhow::Res
         (status.topics[0].partitions, status.topics[0].created),
         (Some(2), None)
     );
+    // having read it makes it nobody's to alter
+    let managed = topics(json!({ "name": topic, "partitions": 3 }));
+    stage
+        .apply(&stage.pipeline("shop", &topic, managed))
+        .await?;
+    stage
+        .condition("shop", "TopicsReady", "False", "TopicExists")
+        .await?;
+    let kept = setting(&stage, &topic, "message.timestamp.type").await?;
+    assert_eq!(kept.as_deref(), Some("CreateTime"));
+    assert!(stage.kafka.offsets(&topic, 2).await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_topic_that_was_handed_over_stays_when_its_pipeline_goes() -> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let operator = stage.operator()?;
+    let topic = unique_name("clicks");
+    for management in ["Managed", "External"] {
+        let delete = json!({
+            "topics": [{ "name": topic, "partitions": 3, "management": management }],
+            "deletionPolicy": { "topics": "Delete" },
+        });
+        stage.apply(&stage.pipeline("shop", &topic, delete)).await?;
+        let ready = stage
+            .condition("shop", "Ready", "True", "")
+            .await
+            .map_err(|error| error.context(operator.log_tail()))?;
+        let created = ready.status.and_then(|status| status.topics[0].created);
+        assert_eq!(created, Some(true), "{management}");
+    }
+    stage.delete("shop").await?;
+    assert!(stage.kafka.offsets(&topic, 0).await.is_ok());
     Ok(())
 }
 

@@ -189,8 +189,8 @@ impl TopicsSeen {
                     name: topic.name.clone(),
                     id: before.and_then(|known| known.id.clone()),
                     created: before
-                        .filter(|_| topic.management == TopicManagement::Managed)
-                        .map(|known| known.created),
+                        .map(|known| known.created)
+                        .filter(|created| *created || topic.management == TopicManagement::Managed),
                     held_config: before.map(|known| known.held.clone()).unwrap_or_default(),
                     management: Some(format!("{:?}", topic.management)),
                     ..TopicStatus::default()
@@ -228,7 +228,13 @@ fn known_topics(
     }
     for topic in pipeline.status.iter().flat_map(|status| &status.topics) {
         let is_external = topic.management.as_deref() == Some("External");
-        if topic.created.is_some() || (is_external && topic.id.is_some()) {
+        let mut wanted = valid.document.spec.topics.iter();
+        // read as it was so far, and managed from now on: not ours before somebody says so
+        let changes_hands = is_external
+            && wanted.any(|wanted| {
+                wanted.name == topic.name && wanted.management == TopicManagement::Managed
+            });
+        if topic.created.is_some() || (is_external && topic.id.is_some() && !changes_hands) {
             known.insert(
                 topic.name.clone(),
                 KnownTopic {
@@ -271,7 +277,8 @@ fn seen_now(topic: &TopicSpec, facts: &Found, planned: &Plan, history: History<'
                 .as_ref()
                 .map(|facts| i32::from(facts.replication_factor)),
             management: Some(format!("{:?}", topic.management)),
-            created: ours.then_some(created),
+            // a topic that is handed to somebody else, and taken back later, was made by the pipeline all the same
+            created: (ours || created).then_some(created),
             held_config: if ours {
                 wanted_config(topic).into_keys().collect()
             } else {
