@@ -14,6 +14,7 @@ use kube::{
     core::error_boundary::InvalidObject,
 };
 use serde_json::json;
+use tracing::info;
 
 use self::conditions::{Finding, Findings, conditions};
 use super::{
@@ -303,6 +304,29 @@ async fn announce(
         ("DataLossDetected", "True"),
         ("Suspended", ""),
     ];
+    if let Some(before) = &previous.held_by
+        && previous.held_by != status.held_by
+    {
+        let now = match &status.held_by {
+            Some(namespace) => format!("the one in namespace {namespace}"),
+            None => "one without a Lease".to_owned(),
+        };
+        info!(
+            namespace = pipeline.namespace().unwrap_or_default(),
+            pipeline = pipeline.name_any(),
+            before,
+            "pipeline taken over"
+        );
+        let happening = Happening {
+            warning: false,
+            reason: "TakenOver".into(),
+            action: "TakeOver",
+            note: format!(
+                "the operator in namespace {before}, which looked after this pipeline, has ended; {now} does from now on"
+            ),
+        };
+        context.events.publish(pipeline, happening).await;
+    }
     for (kind, warning) in TOLD {
         let find = |status: &ClickstreamPipelineStatus| {
             status

@@ -54,6 +54,7 @@ struct Shared {
 struct Orders {
     trap: Option<Trap>,
     requests: BTreeMap<u16, usize>,
+    writes: Vec<String>,
 }
 
 struct Trap {
@@ -179,6 +180,11 @@ impl ApiProxy {
             .send_modify(|conditions| conditions.epoch += 1);
     }
 
+    /// Paths of all writes so far.
+    pub fn writes(&self) -> Vec<String> {
+        self.shared.orders.lock().writes.clone()
+    }
+
     /// Answers so far with this status.
     pub fn answered(&self, status: u16) -> usize {
         let orders = self.shared.orders.lock();
@@ -288,12 +294,13 @@ fn events(
     StreamBody::new(stream.take_until(Box::pin(ended)).map_ok(Frame::data)).boxed_unsync()
 }
 
-/// Counts a write, and says whether it is the one to lose.
+/// Keeps a write's path, and says whether it is the one to lose.
 fn note(shared: &Shared, method: &Method, path: &str) -> Option<Lost> {
     if ![Method::PATCH, Method::POST, Method::PUT, Method::DELETE].contains(method) {
         return None;
     }
     let mut orders = shared.orders.lock();
+    orders.writes.push(path.to_owned());
     let trap = orders.trap.as_mut()?;
     if !path.contains(&trap.part) {
         return None;

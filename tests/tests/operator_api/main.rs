@@ -11,5 +11,6 @@ mod reconcile;
 mod snapshot;
 mod stage;
 mod sweeps;
+mod tenancy;
 mod topics;
 mod tracing;
