@@ -22,6 +22,8 @@ use crate::{
 /// Pause before a failed migration is repeated, doubled each time.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
 const RETRY_MAX: SignedDuration = SignedDuration::from_secs(300);
+/// The watch of pods may tell so much later than that of Jobs: what a migration reports is waited for as long.
+const REPORT_LAG: SignedDuration = SignedDuration::from_secs(10);
 
 /// What a migration says when it has succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -233,7 +235,14 @@ fn look(
             State::Running(waits_for(pod_of(job, valid, &context.stores).as_ref())),
             None,
         ),
-        Some((true, _)) => entry(State::Done(report(job, valid, &context.stores)), None),
+        Some((true, at)) => match report(job, valid, &context.stores) {
+            Some(report) => entry(State::Done(report), None),
+            None if Timestamp::now().duration_since(at).abs() < REPORT_LAG => {
+                entry(State::Running(None), None)
+            }
+            // its pod is gone
+            None => entry(State::Done(Report::default()), None),
+        },
         Some((false, at)) => {
             let again = at.saturating_add(pause(*attempt)).unwrap_or(at);
             let changed = job.annotations.get(MIGRATION_INPUTS)
@@ -308,12 +317,11 @@ fn pod_of(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> Option<Pod>
         .max_by_key(|pod| pod.creation_timestamp().map(|time| time.0))
 }
 
-fn report(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> Report {
+/// What a migration that succeeded has said; `None` while its pod is not known to have ended.
+fn report(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> Option<Report> {
+    let message = crate::observe::pods::last_message(&*pod_of(job, valid, stores)?)?;
     // an image that reports nothing is an older one, which has migrated all the same
-    pod_of(job, valid, stores)
-        .and_then(|pod| crate::observe::pods::last_message(&pod))
-        .and_then(|message| serde_json::from_str(&message).ok())
-        .unwrap_or_default()
+    Some(serde_json::from_str(&message).unwrap_or_default())
 }
 
 fn last_words(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> String {
