@@ -43,22 +43,21 @@ const KINDS: [(&str, &str, &str, &str); 10] = [
     ("", "v1", "Pod", "pods"),
 ];
 
-async fn all(
+fn api(
     stage: &Stage,
     (group, version, kind, plural): (&str, &str, &str, &str),
-) -> anyhow::Result<Vec<DynamicObject>> {
+) -> Api<DynamicObject> {
     let resource =
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(stage.client.clone(), &stage.namespace, &resource);
-    Ok(api.list(&ListParams::default()).await?.items)
+    Api::namespaced_with(stage.client.clone(), &stage.namespace, &resource)
 }
 
 /// The version of every object, by kind and name.
 pub async fn versions(stage: &Stage) -> anyhow::Result<BTreeMap<String, String>> {
     let mut versions = BTreeMap::new();
     for kind in KINDS {
-        for object in all(stage, kind).await? {
+        let api = api(stage, kind);
+        for object in api.list_metadata(&ListParams::default()).await? {
             versions.insert(
                 format!("{}/{}", kind.2, object.name_any()),
                 object.resource_version().unwrap_or_default(),
@@ -108,13 +107,21 @@ pub fn differences<T: PartialEq + std::fmt::Debug>(
 
 /// The children of a pipeline by kind and name, without what differs between two that are the same.
 pub async fn children(stage: &Stage, pipeline: &str) -> anyhow::Result<BTreeMap<String, Value>> {
-    let mut found = BTreeMap::new();
+    let mut all = children_of_all(stage).await?;
+    Ok(all.remove(pipeline).unwrap_or_default())
+}
+
+/// The same of every pipeline, by its name.
+pub async fn children_of_all(
+    stage: &Stage,
+) -> anyhow::Result<BTreeMap<String, BTreeMap<String, Value>>> {
+    let mut found: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
     for kind in &KINDS[..7] {
-        for object in all(stage, *kind).await? {
-            let is_of = object.labels().get("clickstream.dev/pipeline");
-            if is_of.is_some_and(|of| of == pipeline) {
+        for object in api(stage, *kind).list(&ListParams::default()).await? {
+            if let Some(pipeline) = object.labels().get("clickstream.dev/pipeline") {
                 let key = format!("{}/{}", kind.2, object.name_any());
-                found.insert(key, stripped(&object));
+                let children = found.entry(pipeline.clone()).or_default();
+                children.insert(key, stripped(&object));
             }
         }
     }

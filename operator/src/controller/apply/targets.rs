@@ -137,7 +137,10 @@ impl Targets {
             workload.obstacle = obstacle(valid, "producer", None, context);
             all.producer = Some(workload);
         }
-        prune(owner, pipeline, migrations, &kept, context).await?;
+        let targets = &valid.document.spec.targets;
+        let migrated = targets.iter().map(|target| target.name.as_str());
+        let migrated = migrated.zip(migrations.hashes()).collect();
+        prune(owner, pipeline, &migrated, &kept, context).await?;
         Ok(all)
     }
 
@@ -222,19 +225,22 @@ fn obstacle(
 }
 
 /// Deletes children that the pipeline no longer has: of targets and kinds that left the spec, and of migrations that are over.
+/// `migrated` are the targets, each with the hash of the migration that it wants.
 async fn prune(
     owner: &Owner,
     pipeline: &ClickstreamPipeline,
-    migrations: &Migrations,
+    migrated: &BTreeSet<(&str, &str)>,
     kept: &BTreeSet<(Kind, String)>,
     context: &Context,
 ) -> Result<(), Error> {
-    let current: BTreeSet<&str> = migrations.hashes().collect();
     let uid = pipeline.uid().unwrap_or_default();
     for kind in Kind::ALL {
         for live in context.stores.children_of(kind, &owner.namespace, &uid) {
             let is_kept = match live.labels.get(MIGRATION_HASH) {
-                Some(hash) => current.contains(hash.as_str()),
+                Some(hash) => live
+                    .labels
+                    .get(TARGET_LABEL)
+                    .is_some_and(|target| migrated.contains(&(target.as_str(), hash.as_str()))),
                 None => kept.contains(&(kind, live.name.clone())),
             };
             if !is_kept && !live.deleting {
