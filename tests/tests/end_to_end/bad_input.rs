@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::ensure;
 use clickstream_testbed::{
-    Postgres, PostgresOptions, PostgresVersion, free_port, shared, unique_name,
+    Postgres, PostgresOptions, PostgresVersion, free_port, server_dir, shared,
 };
 use tokio::task::JoinSet;
 
@@ -127,7 +127,7 @@ async fn brokers_and_topics_that_are_not_there_are_named() -> anyhow::Result<()>
             "- name: no-such-topic\n",
         )],
     )?;
-    let log = std::env::temp_dir().join(unique_name("log"));
+    let log = server_dir("events")?.join("events.json");
     fs::write(
         &log,
         "{\"event_ts\":1767225600000,\"url\":\"/\",\"user_id\":1}\n",
@@ -329,7 +329,7 @@ async fn a_schema_that_is_not_ours_or_not_of_this_version_is_refused() -> anyhow
 }
 
 async fn credentials(version: PostgresVersion) -> anyhow::Result<()> {
-    let rules = std::env::temp_dir().join(unique_name("hba"));
+    let rules = server_dir("rules")?.join("hba.conf");
     fs::write(
         &rules,
         "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n",
@@ -346,7 +346,7 @@ async fn credentials(version: PostgresVersion) -> anyhow::Result<()> {
         .batch_execute("create role writer login password 'right one'; grant all on all tables in schema clickstream to writer")
         .await?;
     let processor = processor().await?;
-    let secrets = std::env::temp_dir().join(unique_name("secrets"));
+    let secrets = server_dir("secrets")?;
     fs::create_dir_all(secrets.join("pg"))?;
     fs::write(secrets.join("pg/password"), "wrong one\n")?;
     let folder = secrets.display().to_string();

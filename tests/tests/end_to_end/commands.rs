@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use clickstream_testbed::{build_binary, unique_name};
+use clickstream_testbed::{build_binary, server_dir};
 
 use crate::stack::Stack;
 
@@ -64,7 +64,7 @@ pub fn changed(stack: &Stack, changes: &[(&str, &str)]) -> anyhow::Result<String
         ensure!(text.contains(from), "{from} is not in {text}");
         text = text.replace(from, to);
     }
-    let path = std::env::temp_dir().join(format!("{}.yaml", unique_name("changed")));
+    let path = server_dir("changed")?.join("pipeline.yaml");
     fs::write(&path, text)?;
     Ok(path.display().to_string())
 }

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use clickstream_testbed::{
     Process, free_port,
     install::{self, Tool},
-    unique_name,
+    server_dir,
 };
 use tokio::net::TcpStream;
 
@@ -21,7 +21,7 @@ use crate::{
 async fn pgbouncer(stack: &Stack, mode: &str) -> anyhow::Result<(Process, u16)> {
     tokio::task::spawn_blocking(|| install::ensure(&[Tool::PgBouncer])).await??;
     let port = free_port()?;
-    let settings = std::env::temp_dir().join(unique_name("pgbouncer"));
+    let settings = server_dir("pgbouncer")?.join("pgbouncer.ini");
     fs::write(
         &settings,
         format!(

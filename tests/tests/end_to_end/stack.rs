@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use clickstream_pipeline::event::EventTime;
 use clickstream_producer::generator::{Generator, GeneratorOptions};
 use clickstream_testbed::{
-    Kafka, Postgres, PostgresVersion, Process, build_binary, shared, unique_name,
+    Kafka, Postgres, PostgresVersion, Process, build_binary, server_dir, shared, unique_name,
 };
 use rdkafka::{
     ClientConfig,
@@ -121,7 +121,7 @@ impl Stack {
         kafka.create_topic(&name, options.partitions, &[]).await?;
         let database = name.replace('-', "_");
         postgres.create_database(&database).await?;
-        let document = std::env::temp_dir().join(format!("{name}.yaml"));
+        let document = server_dir("document")?.join("pipeline.yaml");
         // a name of its own means a consumer group of its own
         let pipeline = name.replace('_', "-");
         let text = format!(

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use clickstream_testbed::{Postgres, PostgresOptions, PostgresVersion, shared, unique_name};
+use clickstream_testbed::{Postgres, PostgresOptions, PostgresVersion, server_dir, shared};
 
 use crate::{
     commands::{changed, processor, refused},
@@ -37,9 +37,7 @@ fn openssl(folder: &Path, args: &str) -> anyhow::Result<()> {
 /// A folder with an authority (`ca.crt`), another that signed nothing (`other.crt`), and a server's certificate for
 /// `localhost` only.
 pub fn certificates() -> anyhow::Result<PathBuf> {
-    let folder = std::env::temp_dir().join(unique_name("certificates"));
-    fs::create_dir(&folder)?;
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+    let folder = server_dir("certificates")?;
     let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     for authority in ["ca", "other"] {
         openssl(

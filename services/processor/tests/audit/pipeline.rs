@@ -8,7 +8,9 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clickstream_pipeline::spec::{ClickstreamPipeline, SecretError, Secrets};
 use clickstream_processor::audit::{AuditReport, Kind, audit};
-use clickstream_testbed::{Kafka, Postgres, PostgresVersion, Process, shared, unique_name};
+use clickstream_testbed::{
+    Kafka, Postgres, PostgresVersion, Process, server_dir, shared, unique_name,
+};
 use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
@@ -240,7 +242,7 @@ impl Pipeline {
     }
 
     fn write_document(&self) -> anyhow::Result<std::path::PathBuf> {
-        let path = std::env::temp_dir().join(format!("{}.yaml", unique_name("audit")));
+        let path = server_dir("document")?.join("pipeline.yaml");
         std::fs::write(&path, self.yaml())?;
         Ok(path)
     }
