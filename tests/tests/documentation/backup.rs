@@ -78,7 +78,7 @@ async fn a_restored_backup_goes_on_where_it_was_taken_and_audits_clean() -> anyh
 
     sh(restore).await?;
     let restored = postgres.connect("restored").await?;
-    let known = "select sum(consumed + skipped)::bigint from clickstream.clickstream_checkpoints";
+    let known = "select coalesce(sum(consumed + skipped), 0)::bigint from clickstream.clickstream_checkpoints";
     let known: i64 = restored.query_one(known, &[]).await?.get(0);
     ensure!(known == 5_000, "the backup knows {known} records");
     let document = pipeline.document("restored", postgres.port())?;
