@@ -84,7 +84,7 @@ pub struct Span {
     pub received: Option<EventTime>,
     /// When its heartbeats were sent, in the order of the log; the first 64.
     pub heartbeats: Vec<EventTime>,
-    /// Whether `to` was the end of the log when it was read.
+    /// Whether `to` was the end of the log when it was read, and nothing but heartbeats lies in between.
     pub at_end: bool,
 }
 

@@ -112,6 +112,8 @@ struct Partition {
     skipped: i64,
     received: Option<EventTime>,
     heartbeats: Vec<EventTime>,
+    /// Something other than heartbeats has come since the last flush.
+    traffic: bool,
     at_end: bool,
     /// `at_end` as the last flush carried it.
     reported_end: bool,
@@ -148,6 +150,7 @@ impl Engine {
             skipped: 0,
             received: None,
             heartbeats: Vec::new(),
+            traffic: false,
             at_end: false,
             reported_end: false,
             cold: if recovered.first { 0 } else { COLD_ROWS },
@@ -184,9 +187,11 @@ impl Engine {
                 return Intake::Heartbeat;
             }
             partition.at_end = false;
+            partition.traffic = true;
             return Intake::Skipped;
         };
         partition.at_end = false;
+        partition.traffic = true;
         let place = Place {
             source: tp,
             offset: record.offset,
@@ -248,6 +253,8 @@ impl Engine {
             if partition.from == partition.next && partition.at_end == partition.reported_end {
                 continue;
             }
+            // silence begins after the traffic: where a flush holds records and reaches the end, the next one tells of the end
+            let at_end = partition.at_end && !std::mem::take(&mut partition.traffic);
             let span = Span {
                 from: partition.from,
                 to: partition.next,
@@ -255,10 +262,10 @@ impl Engine {
                 skipped: std::mem::take(&mut partition.skipped),
                 received: partition.received.take(),
                 heartbeats: std::mem::take(&mut partition.heartbeats),
-                at_end: partition.at_end,
+                at_end,
             };
             partition.from = partition.next;
-            partition.reported_end = partition.at_end;
+            partition.reported_end = at_end;
             batch.spans.insert(tp, span);
             claims.insert(tp, partition.claim);
         }
@@ -419,6 +426,21 @@ mod tests {
         };
         assert_eq!(engine.record(tp, tombstone), Intake::Skipped);
         assert!(!engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
+    }
+
+    #[test]
+    fn a_flush_with_traffic_ends_a_silence_even_where_it_reaches_the_end_of_the_log() {
+        let tp = partition(0);
+        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
+        claimed(&mut engine, tp);
+        engine.end_of_log(tp, NextOffset::ZERO);
+        assert!(engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
+        // a record, and the end again before the flush is taken
+        read(&mut engine, tp, 0, b"{");
+        engine.end_of_log(tp, NextOffset::at(1));
+        assert!(!engine.take_flush(false).unwrap().batch.spans[&tp].at_end);
+        assert!(engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
+        assert!(engine.take_flush(true).is_none());
     }
 
     #[test]
