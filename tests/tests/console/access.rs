@@ -16,6 +16,17 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// Status and head of the answer to a request as bare as it can be made.
 async fn ask(port: u16, method: &str, path: &str, headers: &str) -> anyhow::Result<(u16, String)> {
+    let (_, status, head) = begin(port, method, path, headers).await?;
+    Ok((status, head))
+}
+
+/// The same with the connection, on which more may come.
+async fn begin(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> anyhow::Result<(TcpStream, u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -28,7 +39,7 @@ async fn ask(port: u16, method: &str, path: &str, headers: &str) -> anyhow::Resu
     }
     let answer = String::from_utf8_lossy(&answer).to_lowercase();
     let status = answer.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, answer))
+    Ok((stream, status, answer))
 }
 
 #[tokio::test]
@@ -193,5 +204,39 @@ async fn a_role_that_may_not_read_the_dead_letters_sees_the_rest() -> anyhow::Re
     let page = crate::stage::open(&browser, port).await?;
     shows(&page, "#letters", "Not shown: the role may not read this").await?;
     shows(&page, "#flow", "Nothing has been read yet.").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_beyond_the_limit_are_told_so_and_a_page_that_leaves_gives_its_place_back()
+-> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let port = free_port()?;
+    let _console = stage.console(port).await?;
+    let browser = Browser::start().await?;
+    // of the sixty-four places one is a page's, and none of the others ever reads what it is told
+    let page = crate::stage::open(&browser, port).await?;
+    let host = "host: localhost\r\n";
+    let mut mute = Vec::new();
+    for _ in 0..63 {
+        let (stream, status, _) = begin(port, "GET", "/events", host).await?;
+        assert_eq!(status, 200);
+        mute.push(stream);
+    }
+    assert_eq!(ask(port, "GET", "/events", host).await?.0, 503);
+    // the page is told on, whatever the others do
+    let pulse = "document.querySelector('#state').dataset.state === 'live'";
+    page.eval("new Promise((done) => setTimeout(done, 9000))")
+        .await?;
+    page.wait_for(pulse, PATIENCE).await?;
+    mute.pop();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while ask(port, "GET", "/events", host).await?.0 != 200 {
+        anyhow::ensure!(
+            tokio::time::Instant::now() < deadline,
+            "the place stays taken"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use clickstream_testbed::{
 
 use crate::{
     load::Load,
-    stage::{PATIENCE, Stage, is_clean, open, shows, visit},
+    stage::{PATIENCE, Stage, is_clean, open, producer, shows, visit},
 };
 
 /// Windows and themes that are looked at.
@@ -97,6 +97,8 @@ async fn every_view_fits_its_window_and_is_accessible() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     // an hour of history, dated so that it ends now; for pictures with more in it
     let rate: f64 = if pictures().is_some() { 60.0 } else { 15.0 };
+    // built before the hour ends, so that what is produced from now on joins it
+    producer().await?;
     stage.stack.send(hour(rate)?).await?;
     stage.stack.drained().await?;
     let load = Load::start(&stage.stack, 60, &[]).await?;

@@ -50,11 +50,7 @@ impl Stage {
 
     /// Events of the past, `rate` a second, the last of them dated now; waits until they are stored.
     pub async fn history(&self, events: u64, rate: u64, args: &[&str]) -> anyhow::Result<()> {
-        let producer = tokio::task::spawn_blocking(|| {
-            build_binary("clickstream-producer", "clickstream-producer", &[])
-        })
-        .await??;
-        let mut command = Command::new(producer);
+        let mut command = Command::new(producer().await?);
         command
             .args(["generate", "--as-fast-as-possible", "--bootstrap-servers"])
             .arg(self.stack.kafka.bootstrap_servers())
@@ -101,6 +97,14 @@ impl Stage {
     pub async fn count(&self, query: &str) -> anyhow::Result<i64> {
         self.stack.count(query).await
     }
+}
+
+/// The producer's program.
+pub async fn producer() -> anyhow::Result<PathBuf> {
+    tokio::task::spawn_blocking(|| {
+        build_binary("clickstream-producer", "clickstream-producer", &[])
+    })
+    .await?
 }
 
 /// The console's program.
