@@ -20,6 +20,8 @@ use super::stand::Stand;
 
 /// Fewer runs would not tell 2 % from noise.
 const RUNS: u32 = 5;
+/// Fewer records might hold none that is sampled.
+const FEWEST: u64 = 100_000;
 /// How long the producer may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Records/s with traces against those without.
@@ -39,6 +41,10 @@ struct Measured {
 /// # Errors
 /// A run fails, no Collector can be had, or no span arrived.
 pub async fn run(stand: &Stand, args: &Args) -> anyhow::Result<Vec<Figure>> {
+    ensure!(
+        args.events >= FEWEST,
+        "--events: at least {FEWEST}, or hardly any of them is sampled"
+    );
     let collector = Collector::start().await?;
     let contents = Contents {
         records: args.events,

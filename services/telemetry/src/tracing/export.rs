@@ -36,7 +36,7 @@ const LAST_SPANS: Duration = Duration::from_secs(5);
 static SPANS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let options = Opts::new(
         "clickstream_trace_spans_total",
-        "Spans of sampled traces, by what became of them: exported, dropped (the queue was full) or failed (the Collector did not take them); alert when more than exported rises, traces have holes then",
+        "Spans of sampled traces, by what became of them: exported, dropped (the queue was full) or failed (the Collector did not take them); alert when dropped or failed rises, since traces have holes then",
     );
     let spans = IntCounterVec::new(options, &["outcome"])
         .expect("the name and the label are valid and do not change");
