@@ -97,10 +97,10 @@ async fn one_trace_leads_from_the_producer_to_the_commit() -> anyhow::Result<()>
         ..StackOptions::default()
     })
     .await?;
-    // one record in a hundred is sampled, and the processor follows what the producer decided
+    // one record in a hundred is sampled, and the processor follows what the producer decided; all of them fit one flush
     let producer = produce(
         &stack,
-        2_000,
+        1_000,
         &traced(&endpoint, "parentbased_traceidratio", "0.01"),
     )
     .await?;
@@ -121,14 +121,14 @@ async fn one_trace_leads_from_the_producer_to_the_commit() -> anyhow::Result<()>
         sent.iter()
             .all(|span| span.attribute("messaging.kafka.offset").is_some())
     );
-    let (with, all) = headers_in_log(&stack, 2_000)?;
+    let (with, all) = headers_in_log(&stack, 1_000)?;
     assert_eq!(
         (with, all),
-        (sent.len(), 2_000),
+        (sent.len(), 1_000),
         "a header for each span and for nothing else"
     );
-    // 20 expected, standard deviation 4.4
-    assert!((3..60).contains(&with), "{with}");
+    // 10 expected, standard deviation 3
+    assert!((1..=32).contains(&with), "{with}");
 
     let variables = traced(&endpoint, "parentbased_traceidratio", "0");
     let mut env = variables.to_vec();
@@ -347,7 +347,34 @@ async fn a_collector_that_is_away_costs_one_warning_and_nothing_else() -> anyhow
     ensure!(status.success(), "{status}: {}", processor.log_tail());
     let log = processor.log();
     assert_eq!(log.matches("spans cannot be exported").count(), 1, "{log}");
-    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    let warnings = log
+        .lines()
+        .filter(|line| line.contains("WARN") && line.contains("span"));
+    assert_eq!(warnings.count(), 1, "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_collector_that_hangs_holds_neither_the_data_nor_the_end_up() -> anyhow::Result<()> {
+    let Some(collector) = collector().await? else {
+        return Ok(());
+    };
+    let endpoint = collector.endpoint();
+    collector.process().stop_signal()?;
+    let stack = Stack::new(StackOptions::default()).await?;
+    let processor = stack.start_with("patient", &traced(&endpoint, "always_on", "1"))?;
+    let sent = stack.produce(GeneratorOptions::default(), 10_000).await?;
+    stack.drained().await?;
+    assert_eq!(stack.consumed().await?, i64::try_from(sent)?);
+    // well before a request is given up, which takes 10 s
+    stack.ends_clean(&[&processor]).await?;
+    assert!(
+        processor
+            .log()
+            .contains("the last spans were not taken in time"),
+        "{}",
+        processor.log()
+    );
     Ok(())
 }
 

@@ -131,3 +131,33 @@ fn an_outage_is_one_warning_and_ends_with_one_line() {
     );
     assert!(shown[1].contains("exported again"), "{lines}");
 }
+
+#[test]
+fn an_exporter_speaks_http_and_https() {
+    for endpoint in [
+        "http://collector:4318/v1/traces",
+        "https://collector/v1/traces",
+    ] {
+        let settings = Settings::read(|variable| {
+            (variable == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").then(|| endpoint.to_owned())
+        });
+        let built = exporter(&settings.unwrap().unwrap());
+        assert!(built.is_ok(), "{endpoint}: {:?}", built.err());
+    }
+}
+
+#[test]
+fn the_thread_ends_when_its_handle_is_dropped() {
+    let settings = Settings::read(|variable| {
+        // nobody listens at port 1
+        (variable == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://127.0.0.1:1".to_owned())
+    });
+    let settings = settings.unwrap().unwrap();
+    let resource = Resource::builder_empty().build();
+    let (queue, exporting) = start(&settings, &resource).unwrap();
+    let begun = std::time::Instant::now();
+    drop(exporting);
+    assert!(begun.elapsed() < LAST_SPANS);
+    // and nothing is kept for it any more
+    assert!(queue.0.is_closed());
+}
