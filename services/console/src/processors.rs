@@ -150,7 +150,7 @@ pub struct Halted {
 
 /// Asks all of them at once.
 pub async fn ask(addresses: &[Address]) -> Vec<Answer> {
-    let lookups = join_all(addresses.iter().map(async |address| {
+    let lookups = join_all(addresses.iter().map(|address| async move {
         let found = tokio::net::lookup_host((address.host.as_str(), address.port));
         let found = tokio::time::timeout(PATIENCE, found).await;
         (address, found)
@@ -173,7 +173,7 @@ pub async fn ask(addresses: &[Address]) -> Vec<Answer> {
     }
     let asked = sockets.into_iter().take(MAX_PROCESSORS);
     answers.extend(
-        join_all(asked.map(async |socket| {
+        join_all(asked.map(|socket| async move {
             let said = tokio::time::timeout(PATIENCE, tell(socket)).await;
             Answer {
                 address: socket.to_string(),

@@ -163,7 +163,7 @@ async fn events(State(console): Shared, headers: HeaderMap) -> Response {
 /// is told the whole snapshot again.
 fn news(hub: Arc<Hub>, listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
     let first = stream::once(async { Event::default().retry(RETRY) });
-    let rest = stream::unfold((hub, listener), async |(hub, mut listener)| {
+    let rest = stream::unfold((hub, listener), |(hub, mut listener)| async move {
         let (number, sections) = listener.next().await?;
         let last = sections.len() - 1;
         let events: Vec<_> = sections
