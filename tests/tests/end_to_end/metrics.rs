@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clickstream_processor::metrics::documented;
 use clickstream_producer::generator::GeneratorOptions;
-use clickstream_testbed::{Kafka, KafkaOptions, PostgresVersion, Proxy, free_port, shared};
+use clickstream_testbed::{Kafka, KafkaOptions, PostgresVersion, Proxy, Reply, free_port, shared};
 
 use crate::{
     records::{Click, after, before, now},
@@ -288,6 +288,76 @@ async fn lag_is_unknown_while_kafka_is_away() -> anyhow::Result<()> {
     stack.kafka.broker(0).restart().await?;
     stack.kafka.wait_ready().await?;
     watched.until("lag is known again", known).await?;
+    end(&watched.process).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flush_is_counted_by_what_became_of_it() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions {
+        partitions: 1,
+        ..StackOptions::default()
+    })
+    .await?;
+    let proxy = Proxy::start(([127, 0, 0, 1], stack.postgres.port()).into()).await?;
+    let port = free_port()?;
+    let listen = format!("127.0.0.1:{port}");
+    let process = stack.start_through(
+        proxy.addr().port(),
+        "one",
+        &[("CLICKSTREAM_ADMIN_LISTEN", &listen)],
+    )?;
+    let watched = Watched { process, port };
+    let flushes = |series: &Series, outcome: &str| {
+        let part = format!("outcome=\"{outcome}\"");
+        sum(series, "clickstream_flushes_total", &part)
+    };
+    let mut sent = stack.produce(GeneratorOptions::default(), 200).await?;
+    stack.drained().await?;
+    let series = watched
+        .until("flushes are counted", |series| {
+            flushes(series, "committed") > 0.0
+        })
+        .await?;
+    for outcome in ["repeated", "unknown", "failed", "fenced"] {
+        assert_eq!(flushes(&series, outcome), 0.0, "{outcome}");
+    }
+
+    // the answer to a commit is lost
+    proxy.cut_after_match(b"COMMIT", Reply::Drop);
+    sent += stack.produce(GeneratorOptions::default(), 100).await?;
+    proxy.sprung(PATIENCE).await?;
+    stack.drained().await?;
+    let lost = watched
+        .until("a flush of unknown outcome, and another claim", |series| {
+            flushes(series, "unknown") == 1.0
+                && sum(series, "clickstream_claims_total", "\"claimed\"") == 2.0
+        })
+        .await?;
+    assert!(
+        sum(
+            &lost,
+            "clickstream_postgres_errors_total",
+            "class=\"connection\",remedy=\"reclaim\""
+        ) >= 1.0
+    );
+
+    // somebody else has claimed the partition, as far as the database knows
+    stack
+        .client
+        .execute(
+            "update clickstream_checkpoints set claim_token = gen_random_uuid()",
+            &[],
+        )
+        .await?;
+    sent += stack.produce(GeneratorOptions::default(), 100).await?;
+    let fenced = watched
+        .until("a fenced flush", |series| flushes(series, "fenced") >= 1.0)
+        .await?;
+    assert!(sum(&fenced, "clickstream_fenced_commits_total", "") >= 1.0);
+    stack.drained().await?;
+    assert_eq!(stack.total("consumed").await?, i64::try_from(sent)?);
     end(&watched.process).await?;
     stack.audit().await?;
     Ok(())
