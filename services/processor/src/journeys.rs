@@ -30,6 +30,8 @@ const MOST_HEADERS: usize = 32;
 /// Sampled events that were read and are not committed yet.
 #[derive(Default)]
 pub struct Journeys {
+    /// Consumer group that reads, as spans tell it.
+    pub group: String,
     waiting: Vec<Journey>,
     second: Option<Instant>,
     begun: u32,
@@ -99,6 +101,7 @@ impl Journeys {
             messaging.operation.r#type = "process",
             messaging.destination.name = topic,
             messaging.destination.partition.id = source.partition.to_string(),
+            messaging.consumer.group.name = self.group,
             messaging.kafka.offset = offset,
         );
         sent.adopt(&span);
@@ -153,8 +156,8 @@ impl Journey {
     }
 }
 
-/// The span of a flush, which these events lead to.
-pub fn flush_span(flush: &Flush, journeys: &[Journey]) -> Span {
+/// The span of a flush by a member of `group`, which these events lead to.
+pub fn flush_span(flush: &Flush, group: &str, journeys: &[Journey]) -> Span {
     let span = debug_span!(
         parent: None,
         "flush",
@@ -162,6 +165,7 @@ pub fn flush_span(flush: &Flush, journeys: &[Journey]) -> Span {
         messaging.system = "kafka",
         messaging.operation.name = "process",
         messaging.operation.r#type = "process",
+        messaging.consumer.group.name = group,
         messaging.batch.message_count = flush.batch.rows.len() + flush.batch.dead_letters.len(),
         clickstream.rows = flush.batch.rows.len(),
         clickstream.dead_letters = flush.batch.dead_letters.len(),

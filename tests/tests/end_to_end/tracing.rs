@@ -193,6 +193,12 @@ async fn one_trace_leads_from_the_producer_to_the_commit() -> anyhow::Result<()>
         );
     }
     for span in &processed {
+        assert_eq!(
+            span.attribute("messaging.destination.name"),
+            Some(stack.topic.as_str())
+        );
+        let group = span.attribute("messaging.consumer.group.name");
+        assert!(group.is_some_and(|group| !group.is_empty()));
         let origin = sent
             .iter()
             .find(|sent| sent.id == span.parent)

@@ -110,6 +110,7 @@ impl Source {
             metrics,
             identity: Identity::new(ids),
         };
+        shared.with(|state| state.journeys.group.clone_from(&settings.group));
         let consumer: BaseConsumer<SourceContext> =
             settings.config().create_with_context(context)?;
         let names: Vec<&str> = settings.topics.iter().map(String::as_str).collect();

@@ -18,8 +18,11 @@ impl Writer {
         }
         let spans = &flush.batch.spans;
         let reach = |tp| spans.get(&tp).map(|span| (span.from, span.to));
-        let journeys = self.shared.with(|state| state.journeys.take(reach));
-        let span = flush_span(&flush, &journeys);
+        let (group, journeys) = self.shared.with(|state| {
+            let journeys = state.journeys.take(reach);
+            (state.journeys.group.clone(), journeys)
+        });
+        let span = flush_span(&flush, &group, &journeys);
         let done = self.commit(&mut flush).instrument(span.clone()).await;
         let failure = done.as_ref().err();
         if let Some(fault) = failure {

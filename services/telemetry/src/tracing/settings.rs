@@ -268,7 +268,11 @@ fn address(variable: &'static str, value: String) -> Result<Url, SettingsError> 
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
         _ => Err(wrong(
             variable,
-            value,
+            // what stands before an @ is a password, as a rule
+            match value.rsplit_once('@') {
+                Some((_, rest)) => format!("…@{rest}"),
+                None => value,
+            },
             "expected the Collector's address, such as http://otel-collector:4318",
         )),
     }

@@ -120,6 +120,17 @@ fn a_value_that_cannot_be_meant_is_named_with_what_it_may_be() {
 }
 
 #[test]
+fn a_password_in_an_address_is_not_shown() {
+    let value = "htp://user:hunter2@collector:4318";
+    let error = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", value)]).unwrap_err();
+    let shown = error.to_string();
+    assert!(
+        shown.contains("collector") && !shown.contains("hunter2"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_batch_is_never_larger_than_the_queue() {
     let settings = with(&[("OTEL_BSP_MAX_QUEUE_SIZE", "100")]);
     assert_eq!((settings.max_queue, settings.max_batch), (100, 100));
