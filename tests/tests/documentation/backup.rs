@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use clickstream_testbed::{
-    Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresVersion, server_dir,
-};
+use clickstream_testbed::{Postgres, PostgresOptions, PostgresVersion, server_dir};
 use tokio::process::Command;
 
 use crate::{
@@ -31,8 +29,7 @@ async fn a_restored_backup_goes_on_where_it_was_taken_and_audits_clean() -> anyh
     admin
         .batch_execute(&format!("create role {READER}"))
         .await?;
-    let kafka = Kafka::start(KafkaOptions::default()).await?;
-    let pipeline = Pipeline::on(&kafka).await?;
+    let pipeline = Pipeline::new().await?;
     let document = pipeline.document("app", postgres.port())?;
     pipeline.migrate(&document).await?;
     pipeline.produce(&document, 5_000).await?;

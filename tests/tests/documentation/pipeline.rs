@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use clickstream_testbed::{Kafka, Process, build_binary, server_dir};
+use clickstream_testbed::{Process, build_binary, server_dir, shared, unique_name};
 use tokio_postgres::Client;
 
 /// How long anything may take before a test gives up on it.
@@ -18,24 +18,28 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The role that reads, as docs/reader-role.md names it.
 pub const READER: &str = "dashboard";
 
-/// Programs and a topic.
+/// Programs, and a topic on the shared broker.
 pub struct Pipeline {
     dir: PathBuf,
     kafka: String,
+    topic: String,
     processor: PathBuf,
     producer: PathBuf,
 }
 
 impl Pipeline {
     /// Builds the programs and makes the topic.
-    pub async fn on(kafka: &Kafka) -> anyhow::Result<Self> {
-        kafka.create_topic("clickstream", 4, &[]).await?;
+    pub async fn new() -> anyhow::Result<Self> {
+        let kafka = shared::kafka().await?;
+        let topic = unique_name("documentation");
+        kafka.create_topic(&topic, 4, &[]).await?;
         let build = |package: &'static str, features: &'static [&'static str]| {
             tokio::task::spawn_blocking(move || build_binary(package, package, features))
         };
         Ok(Self {
             dir: server_dir("pipeline")?,
             kafka: kafka.bootstrap_servers(),
+            topic,
             // with the features of the other tests, so that it is not compiled twice
             processor: build("clickstream-processor", &["failpoints"]).await??,
             producer: build("clickstream-producer", &[]).await??,
@@ -45,12 +49,14 @@ impl Pipeline {
     /// The document for a database on this port.
     pub fn document(&self, database: &str, port: u16) -> anyhow::Result<PathBuf> {
         let path = self.dir.join(format!("{database}.yaml"));
-        let servers = &self.kafka;
+        let (servers, topic) = (&self.kafka, &self.topic);
+        // a name of its own means a consumer group of its own
+        let name = topic.replace('_', "-");
         fs::write(
             &path,
             format!(
-                "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: documentation\nspec:\n  \
-                 kafka:\n    bootstrapServers: {servers}\n  topics:\n  - name: clickstream\n    management: External\n  \
+                "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: {name}\nspec:\n  \
+                 kafka:\n    bootstrapServers: {servers}\n  topics:\n  - name: {topic}\n    management: External\n  \
                  watermark:\n    idleTimeout: 1s\n  targets:\n  - name: main\n    connection:\n      host: 127.0.0.1\n      \
                  port: {port}\n      database: {database}\n      user: postgres\n      sslMode: Disable\n    readers: [{READER}]\n",
             ),

@@ -1,7 +1,7 @@
 //! The statements of docs/sql.md and docs/reader-role.md, on a real PostgreSQL that a real pipeline has filled.
 
 use anyhow::{Context as _, bail, ensure};
-use clickstream_testbed::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+use clickstream_testbed::{Postgres, PostgresOptions};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::{
@@ -25,8 +25,7 @@ async fn every_recipe_gives_rows_to_the_read_only_role() -> anyhow::Result<()> {
     };
     run(&admin, create).await?;
 
-    let kafka = Kafka::start(KafkaOptions::default()).await?;
-    let pipeline = Pipeline::on(&kafka).await?;
+    let pipeline = Pipeline::new().await?;
     let document = pipeline.document(DATABASE, postgres.port())?;
     pipeline.migrate(&document).await?;
     pipeline.produce(&document, RECORDS).await?;
