@@ -388,8 +388,23 @@ impl Writer {
                 .get(&tp.topic)
                 .map_or("", String::as_str);
             match &claimed {
-                Claimed::Ours { recovered, gap, .. } => {
+                Claimed::Ours {
+                    recovered,
+                    totals,
+                    gap,
+                    ..
+                } => {
                     self.metrics.claims.with_label_values(&["claimed"]).inc();
+                    // a commit whose answer was lost has happened after all
+                    let unheard = self.shared.with(|state| {
+                        state
+                            .view
+                            .get(&tp)
+                            .and_then(|view| view.unheard(recovered.claim.epoch, totals))
+                    });
+                    if let Some(unheard) = unheard {
+                        self.metrics.committed(topic, tp, &unheard);
+                    }
                     debug!(topic, partition = tp.partition, epoch = recovered.claim.epoch, next = %recovered.next, "claimed");
                     if let Some(gap) = gap {
                         self.metrics

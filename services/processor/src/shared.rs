@@ -244,6 +244,22 @@ impl PartitionView {
         Some((now.micros() - since.micros()).max(0) as f64 / 1e6)
     }
 
+    /// What was committed since the last commit that this process has heard of, if nobody else can have done it: the claim
+    /// with `epoch` follows on its own one, and found `totals`.
+    pub fn unheard(&self, epoch: i64, totals: &Counters) -> Option<Counters> {
+        self.next.filter(|_| epoch == self.epoch + 1)?;
+        let known = &self.counters;
+        Some(Counters {
+            consumed: totals.consumed - known.consumed,
+            accepted: totals.accepted - known.accepted,
+            duplicate: totals.duplicate - known.duplicate,
+            rejected: totals.rejected - known.rejected,
+            late: totals.late - known.late,
+            skipped: totals.skipped - known.skipped,
+            revised: totals.revised - known.revised,
+        })
+    }
+
     /// Takes over what a commit says about the log: Kafka's time of its last record, and its heartbeats.
     pub fn passed(&mut self, span: &Span) {
         self.last_received = span.received.or(self.last_received);

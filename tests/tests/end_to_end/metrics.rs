@@ -358,6 +358,12 @@ async fn a_flush_is_counted_by_what_became_of_it() -> anyhow::Result<()> {
     assert!(sum(&fenced, "clickstream_fenced_commits_total", "") >= 1.0);
     stack.drained().await?;
     assert_eq!(stack.total("consumed").await?, i64::try_from(sent)?);
+    // the commit whose answer was lost is counted as well, once it is known
+    watched
+        .until("every record is counted", |series| {
+            sum(series, "clickstream_records_total", "") == sent as f64
+        })
+        .await?;
     end(&watched.process).await?;
     stack.audit().await?;
     Ok(())
