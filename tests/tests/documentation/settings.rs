@@ -84,3 +84,34 @@ fn grafana_is_provisioned_with_what_the_stack_has() {
     let volumes = services["grafana"]["volumes"].as_array().unwrap();
     assert!(volumes.contains(&Value::String(mounted)), "{volumes:?}");
 }
+
+#[test]
+fn every_image_that_compose_builds_is_a_stage_of_the_dockerfile() {
+    let compose = read("compose.yaml");
+    let dockerfile = read("Dockerfile");
+    let target = Regex::new(r"build: \{ context: \., target: (\w+) \}").unwrap();
+    let image = Regex::new(r"image: clickstream/(\w+):\$\{CLICKSTREAM_TAG:-([^}]+)\}").unwrap();
+    let mut built: Vec<&str> = target
+        .captures_iter(&compose)
+        .map(|found| found.get(1).unwrap().as_str())
+        .collect();
+    let mut named = Vec::new();
+    for found in image.captures_iter(&compose) {
+        assert_eq!(&found[2], env!("CARGO_PKG_VERSION"), "the tag of a release");
+        named.push(found.get(1).unwrap().as_str());
+    }
+    built.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(built, named);
+    assert!(built.len() >= 3, "{built:?}");
+    for stage in built {
+        assert!(
+            dockerfile.contains(&format!("FROM base AS {stage}\n")),
+            "{stage}"
+        );
+        assert!(
+            dockerfile.contains(&format!("[\"/clickstream-{stage}\"]")),
+            "{stage}"
+        );
+    }
+}
