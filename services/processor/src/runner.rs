@@ -402,9 +402,8 @@ impl Writer {
                             .get(&tp)
                             .and_then(|view| view.unheard(recovered.claim.epoch, totals))
                     });
-                    if let Some(unheard) = unheard {
-                        self.metrics.committed(topic, tp, &unheard);
-                    }
+                    self.metrics
+                        .claimed(topic, tp, &unheard.unwrap_or_default());
                     debug!(topic, partition = tp.partition, epoch = recovered.claim.epoch, next = %recovered.next, "claimed");
                     if let Some(gap) = gap {
                         self.metrics

@@ -253,6 +253,18 @@ impl WriterMetrics {
         self.read
     }
 
+    /// Makes the series of a partition that was claimed, so that the first record of an outcome is an increase. `unheard` is
+    /// what was committed without an answer.
+    pub fn claimed(&self, topic: &str, tp: TopicPartition, unheard: &Counters) {
+        let partition = tp.partition.to_string();
+        for outcome in ["accepted", "duplicate", "rejected", "late", "skipped"] {
+            self.records
+                .with_label_values(&[topic, &partition, outcome]);
+        }
+        self.revised.with_label_values(&[topic, &partition]);
+        self.committed(topic, tp, unheard);
+    }
+
     /// Counts what a commit did to one partition.
     pub fn committed(&self, topic: &str, tp: TopicPartition, counters: &Counters) {
         let partition = tp.partition.to_string();
