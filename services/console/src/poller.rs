@@ -26,6 +26,8 @@ const WHOLE_CHART: u64 = 10;
 const PAGES: u64 = 3;
 /// Readings between two of the dead letters.
 const DEAD_LETTERS: u64 = 2;
+/// Readings between two of the processors' metrics, which are percentiles of a whole minute here.
+const LATENCY: u64 = 5;
 /// Readings between two of what hardly ever changes.
 const RULES: u64 = 10;
 
@@ -92,9 +94,10 @@ impl Poller {
         self.readings = Readings::default();
         // counts readings that PostgreSQL answered, so that the first of them reads everything
         let mut answered = 0;
-        loop {
+        for reading in 0_u64.. {
             every_second.tick().await;
-            if self.read(answered).await {
+            let latency = reading.is_multiple_of(LATENCY);
+            if self.read(answered, latency).await {
                 answered += 1;
             } else {
                 answered = 0;
@@ -103,20 +106,22 @@ impl Poller {
     }
 
     /// Reads once; whether PostgreSQL answered.
-    async fn read(&mut self, answered: u64) -> bool {
+    async fn read(&mut self, answered: u64, latency: bool) -> bool {
         let everything = answered.is_multiple_of(WHOLE_CHART);
         let core = tokio::time::timeout(
             DATABASE_PATIENCE,
             self.database.core(&mut self.chart, everything),
         );
-        let (core, answers) = tokio::join!(core, processors::ask(&self.addresses));
+        let (core, answers) = tokio::join!(core, processors::ask(&self.addresses, latency));
         let core = core.unwrap_or_else(|_| {
             self.database.close();
             Err(ReadError::Silent)
         });
         let now = Utc::now().timestamp_millis();
         let mut sections = Sections::new();
-        self.latency(&answers, &mut sections);
+        if latency {
+            self.latency(&answers, &mut sections);
+        }
         let database_error = match core {
             Ok(core) => {
                 self.database_good = Some(now);
@@ -194,7 +199,7 @@ impl Poller {
     fn latency(&mut self, answers: &[Answer], sections: &mut Sections) {
         let told = answers.iter().filter_map(|answer| {
             let told = answer.said.as_ref().ok()?;
-            Some((answer.address.clone(), told.latency.clone()))
+            Some((answer.address.clone(), told.latency.clone()?))
         });
         self.readings.add(Instant::now(), told);
         put(

@@ -255,7 +255,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 
     use super::*;
-    use crate::latency::Histogram;
     use crate::processors::{AskError, Halted, Partition, Status, Told};
 
     fn totals(consumed: i64) -> Totals {
@@ -313,7 +312,7 @@ mod tests {
             address: "a".to_owned(),
             said: Ok(Told {
                 status,
-                latency: Histogram::default(),
+                latency: None,
             }),
         }
     }

@@ -26,7 +26,7 @@ const RATE: u64 = 10_000;
 /// What does not count: connections open, plans are made, pages are read.
 const WARM_UP: Duration = Duration::from_secs(5);
 
-/// Percentage points of one core. Two questions a second are answered in well under a millisecond each.
+/// Percentage points of one core: a status a second, and the metrics every five.
 const AIM: Aim = Aim::at_most(1.0, 0.5);
 
 struct Stretch {
