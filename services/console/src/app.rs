@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use clickstream_telemetry::{Health, Verdict, admin, metrics, shutdown};
+use clickstream_telemetry::{Health, Verdict, admin, http, metrics, shutdown};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use crate::hub::Hub;
 use crate::poller::Poller;
 use crate::processors::Address;
 use crate::routes::{Console, Explainer, router};
-use crate::server;
+use crate::server::{self, LIMITS};
 
 /// How long answers under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let poller = Poller::new(hub, Database::new(settings.place), settings.processors);
     let polling = tokio::spawn(poller.run(stop.clone()));
     tracing::info!(address = %local, "console listens");
-    let serving = tokio::spawn(server::serve(listener, router(console), stop.clone()));
+    let serving = tokio::spawn(http::serve(listener, router(console), LIMITS, stop.clone()));
     stop.cancelled().await;
     if tokio::time::timeout(DRAIN, serving).await.is_err() {
         tracing::warn!("answers under way were given up");

@@ -22,18 +22,14 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use prometheus::{Registry, TextEncoder};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::health::{Health, Verdict};
+use crate::http::{self, Limits};
 
 /// Connections served at the same time; a scraper, a kubelet and a console need three.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -44,11 +40,12 @@ pub const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// From the accept until the connection is closed, whatever the client does; Prometheus gives a scrape 10 s too.
 pub const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A request line and its headers fit many times over; hyper's own minimum is 8 KiB.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
-
-/// After a failed accept (out of file descriptors, as a rule), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const LIMITS: Limits = Limits {
+    connections: MAX_CONNECTIONS,
+    header: HEADER_DEADLINE,
+    connection: CONNECTION_DEADLINE,
+    keep_alive: false,
+};
 
 /// The admin server could not listen.
 #[derive(Debug, thiserror::Error)]
@@ -100,75 +97,8 @@ pub async fn serve(
     let local_addr = listener.local_addr().map_err(bind_error)?;
     tracing::info!(address = %local_addr, "admin server listening");
     let routes = router(registry, health);
-    let task = tokio::spawn(accept_loop(listener, routes, shutdown));
+    let task = tokio::spawn(http::serve(listener, routes, LIMITS, shutdown));
     Ok(AdminServer { local_addr, task })
-}
-
-async fn accept_loop(listener: TcpListener, routes: Router, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let connections = TaskTracker::new();
-    loop {
-        let accepted = async {
-            let place = Arc::clone(&places)
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            accepted = accepted => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let connection = answer(stream, routes.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "admin server could not accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    // no new ones from here on, and those under way end within the connection deadline
-    drop(listener);
-    connections.close();
-    connections.wait().await;
-}
-
-async fn answer(stream: TcpStream, routes: Router, shutdown: CancellationToken) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
-        .keep_alive(false)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-    tokio::pin!(connection);
-    let deadline = tokio::time::sleep(CONNECTION_DEADLINE);
-    tokio::pin!(deadline);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "admin connection ended early");
-                }
-                return;
-            }
-            () = &mut deadline => {
-                tracing::debug!("admin connection passed its deadline");
-                return;
-            }
-            () = shutdown.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
 }
 
 #[derive(Clone)]

@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod health;
+pub mod http;
 pub mod logging;
 pub mod memory;
 pub mod metrics;

@@ -1,0 +1,103 @@
+//! A small HTTP/1.1 server, bounded in connections, and each connection bounded in time.
+//!
+//! It shares a process with work that matters more, so its cost has a ceiling. A client that dribbles its header or never reads
+//! its answer gives its place back when its time is up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A request line and its headers fit many times over; hyper's own minimum is 8 KiB.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+
+/// After a failed accept (out of file descriptors, as a rule), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What clients may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at the same time; further ones wait in the kernel's backlog.
+    pub connections: usize,
+    /// From the accept, or the answer before, until a request's header must be complete.
+    pub header: Duration,
+    /// From the accept until the connection is closed, whatever the client does.
+    pub connection: Duration,
+    /// Whether a connection may carry more than one request.
+    pub keep_alive: bool,
+}
+
+/// Serves until `stop` is cancelled, then until the answers under way are sent.
+pub async fn serve(listener: TcpListener, routes: Router, limits: Limits, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = answer(stream, routes.clone(), limits, stop.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // no new ones from here on, and those under way end within their time
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn answer(stream: TcpStream, routes: Router, limits: Limits, stop: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header)
+        .keep_alive(limits.keep_alive)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    tokio::pin!(connection);
+    let deadline = tokio::time::sleep(limits.connection);
+    tokio::pin!(deadline);
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended early");
+                }
+                return;
+            }
+            () = &mut deadline => {
+                tracing::debug!("connection closed at the end of its time");
+                return;
+            }
+            () = stop.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
