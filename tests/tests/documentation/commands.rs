@@ -36,6 +36,12 @@ pub const COMMANDS: &[(&str, Tried)] = &[
         Alike(".ci/run", "cargo xtask e2e --without-tls"),
     ),
     (
+        "cargo xtask e2e --figures",
+        Not(
+            "measures, for which the machine has to do nothing else; continuous integration runs `cargo xtask e2e`",
+        ),
+    ),
+    (
         "cargo xtask e2e --full",
         Not("an hour on a cluster; run before a release"),
     ),
