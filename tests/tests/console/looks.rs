@@ -92,6 +92,23 @@ fn hour(rate: f64) -> anyhow::Result<Vec<(String, Option<Vec<u8>>)>> {
     Ok(records)
 }
 
+/// Nothing overflows and everybody can use the page, in each of [`VIEWS`]; pictures are named after `what`.
+async fn looks_good_in_every_view(page: &Page, what: &str) -> anyhow::Result<()> {
+    for (name, width, height, mobile, dark) in VIEWS {
+        page.viewport(width, height, mobile).await?;
+        page.dark(dark).await?;
+        page.eval("new Promise((done) => setTimeout(done, 300))")
+            .await?;
+        fits(page, name).await?;
+        accessible(page, name).await?;
+        if let Some(folder) = pictures() {
+            page.screenshot(&folder.join(format!("{what}-{name}.png")))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_view_fits_its_window_and_is_accessible() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
@@ -113,18 +130,7 @@ async fn every_view_fits_its_window_and_is_accessible() -> anyhow::Result<()> {
         // two whole minutes of what is produced now
         tokio::time::sleep(Duration::from_secs(150)).await;
     }
-    for (name, width, height, mobile, dark) in VIEWS {
-        page.viewport(width, height, mobile).await?;
-        page.dark(dark).await?;
-        page.eval("new Promise((done) => setTimeout(done, 300))")
-            .await?;
-        fits(&page, name).await?;
-        accessible(&page, name).await?;
-        if let Some(folder) = pictures() {
-            page.screenshot(&folder.join(format!("console-{name}.png")))
-                .await?;
-        }
-    }
+    looks_good_in_every_view(&page, "console").await?;
     for (name, width, height, mobile, dark) in VIEWS {
         page.viewport(width, height, mobile).await?;
         page.dark(dark).await?;
@@ -153,18 +159,7 @@ async fn a_pipeline_without_traffic_has_a_page_too() -> anyhow::Result<()> {
     let browser = Browser::start().await?;
     let page = open(&browser, port).await?;
     shows(&page, "#partitions table", "processor").await?;
-    for (name, width, height, mobile, dark) in VIEWS {
-        page.viewport(width, height, mobile).await?;
-        page.dark(dark).await?;
-        page.eval("new Promise((done) => setTimeout(done, 300))")
-            .await?;
-        fits(&page, name).await?;
-        accessible(&page, name).await?;
-        if let Some(folder) = pictures() {
-            page.screenshot(&folder.join(format!("console-empty-{name}.png")))
-                .await?;
-        }
-    }
+    looks_good_in_every_view(&page, "console-empty").await?;
     is_clean(&page, port)
 }
 

@@ -195,8 +195,8 @@ async fn the_metrics_are_what_the_database_and_the_log_hold() -> anyhow::Result<
     Ok(())
 }
 
-#[tokio::test]
-async fn lag_grows_in_records_and_in_seconds_while_postgresql_is_away() -> anyhow::Result<()> {
+/// One partition and one processor, which finds PostgreSQL behind a proxy.
+async fn watched_through_a_proxy() -> anyhow::Result<(Stack, Proxy, Watched)> {
     let stack = Stack::new(StackOptions {
         partitions: 1,
         ..StackOptions::default()
@@ -211,6 +211,12 @@ async fn lag_grows_in_records_and_in_seconds_while_postgresql_is_away() -> anyho
         &[("CLICKSTREAM_ADMIN_LISTEN", &listen)],
     )?;
     let watched = Watched { process, port };
+    Ok((stack, proxy, watched))
+}
+
+#[tokio::test]
+async fn lag_grows_in_records_and_in_seconds_while_postgresql_is_away() -> anyhow::Result<()> {
+    let (stack, proxy, watched) = watched_through_a_proxy().await?;
     stack.produce(GeneratorOptions::default(), 500).await?;
     stack.drained().await?;
     let caught_up = |series: &Series| each(series, "clickstream_consumer_lag_seconds") == [0.0];
@@ -295,20 +301,7 @@ async fn lag_is_unknown_while_kafka_is_away() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_flush_is_counted_by_what_became_of_it() -> anyhow::Result<()> {
-    let stack = Stack::new(StackOptions {
-        partitions: 1,
-        ..StackOptions::default()
-    })
-    .await?;
-    let proxy = Proxy::start(([127, 0, 0, 1], stack.postgres.port()).into()).await?;
-    let port = free_port()?;
-    let listen = format!("127.0.0.1:{port}");
-    let process = stack.start_through(
-        proxy.addr().port(),
-        "one",
-        &[("CLICKSTREAM_ADMIN_LISTEN", &listen)],
-    )?;
-    let watched = Watched { process, port };
+    let (stack, proxy, watched) = watched_through_a_proxy().await?;
     let flushes = |series: &Series, outcome: &str| {
         let part = format!("outcome=\"{outcome}\"");
         sum(series, "clickstream_flushes_total", &part)
