@@ -91,6 +91,7 @@ async fn what_senders_do_wrong_shows_as_rejects_future_dates_skew_and_a_stuck_wa
             "select count(*) > 500 from clickstream_events",
         )
         .await?;
+    scene.scraped().await?;
 
     let nonsense = (0..300).map(|number| (format!("key-{number}"), Some(b"no event".to_vec())));
     scene.stack.send(nonsense.collect()).await?;

@@ -77,6 +77,29 @@ impl Scene {
         Ok(process)
     }
 
+    /// Waits until Prometheus has read everything that it is told to: it hears of targets in steps of five seconds, and what was
+    /// counted before its first look is no increase to it.
+    pub async fn scraped(&self) -> anyhow::Result<()> {
+        let targets = self.targets.lock().clone();
+        let begun = Instant::now();
+        loop {
+            let up = self.prometheus.query("up == 1").await?;
+            let is_up = |target: &ScrapeTarget| {
+                let instance = format!("127.0.0.1:{}", target.port);
+                up.iter()
+                    .any(|sample| sample.labels["instance"] == instance.as_str())
+            };
+            if targets.iter().all(is_up) {
+                return Ok(());
+            }
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "not all of {targets:?} are up: {up:?}"
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Waits until an alert fires.
     pub async fn fires(&self, alert: &str) -> anyhow::Result<()> {
         fires(&self.prometheus, alert).await
