@@ -5,6 +5,7 @@
 //! artifacts -> Kafka's jars and PostgreSQL's binaries, fetched once into the cache
 //! kafka, postgres -> servers on loopback, started, crashed, frozen and started again
 //! kube_api -> etcd and kube-apiserver, found or built once, treated likewise
+//! kubelet  -> what a cluster would do with Jobs and Deployments
 //! prometheus -> a Prometheus that scrapes what a test names, and promtool
 //! browser  -> Chromium without a window, for pages
 //! collector -> an OpenTelemetry Collector that prints the spans it gets, built once
@@ -28,6 +29,7 @@ mod collector;
 pub mod install;
 mod kafka;
 mod kube_api;
+pub mod kubelet;
 mod ports;
 mod postgres;
 mod process;

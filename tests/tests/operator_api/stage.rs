@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clickstream_operator::crd::ClickstreamPipeline;
-use clickstream_testbed::{Kafka, KubeApi, Process, build_binary, shared, unique_name};
+use clickstream_testbed::{Kafka, KubeApi, Process, build_binary, kubelet, shared, unique_name};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
@@ -18,7 +18,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -95,6 +95,13 @@ impl Stage {
             )
             .await?;
         Ok(stage)
+    }
+
+    /// From now on starts operators that are built with these features.
+    #[cfg(feature = "tls")]
+    pub fn operator_with_features(&mut self, features: &[&str]) -> anyhow::Result<()> {
+        self.binary = build_binary("clickstream-operator", "clickstream-operator", features)?;
+        Ok(())
     }
 
     /// Changes what the player does.
@@ -385,105 +392,40 @@ async fn install_crd(client: &Client) -> anyhow::Result<()> {
 
 /// What controllers and kubelets would do.
 async fn play(client: Client, namespace: String, migrations: Migrations) {
-    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
-    let pods: Api<Pod> = Api::namespaced(client, &namespace);
     loop {
         // an API server that a test has stopped is waited for
-        let _ = play_jobs(&jobs, &pods, &migrations).await;
-        let _ = play_deployments(&deployments).await;
+        let _ = play_jobs(&client, &namespace, &migrations).await;
+        let _ = play_deployments(&client, &namespace).await;
         tokio::time::sleep(LOOK).await;
     }
 }
 
 async fn play_jobs(
-    jobs: &Api<Job>,
-    pods: &Api<Pod>,
+    client: &Client,
+    namespace: &str,
     migrations: &Migrations,
 ) -> Result<(), kube::Error> {
+    let (exit_code, message) = match migrations {
+        Migrations::Succeed => (
+            0,
+            json!({ "schemaVersion": 3, "topics": [], "missingReaders": [] }).to_string(),
+        ),
+        Migrations::Fail(line) => (1, format!("{{\"level\":\"INFO\"}}\nerror: {line}\n")),
+        Migrations::Report(report) => (0, report.to_string()),
+    };
+    let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
     // those of the operator; other Jobs are for the tests that make them
     let migrations_only = ListParams::default().labels("app.kubernetes.io/component=migration");
     for job in jobs.list(&migrations_only).await? {
-        let has_ended = job.status.as_ref().is_some_and(|status| {
-            status
-                .conditions
-                .as_ref()
-                .is_some_and(|all| !all.is_empty())
-        });
-        let (message, exit_code) = match migrations {
-            Migrations::Succeed => (
-                json!({ "schemaVersion": 3, "topics": [], "missingReaders": [] }).to_string(),
-                0,
-            ),
-            Migrations::Fail(line) => (format!("{{\"level\":\"INFO\"}}\nerror: {line}\n"), 1),
-            Migrations::Report(report) => (report.to_string(), 0),
-        };
-        if has_ended {
-            continue;
-        }
-        let name = job.name_any();
-        let mut labels = job.labels().clone();
-        labels.insert("batch.kubernetes.io/job-name".to_owned(), name.clone());
-        let template = job
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.template.spec.clone());
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": { "name": name, "labels": labels },
-            "spec": template,
-        }))
-        .expect("a pod");
-        let pod_name = pod.name_any();
-        match pods.create(&PostParams::default(), &pod).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(error),
-        }
-        let container = "migrate";
-        let status = json!({ "status": { "phase": if exit_code == 0 { "Succeeded" } else { "Failed" }, "containerStatuses": [{
-            "name": container, "ready": false, "restartCount": 0, "image": "i", "imageID": "i",
-            "state": { "terminated": { "exitCode": exit_code, "message": message } },
-        }] } });
-        pods.patch_status(&pod_name, &PatchParams::default(), &Patch::Merge(&status))
-            .await?;
-        let now = k8s_openapi::jiff::Timestamp::now().to_string();
-        let condition = |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "lastProbeTime": now });
-        let status = if exit_code == 0 {
-            json!({ "status": { "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] } })
-        } else {
-            json!({ "status": { "startTime": now, "failed": 1, "conditions": [condition("FailureTarget"), condition("Failed")] } })
-        };
-        jobs.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
-            .await?;
+        kubelet::end_job(client, &job, exit_code, &message).await?;
     }
     Ok(())
 }
 
-async fn play_deployments(deployments: &Api<Deployment>) -> Result<(), kube::Error> {
+async fn play_deployments(client: &Client, namespace: &str) -> Result<(), kube::Error> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     for deployment in deployments.list(&ListParams::default()).await? {
-        let wanted = deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1);
-        let observed = deployment
-            .status
-            .as_ref()
-            .and_then(|status| status.observed_generation);
-        if observed == deployment.metadata.generation {
-            continue;
-        }
-        let status = json!({ "status": {
-            "observedGeneration": deployment.metadata.generation,
-            "replicas": wanted, "updatedReplicas": wanted, "readyReplicas": wanted, "availableReplicas": wanted,
-        } });
-        deployments
-            .patch_status(
-                &deployment.name_any(),
-                &PatchParams::default(),
-                &Patch::Merge(&status),
-            )
-            .await?;
+        kubelet::bring_up(client, &deployment).await?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use clickstream_testbed::{Kafka, KafkaOptions, KubeApi, Process};
+use clickstream_testbed::{Kafka, KafkaOptions, KubeApi, Process, kubelet};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
@@ -18,7 +18,7 @@ use kube::api::{
 };
 use kube::runtime::{WatchStreamExt as _, conditions, wait, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -26,6 +26,8 @@ use tokio::task::JoinHandle;
 const NAMESPACE: &str = "bench";
 /// How long nothing may move.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What a migration of an empty schema reports.
+const REPORT: &str = r#"{"schemaVersion":3,"topics":[],"missingReaders":[]}"#;
 /// Requests for creation at the same time, as from a deployment tool.
 const AT_ONCE: usize = 32;
 /// Pause after a watch that failed.
@@ -279,37 +281,24 @@ async fn install(client: &Client, program: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every migration succeeds at once.
+/// Every migration succeeds at once, with the report that the operator waits for.
 async fn end_jobs(client: Client) {
-    let jobs: Api<Job> = Api::namespaced(client, NAMESPACE);
-    let mut changes = Box::pin(watcher(jobs.clone(), watcher::Config::default()).applied_objects());
+    let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
+    let mut changes = Box::pin(watcher(jobs, watcher::Config::default()).applied_objects());
     while let Some(job) = changes.next().await {
         let Ok(job) = job else {
             tokio::time::sleep(AGAIN).await;
             continue;
         };
-        let has_ended = job
-            .status
-            .as_ref()
-            .is_some_and(|status| status.completion_time.is_some());
-        if has_ended {
-            continue;
-        }
-        let now = k8s_openapi::jiff::Timestamp::now().to_string();
-        let condition = |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "lastProbeTime": now });
-        let status = json!({ "status": {
-            "startTime": now, "completionTime": now, "succeeded": 1,
-            "conditions": [condition("SuccessCriteriaMet"), condition("Complete")],
-        } });
-        patch_status(&jobs, &job.name_any(), status);
+        let client = client.clone();
+        beside(async move { kubelet::end_job(&client, &job, 0, REPORT).await });
     }
 }
 
 /// Every Deployment is complete at once.
 async fn bring_up(client: Client, log: Log) {
-    let deployments: Api<Deployment> = Api::namespaced(client, NAMESPACE);
-    let mut changes =
-        Box::pin(watcher(deployments.clone(), watcher::Config::default()).applied_objects());
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let mut changes = Box::pin(watcher(deployments, watcher::Config::default()).applied_objects());
     while let Some(deployment) = changes.next().await {
         let Ok(deployment) = deployment else {
             tokio::time::sleep(AGAIN).await;
@@ -318,19 +307,8 @@ async fn bring_up(client: Client, log: Log) {
         if let Some(pipeline) = deployment.labels().get("clickstream.dev/pipeline") {
             note(&log, pipeline, |seen| &mut seen.applied);
         }
-        let observed = deployment
-            .status
-            .as_ref()
-            .and_then(|status| status.observed_generation);
-        if observed == deployment.metadata.generation {
-            continue;
-        }
-        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-        let status = json!({ "status": {
-            "observedGeneration": deployment.metadata.generation,
-            "replicas": wanted, "updatedReplicas": wanted, "readyReplicas": wanted, "availableReplicas": wanted,
-        } });
-        patch_status(&deployments, &deployment.name_any(), status);
+        let client = client.clone();
+        beside(async move { kubelet::bring_up(&client, &deployment).await });
     }
 }
 
@@ -367,17 +345,10 @@ fn note(log: &Log, pipeline: &str, what: impl Fn(&mut Seen) -> &mut Option<Insta
 }
 
 /// Beside the watch, as kubelets and controllers do it; what fails is seen again with the next change.
-fn patch_status<K>(api: &Api<K>, name: &str, status: Value)
-where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
-{
-    let (api, name) = (api.clone(), name.to_owned());
+fn beside(work: impl Future<Output = Result<(), kube::Error>> + Send + 'static) {
     tokio::spawn(async move {
-        if let Err(error) = api
-            .patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
-            .await
-        {
-            eprintln!("{name}: {error}");
+        if let Err(error) = work.await {
+            eprintln!("{error}");
         }
     });
 }
