@@ -6,15 +6,14 @@ use std::{
     process::Command,
 };
 
-use clickstream_testbed::{
-    Kafka, KafkaOptions, PostgresVersion, Process, build_binary, free_port, shared,
-};
+use clickstream_testbed::{PostgresVersion, Process, build_binary, shared};
 use tokio::task::JoinSet;
 
 use crate::{
+    certificates::certificates,
     commands::{changed, refused},
+    secured_kafka::SecuredKafka,
     stack::{Stack, StackOptions},
-    tls::certificates,
     watch::end,
 };
 
@@ -31,40 +30,7 @@ fn secret(folder: &Path, name: &str, values: &[(&str, &[u8])]) -> anyhow::Result
     Ok(())
 }
 
-/// A broker that also listens for TLS with passwords, and knows `alice` by PLAIN and `bob` by SCRAM-SHA-512; the port.
-async fn secured(folder: &Path) -> anyhow::Result<(Kafka, u16)> {
-    let key = fs::read(folder.join("server.key"))?;
-    let certificate = fs::read(folder.join("server.crt"))?;
-    fs::write(folder.join("broker.pem"), [key, certificate].concat())?;
-    let port = free_port()?;
-    let login = "org.apache.kafka.common.security";
-    let settings = [
-        ("ssl.keystore.type", "PEM".to_owned()),
-        (
-            "ssl.keystore.location",
-            folder.join("broker.pem").display().to_string(),
-        ),
-        ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-512".to_owned()),
-        (
-            "listener.name.sasl_ssl.plain.sasl.jaas.config",
-            format!("{login}.plain.PlainLoginModule required user_alice=\"for plain\";"),
-        ),
-        (
-            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config",
-            format!("{login}.scram.ScramLoginModule required;"),
-        ),
-    ];
-    let kafka = Kafka::start(KafkaOptions {
-        listeners: vec![format!("SASL_SSL://localhost:{port}")],
-        settings: settings.map(|(key, value)| (key.to_owned(), value)).into(),
-        ..KafkaOptions::default()
-    })
-    .await?;
-    kafka.add_scram_user("bob", "for-scram").await?;
-    Ok((kafka, port))
-}
-
-/// The stack's document with TLS and SASL.
+/// The stack's document with TLS and a password.
 fn document(
     stack: &Stack,
     servers: &str,
@@ -72,20 +38,25 @@ fn document(
     mechanism: &str,
     user: &str,
 ) -> anyhow::Result<String> {
+    let who = format!("    sasl:\n      mechanism: {mechanism}\n      secret: {{name: {user}}}\n");
+    encrypted(stack, servers, authority, &who)
+}
+
+/// The stack's document with TLS; `who` is the rest of `spec.kafka`.
+fn encrypted(stack: &Stack, servers: &str, authority: &str, who: &str) -> anyhow::Result<String> {
     let plain = format!(
         "    bootstrapServers: {}\n",
         stack.kafka.bootstrap_servers()
     );
     let secured = format!(
-        "    bootstrapServers: {servers}\n    tls:\n      caSecret: {{name: {authority}}}\n    sasl:\n      mechanism: {mechanism}\n      \
-         secret: {{name: {user}}}\n"
+        "    bootstrapServers: {servers}\n    tls:\n      caSecret: {{name: {authority}}}\n{who}"
     );
     changed(stack, &[(&plain, &secured)])
 }
 
 #[tokio::test]
-async fn plain_and_scram_over_tls_carry_the_stream_and_nothing_less_is_let_in() -> anyhow::Result<()>
-{
+async fn passwords_and_certificates_over_tls_carry_the_stream_and_nothing_less_is_let_in()
+-> anyhow::Result<()> {
     let processor = with_tls("clickstream-processor", &["failpoints", "tls"]).await?;
     let producer = with_tls("clickstream-producer", &["tls"]).await?;
     let folder = certificates()?;
@@ -114,14 +85,37 @@ async fn plain_and_scram_over_tls_carry_the_stream_and_nothing_less_is_let_in() 
         "mallory",
         &[("username", b"bob"), ("password", b"a guess")],
     )?;
-    let (kafka, port) = secured(&folder).await?;
+    secret(
+        &folder,
+        "client",
+        &[
+            ("tls.crt", &fs::read(folder.join("client.crt"))?),
+            ("tls.key", &fs::read(folder.join("client.key"))?),
+        ],
+    )?;
+    let SecuredKafka {
+        kafka,
+        passwords: port,
+        certificates,
+    } = SecuredKafka::start(&folder).await?;
     let postgres = shared::postgres(PostgresVersion::V18).await?;
     let stack = Stack::on(kafka, postgres, StackOptions::default()).await?;
     let secrets = folder.display().to_string();
     let named = format!("localhost:{port}");
 
-    for (mechanism, user) in [("Plain", "alice"), ("ScramSha512", "bob")] {
-        let document = document(&stack, &named, "good", mechanism, user)?;
+    let shown = format!("localhost:{certificates}");
+    let with_certificate = "      clientCertSecret: {name: client}\n";
+    for (user, document) in [
+        ("alice", document(&stack, &named, "good", "Plain", "alice")?),
+        (
+            "bob",
+            document(&stack, &named, "good", "ScramSha512", "bob")?,
+        ),
+        (
+            "client",
+            encrypted(&stack, &shown, "good", with_certificate)?,
+        ),
+    ] {
         let mut command = Command::new(&processor);
         command.args([
             "run",
@@ -143,18 +137,31 @@ async fn plain_and_scram_over_tls_carry_the_stream_and_nothing_less_is_let_in() 
         let audit = format!("audit --pipeline {document} --secrets-dir {secrets}");
         refused(&processor, &audit, 0, &[]).await?;
     }
-    assert_eq!(stack.total("consumed").await?, 1_000);
+    assert_eq!(stack.total("consumed").await?, 1_500);
 
     let by_address = format!("127.0.0.1:{port}");
     let mut runs = JoinSet::new();
-    for (servers, authority, mechanism, user) in [
-        (&named, "wrong", "ScramSha512", "bob"),
+    for (servers, document) in [
+        (
+            &named,
+            document(&stack, &named, "wrong", "ScramSha512", "bob")?,
+        ),
         // the certificate is for another name than this
-        (&by_address, "good", "ScramSha512", "bob"),
-        (&named, "good", "ScramSha512", "mallory"),
-        (&named, "good", "Plain", "mallory"),
+        (
+            &by_address,
+            document(&stack, &by_address, "good", "ScramSha512", "bob")?,
+        ),
+        (
+            &named,
+            document(&stack, &named, "good", "ScramSha512", "mallory")?,
+        ),
+        (
+            &named,
+            document(&stack, &named, "good", "Plain", "mallory")?,
+        ),
+        // no certificate is shown where one is asked for
+        (&shown, encrypted(&stack, &shown, "good", "")?),
     ] {
-        let document = document(&stack, servers, authority, mechanism, user)?;
         let (processor, producer) = (processor.clone(), producer.clone());
         let (servers, secrets) = (servers.clone(), secrets.clone());
         runs.spawn(async move {
@@ -172,7 +179,7 @@ async fn plain_and_scram_over_tls_carry_the_stream_and_nothing_less_is_let_in() 
     while let Some(done) = runs.join_next().await {
         done??;
     }
-    assert_eq!(stack.total("consumed").await?, 1_000);
+    assert_eq!(stack.total("consumed").await?, 1_500);
     stack.audit().await?;
     Ok(())
 }

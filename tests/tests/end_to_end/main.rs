@@ -1,6 +1,7 @@
 //! The whole data path with real processes: producer, Kafka, processors, PostgreSQL, and after every test the audit.
 
 mod bad_input;
+mod certificates;
 mod commands;
 mod crash_points;
 mod days;
@@ -19,6 +20,8 @@ mod pooling;
 mod postgres_faults;
 mod progress;
 mod records;
+#[cfg(feature = "tls")]
+mod secured_kafka;
 mod skipped;
 mod smoke;
 mod stack;

@@ -1,0 +1,61 @@
+//! Certificates, made for each run.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::ensure;
+use clickstream_testbed::server_dir;
+
+/// The user that the testbed runs PostgreSQL as when it runs as root itself.
+const NOBODY: u32 = 65534;
+
+/// Runs `openssl` in a folder.
+fn openssl(folder: &Path, args: &str) -> anyhow::Result<()> {
+    let output = Command::new("openssl")
+        .args(args.split(' '))
+        .current_dir(folder)
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "openssl {args}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// A folder with an authority (`ca.crt`), another that signed nothing (`other.crt`), a server's certificate for `localhost`
+/// only, and a client's.
+pub fn certificates() -> anyhow::Result<PathBuf> {
+    let folder = server_dir("certificates")?;
+    let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    for authority in ["ca", "other"] {
+        openssl(
+            &folder,
+            &format!(
+                "req -x509 {new} -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.crt"
+            ),
+        )?;
+    }
+    fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n")?;
+    for who in ["server", "client"] {
+        openssl(
+            &folder,
+            &format!("req {new} -subj /CN=localhost -keyout {who}.key -out {who}.csr"),
+        )?;
+        openssl(
+            &folder,
+            &format!(
+                "x509 -req -in {who}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {who}.crt"
+            ),
+        )?;
+    }
+    let key = folder.join("server.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+    // only root may give a file away, and only for root the server runs as somebody else
+    chown(&key, Some(NOBODY), Some(NOBODY)).ok();
+    Ok(folder)
+}
