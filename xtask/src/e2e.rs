@@ -1,10 +1,11 @@
 //! `cargo xtask e2e`: the Kubernetes quickstart as a test, on a kind cluster of its own.
 //!
 //! ```text
-//! as `kind up` ──> rows arrive, Ready ──> scale-up ──> a kill ──> [--full: the long list] ──> [--figures] ──> producer off, audit ──> cluster gone
+//! as `kind up` ──> rows arrive, Ready ──> console ──> scale-up ──> a kill ──> [--full: the long list] ──> [--figures] ──> producer off, audit ──> cluster gone
 //! ```
 //! What fails ends the test; the cluster's own words are in the message, and with `--keep` the cluster stays.
 
+mod console;
 mod faults;
 mod figures;
 
@@ -41,7 +42,7 @@ Examples:
   CLICKSTREAM_KIND_NODE_IMAGE=... CLICKSTREAM_KIND_IMAGE_ARCHIVES=... cargo xtask e2e     see cargo xtask kind --help")]
 pub struct Args {
     /// Also scale to 4 and back under load, kill pods of everything, stop the operator for a while, suspend, delete and
-    /// apply again; an audit after each.
+    /// apply again, and have Kafka drop records before they are read; an audit after each.
     #[arg(long)]
     full: bool,
 
@@ -104,13 +105,16 @@ async fn test(
     };
     tokio::try_join!(args.sources.build(steps), servers)?;
     stack::load(cluster, &args.sources, steps).await?;
-    stack::operator(cluster, &Release::of(&args.sources), steps).await?;
+    let release = Release::of(&args.sources);
+    stack::operator(cluster, &release, steps).await?;
 
     let document = document(1)?;
     let pipeline = Pipeline::new(cluster, &document)?;
+    console::create_role(&pipeline).await?;
     let took = pipeline.bring_up(&document, steps).await?;
     anyhow::ensure!(took <= FIRST_ROWS, "the first event took {took:?}");
     pipeline.ready(steps).await?;
+    console::shows(&pipeline, release, steps).await?;
 
     faults::scale(&pipeline, 2, steps).await?;
     faults::kill(&pipeline, "processor", steps).await?;
@@ -144,13 +148,16 @@ async fn long_list(args: &Args, pipeline: &Pipeline<'_>, steps: &Steps) -> anyho
     faults::suspended(pipeline, steps).await?;
     faults::audited(pipeline, steps).await?;
     faults::deleted_and_applied(pipeline, &document(2)?, steps).await?;
+    faults::audited(pipeline, steps).await?;
+    faults::records_dropped(pipeline, steps).await?;
     faults::audited(pipeline, steps).await
 }
 
-/// The quickstart's document with this number of processors and a rate that leaves room for what is tested.
+/// The quickstart's document with this number of processors, a rate that leaves room for what is tested, and the console's role.
 fn document(replicas: u32) -> anyhow::Result<Value> {
     let mut document = Pipeline::quickstart()?;
     document["spec"]["processor"] = json!({ "replicas": replicas });
     document["spec"]["producer"]["rate"] = json!(RATE);
+    document["spec"]["targets"][0]["readers"] = json!([console::ROLE]);
     Ok(document)
 }

@@ -17,9 +17,6 @@ use crate::steps::Steps;
 /// The images, by the last part of their names; the program in each is `/clickstream-NAME`.
 pub const SERVICES: [&str; 4] = ["operator", "processor", "producer", "console"];
 
-/// Those of [`SERVICES`] that a release with the chart's defaults runs.
-pub const DEFAULT: [&str; 3] = ["operator", "processor", "producer"];
-
 /// The version of the workspace, and of its images unless `--tag` says otherwise.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -13,6 +13,9 @@ use crate::steps::Steps;
 /// Enough records that they cannot have been under way already: three seconds of them.
 const GOES_ON: i64 = 3 * RATE;
 
+/// Records of one partition that Kafka drops: fewer than come in while they wait, of which a quarter are that partition's.
+const DROPPED: i64 = RATE / 4;
+
 /// Longest time until events go on after a pod of ours died. Claims of a dead processor are taken over after its session
 /// ends, which takes Kafka 45 s at most.
 const AFTER_A_KILL: Duration = Duration::from_secs(90);
@@ -188,6 +191,66 @@ pub async fn deleted_and_applied(
     step.during(again, |before| format!("went on after {before} records"))
         .await?;
     pipeline.ready(steps).await.map(|_| ())
+}
+
+/// Has Kafka drop records that no processor has read yet, as its retention does after an outage that was too long: the
+/// resource names the gap until somebody acknowledges it, and everything else goes on.
+pub async fn records_dropped(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
+    let step = steps.begin("gap");
+    let cluster = pipeline.cluster();
+    let operator = format!("deployment/{RELEASE}");
+    let lost = async {
+        // nobody brings the processors back while records wait and are dropped
+        let away = ["-n", NAMESPACE, "scale", &operator, "--replicas=0"];
+        kubectl(cluster, &away).await?;
+        pipeline.scale_deployment("processor", 0).await?;
+        pipeline.gone("processor").await?;
+        let next = pipeline.next_offset(0).await?;
+        let since = Instant::now();
+        let before = pipeline.produced().await?;
+        while pipeline.produced().await? < before + GOES_ON {
+            pipeline.patience(since, "records wait for nobody").await?;
+        }
+        pipeline.drop_records(0, next + DROPPED).await?;
+        let back = ["-n", NAMESPACE, "scale", &operator, "--replicas=1"];
+        kubectl(cluster, &back).await?;
+        rolled_out(cluster, &operator).await?;
+
+        let gap = format!(
+            "{}/{}/0/{next}-{}",
+            pipeline.target(),
+            pipeline.topic(),
+            next + DROPPED
+        );
+        let message = data_loss(pipeline, "True").await?;
+        ensure!(message.contains(&gap), "no word of {gap}: {message}");
+        pipeline.moves_by(GOES_ON).await?;
+        pipeline.ready(steps).await?;
+        pipeline
+            .annotate("clickstream.dev/acknowledged-gaps", &gap)
+            .await?;
+        data_loss(pipeline, "False").await?;
+        Ok(gap)
+    };
+    step.during(lost, |gap| {
+        format!("{gap} was dropped, told by DataLossDetected, and acknowledged; events went on")
+    })
+    .await?;
+    Ok(())
+}
+
+/// The message of DataLossDetected, once it has this status.
+async fn data_loss(pipeline: &Pipeline<'_>, status: &str) -> anyhow::Result<String> {
+    let since = Instant::now();
+    loop {
+        let object = pipeline.object().await?;
+        let found = condition(&object, "DataLossDetected");
+        if let Some(found) = found.filter(|found| found["status"] == status) {
+            return Ok(found["message"].as_str().unwrap_or_default().to_owned());
+        }
+        let remark = format!("DataLossDetected is not {status}: {found:?}");
+        pipeline.patience(since, &remark).await?;
+    }
 }
 
 /// Stops the producer by the resource, and waits until everything is in PostgreSQL.

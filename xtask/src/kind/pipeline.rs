@@ -1,11 +1,13 @@
-//! A pipeline on a cluster: its resource, its pods, and its tables as `psql` in PostgreSQL's own pod sees them.
+//! A pipeline on a cluster: its resource, its pods, and in [`servers`] what Kafka and PostgreSQL know of it.
+
+mod servers;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clickstream_pipeline::spec::ClickstreamPipeline;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::audit::{self, Verdict};
 use super::cluster::Cluster;
@@ -162,6 +164,17 @@ impl<'a> Pipeline<'a> {
         Ok(deployment)
     }
 
+    /// Name of the Service in front of one component's pods.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn service(&self, component: &str) -> anyhow::Result<String> {
+        let services = self.children("services", component).await?;
+        let name = services.first().map(|service| &service["metadata"]["name"]);
+        let name = name.and_then(Value::as_str).map(str::to_owned);
+        name.with_context(|| format!("no Service of {component}"))
+    }
+
     /// Names of the pods of one component that are not on their way out.
     ///
     /// # Errors
@@ -191,21 +204,27 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Records that the topic has taken since it was created, by Kafka's own tool in Kafka's own pod.
+    /// Sets an annotation of the resource.
     ///
     /// # Errors
-    /// Kafka's pod does not answer.
-    pub async fn produced(&self) -> anyhow::Result<i64> {
-        let mut tool = vec!["exec", "statefulset/kafka", "--container=kafka", "--"];
-        tool.push("/opt/kafka/bin/kafka-get-offsets.sh");
-        tool.extend([
-            "--bootstrap-server",
-            "localhost:9092",
-            "--topic",
-            &self.topic,
-        ]);
-        let said = self.ask(&tool).await?;
-        sum_of_ends(&said).with_context(|| format!("kafka-get-offsets says {said:?}"))
+    /// The API server refuses.
+    pub async fn annotate(&self, key: &str, value: &str) -> anyhow::Result<()> {
+        let annotation = format!("{key}={value}");
+        self.ask(&["annotate", PLURAL, &self.name, "--overwrite", &annotation])
+            .await
+            .map(|_| ())
+    }
+
+    /// Name of its target.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Name of its topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     async fn children(&self, kind: &str, component: &str) -> anyhow::Result<Vec<Value>> {
@@ -219,56 +238,6 @@ impl<'a> Pipeline<'a> {
             Value::Array(items) => Ok(items),
             _ => bail!("kubectl get {kind} gives no list"),
         }
-    }
-
-    /// The verdicts in PostgreSQL; all zero before the tables are there.
-    ///
-    /// # Errors
-    /// PostgreSQL's pod does not answer.
-    pub async fn counts(&self) -> anyhow::Result<Counts> {
-        let table = format!("{}.clickstream_checkpoints", self.schema);
-        let there = format!("select to_jsonb(to_regclass('{table}') is not null)");
-        if self.query(&there).await? != json!(true) {
-            return Ok(Counts::default());
-        }
-        let sums = [
-            "consumed",
-            "accepted",
-            "duplicate",
-            "rejected",
-            "late",
-            "skipped",
-        ]
-        .map(|column| format!("'{column}', coalesce(sum({column}), 0)"))
-        .join(", ");
-        let found = self
-            .query(&format!("select jsonb_build_object({sums}) from {table}"))
-            .await?;
-        let of = |column: &str| {
-            found[column]
-                .as_i64()
-                .with_context(|| format!("{column} is no number"))
-        };
-        Ok(Counts {
-            consumed: of("consumed")?,
-            accepted: of("accepted")?,
-            duplicate: of("duplicate")?,
-            rejected: of("rejected")?,
-            late: of("late")?,
-            skipped: of("skipped")?,
-        })
-    }
-
-    /// The one JSON value that a query gives.
-    ///
-    /// # Errors
-    /// PostgreSQL's pod does not answer, or refuses.
-    pub async fn query(&self, sql: &str) -> anyhow::Result<Value> {
-        let mut psql = vec!["exec", "statefulset/postgres", "--container=postgres", "--"];
-        psql.extend(["psql", "-XAtq", "-v", "ON_ERROR_STOP=1"]);
-        psql.extend(["-U", "postgres", "-d", "analytics", "-c", sql]);
-        let said = self.ask(&psql).await?;
-        serde_json::from_str(said.trim()).with_context(|| format!("psql says {said:?}"))
     }
 
     /// Applies a document and waits until an event more than before is in PostgreSQL; how long that took.
@@ -376,14 +345,6 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-/// Of lines `topic:partition:offset`.
-fn sum_of_ends(said: &str) -> Option<i64> {
-    let ends = said
-        .lines()
-        .map(|line| line.rsplit(':').next()?.parse::<i64>().ok());
-    ends.sum()
-}
-
 /// Whether the condition Ready is True for the spec as it is.
 fn is_ready(object: &Value) -> bool {
     object["status"]["observedGeneration"] == object["metadata"]["generation"]
@@ -414,6 +375,8 @@ fn conditions(object: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn object(observed: u32, ready: &str) -> Value {
@@ -435,12 +398,6 @@ mod tests {
         assert!(!is_ready(&object(1, "True")));
         assert!(!is_ready(&object(2, "False")));
         assert!(!is_ready(&json!({ "metadata": { "generation": 1 } })));
-    }
-
-    #[test]
-    fn ends_of_partitions_add_up_or_are_not_known() {
-        assert_eq!(sum_of_ends("clicks:0:10\nclicks:1:7\n"), Some(17));
-        assert_eq!(sum_of_ends("clicks:0:10\nError: no broker\n"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What runs on the cluster: the quickstart's servers, and the operator from its chart.
 
 use super::cluster::{Cluster, Configuration};
-use crate::images::{self, DEFAULT, Recipe, VERSION, engine};
+use crate::images::{self, Recipe, SERVICES, VERSION, engine};
 use crate::program;
 use crate::steps::Steps;
 
@@ -50,7 +50,7 @@ impl Sources {
     }
 
     fn names(&self) -> Vec<String> {
-        DEFAULT
+        SERVICES
             .iter()
             .map(|service| images::name(service, &self.tag))
             .collect()
@@ -60,6 +60,9 @@ impl Sources {
 /// The chart's values that differ from its defaults.
 #[derive(Clone, Debug)]
 pub struct Release {
+    /// Of text, however much they look like numbers.
+    texts: Vec<String>,
+    /// Of whatever type they look like.
     values: Vec<String>,
 }
 
@@ -68,15 +71,24 @@ impl Release {
     #[must_use]
     pub fn of(sources: &Sources) -> Self {
         let tag = &sources.tag;
-        let values = [
+        let tags = [
             "image",
             "pipelines.processor.image",
             "pipelines.producer.image",
+            "console.image",
         ]
         .map(|image| format!("{image}.tag={tag}"));
         Self {
-            values: values.to_vec(),
+            texts: tags.to_vec(),
+            values: Vec::new(),
         }
+    }
+
+    /// With another value.
+    #[must_use]
+    pub fn with(mut self, path: &str, value: &str) -> Self {
+        self.values.push(format!("{path}={value}"));
+        self
     }
 }
 
@@ -158,7 +170,10 @@ pub async fn operator(cluster: &Cluster, release: &Release, steps: &Steps) -> an
         .args(["--namespace", NAMESPACE, "--create-namespace"])
         .args(["--wait", "--timeout", "180s"])
         .arg("--set-string")
-        .arg(release.values.join(","));
+        .arg(release.texts.join(","));
+        for value in &release.values {
+            helm.arg("--set").arg(value);
+        }
         let deployment = format!("deployment/{RELEASE}");
         let in_place = ["-n", NAMESPACE, "get", &deployment];
         let was_there = kubectl(cluster, &in_place).await.is_ok();
