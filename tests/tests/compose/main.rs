@@ -36,6 +36,7 @@ async fn the_quickstart_with_compose_does_what_it_says_and_leaves_nothing() -> a
         .context("the quickstart says how to stop")?;
     let (commands, downs) = commands.split_at(end);
 
+    traces_go_where_the_shell_says(&stack).await?;
     stack.sh(up).await?;
     stack.eventually("rows arrive", ROWS_ARRIVE).await?;
     two_processors_share_the_partitions(&stack).await?;
@@ -58,6 +59,27 @@ async fn the_quickstart_with_compose_does_what_it_says_and_leaves_nothing() -> a
     }
     stack.sh("scripts/stop.sh").await?;
     nothing_is_left(&stack).await
+}
+
+async fn traces_go_where_the_shell_says(stack: &Stack) -> anyhow::Result<()> {
+    let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    for (shell, expected) in [
+        (format!("unset {endpoint};"), None),
+        (
+            format!("export {endpoint}=http://collector:4318;"),
+            Some("http://collector:4318"),
+        ),
+    ] {
+        let told = stack
+            .sh(&format!("{shell} docker compose config --format json"))
+            .await?;
+        let config: Value = serde_json::from_str(&told)?;
+        for service in ["processor", "producer"] {
+            let found = &config["services"][service]["environment"][endpoint];
+            ensure!(found.as_str() == expected, "{service}: {found}");
+        }
+    }
+    Ok(())
 }
 
 /// Each processor owns some of the partitions.
