@@ -9,8 +9,7 @@ use rdkafka::{
     admin::{
         AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
     },
-    client::ClientContext,
-    config::RDKafkaLogLevel,
+    client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
 };
 
@@ -40,30 +39,11 @@ pub enum AdminError {
     Settings(KafkaError),
 }
 
-/// Keeps what librdkafka says about brokers that it cannot reach.
-#[derive(Default)]
-struct Listener {
-    last: Mutex<Option<String>>,
-}
-
-impl ClientContext for Listener {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        tracing::debug!(facility, line, "librdkafka");
-        if matches!(facility, "FAIL" | "ERROR") || matches!(level, RDKafkaLogLevel::Error) {
-            // `[thrd:name]: ` is of no use to a person
-            let text = line.split_once("]: ").map_or(line, |(_, text)| text);
-            *self.last.lock() = Some(text.to_owned());
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
-    }
-}
-
 /// One connection for administration.
 pub struct TopicAdmin {
-    client: AdminClient<Listener>,
+    client: AdminClient<DefaultClientContext>,
+    /// The last trouble with a broker that librdkafka told of, until one answers.
+    trouble: Mutex<Option<String>>,
 }
 
 impl TopicAdmin {
@@ -80,16 +60,32 @@ impl TopicAdmin {
         config.set("socket.keepalive.enable", "true");
         // a broker that is away is asked again every few seconds, not ten times a second
         config.set("reconnect.backoff.max.ms", "5000");
-        let client = config
-            .create_with_context(Listener::default())
-            .map_err(AdminError::Settings)?;
-        Ok(Self { client })
+        let client = config.create().map_err(AdminError::Settings)?;
+        Ok(Self {
+            client,
+            trouble: Mutex::default(),
+        })
     }
 
-    /// What librdkafka said last says more than that its patience is over: which broker, and what is wrong with it.
+    /// What librdkafka said last says more than that its patience is over: which broker, and what is wrong with it. It says so
+    /// once for trouble that stays the same, so that is kept until a broker answers.
     fn unreachable(&self, error: &dyn std::error::Error) -> AdminError {
-        let heard = self.client.inner().context().last.lock().clone();
-        AdminError::Unreachable(heard.unwrap_or_else(|| error.to_string()))
+        let mut trouble = self.trouble.lock();
+        clickstream_kafka::hear(self.client.inner(), |facility, line| {
+            tracing::debug!(facility, line, "librdkafka");
+            if facility == "FAIL" {
+                *trouble = Some(without_noise(line).to_owned());
+            }
+        });
+        AdminError::Unreachable(trouble.clone().unwrap_or_else(|| error.to_string()))
+    }
+
+    /// A broker answered: earlier trouble is over, and what was said of it meanwhile.
+    fn answered(&self) {
+        clickstream_kafka::hear(self.client.inner(), |facility, line| {
+            tracing::debug!(facility, line, "librdkafka");
+        });
+        *self.trouble.lock() = None;
     }
 
     /// What the brokers say about a topic; `None`: there is none of this name.
@@ -102,6 +98,7 @@ impl TopicAdmin {
         let found = tokio::task::spawn_blocking(move || admin.shape(&name))
             .await
             .expect("asking for metadata does not panic and is not cancelled")?;
+        self.answered();
         let Some(mut facts) = found else {
             return Ok(None);
         };
@@ -241,6 +238,13 @@ impl TopicAdmin {
             RDKafkaErrorCode::UnknownTopicOrPartition,
         )
     }
+}
+
+/// A line of librdkafka without its thread in front, `[thrd:..]: `, and without how long the broker had been in which of
+/// librdkafka's states at the end, ` (after ..)`: neither is of use to a person, and the latter differs each time.
+fn without_noise(line: &str) -> &str {
+    let text = line.split_once("]: ").map_or(line, |(_, text)| text);
+    text.rsplit_once(" (after ").map_or(text, |(text, _)| text)
 }
 
 fn options() -> AdminOptions {

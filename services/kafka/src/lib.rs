@@ -1,9 +1,11 @@
-//! What librdkafka can do and rust-rdkafka does not offer: the log's end as the fetcher last saw it, a topic's id, and changes
-//! of single settings of a topic. All calls of foreign code, beside two of the allocator, are in this crate.
+//! What librdkafka can do and rust-rdkafka does not offer: the log's end as the fetcher last saw it, a topic's id, changes
+//! of single settings of a topic, and what an administrator's client has to say. All calls of foreign code, beside two of the allocator, are in this crate.
 #![expect(
     unsafe_code,
     reason = "calls into librdkafka, each with its guarantee beside it"
 )]
+
+mod heard;
 
 use std::{
     ffi::{CStr, CString, c_char},
@@ -15,6 +17,8 @@ use rdkafka::{
     bindings as ffi,
     client::{Client, ClientContext},
 };
+
+pub use heard::hear;
 
 /// The log's bounds `(start, end)` as the fetcher last saw them: no request is sent. `None` until something was fetched.
 pub fn seen_watermarks<C: ClientContext>(

@@ -367,9 +367,14 @@ async fn kafka_that_is_away_is_a_condition_at_once_and_the_first_pods_wait() -> 
     let mut pipeline = stage.pipeline("shop", "clicks", json!({}));
     pipeline["spec"]["kafka"]["bootstrapServers"] = json!("127.0.0.1:1");
     stage.apply(&pipeline).await?;
-    stage
+    let away = stage
         .condition("shop", "TopicsReady", "False", "KafkaUnreachable")
         .await?;
+    let (_, _, message) = condition(&away, "TopicsReady").unwrap_or_default();
+    assert!(
+        message.contains("127.0.0.1:1") && message.contains("Connection refused"),
+        "which broker, and what is wrong: {message}"
+    );
     let waits = stage
         .condition(
             "shop",
