@@ -8,6 +8,7 @@
 mod console;
 mod faults;
 mod figures;
+mod plugin;
 
 use std::fs;
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use self::plugin::Plugin;
 use crate::images::engine;
 use crate::kind::cluster::{Cluster, Configuration};
 use crate::kind::pipeline::Pipeline;
@@ -103,7 +105,12 @@ async fn test(
         stack::create(cluster, configuration, steps).await?;
         stack::servers(cluster, steps).await
     };
-    tokio::try_join!(args.sources.build(steps), servers)?;
+    // one compiler at a time
+    let programs = async {
+        args.sources.build(steps).await?;
+        Plugin::build(steps).await
+    };
+    let (plugin, ()) = tokio::try_join!(programs, servers)?;
     stack::load(cluster, &args.sources, steps).await?;
     let release = Release::of(&args.sources);
     stack::operator(cluster, &release, steps).await?;
@@ -119,38 +126,43 @@ async fn test(
     faults::scale(&pipeline, 2, steps).await?;
     faults::kill(&pipeline, "processor", steps).await?;
     if args.full {
-        long_list(args, &pipeline, steps).await?;
+        long_list(args, &pipeline, &plugin, steps).await?;
     }
     if args.figures {
         figures::rolling_update(&pipeline, steps).await?;
         figures::capped_drain(&pipeline, steps).await?;
     }
     faults::producer_off(&pipeline, steps).await?;
-    faults::audited(&pipeline, steps).await
+    faults::audited(&pipeline, &plugin, steps).await
 }
 
-async fn long_list(args: &Args, pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
+async fn long_list(
+    args: &Args,
+    pipeline: &Pipeline<'_>,
+    plugin: &Plugin,
+    steps: &Steps,
+) -> anyhow::Result<()> {
     for replicas in [1, 4, 2] {
         faults::scale(pipeline, replicas, steps).await?;
     }
-    faults::audited(pipeline, steps).await?;
+    faults::audited(pipeline, plugin, steps).await?;
     for _ in 0..3 {
         faults::kill(pipeline, "processor", steps).await?;
     }
     faults::kill(pipeline, "producer", steps).await?;
-    faults::audited(pipeline, steps).await?;
+    faults::audited(pipeline, plugin, steps).await?;
     for server in ["kafka-0", "postgres-0"] {
         faults::server_deleted(pipeline, server, steps).await?;
-        faults::audited(pipeline, steps).await?;
+        faults::audited(pipeline, plugin, steps).await?;
     }
     faults::operator_away(pipeline, args.operator_away, steps).await?;
-    faults::audited(pipeline, steps).await?;
-    faults::suspended(pipeline, steps).await?;
-    faults::audited(pipeline, steps).await?;
+    faults::audited(pipeline, plugin, steps).await?;
+    faults::suspended(pipeline, plugin, steps).await?;
+    faults::audited(pipeline, plugin, steps).await?;
     faults::deleted_and_applied(pipeline, &document(2)?, steps).await?;
-    faults::audited(pipeline, steps).await?;
+    faults::audited(pipeline, plugin, steps).await?;
     faults::records_dropped(pipeline, steps).await?;
-    faults::audited(pipeline, steps).await
+    faults::audited(pipeline, plugin, steps).await
 }
 
 /// The quickstart's document with this number of processors, a rate that leaves room for what is tested, and the console's role.

@@ -4,7 +4,6 @@
 //! tools ──> images ∥ (cluster ──> Kafka, PostgreSQL, Adminer) ──> operator ──> pipeline ──> a look at the tables
 //! ```
 
-mod audit;
 pub mod cluster;
 mod look;
 pub mod pipeline;

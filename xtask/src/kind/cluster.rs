@@ -62,9 +62,15 @@ impl Cluster {
     /// `kubectl` for this cluster, arguments to follow.
     #[must_use]
     pub fn kubectl(&self) -> Command {
-        let mut kubectl = self.tool(&self.tools.kubectl);
-        kubectl.arg("--context").arg(self.context());
-        kubectl
+        self.speaking_to(&self.tools.kubectl)
+    }
+
+    /// A program with kubectl's options for this cluster, arguments to follow.
+    #[must_use]
+    pub fn speaking_to(&self, program: &Path) -> Command {
+        let mut command = self.tool(program);
+        command.arg("--context").arg(self.context());
+        command
     }
 
     /// `helm` for this cluster, arguments to follow.

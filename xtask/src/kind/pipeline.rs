@@ -9,7 +9,6 @@ use anyhow::{Context as _, bail};
 use clickstream_pipeline::spec::ClickstreamPipeline;
 use serde_json::Value;
 
-use super::audit::{self, Verdict};
 use super::cluster::Cluster;
 use super::stack::{kubectl, state};
 use crate::checkpoints::Counts;
@@ -215,6 +214,12 @@ impl<'a> Pipeline<'a> {
             .map(|_| ())
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Name of its target.
     #[must_use]
     pub fn target(&self) -> &str {
@@ -309,14 +314,6 @@ impl<'a> Pipeline<'a> {
                 Err(error) => self.patience(since, &format!("{error:#}")).await?,
             }
         }
-    }
-
-    /// Reads the log again in a Job and compares it with the tables.
-    ///
-    /// # Errors
-    /// The Job does not end in time.
-    pub async fn audit(&self) -> anyhow::Result<Verdict> {
-        audit::run(self.cluster, &self.deployment().await?, &self.target).await
     }
 
     /// Waits a little, unless it has been long enough.
