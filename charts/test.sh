@@ -2,7 +2,7 @@
 # Checks the chart and the plain manifests, without a cluster.
 #
 #   charts/test.sh [--install] [--require]
-#     --install   builds helm-unittest into target/tools/bin when it is missing; needs Go
+#     --install   builds Helm 3 and 4 and helm-unittest into target/tools/bin where they are missing; needs Go
 #     --require   what would be skipped is a failure
 #
 # Runs every helm it finds (helm, helm3, helm4), kubeconform with the schemas that lie in $CLICKSTREAM_TOOLS/schemas
@@ -88,16 +88,28 @@ crd_is_kept() { [ "$(document "$1" CustomResourceDefinition | grep -c 'helm.sh/r
 conform() { kubeconform -strict -summary -skip ServiceMonitor,PodMonitor,PrometheusRule -schema-location "$tools/schemas/{{.ResourceKind}}{{.KindSuffix}}.json" "$1"; }
 
 # ---- the chart -----------------------------------------------------------------------------------------------------
-helms=()
-for helm in helm helm3 helm4; do
-  command -v $helm >/dev/null || continue
-  version=$($helm version --template '{{.Version}}' 2>/dev/null)
-  case " ${helms[*]-} " in *"=$version "*) continue ;; esac
-  helms+=("$helm=$version")
-done
+helm3=helm.sh/helm/v3/cmd/helm@v3.22.0 helm4=helm.sh/helm/v4/cmd/helm@v4.3.1
+find_helms() {
+  helms=()
+  local helm version
+  for helm in helm helm3 helm4; do
+    command -v $helm >/dev/null || continue
+    version=$($helm version --template '{{.Version}}' 2>/dev/null)
+    case " ${helms[*]-} " in *"=$version "*) continue ;; esac
+    helms+=("$helm=$version")
+  done
+}
+has_helm() { case " ${helms[*]-}" in *"=v$1."*) true ;; *) false ;; esac; }
+# build_helm NAME MODULE: into target/tools/bin, under this name
+build_helm() { GOBIN=$work/bin go install -trimpath -ldflags '-s -w' "$2" && mkdir -p target/tools/bin && mv "$work/bin/helm" "target/tools/bin/$1"; }
+[ -z "$install" ] || command -v go >/dev/null || { install=''; skip "nothing is installed: no Go"; }
+find_helms
 for major in 3 4; do
-  case " ${helms[*]-}" in *"=v$major."*) ;; *) skip "Helm $major is not installed" ;; esac
+  module=helm$major
+  if ! has_helm $major && [ -n "$install" ]; then CGO_ENABLED=0 check "build ${!module}" build_helm $module "${!module}"; fi
 done
+find_helms
+for major in 3 4; do has_helm $major || skip "Helm $major is not installed: charts/test.sh --install"; done
 can_conform=
 if ! command -v kubeconform >/dev/null; then skip "schema validation of renderings: no kubeconform"
 elif [ ! -d "$tools/schemas" ]; then skip "schema validation of renderings: no schemas in $tools/schemas"

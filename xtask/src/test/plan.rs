@@ -115,11 +115,12 @@ impl Plan {
         }
     }
 
-    /// What is installed with Helm, and its twin in plain YAML: they hold pipelines too, so the services are built by now.
+    /// What is installed with Helm, and its twin in plain YAML: they hold pipelines too, so the services are built by now. Helm
+    /// itself is built where it is missing and there is Go.
     fn charts(&mut self) {
         self.steps.push(Step {
             name: "chart and manifests".to_owned(),
-            action: Action::Script("charts/test.sh"),
+            action: Action::Script("charts/test.sh", &["--install"]),
         });
     }
 

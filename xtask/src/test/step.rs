@@ -35,8 +35,8 @@ pub enum Action {
     Audit,
     /// Makes sure that the real servers can be started.
     Servers,
-    /// A script of the workspace, by its path.
-    Script(&'static str),
+    /// A script of the workspace, by its path, and its arguments.
+    Script(&'static str, &'static [&'static str]),
     /// Red at once: what the step would run does not exist, for this reason.
     Missing(&'static str),
 }
@@ -74,9 +74,9 @@ impl Step {
             }
             Action::Audit => audit::run().await,
             Action::Servers => install_servers().await.map(|()| None),
-            Action::Script(path) => {
+            Action::Script(path, args) => {
                 let mut command = Command::new("bash");
-                command.arg(crate::root::path().join(path));
+                command.arg(crate::root::path().join(path)).args(args);
                 streamed(command).await.map(|()| None)
             }
             Action::Missing(reason) => Err(anyhow::Error::msg(reason)),
