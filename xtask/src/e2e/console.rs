@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 
 use crate::kind::pipeline::Pipeline;
 use crate::kind::stack::{self, NAMESPACE, RELEASE, Release};
@@ -63,6 +63,8 @@ pub async fn shows(pipeline: &Pipeline<'_>, release: Release, steps: &Steps) -> 
         .with("console.enabled", "true")
         .with("console.database.secret", "dashboard")
         .with("console.database.schema", pipeline.schema())
+        // as the quickstart's own connection
+        .with("console.database.sslMode", "Disable")
         .with(
             "console.processors[0]",
             &format!("http://{processors}.default.svc:8080"),
@@ -75,7 +77,7 @@ pub async fn shows(pipeline: &Pipeline<'_>, release: Release, steps: &Steps) -> 
         let mut forward = cluster.kubectl();
         let service = format!("service/{RELEASE}-console");
         forward.args(["-n", NAMESPACE, "port-forward", &service, ":8080"]);
-        let (_forward, address) = forwarded(forward).await?;
+        let (_forward, _output, address) = forwarded(forward).await?;
         let refused = question(&address, "an-invented-token").await?;
         let refused = status(refused).await?;
         ensure!(refused == 401, "a wrong token is answered with {refused}");
@@ -134,8 +136,10 @@ fn missing(sections: &BTreeMap<String, Value>) -> Vec<&'static str> {
     .collect()
 }
 
-/// Runs `kubectl port-forward`, until it is dropped; where it listens.
-async fn forwarded(mut forward: Command) -> anyhow::Result<(Child, String)> {
+/// Runs `kubectl port-forward` until it is dropped; with its output, whose end would be its own, and where it listens.
+async fn forwarded(
+    mut forward: Command,
+) -> anyhow::Result<(Child, BufReader<ChildStdout>, String)> {
     let mut child = forward
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -143,15 +147,16 @@ async fn forwarded(mut forward: Command) -> anyhow::Result<(Child, String)> {
         .spawn()
         .context("cannot run kubectl port-forward")?;
     let stdout = child.stdout.take().context("its output is piped")?;
+    let mut output = BufReader::new(stdout);
     let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).await?;
+    output.read_line(&mut line).await?;
     // Forwarding from 127.0.0.1:34567 -> 8080
     let address = line
         .strip_prefix("Forwarding from ")
         .and_then(|rest| rest.split_once(" -> "))
         .map(|(address, _)| address.to_owned());
     let address = address.with_context(|| format!("kubectl port-forward says {line:?}"))?;
-    Ok((child, address))
+    Ok((child, output, address))
 }
 
 /// Asks for the stream of the page. By HTTP/1.0, whose answers are not cut into chunks.
@@ -163,14 +168,15 @@ async fn question(address: &str, token: &str) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn status(mut answer: TcpStream) -> anyhow::Result<u16> {
-    let mut text = String::new();
-    answer.read_to_string(&mut text).await?;
-    let status = text
+/// The status of an answer, by its first line: what a forwarded connection does after that is kubectl's affair.
+async fn status(answer: TcpStream) -> anyhow::Result<u16> {
+    let mut line = String::new();
+    BufReader::new(answer).read_line(&mut line).await?;
+    let status = line
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    status.with_context(|| format!("no HTTP: {text}"))
+    status.with_context(|| format!("no HTTP: {line:?}"))
 }
 
 /// The next server-sent event that has a name.
