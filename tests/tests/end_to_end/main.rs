@@ -9,8 +9,6 @@ mod duplicates;
 mod handover;
 mod heartbeat;
 mod kafka_faults;
-#[cfg(feature = "tls")]
-mod kafka_tls;
 mod kills;
 mod late;
 mod load;
@@ -20,8 +18,6 @@ mod pooling;
 mod postgres_faults;
 mod progress;
 mod records;
-#[cfg(feature = "tls")]
-mod secured_kafka;
 mod skipped;
 mod smoke;
 mod stack;

@@ -1,5 +1,4 @@
-//! Topics behind TLS: the operator signs in with what the Secrets hold, and says what is refused. It is built with OpenSSL for
-//! it, hence the feature `tls` of this package.
+//! Topics behind TLS: the operator signs in with what the Secrets hold, and says what is refused.
 
 use std::{fs, path::Path};
 
@@ -11,6 +10,7 @@ use crate::{
     certificates::certificates,
     secured_kafka::SecuredKafka,
     stage::{Migrations, Stage, condition},
+    with_tls,
 };
 
 /// The Secrets of everybody that the broker lets in, and of some that it does not.
@@ -63,7 +63,7 @@ async fn topics_are_made_with_whatever_the_brokers_ask_for() -> anyhow::Result<(
     let secured = SecuredKafka::start(&folder).await?;
     let (passwords, certificates) = (secured.passwords, secured.certificates);
     let mut stage = Stage::new(Migrations::Succeed).await?;
-    stage.operator_with_features(&["tls"])?;
+    stage.binary = with_tls("clickstream-operator", &["tls"]).await?;
     secrets(&stage, &folder).await?;
     let operator = stage.operator()?;
 
@@ -109,7 +109,7 @@ async fn who_is_not_let_in_is_told_so_and_comes_in_once_the_secret_is_right() ->
     let folder = certificates()?;
     let secured = SecuredKafka::start(&folder).await?;
     let mut stage = Stage::new(Migrations::Succeed).await?;
-    stage.operator_with_features(&["tls"])?;
+    stage.binary = with_tls("clickstream-operator", &["tls"]).await?;
     secrets(&stage, &folder).await?;
     let operator = stage.operator()?;
 

@@ -3,8 +3,6 @@
 mod api_proxy;
 mod crd_validation;
 mod faults;
-#[cfg(feature = "tls")]
-mod kafka_tls;
 mod lifecycle;
 mod metrics;
 mod names;
@@ -16,10 +14,3 @@ mod sweeps;
 mod tenancy;
 mod topics;
 mod tracing;
-
-#[cfg(feature = "tls")]
-#[path = "../end_to_end/certificates.rs"]
-mod certificates;
-#[cfg(feature = "tls")]
-#[path = "../end_to_end/secured_kafka.rs"]
-mod secured_kafka;

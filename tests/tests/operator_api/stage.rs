@@ -50,7 +50,8 @@ pub struct Stage {
     pub client: Client,
     /// The test's namespace.
     pub namespace: String,
-    binary: PathBuf,
+    /// The operator's program.
+    pub binary: PathBuf,
     player: Option<JoinHandle<()>>,
 }
 
@@ -95,13 +96,6 @@ impl Stage {
             )
             .await?;
         Ok(stage)
-    }
-
-    /// From now on starts operators that are built with these features.
-    #[cfg(feature = "tls")]
-    pub fn operator_with_features(&mut self, features: &[&str]) -> anyhow::Result<()> {
-        self.binary = build_binary("clickstream-operator", "clickstream-operator", features)?;
-        Ok(())
     }
 
     /// Changes what the player does.

@@ -92,6 +92,19 @@ impl Pipeline<'_> {
         next.as_i64().context("a position that is no number")
     }
 
+    /// The sum of all partitions' positions in the tables: that of the log's ends once everything is there.
+    ///
+    /// # Errors
+    /// PostgreSQL's pod does not answer.
+    pub async fn reached(&self) -> anyhow::Result<i64> {
+        let sql = format!(
+            "select to_jsonb(coalesce(sum(next_offset), 0)::bigint) from {}.clickstream_checkpoints",
+            self.schema
+        );
+        let reached = self.query(&sql).await?;
+        reached.as_i64().context("a sum that is no number")
+    }
+
     /// The one JSON value that a query gives.
     ///
     /// # Errors

@@ -1,0 +1,42 @@
+//! TLS and SASL to Kafka, for all three programs. They are built with OpenSSL from source for it, which takes minutes the first
+//! time: hence a test target of its own.
+
+mod operator;
+mod secured_kafka;
+mod services;
+
+use std::path::PathBuf;
+
+use clickstream_testbed::build_binary;
+
+#[path = "../end_to_end/certificates.rs"]
+mod certificates;
+#[allow(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use all of it"
+)]
+#[path = "../end_to_end/commands.rs"]
+mod commands;
+#[allow(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use all of it"
+)]
+#[path = "../end_to_end/stack.rs"]
+mod stack;
+#[allow(
+    dead_code,
+    reason = "shared with the operator's tests, which use all of it"
+)]
+#[path = "../operator_api/stage.rs"]
+mod stage;
+#[allow(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use all of it"
+)]
+#[path = "../end_to_end/watch.rs"]
+mod watch;
+
+/// A program of ours that speaks TLS to Kafka.
+async fn with_tls(name: &'static str, features: &'static [&str]) -> anyhow::Result<PathBuf> {
+    tokio::task::spawn_blocking(move || build_binary(name, name, features)).await?
+}
