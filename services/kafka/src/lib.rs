@@ -1,5 +1,5 @@
 //! What librdkafka can do and rust-rdkafka does not offer: the log's end as the fetcher last saw it, a topic's id, changes
-//! of single settings of a topic, and what an administrator's client has to say. All calls of foreign code, beside two of the allocator, are in this crate.
+//! of single settings of a topic, who a consumer is in its group, and what an administrator's client has to say. All calls of foreign code, beside two of the allocator, are in this crate.
 #![expect(
     unsafe_code,
     reason = "calls into librdkafka, each with its guarantee beside it"
@@ -40,6 +40,21 @@ pub fn seen_watermarks<C: ClientContext>(
     };
     (answer == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0)
         .then_some((low, high))
+}
+
+/// The id by which the group knows this consumer; `None` before it has joined, and from when it has sent word that it leaves.
+/// Answered by the client's main thread, without the network.
+pub fn member_id<C: ClientContext>(client: &Client<C>) -> Option<String> {
+    // SAFETY: the handle lives as long as `client`; the text is copied, and freed here exactly once.
+    unsafe {
+        let id = ffi::rd_kafka_memberid(client.native_ptr());
+        if id.is_null() {
+            return None;
+        }
+        let text = owned(id);
+        ffi::rd_kafka_mem_free(client.native_ptr(), id.cast());
+        (!text.is_empty()).then_some(text)
+    }
 }
 
 /// A topic as the brokers describe it.

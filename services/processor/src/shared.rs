@@ -66,6 +66,8 @@ pub struct State {
     pub releasing: usize,
     /// The reader waits for everything buffered to be committed.
     pub draining: bool,
+    /// The group has said once which partitions are this process's, be it none.
+    pub joined: bool,
     /// Nothing more is read.
     pub stopped: bool,
     /// Partition counts that were seen and not noted yet.
@@ -142,6 +144,7 @@ impl Shared {
             releases: Vec::new(),
             releasing: 0,
             draining: false,
+            joined: false,
             stopped: false,
             partition_counts: BTreeMap::new(),
             view: BTreeMap::new(),

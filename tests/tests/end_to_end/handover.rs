@@ -1,13 +1,17 @@
 //! Partitions that move from process to process in good order.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clickstream_testbed::Process;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer as _},
+};
 
 use crate::{
     load::{Load, fault_time},
-    stack::{Stack, StackOptions},
+    stack::{PATIENCE, Stack, StackOptions},
 };
 
 /// Records that a process that has ended says it took from Kafka.
@@ -59,5 +63,66 @@ async fn a_rolling_restart_reads_no_record_twice() -> anyhow::Result<()> {
             assert!(!process.log().contains(word), "{word}: {}", process.log());
         }
     }
+    Ok(())
+}
+
+/// Members of the stack's consumer group, by the name of their processor.
+async fn members(stack: &Stack) -> anyhow::Result<Vec<String>> {
+    let servers = stack.kafka.bootstrap_servers();
+    let group = format!("default.{}.main", stack.topic.replace('_', "-"));
+    tokio::task::spawn_blocking(move || {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .create()?;
+        let groups = client.fetch_group_list(Some(&group), Duration::from_secs(30))?;
+        let members = groups.groups().iter().flat_map(|group| group.members());
+        Ok(members
+            .map(|member| member.client_id().to_owned())
+            .collect())
+    })
+    .await?
+}
+
+#[tokio::test]
+async fn a_processor_that_has_ended_has_left_the_group() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions::default()).await?;
+    let mut running = Vec::new();
+    for name in ["p0", "p1"] {
+        running.push((name.to_owned(), stack.start(name)?));
+    }
+    stack.owned_by(&["p0", "p1"]).await?;
+    for round in 0..8 {
+        let next = format!("p{}", round + 2);
+        running.push((next.clone(), stack.start(&next)?));
+        let deadline = Instant::now() + PATIENCE;
+        while !members(&stack).await?.contains(&next) {
+            ensure!(Instant::now() < deadline, "{next} does not join");
+        }
+        // partitions are on their way to it: in each round a step further
+        tokio::time::sleep(Duration::from_millis(40) * round).await;
+        let (name, oldest) = running.remove(0);
+        oldest.terminate()?;
+        let status = oldest.wait(PATIENCE).await?;
+        ensure!(status.success(), "{status}: {}", oldest.log_tail());
+        let left = members(&stack).await?;
+        ensure!(
+            !left.contains(&name),
+            "{name} is still one of {left:?}: {}",
+            oldest.log()
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_processor_is_ready_once_the_group_counts_it_in() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions::default()).await?;
+    let watched = stack.start_watched("p0")?;
+    let deadline = Instant::now() + PATIENCE;
+    while watched.get("/readyz").await?.0 != 200 {
+        ensure!(Instant::now() < deadline, "{}", watched.process.log_tail());
+    }
+    let log = watched.process.log();
+    ensure!(log.contains("partitions assigned"), "ready before: {log}");
     Ok(())
 }

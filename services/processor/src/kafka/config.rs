@@ -15,6 +15,8 @@ use crate::{failpoints::tuned, sink::KnownTopic};
 
 /// A member that is not heard from for this long loses its partitions.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a member asks the group whether partitions move. Partitions that move wait for the last member to ask.
+const HEARTBEAT: Duration = Duration::from_millis(250);
 /// Records fetched ahead, in KiB over all partitions.
 const FETCH_QUEUES_KIB: i64 = 16_384;
 /// How long the first answer of a broker may take.
@@ -23,6 +25,11 @@ const FIRST_ANSWER: Duration = Duration::from_secs(15);
 /// The session time-out of the group, which tests shorten.
 pub fn session_timeout() -> Duration {
     tuned("CLICKSTREAM_TEST_SESSION_TIMEOUT_MS", SESSION_TIMEOUT)
+}
+
+/// How often the group is told that this member is there, and asked whether partitions move.
+pub fn heartbeat_interval() -> Duration {
+    HEARTBEAT.min(session_timeout() / 10)
 }
 
 /// How to connect, and as whom.
@@ -65,7 +72,7 @@ impl ConsumerSettings {
             ),
             (
                 "heartbeat.interval.ms",
-                &(session_timeout() / 10).as_millis().to_string(),
+                &heartbeat_interval().as_millis().to_string(),
             ),
             ("max.poll.interval.ms", "300000"),
             // the position comes from PostgreSQL; the group's offset is a hint for lag tools, written after the commit

@@ -216,6 +216,7 @@ impl SourceContext {
             waiting = waiting.len(),
             "partitions assigned"
         );
+        self.shared.with(|state| state.joined = true);
     }
 
     /// A partition is read on: how long that took since the group gave it.

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    config::ConsumerSettings,
+    config::{ConsumerSettings, heartbeat_interval},
     context::{BOUNDS_TIMEOUT, SourceContext},
     identity::Identity,
 };
@@ -54,6 +54,9 @@ const IDENTITY: Duration = Duration::from_secs(30);
 const STUCK: Duration = Duration::from_secs(30);
 /// How long leaving the group may take.
 const LEAVE: Duration = Duration::from_secs(20);
+
+/// Longest wait for a step of it.
+const LEAVE_POLL: Duration = Duration::from_millis(5);
 
 /// Why the process has to end.
 #[derive(Debug, Error)]
@@ -86,6 +89,7 @@ pub struct Source {
     outside: BTreeSet<TopicPartition>,
     paused_for_room: bool,
     last_look: Instant,
+    last_nudge: Instant,
     last_identity: Instant,
     last_paused: Option<Instant>,
     hinted: BTreeMap<TopicPartition, i64>,
@@ -122,6 +126,7 @@ impl Source {
             outside: BTreeSet::new(),
             paused_for_room: false,
             last_look: now,
+            last_nudge: now,
             last_identity: now,
             last_paused: None,
             hinted: BTreeMap::new(),
@@ -138,18 +143,29 @@ impl Source {
             self.step(POLL)?;
         }
         info!("leaving the group");
-        self.consumer.unsubscribe();
-        let deadline = Instant::now() + LEAVE;
-        while Instant::now() < deadline && self.shared.with(|state| !state.assigned.is_empty()) {
-            // the revocation runs inside poll; records that still come are of partitions that are being given back
-            if let Some(Err(KafkaError::MessageConsumptionFatal(_))) = self.consumer.poll(POLL) {
-                break;
-            }
-        }
+        self.leave();
         Ok(())
     }
 
+    /// Gives everything back, and returns when the group is told. librdkafka forgets to tell it when it is closed while
+    /// partitions are still being stopped, and they would wait for the end of this member's session.
+    fn leave(&self) {
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + LEAVE;
+        let is_member = || clickstream_kafka::member_id(self.consumer.client()).is_some();
+        while Instant::now() < deadline
+            && (self.shared.with(|state| !state.assigned.is_empty()) || is_member())
+        {
+            // the revocation runs inside poll; records that still come are of partitions that are being given back
+            let polled = self.consumer.poll(LEAVE_POLL);
+            if let Some(Err(KafkaError::MessageConsumptionFatal(_))) = polled {
+                break;
+            }
+        }
+    }
+
     fn step(&mut self, wait: Duration) -> Result<(), SourceFault> {
+        self.nudge();
         self.leave_replaced();
         self.outside_the_log();
         self.start_claimed();
@@ -174,6 +190,15 @@ impl Source {
             self.look()?;
         }
         Ok(())
+    }
+
+    /// librdkafka's main thread, which sends the group's heartbeats, sleeps for up to a second when nobody asks it anything. A
+    /// question has it look whether one is due.
+    fn nudge(&mut self) {
+        if self.last_nudge.elapsed() >= heartbeat_interval() {
+            self.last_nudge = Instant::now();
+            clickstream_kafka::member_id(self.consumer.client());
+        }
     }
 
     fn failed(&mut self, failure: &KafkaError) -> Result<(), SourceFault> {
