@@ -31,9 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// PostgreSQL's pod does not answer.
 pub async fn create_role(pipeline: &Pipeline<'_>) -> anyhow::Result<()> {
     let sql = format!(
-        "do $$ begin create role {ROLE} login password '{PASSWORD}'; exception when duplicate_object then null; end $$; select 'true'::jsonb"
+        "do $$ begin create role {ROLE} login password '{PASSWORD}'; exception when duplicate_object then null; end $$"
     );
-    pipeline.query(&sql).await.map(|_| ())
+    pipeline.statements(&[&sql]).await.map(|_| ())
 }
 
 /// Turns the console on in the release, and reads what a page would get.

@@ -110,11 +110,20 @@ impl Pipeline<'_> {
     /// # Errors
     /// PostgreSQL's pod does not answer, or refuses.
     pub async fn query(&self, sql: &str) -> anyhow::Result<Value> {
+        let said = self.statements(&[sql]).await?;
+        serde_json::from_str(said.trim()).with_context(|| format!("psql says {said:?}"))
+    }
+
+    /// Runs statements, each in a transaction of its own; what they give.
+    ///
+    /// # Errors
+    /// PostgreSQL's pod does not answer, or refuses one.
+    pub async fn statements(&self, statements: &[&str]) -> anyhow::Result<String> {
         let mut psql = vec!["exec", "statefulset/postgres", "--container=postgres", "--"];
         psql.extend(["psql", "-XAtq", "-v", "ON_ERROR_STOP=1"]);
-        psql.extend(["-U", "postgres", "-d", "analytics", "-c", sql]);
-        let said = self.ask(&psql).await?;
-        serde_json::from_str(said.trim()).with_context(|| format!("psql says {said:?}"))
+        psql.extend(["-U", "postgres", "-d", "analytics"]);
+        psql.extend(statements.iter().flat_map(|statement| ["-c", statement]));
+        self.ask(&psql).await
     }
 }
 
