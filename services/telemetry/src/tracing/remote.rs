@@ -14,7 +14,9 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Name of the header with what tracing systems add; never without the other.
 pub const TRACESTATE: &str = "tracestate";
 
-/// A `traceparent` of version 00 has 55 bytes; later versions may add some.
+/// Bytes of a `traceparent` of version 00, hexadecimal numbers and dashes between them; later versions may add some.
+const PARENT: usize = 55;
+/// Beyond this no version is believed.
 const LONGEST_PARENT: usize = 128;
 /// What W3C asks every system to pass on at least; longer ones are left out.
 const LONGEST_STATE: usize = 512;
@@ -29,7 +31,12 @@ impl RemoteSpan {
     #[must_use]
     pub fn from_headers(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<Self> {
         let short = |bytes: &[u8], most: usize| bytes.len() <= most && bytes.is_ascii();
-        if !short(traceparent, LONGEST_PARENT) {
+        // the propagator reads numbers as Rust does, with a plus sign in front
+        let is_written_right = |bytes: &[u8]| {
+            let mut first = bytes.iter().take(PARENT);
+            first.all(|byte| byte.is_ascii_hexdigit() || *byte == b'-')
+        };
+        if !short(traceparent, LONGEST_PARENT) || !is_written_right(traceparent) {
             return None;
         }
         let headers = Headers {
@@ -114,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const HEADER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn read(traceparent: &str) -> Option<RemoteSpan> {
         RemoteSpan::from_headers(traceparent.as_bytes(), None)
@@ -122,18 +129,18 @@ mod tests {
 
     #[test]
     fn headers_name_the_same_span_on_the_other_side() {
-        let span = RemoteSpan::from_headers(PARENT.as_bytes(), Some(b"vendor=1")).unwrap();
+        let span = RemoteSpan::from_headers(HEADER.as_bytes(), Some(b"vendor=1")).unwrap();
         let (parent, state) = span.headers();
         assert_eq!(
             (parent.as_str(), state.as_deref()),
-            (PARENT, Some("vendor=1"))
+            (HEADER, Some("vendor=1"))
         );
-        assert_eq!(read(PARENT).unwrap().headers(), (PARENT.to_owned(), None));
+        assert_eq!(read(HEADER).unwrap().headers(), (HEADER.to_owned(), None));
     }
 
     #[test]
     fn a_span_that_is_not_sampled_is_none() {
-        assert_eq!(read(&PARENT.replace("-01", "-00")), None);
+        assert_eq!(read(&HEADER.replace("-01", "-00")), None);
     }
 
     #[test]
@@ -147,10 +154,14 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "+0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-+0f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-+1",
         ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
-        let long = format!("cc-{}-{}", &PARENT[3..], "x".repeat(LONGEST_PARENT));
+        let long = format!("cc-{}-{}", &HEADER[3..], "x".repeat(LONGEST_PARENT));
         assert_eq!(read(&long), None);
     }
 
@@ -158,8 +169,8 @@ mod tests {
     fn a_broken_or_long_state_is_left_out_and_the_span_is_kept() {
         let long = format!("a={}", "x".repeat(LONGEST_STATE));
         for state in [&b"nonsense"[..], &[0xff, 0xfe], long.as_bytes()] {
-            let span = RemoteSpan::from_headers(PARENT.as_bytes(), Some(state)).unwrap();
-            assert_eq!(span.headers(), (PARENT.to_owned(), None));
+            let span = RemoteSpan::from_headers(HEADER.as_bytes(), Some(state)).unwrap();
+            assert_eq!(span.headers(), (HEADER.to_owned(), None));
         }
     }
 
@@ -176,10 +187,10 @@ mod tests {
 
         #[test]
         fn a_header_that_is_nearly_right_is_taken_whole_or_not_at_all(
-            at in 0..PARENT.len(),
+            at in 0..HEADER.len(),
             byte in any::<u8>(),
         ) {
-            let mut changed = PARENT.as_bytes().to_vec();
+            let mut changed = HEADER.as_bytes().to_vec();
             changed[at] = byte;
             if let Some(span) = RemoteSpan::from_headers(&changed, None) {
                 // what was read is what is passed on, in the form of version 00
