@@ -7,6 +7,7 @@ mod lifecycle;
 mod metrics;
 mod names;
 mod plugin;
+mod pod_monitor;
 mod reconcile;
 mod snapshot;
 mod stage;

@@ -1,0 +1,134 @@
+//! PodMonitors, where the cluster knows them: by the Prometheus Operator's own definition.
+
+use std::{fs, path::PathBuf, process::Command, time::Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use clickstream_operator::crd::ClickstreamPipeline;
+use clickstream_testbed::{KubeApi, unique_name};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, ResourceExt as _,
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+    runtime::{conditions, wait},
+};
+use serde_json::{Value, json};
+
+use crate::stage::{LOOK, Migrations, PATIENCE, Stage};
+
+const MODULE: &str = "github.com/prometheus-operator/prometheus-operator@v0.84.0";
+const DEFINITION: &str = "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml";
+
+/// The definition out of the Prometheus Operator's Go module; `None` where there is no Go to fetch it with, which continuous
+/// integration has to have.
+fn definition() -> anyhow::Result<Option<CustomResourceDefinition>> {
+    let fetched = Command::new("go")
+        .args(["mod", "download", "-json", MODULE])
+        .output();
+    let told = match fetched {
+        Ok(output) if output.status.success() => output.stdout,
+        other => {
+            let why = format!("{MODULE} cannot be fetched: {other:?}");
+            if std::env::var_os("CI").is_some_and(|value| !value.is_empty()) {
+                bail!(why);
+            }
+            eprintln!("skipped: {why}");
+            return Ok(None);
+        }
+    };
+    let told: Value = serde_json::from_slice(&told)?;
+    let folder = PathBuf::from(told["Dir"].as_str().context("a module without a folder")?);
+    let text = fs::read_to_string(folder.join(DEFINITION))?;
+    Ok(Some(serde_yaml::from_str(&text)?))
+}
+
+#[tokio::test]
+async fn pods_are_scraped_where_the_cluster_knows_pod_monitors() -> anyhow::Result<()> {
+    let Some(definition) = definition()? else {
+        return Ok(());
+    };
+    // a server of the test's own: what it knows is found out when an operator starts, and others expect it not to
+    let api = Box::leak(Box::new(KubeApi::start().await?));
+    let stage = Stage::on(api, Migrations::Succeed).await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
+    let name = definition.name_any();
+    let apply = PatchParams::apply("test").force();
+    definitions
+        .patch(&name, &apply, &Patch::Apply(&definition))
+        .await?;
+    let established = conditions::is_crd_established();
+    let established = wait::await_condition(definitions, &name, established);
+    tokio::time::timeout(PATIENCE, established).await??;
+
+    let operator = stage.operator_with(&["--pod-monitor"])?;
+    let with_producer = json!({ "producer": { "enabled": true } });
+    let pipeline = stage.pipeline("web", &unique_name("web"), with_producer);
+    stage.apply(&pipeline).await?;
+    let ready = stage.condition("web", "Ready", "True", "").await;
+    let ready = ready.map_err(|error| error.context(operator.log_tail()))?;
+
+    let kind = GroupVersionKind::gvk("monitoring.coreos.com", "v1", "PodMonitor");
+    let monitors: Api<DynamicObject> = Api::namespaced_with(
+        stage.client.clone(),
+        &stage.namespace,
+        &ApiResource::from_gvk(&kind),
+    );
+    let found = monitors.list(&ListParams::default()).await?.items;
+    ensure!(
+        found.len() == 2,
+        "of the processors and of the producer: {found:#?}"
+    );
+    for monitor in &found {
+        // what the definition does not know would be gone
+        let endpoint = &monitor.data["spec"]["podMetricsEndpoints"][0];
+        ensure!(endpoint["path"] == "/metrics", "{monitor:#?}");
+        ensure!(
+            endpoint["relabelings"][0]["targetLabel"] == "pipeline",
+            "{monitor:#?}"
+        );
+        let labels = &monitor.data["spec"]["selector"]["matchLabels"];
+        ensure!(labels["clickstream.dev/pipeline"] == "web", "{monitor:#?}");
+        ensure!(is_controlled_by(monitor, &ready), "{monitor:#?}");
+    }
+
+    let versions = |all: &[DynamicObject]| -> Vec<_> {
+        all.iter()
+            .filter_map(DynamicObject::resource_version)
+            .collect()
+    };
+    let changed = json!({ "producer": { "enabled": false } });
+    stage
+        .apply(
+            &stage.pipeline(
+                "web",
+                pipeline["spec"]["topics"][0]["name"]
+                    .as_str()
+                    .unwrap_or_default(),
+                changed,
+            ),
+        )
+        .await?;
+    let begun = Instant::now();
+    let left = loop {
+        let left = monitors.list(&ListParams::default()).await?.items;
+        if left.len() == 1 {
+            break left;
+        }
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "the producer's stays: {left:#?}"
+        );
+        tokio::time::sleep(LOOK).await;
+    };
+    stage.condition("web", "Ready", "True", "").await?;
+    ensure!(
+        versions(&found).contains(&versions(&left)[0]),
+        "the processors' PodMonitor was written again: {left:#?}"
+    );
+    Ok(())
+}
+
+fn is_controlled_by(monitor: &DynamicObject, pipeline: &ClickstreamPipeline) -> bool {
+    monitor.owner_references().iter().any(|owner| {
+        owner.controller == Some(true) && Some(&owner.uid) == pipeline.metadata.uid.as_ref()
+    })
+}
