@@ -1,5 +1,6 @@
 //! What librdkafka can do and rust-rdkafka does not offer: the log's end as the fetcher last saw it, a topic's id, changes
-//! of single settings of a topic, who a consumer is in its group, and what an administrator's client has to say. All calls of foreign code, beside two of the allocator, are in this crate.
+//! of single settings of a topic, who a consumer is in its group, and what an administrator's client has to say. All calls of
+//! foreign code, beside two of the allocator, are in this crate.
 #![expect(
     unsafe_code,
     reason = "calls into librdkafka, each with its guarantee beside it"
