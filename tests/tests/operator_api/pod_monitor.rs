@@ -8,12 +8,11 @@ use clickstream_testbed::{KubeApi, unique_name};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, ResourceExt as _,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
-    runtime::{conditions, wait},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
 use serde_json::{Value, json};
 
-use crate::stage::{LOOK, Migrations, PATIENCE, Stage};
+use crate::stage::{LOOK, Migrations, PATIENCE, Stage, install};
 
 const MODULE: &str = "github.com/prometheus-operator/prometheus-operator@v0.84.0";
 const DEFINITION: &str = "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml";
@@ -49,20 +48,14 @@ async fn pods_are_scraped_where_the_cluster_knows_pod_monitors() -> anyhow::Resu
     // a server of the test's own: what it knows is found out when an operator starts, and others expect it not to
     let api = Box::leak(Box::new(KubeApi::start().await?));
     let stage = Stage::on(api, Migrations::Succeed).await?;
-    let definitions: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
-    let name = definition.name_any();
-    let apply = PatchParams::apply("test").force();
-    definitions
-        .patch(&name, &apply, &Patch::Apply(&definition))
-        .await?;
-    let established = conditions::is_crd_established();
-    let established = wait::await_condition(definitions, &name, established);
-    tokio::time::timeout(PATIENCE, established).await??;
+    install(&stage.client, &definition).await?;
 
     let operator = stage.operator_with(&["--pod-monitor"])?;
     let with_producer = json!({ "producer": { "enabled": true } });
-    let pipeline = stage.pipeline("web", &unique_name("web"), with_producer);
-    stage.apply(&pipeline).await?;
+    let topic = unique_name("web");
+    stage
+        .apply(&stage.pipeline("web", &topic, with_producer))
+        .await?;
     let ready = stage.condition("web", "Ready", "True", "").await;
     let ready = ready.map_err(|error| error.context(operator.log_tail()))?;
 
@@ -95,17 +88,9 @@ async fn pods_are_scraped_where_the_cluster_knows_pod_monitors() -> anyhow::Resu
             .filter_map(DynamicObject::resource_version)
             .collect()
     };
-    let changed = json!({ "producer": { "enabled": false } });
+    let without_producer = json!({ "producer": { "enabled": false } });
     stage
-        .apply(
-            &stage.pipeline(
-                "web",
-                pipeline["spec"]["topics"][0]["name"]
-                    .as_str()
-                    .unwrap_or_default(),
-                changed,
-            ),
-        )
+        .apply(&stage.pipeline("web", &topic, without_producer))
         .await?;
     let begun = Instant::now();
     let left = loop {

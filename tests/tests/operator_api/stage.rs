@@ -11,10 +11,13 @@ use std::{
 use anyhow::{Context as _, bail};
 use clickstream_operator::crd::ClickstreamPipeline;
 use clickstream_testbed::{Kafka, KubeApi, Process, build_binary, kubelet, shared, unique_name};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    batch::v1::Job,
-    core::v1::{Event, Pod, Secret},
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        batch::v1::Job,
+        core::v1::{Event, Pod, Secret},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -72,7 +75,7 @@ impl Stage {
     /// The same on an API server of the test's own.
     pub async fn on(api: &'static KubeApi, migrations: Migrations) -> anyhow::Result<Self> {
         let client = api.client().await?;
-        install_crd(&client).await?;
+        install(&client, &clickstream_operator::crd::crd()).await?;
         let namespace = unique_name("stage").replace('_', "-");
         api.create_namespace(&namespace).await?;
         let mut stage = Self {
@@ -362,16 +365,15 @@ fn merge(into: &mut Value, changes: &Value) {
     }
 }
 
-async fn install_crd(client: &Client) -> anyhow::Result<()> {
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+/// Installs a definition and waits until the API serves it.
+pub async fn install(client: &Client, definition: &CustomResourceDefinition) -> anyhow::Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let definition = clickstream_operator::crd::crd();
     let name = definition.name_any();
     definitions
         .patch(
             &name,
             &PatchParams::apply("test").force(),
-            &Patch::Apply(&definition),
+            &Patch::Apply(definition),
         )
         .await?;
     let established = kube::runtime::conditions::is_crd_established();
