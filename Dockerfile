@@ -24,7 +24,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     host=$(rustc -vV | sed -n 's/^host: //p') && \
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile image --target "$host" \
       --package clickstream-operator --package clickstream-processor --package clickstream-producer --package clickstream-console \
-      --features clickstream-operator/tls,clickstream-processor/tls,clickstream-producer/tls && \
+      --features clickstream-operator/tls-vendored,clickstream-processor/tls-vendored,clickstream-producer/tls-vendored && \
     mkdir /out && \
     for service in operator processor producer console; do cp "target/$host/image/clickstream-$service" /out/; done
 # the public authorities as this Debian release has them

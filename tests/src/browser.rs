@@ -18,11 +18,9 @@ use serde_json::json;
 pub use page::Page;
 use wire::Wire;
 
-use crate::{
-    install::{self, Tool},
-    process::Process,
-    run_dir,
-};
+use clickstream_tools::{Tool, ensure};
+
+use crate::{process::Process, run_dir};
 
 /// How long Chromium may take to answer for the first time, on a machine that is compiling.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -60,8 +58,9 @@ impl Browser {
     /// # Errors
     /// It is not there, or says nothing within a minute.
     pub async fn start() -> anyhow::Result<Self> {
-        tokio::task::spawn_blocking(|| install::ensure(&[Tool::Chromium, Tool::Fonts])).await??;
-        let program = install::chromium().context("chromium was installed but is not found")?;
+        tokio::task::spawn_blocking(|| ensure(&[Tool::Chromium, Tool::Fonts])).await??;
+        let program = clickstream_tools::packages::chromium()
+            .context("chromium was installed but is not found")?;
         let dir = run_dir::server_dir("chromium")?;
         let (to, from) = (dir.join("to"), dir.join("from"));
         fifo(&to)?;

@@ -1,6 +1,5 @@
 //! A real OpenTelemetry Collector that takes spans by OTLP over HTTP and prints them: found, or built once from its Go modules.
 
-mod build;
 mod printed;
 
 use std::{
@@ -14,12 +13,9 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 pub use self::printed::CollectedSpan;
-use crate::{
-    install::{self, Tool},
-    ports::free_port,
-    process::Process,
-    run_dir,
-};
+use clickstream_tools::{Tool, ensure};
+
+use crate::{ports::free_port, process::Process, run_dir};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long spans may take to arrive on a busy machine.
@@ -33,18 +29,10 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Makes sure that the program is there: the first time this builds for minutes. Blocks.
-    ///
-    /// # Errors
-    /// When it cannot be had; the message says what to install.
-    pub fn install() -> anyhow::Result<()> {
-        build::program().map(|_| ())
-    }
-
-    /// Whether [`Collector::install`] can succeed: the program was built before, or there is a `go` to build it with.
+    /// Whether [`Collector::start`] can succeed: the program was built before, or there is a `go` to build it with.
     #[must_use]
     pub fn can_be_had() -> bool {
-        build::can_be_had()
+        clickstream_tools::collector::can_be_had()
     }
 
     /// Starts it and waits until it listens.
@@ -53,8 +41,8 @@ impl Collector {
     /// When it ends or does not listen in time, and when the program cannot be had.
     pub async fn start() -> anyhow::Result<Self> {
         let program = tokio::task::spawn_blocking(|| {
-            install::ensure(&[Tool::Setpriv])?;
-            build::program()
+            ensure(&[Tool::Setpriv])?;
+            clickstream_tools::collector::program()
         })
         .await??;
         let port = free_port()?;

@@ -1,7 +1,6 @@
 //! Apache Kafka in KRaft mode: one broker or three, each a process of its own that is broker and controller.
 
 mod broker;
-mod installation;
 
 use std::{
     collections::HashMap,
@@ -12,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 pub use broker::Broker;
+use clickstream_tools::kafka::Installation;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{
@@ -23,14 +23,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use crate::{
-    kafka::{
-        broker::Launch,
-        installation::{Installation, kafka_uuid},
-    },
-    ports::free_port,
-    run_dir,
-};
+use crate::{kafka::broker::Launch, ports::free_port, run_dir};
 
 /// Longest time for a broker to answer on a busy machine (it takes 3-5 s on an idle one).
 const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -398,6 +391,12 @@ fn launches(options: &KafkaOptions) -> anyhow::Result<(Vec<Launch>, Vec<u16>)> {
         })
         .collect::<anyhow::Result<_>>()?;
     Ok((launches, ports))
+}
+
+/// An id as Kafka writes them: 16 bytes in base64url, 22 characters of which the last holds 2 bits
+/// only (hexadecimal digits are base64url too).
+fn kafka_uuid() -> String {
+    format!("{}A", &uuid::Uuid::new_v4().simple().to_string()[..21])
 }
 
 fn bootstrap(ports: &[u16]) -> String {

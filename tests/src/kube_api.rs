@@ -3,7 +3,6 @@
 //! There is no node and no controller: nobody runs pods or Jobs, collects orphans, fills namespaces with service accounts or empties
 //! deleted ones. Tests play those parts where they need them.
 
-pub(crate) mod assets;
 mod kubeconfig;
 
 use std::{
@@ -22,10 +21,10 @@ use kube::{
 };
 use parking_lot::Mutex;
 
-pub use self::assets::tools_dir;
-use self::{assets::Assets, kubeconfig::Identity};
+use clickstream_tools::{Tool, ensure, kubernetes::Assets};
+
+use self::kubeconfig::Identity;
 use crate::{
-    install::{self, Tool},
     ports::free_port,
     process::{Guard, Process},
     run_dir,
@@ -70,14 +69,6 @@ struct Launch {
 }
 
 impl KubeApi {
-    /// Makes sure that both programs are there, as [`KubeApi::start`] does: the first time this builds for minutes. Blocks.
-    ///
-    /// # Errors
-    /// When they cannot be had; the message says what to do.
-    pub fn install() -> anyhow::Result<()> {
-        Assets::find().map(|_| ())
-    }
-
     /// Starts both with default options and waits until the namespaces `default` and `kube-system` are there.
     ///
     /// # Errors
@@ -339,7 +330,7 @@ impl Drop for KubeApi {
 
 /// Programs, ports, and files of one server. Blocks, the first time of all for minutes.
 fn prepare(flags: Vec<String>) -> anyhow::Result<Launch> {
-    install::ensure(&[Tool::Setpriv])?;
+    ensure(&[Tool::Setpriv])?;
     let dir = run_dir::server_dir("kube-api")?;
     let launch = Launch {
         assets: Assets::find()?,

@@ -1,8 +1,6 @@
 //! Real Kafka, PostgreSQL and Kubernetes APIs as child processes, and a proxy that breaks connections on purpose.
 //!
 //! ```text
-//! install  -> what the machine must have (java, mvn, ...)
-//! artifacts -> Kafka's jars and PostgreSQL's binaries, fetched once into the cache
 //! kafka, postgres -> servers on loopback, started, crashed, frozen and started again
 //! kube_api -> etcd and kube-apiserver, found or built once, treated likewise
 //! kubelet  -> what a cluster would do with Jobs and Deployments
@@ -18,17 +16,19 @@
 //! removes the folders. After a panic the folders stay, and their path is printed; `CLICKSTREAM_KEEP=1`
 //! keeps them in any case.
 //!
-//! Environment: `CLICKSTREAM_CACHE` (default `target/testbed`) holds what was fetched, `KUBEBUILDER_ASSETS` names a folder with etcd and
-//! kube-apiserver (else `CLICKSTREAM_TOOLS`, default `~/.cache/clickstream-tools`, holds those that were built), `CLICKSTREAM_TMP` (default the system's folder
-//! for temporary files) holds the data of running servers.
+//! The servers' programs come from `clickstream-tools`. Feature `kubernetes` (on by default): the
+//! Kubernetes API and what plays a cluster's part; its client is most of what this crate compiles.
+//!
+//! Environment: `CLICKSTREAM_TMP` (default the system's folder for temporary files) holds the data of
+//! running servers.
 
-mod artifacts;
 mod binary;
 pub mod browser;
 mod collector;
-pub mod install;
 mod kafka;
+#[cfg(feature = "kubernetes")]
 mod kube_api;
+#[cfg(feature = "kubernetes")]
 pub mod kubelet;
 mod ports;
 mod postgres;
@@ -38,11 +38,13 @@ mod proxy;
 mod run_dir;
 pub mod shared;
 
-pub use artifacts::KAFKA as KAFKA_VERSION;
-pub use binary::{build_binary, workspace_root};
+pub use binary::build_binary;
+pub use clickstream_tools as tools;
+pub use clickstream_tools::{artifacts::KAFKA as KAFKA_VERSION, tools_dir, workspace_root};
 pub use collector::{CollectedSpan, Collector};
 pub use kafka::{Broker, Kafka, KafkaOptions};
-pub use kube_api::{KubeApi, KubeApiOptions, tools_dir};
+#[cfg(feature = "kubernetes")]
+pub use kube_api::{KubeApi, KubeApiOptions};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
 pub use process::Process;

@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use tokio_postgres::NoTls;
 
+use clickstream_tools::{Relative, Tool, artifacts, ensure, packages};
+
 use crate::{
-    artifacts,
-    install::{self, Tool},
     ports::free_port,
-    process::{Guard, Process, Relative},
+    process::{Guard, Process},
     run_dir,
 };
 
@@ -305,11 +305,11 @@ impl Drop for Postgres {
 fn prepare(options: PostgresOptions) -> anyhow::Result<Launch> {
     let bin = match options.version {
         PostgresVersion::V15 => {
-            install::ensure(&[Tool::Postgres15, Tool::Setpriv])?;
-            PathBuf::from(install::POSTGRES_15_BIN)
+            ensure(&[Tool::Postgres15, Tool::Setpriv])?;
+            PathBuf::from(packages::POSTGRES_15_BIN)
         }
         PostgresVersion::V18 => {
-            install::ensure(&[Tool::Setpriv])?;
+            ensure(&[Tool::Setpriv])?;
             artifacts::postgres_18_bin()?
         }
     };

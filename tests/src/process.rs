@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{OnceLock, mpsc},
@@ -12,13 +12,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use parking_lot::Mutex;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{
-        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open,
-        pidfd_send_signal, waitid,
-    },
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::run_dir;
 
@@ -220,36 +214,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill().ok();
-    }
-}
-
-/// A process that is not our own child, held so that its id cannot come to mean another one.
-pub(crate) struct Relative {
-    pid: u32,
-    handle: OwnedFd,
-}
-
-impl Relative {
-    /// `None` when the process has ended.
-    pub(crate) fn open(pid: u32) -> Option<Self> {
-        let handle = pidfd_open(raw_pid(pid)?, PidfdFlags::empty()).ok()?;
-        Some(Self { pid, handle })
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Sends a signal; one that has ended needs none.
-    pub(crate) fn signal(&self, signal: Signal) {
-        pidfd_send_signal(&self.handle, signal).ok();
-    }
-
-    /// Whether the process has ended within `timeout`. Blocks.
-    pub(crate) fn has_ended_within(&self, timeout: Duration) -> bool {
-        let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
-        let timeout = Timespec::try_from(timeout).ok();
-        poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
     }
 }
 

@@ -15,12 +15,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{
-    install::{self, Tool},
-    ports::free_port,
-    process::Process,
-    run_dir,
-};
+use clickstream_tools::{Tool, ensure};
+
+use crate::{ports::free_port, process::Process, run_dir};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
@@ -57,8 +54,7 @@ impl Prometheus {
     /// # Errors
     /// When it ends or does not answer in time (with the end of its log), and when Prometheus cannot be had.
     pub async fn start(rules: &str) -> anyhow::Result<Self> {
-        tokio::task::spawn_blocking(|| install::ensure(&[Tool::Prometheus, Tool::Setpriv]))
-            .await??;
+        tokio::task::spawn_blocking(|| ensure(&[Tool::Prometheus, Tool::Setpriv])).await??;
         let dir = run_dir::server_dir("prometheus")?;
         fs::write(dir.join("rules.yaml"), rules)?;
         fs::write(dir.join("targets.json"), "[]")?;
@@ -221,7 +217,7 @@ impl Prometheus {
 /// # Errors
 /// When it cannot be had, or finds fault (the message holds its output).
 pub fn promtool(dir: &Path, arguments: &[&str]) -> anyhow::Result<String> {
-    install::ensure(&[Tool::Prometheus])?;
+    ensure(&[Tool::Prometheus])?;
     let output = Command::new("promtool")
         .args(arguments)
         .current_dir(dir)

@@ -4,7 +4,9 @@
 
 use tokio::sync::OnceCell;
 
-use crate::{Kafka, KafkaOptions, KubeApi, Postgres, PostgresOptions, PostgresVersion};
+#[cfg(feature = "kubernetes")]
+use crate::KubeApi;
+use crate::{Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresVersion};
 
 /// The shared Kafka: one broker.
 ///
@@ -42,6 +44,7 @@ pub async fn postgres(version: PostgresVersion) -> anyhow::Result<&'static Postg
 ///
 /// # Errors
 /// As [`KubeApi::start`].
+#[cfg(feature = "kubernetes")]
 pub async fn kube_api() -> anyhow::Result<&'static KubeApi> {
     static KUBE_API: OnceCell<KubeApi> = OnceCell::const_new();
     KUBE_API.get_or_try_init(KubeApi::start).await

@@ -148,7 +148,7 @@ async fn nothing_outlives_a_killed_process() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_binary_of_the_workspace_is_built_once_and_runs() -> anyhow::Result<()> {
-    let build = || build_binary("clickstream-producer", "clickstream-producer", &[]);
+    let build = || build_binary("clickstream-producer");
     let path = tokio::task::spawn_blocking(build).await??;
     let built = Instant::now();
     assert_eq!(tokio::task::spawn_blocking(build).await??, path);

@@ -6,12 +6,14 @@
 
 mod context;
 pub mod engine;
-mod programs;
+pub(crate) mod programs;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use crate::lab::Progress;
 use crate::steps::Steps;
 
 /// The images, by the last part of their names; the program in each is `/clickstream-NAME`.
@@ -46,10 +48,10 @@ pub struct Args {
 }
 
 /// What to build.
-#[derive(Clone, Copy, Debug)]
-pub struct Recipe<'a> {
+#[derive(Clone, Debug)]
+pub struct Recipe {
     /// Tag of the images.
-    pub tag: &'a str,
+    pub tag: String,
     /// Whether programs speak TLS to Kafka.
     pub tls: bool,
 }
@@ -67,66 +69,58 @@ pub struct Image {
 ///
 /// # Errors
 /// No container engine answers, a build fails, or the registry refuses.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let steps = Steps::new();
     let recipe = Recipe {
-        tag: &args.tag,
+        tag: args.tag.clone(),
         tls: !args.without_tls,
     };
-    let images = build(&recipe, &steps).await?;
+    let images = build(&recipe, &steps)?;
     if let Some(registry) = &args.push {
-        let step = steps.begin("push");
         let registry = registry.trim_end_matches('/');
-        let push = async {
-            for image in &images {
-                step.note(&image.name);
-                engine::push(&image.name, registry).await?;
-            }
-            anyhow::Ok(())
-        };
-        step.during(push, |()| registry.to_owned()).await?;
+        let step = steps.begin("push");
+        let pushed = images.iter().try_for_each(|image| {
+            step.note(&image.name);
+            engine::push(&image.name, registry)
+        });
+        step.ended(pushed, |()| registry.to_owned())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds all images and runs each once.
+/// Builds all images and runs each once. Blocks for minutes.
 ///
 /// # Errors
 /// No container engine answers, a build fails, or a program does not run in its image.
-pub async fn build(recipe: &Recipe<'_>, steps: &Steps) -> anyhow::Result<Vec<Image>> {
+pub fn build(recipe: &Recipe, steps: &Steps) -> anyhow::Result<Vec<Image>> {
     // asked first: compiling takes minutes
-    engine::answers().await?;
+    engine::answers()?;
     let step = steps.begin("programs");
-    let programs = programs::build(recipe.tls, |line| step.note(line));
-    let programs = step
-        .during(programs, |programs| {
-            let tls = if recipe.tls { "with" } else { "without" };
-            format!("{} static, {tls} TLS to Kafka", programs.len())
-        })
-        .await?;
+    let mut progress = Progress::new(steps, &step);
+    let built = programs::build(recipe.tls, |said| progress.hear(said));
+    let built = step.ended(built, |built| {
+        let tls = if recipe.tls { "with" } else { "without" };
+        format!("{} static, {tls} TLS to Kafka", built.len())
+    })?;
     let step = steps.begin("images");
-    let packed = async {
-        let mut images = Vec::new();
-        for (service, program) in SERVICES.iter().zip(&programs) {
-            let name = name(service, recipe.tag);
-            step.note(&name);
-            let folder = context::write(service, recipe.tag, program)
-                .with_context(|| format!("cannot lay {name} out"))?;
-            engine::build(&name, &folder).await?;
-            engine::try_out(&name).await?;
-            let size = engine::size(&name).await?;
-            images.push(Image { name, size });
-        }
-        anyhow::Ok(images)
+    let pack = |(service, program): (&&str, &PathBuf)| {
+        let name = name(service, &recipe.tag);
+        step.note(&name);
+        let folder = context::write(service, &recipe.tag, program)
+            .with_context(|| format!("cannot lay {name} out"))?;
+        engine::build(&name, &folder)?;
+        engine::try_out(&name)?;
+        let size = engine::size(&name)?;
+        Ok(Image { name, size })
     };
-    step.during(packed, |images| {
+    let packed: anyhow::Result<Vec<Image>> = SERVICES.iter().zip(&built).map(pack).collect();
+    step.ended(packed, |images| {
         let sizes = images.iter().map(|image| {
             let mebibytes = image.size as f64 / f64::from(1 << 20);
             format!("{} {mebibytes:.1} MiB", image.name)
         });
         sizes.collect::<Vec<_>>().join(", ")
     })
-    .await
 }
 
 /// The name of a service's image.

@@ -17,10 +17,11 @@ use clickstream_telemetry::{
 };
 
 use crate::args::{
-    Cli, Command, EventArgs, GenerateArgs, Output, PrintArgs, ReplayArgs, ReportArgs,
+    Cli, Command, EventArgs, GenerateArgs, LogArgs, Output, PrintArgs, ReplayArgs, ReportArgs,
+    SurveyArgs,
 };
 use crate::drive::{Drive, EndPatience};
-use crate::feed::{self, Feed};
+use crate::feed::Feed;
 use crate::generator::{Generator, GeneratorOptions};
 use crate::kafka::{ConnectError, Sender, SenderOptions};
 use crate::metrics::Metrics;
@@ -32,6 +33,7 @@ use crate::replay::{ReplayOptions, Source};
 use crate::settings;
 use crate::stop::Stop;
 use crate::summary::Summary;
+use crate::survey::Survey;
 
 /// Kubernetes kills after 30 s; what the brokers do not acknowledge in this time is reported as failed.
 const PATIENCE_AFTER_SIGNAL: Duration = Duration::from_secs(25);
@@ -56,6 +58,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Generate(args) => generate(args).await,
         Command::Replay(args) => replay(args).await,
+        Command::Survey(args) => survey(args),
         Command::Print(args) => print(&args),
         Command::Probe { url, patience } => {
             probe(&url, patience.to_std()).await?;
@@ -93,22 +96,18 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let pipeline = settings::pipeline(args.kafka.pipeline.as_deref())?;
     let sender = settings::sender(&args.kafka, pipeline.as_ref())?;
     let inputs = inputs(&args)?;
-    let paced = args.speed != Speed::Max;
-    let mut options = ReplayOptions {
-        speed: args.speed,
-        max_pause: args.max_pause.map_or(Duration::MAX, |pause| pause.to_std()),
-        fields: args.map,
-        base_url: args.base_url,
-        shift_micros: 0,
-    };
-    let (format, shift) = (args.format, args.shift_to_now);
+    let paced = args.logs.speed != Speed::Max;
+    let format = args.logs.format;
+    let mut options = options(args.logs);
+    options.base_url = args.base_url;
+    let shift = args.shift_to_now;
     let make_feed = move || {
         if shift {
-            let seen = feed::survey(&inputs, format, options.clone())?;
+            let seen = Survey::of(&inputs, format, options.clone())?;
             let newest = seen
-                .newest_micros()
+                .newest_micros
                 .context("--shift-to-now: no line has a time")?;
-            let due = i64::try_from(seen.last_due().as_micros()).unwrap_or(i64::MAX);
+            let due = i64::try_from(seen.takes.as_micros()).unwrap_or(i64::MAX);
             options.shift_micros = Utc::now()
                 .timestamp_micros()
                 .saturating_add(due)
@@ -117,6 +116,32 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
         Ok(Feed::read(inputs, format, options)?)
     };
     send(sender, args.report, paced, make_feed).await
+}
+
+/// Reads the logs and says what is in them; nothing is sent.
+fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
+    let mut inputs = Vec::new();
+    for path in &args.logs.files {
+        is_file(path)?;
+        inputs.push((path.clone(), Source::of_file(path)));
+    }
+    let format = args.logs.format;
+    let seen = Survey::of(&inputs, format, options(args.logs))?;
+    let mut out = std::io::stdout().lock();
+    match args.output {
+        Output::Text => writeln!(out, "{seen}")?,
+        Output::Json => writeln!(out, "{}", serde_json::to_string(&seen)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(logs: LogArgs) -> ReplayOptions {
+    ReplayOptions {
+        speed: logs.speed,
+        max_pause: logs.max_pause.map_or(Duration::MAX, |pause| pause.to_std()),
+        fields: logs.map,
+        ..ReplayOptions::default()
+    }
 }
 
 /// Connects, sends what the feed has, and reports; `make_feed` runs once the brokers have answered.
@@ -229,10 +254,10 @@ fn print(args: &PrintArgs) -> anyhow::Result<ExitCode> {
 /// The inputs, each with the name that its event ids are made from; refuses two inputs with the same name,
 /// whose events would be taken for resends of each other.
 fn inputs(args: &ReplayArgs) -> anyhow::Result<Vec<(PathBuf, Source)>> {
-    let several = args.files.len() > 1;
+    let several = args.logs.files.len() > 1;
     let mut seen: HashMap<String, &PathBuf> = HashMap::new();
     let mut inputs = Vec::new();
-    for path in &args.files {
+    for path in &args.logs.files {
         let file = is_file(path)?;
         ensure!(
             file || !args.shift_to_now,
@@ -260,7 +285,7 @@ fn inputs(args: &ReplayArgs) -> anyhow::Result<Vec<(PathBuf, Source)>> {
         }
         inputs.push((path.clone(), source));
     }
-    if args.shift_to_now && matches!(args.speed, Speed::Times(times) if times < 1.0) {
+    if args.shift_to_now && matches!(args.logs.speed, Speed::Times(times) if times < 1.0) {
         bail!(
             "--shift-to-now with --speed below 1 would date events after the time at which they are sent: use 1 or more"
         );

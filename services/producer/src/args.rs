@@ -48,6 +48,9 @@ pub enum Command {
     /// Sends the requests of access logs, or JSON lines, as clicks.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
+    /// Reads logs and says what `replay` would send: events, the period that they cover, how long it takes.
+    #[command(after_help = SURVEY_EXAMPLES)]
+    Survey(SurveyArgs),
     /// Writes what `generate` would send to standard output, one JSON object per record.
     #[command(after_help = PRINT_EXAMPLES)]
     Print(PrintArgs),
@@ -78,6 +81,9 @@ Examples:
   JSON lines with other field names; users are told apart by user agent and time zone:
     clickstream-producer replay --pipeline pipeline.yaml --speed max \\
       --map event_ts=t,url=u,referrer=r,user_agent=a,client=tz feed.jsonl.gz";
+
+const SURVEY_EXAMPLES: &str = "Example:
+  clickstream-producer survey --speed 60 access.log access.log.1.gz";
 
 const PRINT_EXAMPLES: &str = "Examples:
   clickstream-producer print --seed 7 --count 3 --base-time 2026-01-01T00:00:00Z
@@ -244,9 +250,9 @@ pub struct GenerateArgs {
     pub report: ReportArgs,
 }
 
-/// `replay`.
+/// Logs, and how they are read.
 #[derive(Debug, Args)]
-pub struct ReplayArgs {
+pub struct LogArgs {
     /// Logs, plain or gzip-compressed, in the order given; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -263,6 +269,25 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "TIME", env = "CLICKSTREAM_MAX_PAUSE")]
     pub max_pause: Option<Duration>,
 
+    /// Names of the fields in JSON lines, as in event_ts=t,url=u. Fields that are not named are looked for
+    /// under their own names; `ip=` leaves one out. Where there is no user, users are told apart by ip,
+    /// user_agent and every field mapped as `client`, as in client=tz,client=country.
+    #[arg(
+        long,
+        value_name = "FIELD=NAME,...",
+        env = "CLICKSTREAM_MAP",
+        default_value = ""
+    )]
+    pub map: FieldMap,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The logs.
+    #[command(flatten)]
+    pub logs: LogArgs,
+
     /// Moves all event times so that the newest event is dated when it is sent. Reads the files twice.
     #[arg(long, env = "CLICKSTREAM_SHIFT_TO_NOW")]
     pub shift_to_now: bool,
@@ -276,23 +301,24 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "URL", env = "CLICKSTREAM_BASE_URL")]
     pub base_url: Option<String>,
 
-    /// Names of the fields in JSON lines, as in event_ts=t,url=u. Fields that are not named are looked for
-    /// under their own names; `ip=` leaves one out. Where there is no user, users are told apart by ip,
-    /// user_agent and every field mapped as `client`, as in client=tz,client=country.
-    #[arg(
-        long,
-        value_name = "FIELD=NAME,...",
-        env = "CLICKSTREAM_MAP",
-        default_value = ""
-    )]
-    pub map: FieldMap,
-
     /// How to reach Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
     /// What to show.
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+/// `survey`.
+#[derive(Debug, Args)]
+pub struct SurveyArgs {
+    /// The logs.
+    #[command(flatten)]
+    pub logs: LogArgs,
+
+    /// Text, or one JSON object, on standard output.
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
 }
 
 /// `print`.

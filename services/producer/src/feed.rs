@@ -130,23 +130,11 @@ fn read_all(
     Ok(())
 }
 
-/// Reads the inputs once without sending anything.
+/// Every line of an input, until `each` has seen enough.
 ///
 /// # Errors
-/// An input cannot be read.
-pub fn survey(
-    inputs: &[(PathBuf, Source)],
-    format: Option<Format>,
-    options: ReplayOptions,
-) -> Result<Replay, InputError> {
-    let mut replay = Replay::new(options);
-    for (path, source) in inputs {
-        lines(path, source, format, &mut replay, &mut |_, _| true)?;
-    }
-    Ok(replay)
-}
-
-fn lines(
+/// The input cannot be read.
+pub(crate) fn lines(
     path: &Path,
     source: &Source,
     format: Option<Format>,

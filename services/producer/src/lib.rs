@@ -24,3 +24,4 @@ pub mod replay;
 pub mod settings;
 pub mod stop;
 pub mod summary;
+pub mod survey;

@@ -149,6 +149,7 @@ pub struct Replay {
     options: ReplayOptions,
     sessions: Sessions,
     pace: Pace,
+    oldest: Option<i64>,
     newest: Option<i64>,
     due: Duration,
 }
@@ -162,9 +163,16 @@ impl Replay {
             options,
             sessions: Sessions::default(),
             pace,
+            oldest: None,
             newest: None,
             due: Duration::ZERO,
         }
+    }
+
+    /// The oldest event time so far, in microseconds since the Unix epoch, without the shift.
+    #[must_use]
+    pub fn oldest_micros(&self) -> Option<i64> {
+        self.oldest
     }
 
     /// The newest event time so far, in microseconds since the Unix epoch, without the shift.
@@ -269,6 +277,7 @@ impl Replay {
     }
 
     fn record(&mut self, user: String, event: EventJson, micros: Option<i64>) -> Record {
+        self.oldest = [self.oldest, micros].into_iter().flatten().min();
         self.newest = self.newest.max(micros);
         self.due = self.pace.due(micros);
         Record {

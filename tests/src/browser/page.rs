@@ -224,7 +224,9 @@ impl Page {
     /// # Errors
     /// Fetching or running it fails.
     pub async fn inaccessible(&self) -> anyhow::Result<Option<Vec<String>>> {
-        let Some(axe) = tokio::task::spawn_blocking(crate::artifacts::axe_core).await?? else {
+        let Some(axe) =
+            tokio::task::spawn_blocking(clickstream_tools::artifacts::axe_core).await??
+        else {
             return Ok(None);
         };
         self.eval(&format!("{axe}; true")).await?;

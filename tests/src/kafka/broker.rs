@@ -9,13 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use clickstream_tools::kafka::Installation;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use super::{
-    POLL, START_TIMEOUT,
-    installation::{Installation, kafka_uuid},
-};
+use super::{POLL, START_TIMEOUT, kafka_uuid};
 use crate::{
     process::{Guard, Process},
     run_dir,

@@ -10,26 +10,22 @@ use clickstream_testbed::{build_binary, server_dir};
 
 use crate::engine::{self, docker};
 
-/// Service, and the features that other tests build it with, so that it is not compiled twice.
-const PROGRAMS: [(&str, &[&str]); 3] = [
-    ("processor", &["failpoints"]),
-    ("producer", &[]),
-    ("console", &[]),
-];
+/// The services.
+const SERVICES: [&str; 3] = ["processor", "producer", "console"];
 
 /// Names of the images with this tag.
 pub fn names(tag: &str) -> Vec<String> {
-    PROGRAMS
+    SERVICES
         .iter()
-        .map(|(service, _)| format!("clickstream/{service}:{tag}"))
+        .map(|service| format!("clickstream/{service}:{tag}"))
         .collect()
 }
 
 /// Builds them all. As in a release nothing is in an image but the program; here the libraries that it is linked to come with it.
 pub async fn build(tag: &str) -> anyhow::Result<()> {
-    for ((service, features), name) in PROGRAMS.iter().zip(names(tag)) {
+    for (service, name) in SERVICES.iter().zip(names(tag)) {
         let package = format!("clickstream-{service}");
-        let context = tokio::task::spawn_blocking(move || lay_out(&package, features)).await??;
+        let context = tokio::task::spawn_blocking(move || lay_out(&package)).await??;
         engine::output(
             docker()
                 .args(["build", "--quiet", "--tag", &name])
@@ -43,8 +39,8 @@ pub async fn build(tag: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn lay_out(package: &str, features: &[&str]) -> anyhow::Result<PathBuf> {
-    let program = build_binary(package, package, features)?;
+fn lay_out(package: &str) -> anyhow::Result<PathBuf> {
+    let program = build_binary(package)?;
     let context = server_dir("image")?;
     let root = context.join("root");
     fs::create_dir_all(root.join("etc"))?;

@@ -101,16 +101,12 @@ impl Stage {
 
 /// The producer's program.
 pub async fn producer() -> anyhow::Result<PathBuf> {
-    tokio::task::spawn_blocking(|| {
-        build_binary("clickstream-producer", "clickstream-producer", &[])
-    })
-    .await?
+    tokio::task::spawn_blocking(|| build_binary("clickstream-producer")).await?
 }
 
 /// The console's program.
 pub async fn program() -> anyhow::Result<PathBuf> {
-    tokio::task::spawn_blocking(|| build_binary("clickstream-console", "clickstream-console", &[]))
-        .await?
+    tokio::task::spawn_blocking(|| build_binary("clickstream-console")).await?
 }
 
 /// Opens the page of a console, which may still be starting, and waits until it is live.

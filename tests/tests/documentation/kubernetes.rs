@@ -101,7 +101,7 @@ async fn home(kubectl: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir(&bin)?;
     std::os::unix::fs::symlink(kubectl, bin.join("kubectl"))?;
     let plugin = "kubectl-clickstream";
-    let build = || build_binary("kubectl-clickstream", "kubectl-clickstream", &[]);
+    let build = || build_binary("kubectl-clickstream");
     let built = tokio::task::spawn_blocking(build).await??;
     std::os::unix::fs::symlink(built, bin.join(plugin))?;
     Ok(home)

@@ -33,16 +33,13 @@ impl Pipeline {
         let kafka = shared::kafka().await?;
         let topic = unique_name("documentation");
         kafka.create_topic(&topic, 4, &[]).await?;
-        let build = |package: &'static str, features: &'static [&'static str]| {
-            tokio::task::spawn_blocking(move || build_binary(package, package, features))
-        };
+        let build = |name: &'static str| tokio::task::spawn_blocking(move || build_binary(name));
         Ok(Self {
             dir: server_dir("pipeline")?,
             kafka: kafka.bootstrap_servers(),
             topic,
-            // with the features of the other tests, so that it is not compiled twice
-            processor: build("clickstream-processor", &["failpoints"]).await??,
-            producer: build("clickstream-producer", &[]).await??,
+            processor: build("clickstream-processor").await??,
+            producer: build("clickstream-producer").await??,
         })
     }
 

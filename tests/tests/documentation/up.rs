@@ -19,30 +19,38 @@ not a request
 #[tokio::test]
 async fn the_pipeline_comes_up_with_one_command_and_ends_with_a_clean_audit() -> anyhow::Result<()>
 {
-    let dir = server_dir("xtask")?;
+    let dir = server_dir("lab")?;
     let programs = dir.join("programs");
     fs::create_dir(&programs)?;
-    let build = |package: &'static str, features: &'static [&'static str]| {
-        tokio::task::spawn_blocking(move || build_binary(package, package, features))
+    let mut built = Vec::new();
+    for name in [
+        "clickstream-lab",
+        "clickstream-processor",
+        "clickstream-producer",
+    ] {
+        built.push(tokio::task::spawn_blocking(move || build_binary(name)).await??);
+    }
+    let [lab, services @ ..] = &built[..] else {
+        unreachable!("three programs were built");
     };
-    let xtask = build("xtask", &[]).await??;
-    // with the features of the other tests, so that it is not compiled twice
-    let processor = build("clickstream-processor", &["failpoints"]).await??;
-    let producer = build("clickstream-producer", &[]).await??;
-    fs::copy(processor, programs.join("clickstream-processor"))?;
-    fs::copy(producer, programs.join("clickstream-producer"))?;
+    for service in services {
+        fs::copy(
+            service,
+            programs.join(service.file_name().unwrap_or_default()),
+        )?;
+    }
     let log = dir.join("access.log");
     fs::write(&log, ACCESS_LOG)?;
 
-    up(&xtask, &programs, &["--for", "5s", "--rate", "500"]).await?;
-    let replayed = ["--replay", &log.display().to_string(), "--speed", "max"];
-    up(&xtask, &programs, &replayed).await
+    up(lab, &programs, &["--for", "5s", "--rate", "500"]).await?;
+    let replayed = ["--replay", &log.display().to_string()];
+    up(lab, &programs, &replayed).await
 }
 
-async fn up(xtask: &Path, programs: &Path, args: &[&str]) -> anyhow::Result<()> {
-    let mut command = Command::new(xtask);
+async fn up(lab: &Path, programs: &Path, args: &[&str]) -> anyhow::Result<()> {
+    let mut command = Command::new(lab);
     command.arg("up").args(args).arg("--binaries").arg(programs);
-    let process = Process::spawn(&command, "xtask-up")?;
+    let process = Process::spawn(&command, "up")?;
     let status = process.wait(PATIENCE).await?;
     let said = process.log();
     ensure!(status.success(), "up {args:?}: {status}: {said}");

@@ -16,18 +16,12 @@ use crate::stack::Stack;
 pub const REFUSAL: Duration = Duration::from_secs(60);
 
 pub async fn processor() -> anyhow::Result<PathBuf> {
-    let build = || {
-        build_binary(
-            "clickstream-processor",
-            "clickstream-processor",
-            &["failpoints"],
-        )
-    };
+    let build = || build_binary("clickstream-processor");
     tokio::task::spawn_blocking(build).await?
 }
 
 pub async fn producer() -> anyhow::Result<PathBuf> {
-    let build = || build_binary("clickstream-producer", "clickstream-producer", &[]);
+    let build = || build_binary("clickstream-producer");
     tokio::task::spawn_blocking(build).await?
 }
 

@@ -21,10 +21,8 @@ pub struct Load(Process);
 impl Load {
     /// Starts to send to the stack's topic; `rate` in records a second, `args` are more options of `generate`.
     pub async fn start(stack: &Stack, rate: u64, args: &[&str]) -> anyhow::Result<Self> {
-        let producer = tokio::task::spawn_blocking(|| {
-            build_binary("clickstream-producer", "clickstream-producer", &[])
-        })
-        .await??;
+        let producer =
+            tokio::task::spawn_blocking(|| build_binary("clickstream-producer")).await??;
         let mut command = Command::new(producer);
         command
             .args(["generate", "--output", "json", "--bootstrap-servers"])

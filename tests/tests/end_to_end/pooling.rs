@@ -4,9 +4,8 @@ use std::{fs, process::Command, time::Instant};
 
 use anyhow::ensure;
 use clickstream_testbed::{
-    Process, free_port,
-    install::{self, Tool},
-    server_dir,
+    Process, free_port, server_dir,
+    tools::{self, Tool},
 };
 use tokio::net::TcpStream;
 
@@ -19,7 +18,7 @@ use crate::{
 
 /// PgBouncer in front of the stack's PostgreSQL, pooling in this way; the process and its port.
 async fn pgbouncer(stack: &Stack, mode: &str) -> anyhow::Result<(Process, u16)> {
-    tokio::task::spawn_blocking(|| install::ensure(&[Tool::PgBouncer])).await??;
+    tokio::task::spawn_blocking(|| tools::ensure(&[Tool::PgBouncer])).await??;
     let port = free_port()?;
     let settings = server_dir("pgbouncer")?.join("pgbouncer.ini");
     fs::write(

@@ -138,14 +138,8 @@ impl Stack {
             options.spec,
         );
         fs::write(&document, text)?;
-        let processor = tokio::task::spawn_blocking(|| {
-            build_binary(
-                "clickstream-processor",
-                "clickstream-processor",
-                &["failpoints"],
-            )
-        })
-        .await??;
+        let processor =
+            tokio::task::spawn_blocking(|| build_binary("clickstream-processor")).await??;
         let client = open(&postgres, &database).await?;
         let stack = Self {
             kafka,

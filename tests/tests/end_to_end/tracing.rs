@@ -44,7 +44,7 @@ fn traced<'a>(endpoint: &'a str, sampler: &'a str, ratio: &'a str) -> [(&'static
 
 /// Runs a producer to its end.
 async fn produce(stack: &Stack, count: u32, env: &[(&str, &str)]) -> anyhow::Result<Process> {
-    let program = tokio::task::spawn_blocking(|| build_binary(PRODUCER, PRODUCER, &[])).await??;
+    let program = tokio::task::spawn_blocking(|| build_binary(PRODUCER)).await??;
     let mut command = Command::new(program);
     command
         .args(["generate", "--as-fast-as-possible", "--bootstrap-servers"])

@@ -1,5 +1,4 @@
-//! TLS and SASL to Kafka, for all three programs. They are built with OpenSSL from source for it, which takes minutes the first
-//! time: hence a test target of its own.
+//! TLS and SASL to Kafka, for all three programs.
 
 mod operator;
 mod secured_kafka;
@@ -36,7 +35,7 @@ mod stage;
 #[path = "../end_to_end/watch.rs"]
 mod watch;
 
-/// A program of ours that speaks TLS to Kafka.
-async fn with_tls(name: &'static str, features: &'static [&str]) -> anyhow::Result<PathBuf> {
-    tokio::task::spawn_blocking(move || build_binary(name, name, features)).await?
+/// A program of ours.
+async fn program(name: &'static str) -> anyhow::Result<PathBuf> {
+    tokio::task::spawn_blocking(move || build_binary(name)).await?
 }

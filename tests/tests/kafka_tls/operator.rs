@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::{
     certificates::certificates,
+    program,
     secured_kafka::SecuredKafka,
     stage::{Migrations, Stage, condition},
-    with_tls,
 };
 
 /// The Secrets of everybody that the broker lets in, and of some that it does not.
@@ -63,7 +63,7 @@ async fn topics_are_made_with_whatever_the_brokers_ask_for() -> anyhow::Result<(
     let secured = SecuredKafka::start(&folder).await?;
     let (passwords, certificates) = (secured.passwords, secured.certificates);
     let mut stage = Stage::new(Migrations::Succeed).await?;
-    stage.binary = with_tls("clickstream-operator", &["tls"]).await?;
+    stage.binary = program("clickstream-operator").await?;
     secrets(&stage, &folder).await?;
     let operator = stage.operator()?;
 
@@ -109,7 +109,7 @@ async fn who_is_not_let_in_is_told_so_and_comes_in_once_the_secret_is_right() ->
     let folder = certificates()?;
     let secured = SecuredKafka::start(&folder).await?;
     let mut stage = Stage::new(Migrations::Succeed).await?;
-    stage.binary = with_tls("clickstream-operator", &["tls"]).await?;
+    stage.binary = program("clickstream-operator").await?;
     secrets(&stage, &folder).await?;
     let operator = stage.operator()?;
 

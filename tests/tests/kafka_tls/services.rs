@@ -8,10 +8,10 @@ use tokio::task::JoinSet;
 use crate::{
     certificates::certificates,
     commands::{changed, refused},
+    program,
     secured_kafka::SecuredKafka,
     stack::{Stack, StackOptions},
     watch::end,
-    with_tls,
 };
 
 /// A Secret as files.
@@ -56,8 +56,8 @@ fn encrypted(stack: &Stack, servers: &str, authority: &str, who: &str) -> anyhow
 #[tokio::test]
 async fn passwords_and_certificates_over_tls_carry_the_stream_and_nothing_less_is_let_in()
 -> anyhow::Result<()> {
-    let processor = with_tls("clickstream-processor", &["failpoints", "tls"]).await?;
-    let producer = with_tls("clickstream-producer", &["tls"]).await?;
+    let processor = program("clickstream-processor").await?;
+    let producer = program("clickstream-producer").await?;
     let folder = certificates()?;
     secret(
         &folder,

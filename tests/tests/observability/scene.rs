@@ -60,10 +60,7 @@ impl Scene {
 
     /// Starts a producer and has it scraped; `args` are more options of `generate`.
     pub async fn producer(&self, rate: u64, args: &[&str]) -> anyhow::Result<Process> {
-        let binary = tokio::task::spawn_blocking(|| {
-            build_binary("clickstream-producer", "clickstream-producer", &[])
-        })
-        .await??;
+        let binary = tokio::task::spawn_blocking(|| build_binary("clickstream-producer")).await??;
         let port = free_port()?;
         let mut command = Command::new(binary);
         command

@@ -63,7 +63,7 @@ impl Person {
         let person = Self {
             kubeconfig: stage.api.kubeconfig_as(&user, &[])?,
             namespace: stage.namespace.clone(),
-            plugin: build_binary("kubectl-clickstream", "kubectl-clickstream", &[])?,
+            plugin: build_binary("kubectl-clickstream")?,
         };
         person.is_known(stage, &user, roles).await?;
         Ok(person)

@@ -83,7 +83,7 @@ impl Stage {
             kafka: shared::kafka().await?,
             client,
             namespace,
-            binary: build_binary("clickstream-operator", "clickstream-operator", &[])?,
+            binary: build_binary("clickstream-operator")?,
             player: None,
         };
         stage.play(migrations);

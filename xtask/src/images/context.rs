@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::root;
+use clickstream_tools::workspace_root;
 
 /// glibc asks files, then name servers, also where this file is missing; written down so that it stays so.
 const NAME_LOOKUPS: &str = "hosts: files dns\n";
@@ -13,7 +13,7 @@ const NAME_LOOKUPS: &str = "hosts: files dns\n";
 /// # Errors
 /// It cannot be written.
 pub fn write(service: &str, version: &str, program: &Path) -> anyhow::Result<PathBuf> {
-    let folder = root::path().join("target/images/context").join(service);
+    let folder = workspace_root().join("target/images/context").join(service);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }

@@ -1,15 +1,15 @@
-//! Dependency audit: `deny.toml`, checked by a cargo-deny of our own under `target/tools`.
+//! Dependency audit: `deny.toml`, checked by a cargo-deny of our own among the tools that outlive a
+//! checkout's `target`.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::process::Command;
+use clickstream_tools::cargo::cargo;
+use clickstream_tools::{Relative, tools_dir, workspace_root};
 
 use super::step;
-use crate::cargo::cargo;
-use crate::root;
 
 /// Pinned, so that a new release changes no verdict by itself.
 const VERSION: &str = "0.20.2";
@@ -21,9 +21,9 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(120);
 const OFFLINE_CHECKS: [&str; 3] = ["licenses", "bans", "sources"];
 
 /// Green with a remark when advisories could not be looked up, red when a rule of `deny.toml` is broken.
-pub async fn run() -> anyhow::Result<Option<String>> {
-    let program = installed().await?;
-    let out_of_reach = fetch_advisories(&program).await?.err();
+pub fn run() -> anyhow::Result<Option<String>> {
+    let program = installed()?;
+    let out_of_reach = fetch_advisories(&program)?.err();
     let mut check = deny(&program);
     check.args(["--log-level", "error", "check"]);
     if let Some(reason) = &out_of_reach {
@@ -33,24 +33,23 @@ pub async fn run() -> anyhow::Result<Option<String>> {
         check.arg("advisories");
     }
     check.args(OFFLINE_CHECKS);
-    step::streamed(check).await?;
+    step::streamed(check)?;
     Ok(out_of_reach.map(|_| "advisories not checked: database out of reach".to_owned()))
 }
 
 fn deny(program: &Path) -> Command {
     let mut command = Command::new(program);
     command
-        .current_dir(root::path())
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .kill_on_drop(true);
+        .current_dir(workspace_root())
+        .env("GIT_TERMINAL_PROMPT", "0");
     command
 }
 
 /// Installs the pinned version unless it is there; a version of the user's own elsewhere is left alone.
-async fn installed() -> anyhow::Result<PathBuf> {
-    let tools = root::path().join("target/tools");
+fn installed() -> anyhow::Result<PathBuf> {
+    let tools = tools_dir()?;
     let program = tools.join("bin/cargo-deny");
-    let version = Command::new(&program).arg("--version").output().await;
+    let version = Command::new(&program).arg("--version").output();
     if version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(VERSION)) {
         return Ok(program);
     }
@@ -58,25 +57,33 @@ async fn installed() -> anyhow::Result<PathBuf> {
         "installing cargo-deny {VERSION} into {} (once, about a minute)",
         tools.display()
     );
-    // unoptimised: it checks in two seconds and compiles in a fifth of the time
-    let mut install = cargo(["install", "cargo-deny", "--locked", "--debug", "--quiet"]);
-    install.args(["--version", VERSION, "--root"]).arg(&tools);
-    step::streamed(install)
-        .await
-        .context("cannot install cargo-deny")?;
+    // unoptimised and without debug info: it checks in two seconds and compiles in a fifth of the time
+    let mut install = cargo(["install", "cargo-deny", "--locked", "--debug"]);
+    install
+        .args(["--version", VERSION, "--root"])
+        .arg(&tools)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0");
+    step::streamed(install).context("cannot install cargo-deny")?;
     Ok(program)
 }
 
 /// The inner error is why the database is out of reach: no verdict on our dependencies.
-async fn fetch_advisories(program: &Path) -> anyhow::Result<Result<(), String>> {
-    let mut fetch = deny(program);
-    fetch
+fn fetch_advisories(program: &Path) -> anyhow::Result<Result<(), String>> {
+    let mut fetch = deny(program)
         .args(["--log-level", "error", "fetch", "db"])
-        .stdin(Stdio::null());
-    let Ok(output) = tokio::time::timeout(FETCH_DEADLINE, fetch.output()).await else {
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo-deny")?;
+    let in_time =
+        Relative::open(fetch.id()).is_none_or(|running| running.has_ended_within(FETCH_DEADLINE));
+    if !in_time {
+        fetch.kill()?;
+        fetch.wait()?;
         return Ok(Err(format!("no answer within {FETCH_DEADLINE:?}")));
-    };
-    let output = output.context("cannot start cargo-deny")?;
+    }
+    let output = fetch.wait_with_output()?;
     if output.status.success() {
         return Ok(Ok(()));
     }

@@ -1,164 +1,123 @@
 //! Which steps, in which order: what fails fastest comes first.
 
-use super::step::{Action, Step};
-use super::workspace::{Package, Workspace};
+use clickstream_tools::cargo::TEST_FEATURES;
+
+use super::budget::Budget;
+use super::programs::TestProgram;
+use super::step::Action;
+pub use super::step::Step;
+use super::workspace::Workspace;
 use super::{Args, Part};
+use crate::images::programs::host;
 
 /// The variable that the simulation reads its number of seeds from.
 const SEEDS_VARIABLE: &str = "CLICKSTREAM_SIM_SEEDS";
 
-/// The steps of a run.
-#[derive(Debug)]
-pub struct Plan {
-    /// In order.
-    pub steps: Vec<Step>,
+/// The steps that read code and run none of it.
+///
+/// # Errors
+/// The compiler does not name this machine.
+pub fn lint(fast: bool, workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
+    let mut steps = vec![cargo("format", ["fmt", "--all", "--check"])];
+    // nothing is linked here, so librdkafka is not compiled: this stands for what its build script
+    // would print
+    let without_librdkafka = [
+        "--config".to_owned(),
+        format!("target.{}.rdkafka.rustc-link-lib = [\"rdkafka\"]", host()?),
+    ];
+    let mut clippy = strings(["clippy", "--workspace", "--all-targets"]);
+    clippy.extend(without_librdkafka.clone());
+    let features = workspace.lintable_features();
+    if !features.is_empty() {
+        clippy.extend(["--features".to_owned(), features.join(",")]);
+    }
+    clippy.extend(strings(["--", "-D", "warnings"]));
+    steps.push(cargo("clippy", clippy));
+    if fast {
+        return Ok(steps);
+    }
+    let mut doc = strings(["doc", "--workspace", "--no-deps"]);
+    doc.extend(without_librdkafka);
+    let mut doc = cargo("documentation", doc);
+    doc.env.push(("RUSTDOCFLAGS", "-D warnings".to_owned()));
+    steps.push(doc);
+    steps.push(step("dependency audit", Action::Audit));
+    Ok(steps)
 }
 
-impl Plan {
-    /// The steps that `args` ask for in this workspace.
-    pub fn new(args: &Args, workspace: &Workspace) -> Self {
-        let mut plan = Self { steps: Vec::new() };
-        if args.wants(Part::Lint) {
-            plan.lint(args.fast, workspace);
-        }
-        if args.wants(Part::Unit) {
-            plan.unit(args.fast, workspace);
-        }
-        if args.wants(Part::Simulation) {
-            plan.simulation(args.seeds(), workspace);
-        }
-        if args.wants(Part::Integration) {
-            plan.integration(workspace);
-            plan.charts();
-        }
-        plan
-    }
-
-    fn lint(&mut self, fast: bool, workspace: &Workspace) {
-        self.cargo("format", ["fmt", "--all", "--check"], []);
-        let mut clippy = strings(["clippy", "--workspace", "--all-targets"]);
-        let features = workspace.lintable_features();
-        if !features.is_empty() {
-            clippy.extend(["--features".to_owned(), features.join(",")]);
-        }
-        clippy.extend(strings(["--", "-D", "warnings"]));
-        self.cargo("clippy", clippy, []);
-        if fast {
-            return;
-        }
-        self.cargo(
-            "documentation",
-            ["doc", "--workspace", "--no-deps"],
-            [("RUSTDOCFLAGS", "-D warnings".to_owned())],
-        );
-        self.steps.push(Step {
-            name: "dependency audit".to_owned(),
-            action: Action::Audit,
-        });
-    }
-
-    /// The pure crates first: they compile in seconds, librdkafka does not.
-    fn unit(&mut self, fast: bool, workspace: &Workspace) {
-        let mut pure = test(workspace.pure());
-        pure.extend(strings(["--lib", "--bins"]));
-        for package in workspace.pure() {
-            pure.extend(targets(&package.other_tests()));
-        }
-        self.cargo("unit: pure crates", pure, []);
-
-        let mut services = test(workspace.on_servers());
-        services.extend(strings(["--lib", "--bins"]));
-        self.cargo("unit: services and tools", services, []);
-
-        if !fast {
-            self.cargo(
-                "documentation examples",
-                ["test", "--workspace", "--doc"],
-                [],
-            );
+/// The steps that run what was compiled.
+pub fn tests(
+    args: &Args,
+    budget: &Budget,
+    workspace: &Workspace,
+    programs: &[TestProgram],
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let of = |wanted: &dyn Fn(&TestProgram) -> bool| -> Vec<TestProgram> {
+        programs
+            .iter()
+            .filter(|program| wanted(program))
+            .cloned()
+            .collect()
+    };
+    if args.wants(Part::Unit) {
+        let unit = of(&|program| program.is_unit(workspace));
+        steps.push(step("unit tests", Action::Tests(unit)));
+        if !args.fast {
+            let mut doc = strings(["test", "--workspace", "--doc", "--features"]);
+            doc.push(TEST_FEATURES.join(","));
+            steps.push(cargo("documentation examples", doc));
         }
     }
-
-    fn simulation(&mut self, seeds: u64, workspace: &Workspace) {
-        let packages: Vec<&Package> = workspace
-            .pure()
-            .chain(workspace.on_servers())
-            .filter(|package| !package.simulations().is_empty())
-            .collect();
-        let name = format!("simulation: {seeds} seeds");
-        if packages.is_empty() {
-            let action = Action::Missing("no test target is called simulation");
-            self.steps.push(Step { name, action });
-            return;
-        }
-        let mut args = test(packages.iter().copied());
-        for package in packages {
-            args.extend(targets(&package.simulations()));
-        }
-        self.cargo(name, args, [(SEEDS_VARIABLE, seeds.to_string())]);
+    if args.wants(Part::Simulation) {
+        let simulations = of(&TestProgram::is_simulation);
+        let action = if simulations.is_empty() {
+            Action::Missing("no test target called simulation was compiled")
+        } else {
+            Action::Tests(simulations)
+        };
+        let mut simulation = step(format!("simulation: {} seeds", budget.seeds), action);
+        simulation
+            .env
+            .push((SEEDS_VARIABLE, budget.seeds.to_string()));
+        steps.push(simulation);
     }
-
-    fn integration(&mut self, workspace: &Workspace) {
-        self.steps.push(Step {
-            name: "real servers: tools".to_owned(),
-            action: Action::Servers,
-        });
+    if args.wants(Part::Integration) {
+        steps.push(step("real servers: tools", Action::Servers));
         // one step for each package: the table shows where time goes, and servers of two never run at once
         for package in workspace.on_servers() {
-            let tests = package.other_tests();
-            if tests.is_empty() {
-                continue;
+            let tests = of(&|program| program.is_integration_of(package));
+            if !tests.is_empty() {
+                steps.push(step(
+                    format!("integration: {}", package.name),
+                    Action::Tests(tests),
+                ));
             }
-            let mut args = test([package]);
-            args.extend(targets(&tests));
-            self.cargo(format!("integration: {}", package.name), args, []);
         }
+        // Helm itself is built where it is missing and there is Go
+        let charts = Action::Script("charts/test.sh", &["--install"]);
+        steps.push(step("chart and manifests", charts));
     }
-
-    /// What is installed with Helm, and its twin in plain YAML: they hold pipelines too, so the services are built by now. Helm
-    /// itself is built where it is missing and there is Go.
-    fn charts(&mut self) {
-        self.steps.push(Step {
-            name: "chart and manifests".to_owned(),
-            action: Action::Script("charts/test.sh", &["--install"]),
-        });
-    }
-
-    fn cargo<A, E>(&mut self, name: impl Into<String>, args: A, env: E)
-    where
-        A: IntoIterator,
-        A::Item: Into<String>,
-        E: IntoIterator<Item = (&'static str, String)>,
-    {
-        self.steps.push(Step {
-            name: name.into(),
-            action: Action::Cargo {
-                args: args.into_iter().map(Into::into).collect(),
-                env: env.into_iter().collect(),
-            },
-        });
-    }
+    steps
 }
 
-/// `cargo test` of these packages, every failure shown, with the features that their tests require.
-fn test<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<String> {
-    let mut args = strings(["test", "--no-fail-fast"]);
-    let mut features = Vec::new();
-    for package in packages {
-        args.extend(["--package".to_owned(), package.name.clone()]);
-        features.extend(package.test_features());
-    }
-    if !features.is_empty() {
-        args.extend(["--features".to_owned(), features.join(",")]);
-    }
-    args
+fn cargo<A>(name: impl Into<String>, args: A) -> Step
+where
+    A: IntoIterator,
+    A::Item: Into<String>,
+{
+    step(
+        name,
+        Action::Cargo(args.into_iter().map(Into::into).collect()),
+    )
 }
 
-fn targets(names: &[&str]) -> Vec<String> {
-    names
-        .iter()
-        .flat_map(|name| ["--test".to_owned(), (*name).to_owned()])
-        .collect()
+fn step(name: impl Into<String>, action: Action) -> Step {
+    Step {
+        name: name.into(),
+        action,
+        env: Vec::new(),
+    }
 }
 
 fn strings<const N: usize>(items: [&str; N]) -> Vec<String> {

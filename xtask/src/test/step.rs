@@ -1,16 +1,17 @@
 //! One step: a name, a command, what came of it.
 
-use std::io::{self, Write};
-use std::process::Stdio;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use anyhow::Context as _;
+use clickstream_tools::cargo::cargo;
+use clickstream_tools::{Tool, workspace_root};
 
 use super::audit;
 use super::counts::Counts;
-use crate::cargo::cargo;
+use super::programs::TestProgram;
 
 /// A step of the plan.
 #[derive(Debug)]
@@ -19,18 +20,17 @@ pub struct Step {
     pub name: String,
     /// What it does.
     pub action: Action,
+    /// Variables set beside the inherited ones.
+    pub env: Vec<(&'static str, String)>,
 }
 
 /// What a step does.
 #[derive(Debug)]
 pub enum Action {
-    /// Cargo with these arguments and this environment; closing lines of test runs are counted.
-    Cargo {
-        /// Arguments.
-        args: Vec<String>,
-        /// Variables set beside the inherited ones.
-        env: Vec<(&'static str, String)>,
-    },
+    /// Cargo with these arguments; closing lines of test runs are counted.
+    Cargo(Vec<String>),
+    /// Test programs, one after the other.
+    Tests(Vec<TestProgram>),
     /// Licences, bans, sources and, with a network, advisories.
     Audit,
     /// Makes sure that the real servers can be started.
@@ -63,23 +63,25 @@ impl Report {
 
 impl Step {
     /// Runs the step. Whatever goes wrong, also in starting it, is in the report.
-    pub async fn run(self) -> Report {
+    pub fn run(self) -> Report {
+        announce(&self.name);
         let begun = Instant::now();
         let mut counts = Counts::default();
-        let outcome = match self.action {
-            Action::Cargo { args, env } => {
+        let outcome = match &self.action {
+            Action::Cargo(args) => {
                 let mut command = cargo(args);
-                command.envs(env);
-                counted(command, &mut counts).await.map(|()| None)
+                command.envs(self.env.clone());
+                counted(command, &mut counts).map(|()| None)
             }
-            Action::Audit => audit::run().await,
-            Action::Servers => install_servers().await.map(|()| None),
+            Action::Tests(programs) => self.tests(programs, &mut counts).map(|()| None),
+            Action::Audit => audit::run(),
+            Action::Servers => servers().map(|()| None),
             Action::Script(path, args) => {
                 let mut command = Command::new("bash");
-                command.arg(crate::root::path().join(path)).args(args);
-                streamed(command).await.map(|()| None)
+                command.arg(workspace_root().join(path)).args(*args);
+                streamed(command).map(|()| None)
             }
-            Action::Missing(reason) => Err(anyhow::Error::msg(reason)),
+            Action::Missing(reason) => Err(anyhow::Error::msg(*reason)),
         };
         Report {
             name: self.name,
@@ -87,6 +89,21 @@ impl Step {
             counts,
             outcome: outcome.map_err(|error| format!("{error:#}")),
         }
+    }
+
+    /// All of them, whether one fails or not.
+    fn tests(&self, programs: &[TestProgram], counts: &mut Counts) -> anyhow::Result<()> {
+        let mut red = Vec::new();
+        for program in programs {
+            eprintln!("\n   {}", program.command());
+            let mut command = Command::new(&program.path);
+            command.current_dir(&program.folder).envs(self.env.clone());
+            if let Err(error) = counted(command, counts) {
+                red.push(format!("{}: {error:#}", program.command()));
+            }
+        }
+        anyhow::ensure!(red.is_empty(), "{}", red.join("; "));
+        Ok(())
     }
 }
 
@@ -97,16 +114,17 @@ pub fn announce(name: &str) {
 
 /// Runs a command to its end, its stderr inherited (cargo's progress stays alive), its stdout passed on line by
 /// line while closing lines are counted.
-async fn counted(mut command: Command, counts: &mut Counts) -> anyhow::Result<()> {
+fn counted(mut command: Command, counts: &mut Counts) -> anyhow::Result<()> {
+    let name = program(&command);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot start cargo")?;
-    let stdout = child.stdout.take().expect("stdout is piped two lines up");
+        .with_context(|| format!("cannot start {name}"))?;
+    let stdout = child.stdout.take().expect("stdout is piped three lines up");
     let mut reader = BufReader::new(stdout);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).await? > 0 {
+    while reader.read_until(b'\n', &mut line)? > 0 {
         if let Some(found) = Counts::of_closing_line(String::from_utf8_lossy(&line).trim_end()) {
             *counts += found;
         }
@@ -115,38 +133,44 @@ async fn counted(mut command: Command, counts: &mut Counts) -> anyhow::Result<()
         out.flush()?;
         line.clear();
     }
-    finished(child.wait().await?)
+    finished(child.wait()?)
 }
 
 /// Runs a command to its end with its output left as it is.
-pub async fn streamed(mut command: Command) -> anyhow::Result<()> {
-    let status = command.stdin(Stdio::null()).status().await;
-    finished(status.with_context(|| format!("cannot start {:?}", command.as_std().get_program()))?)
+pub fn streamed(mut command: Command) -> anyhow::Result<()> {
+    let name = program(&command);
+    let status = command.stdin(Stdio::null()).status();
+    finished(status.with_context(|| format!("cannot start {name}"))?)
 }
 
-fn finished(status: std::process::ExitStatus) -> anyhow::Result<()> {
+/// The program's file name.
+fn program(command: &Command) -> String {
+    let path = Path::new(command.get_program());
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn finished(status: ExitStatus) -> anyhow::Result<()> {
     anyhow::ensure!(status.success(), "{status}");
     Ok(())
 }
 
-async fn install_servers() -> anyhow::Result<()> {
-    use clickstream_testbed::install::{Tool, ensure};
-    use clickstream_testbed::{Collector, KubeApi};
-    // blocks on a package manager, and the first time on a compiler
-    tokio::task::spawn_blocking(|| {
-        ensure(&[
-            Tool::Java,
-            Tool::Maven,
-            Tool::Xz,
-            Tool::Postgres15,
-            Tool::Prometheus,
-        ])?;
-        KubeApi::install()?;
-        if Collector::can_be_had() {
-            return Collector::install();
-        }
-        eprintln!("no `go` to build an OpenTelemetry Collector with: tests of traces are skipped outside CI");
-        Ok(())
-    })
-    .await?
+/// What every test of a real server may need: packages first, then what has to be fetched or built.
+fn servers() -> anyhow::Result<()> {
+    clickstream_tools::ensure(&[
+        Tool::Java,
+        Tool::Maven,
+        Tool::Xz,
+        Tool::Postgres15,
+        Tool::Prometheus,
+    ])?;
+    clickstream_tools::kubernetes::Assets::find()?;
+    if clickstream_tools::collector::can_be_had() {
+        return clickstream_tools::collector::program().map(|_| ());
+    }
+    eprintln!(
+        "no `go` to build an OpenTelemetry Collector with: tests of traces are skipped outside CI"
+    );
+    Ok(())
 }

@@ -1,15 +1,16 @@
 //! What the workspace holds, asked from cargo, so that no list here goes stale.
 
-use anyhow::{Context, bail};
-use serde::Deserialize;
+use std::path::{Path, PathBuf};
 
-use crate::cargo::cargo;
+use anyhow::{Context, bail};
+use clickstream_tools::cargo::cargo;
+use serde::Deserialize;
 
 /// The crate whose dependents' integration tests start real servers.
 const TESTBED: &str = "clickstream-testbed";
 
 /// Test targets of this name run the engine under seeded faults.
-const SIMULATION: &str = "simulation";
+pub const SIMULATION: &str = "simulation";
 
 /// Features that would build OpenSSL or Cyrus SASL from source just to be linted.
 const SLOW_DEPENDENCIES: [&str; 2] = ["rdkafka/ssl", "rdkafka/gssapi"];
@@ -25,6 +26,7 @@ pub struct Workspace {
 pub struct Package {
     /// Its name.
     pub name: String,
+    manifest_path: PathBuf,
     dependencies: Vec<Dependency>,
     targets: Vec<Target>,
     features: std::collections::BTreeMap<String, Vec<String>>,
@@ -39,8 +41,6 @@ struct Dependency {
 struct Target {
     name: String,
     kind: Vec<String>,
-    #[serde(rename = "required-features", default)]
-    required_features: Vec<String>,
 }
 
 impl Workspace {
@@ -48,11 +48,10 @@ impl Workspace {
     ///
     /// # Errors
     /// Cargo cannot be started or refuses a manifest; its own words are on stderr by then.
-    pub async fn read() -> anyhow::Result<Self> {
+    pub fn read() -> anyhow::Result<Self> {
         let output = cargo(["metadata", "--no-deps", "--format-version", "1"])
             .stderr(std::process::Stdio::inherit())
             .output()
-            .await
             .context("cannot start cargo")?;
         if !output.status.success() {
             bail!("cargo metadata: {}", output.status);
@@ -70,6 +69,12 @@ impl Workspace {
         self.packages.iter().filter(|package| package.on_servers())
     }
 
+    /// The package with this manifest, and its place among the members.
+    pub fn package_of(&self, manifest: &Path) -> Option<(usize, &Package)> {
+        let mut packages = self.packages.iter().enumerate();
+        packages.find(|(_, package)| package.manifest_path == manifest)
+    }
+
     /// Every feature that can be linted in reasonable time, as `package/feature`.
     pub fn lintable_features(&self) -> Vec<String> {
         let features = self.packages.iter().flat_map(|package| {
@@ -85,26 +90,10 @@ impl Workspace {
 }
 
 impl Package {
-    /// Test targets under seeded faults.
-    pub fn simulations(&self) -> Vec<&str> {
-        self.test_targets(|name| name == SIMULATION)
-    }
-
-    /// All other test targets.
-    pub fn other_tests(&self) -> Vec<&str> {
-        self.test_targets(|name| name != SIMULATION)
-    }
-
-    /// Features without which cargo would leave test targets out without a word, as `package/feature`.
-    pub fn test_features(&self) -> Vec<String> {
+    /// The names of its integration tests.
+    pub fn tests(&self) -> impl Iterator<Item = &str> {
         let tests = self.targets.iter().filter(|target| target.is_test());
-        let mut features: Vec<String> = tests
-            .flat_map(|target| &target.required_features)
-            .map(|feature| format!("{}/{feature}", self.name))
-            .collect();
-        features.sort();
-        features.dedup();
-        features
+        tests.map(|target| target.name.as_str())
     }
 
     fn on_servers(&self) -> bool {
@@ -113,14 +102,6 @@ impl Package {
                 .dependencies
                 .iter()
                 .any(|dependency| dependency.name == TESTBED)
-    }
-
-    fn test_targets(&self, wanted: impl Fn(&str) -> bool) -> Vec<&str> {
-        let targets = self.targets.iter().filter(|target| target.is_test());
-        targets
-            .map(|target| target.name.as_str())
-            .filter(|name| wanted(name))
-            .collect()
     }
 
     /// Follows a feature into the features it enables; cargo refuses cycles through packages, not within one,
@@ -153,6 +134,7 @@ mod tests {
         serde_json::from_value(json!({ "packages": [
             {
                 "name": "pure",
+                "manifest_path": "/w/pure/Cargo.toml",
                 "dependencies": [{ "name": "serde" }],
                 "targets": [
                     { "name": "pure", "kind": ["lib"] },
@@ -163,9 +145,10 @@ mod tests {
             },
             {
                 "name": "service",
+                "manifest_path": "/w/service/Cargo.toml",
                 "dependencies": [{ "name": "clickstream-testbed" }],
                 "targets": [
-                    { "name": "exactly_once", "kind": ["test"], "required-features": ["failpoints"] },
+                    { "name": "exactly_once", "kind": ["test"] },
                 ],
                 "features": {
                     "default": ["plain"],
@@ -191,11 +174,25 @@ mod tests {
     }
 
     #[test]
-    fn the_simulation_is_told_from_other_tests_by_its_name() {
+    fn integration_tests_are_told_from_libraries() {
         let workspace = workspace();
         let pure = workspace.pure().next().unwrap();
-        assert_eq!(pure.simulations(), ["simulation"]);
-        assert_eq!(pure.other_tests(), ["algebra"]);
+        assert_eq!(pure.tests().collect::<Vec<_>>(), ["simulation", "algebra"]);
+    }
+
+    #[test]
+    fn a_package_is_found_by_its_manifest() {
+        let workspace = workspace();
+        let found = workspace.package_of(Path::new("/w/service/Cargo.toml"));
+        assert_eq!(
+            found.map(|(place, package)| (place, package.name.as_str())),
+            Some((1, "service"))
+        );
+        assert!(
+            workspace
+                .package_of(Path::new("/w/other/Cargo.toml"))
+                .is_none()
+        );
     }
 
     #[test]
@@ -204,12 +201,5 @@ mod tests {
             workspace().lintable_features(),
             ["service/default", "service/failpoints", "service/plain"]
         );
-    }
-
-    #[test]
-    fn tests_behind_features_are_not_left_out() {
-        let workspace = workspace();
-        let service = workspace.on_servers().next().unwrap();
-        assert_eq!(service.test_features(), ["service/failpoints"]);
     }
 }

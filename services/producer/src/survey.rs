@@ -1,0 +1,187 @@
+//! What is in logs, before anything of it is sent.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clickstream_pipeline::event::EventTime;
+use serde::{Serialize, Serializer};
+
+use crate::feed;
+use crate::replay::input::InputError;
+use crate::replay::pace::Speed;
+use crate::replay::{Format, Outcome, Replay, ReplayOptions, Source};
+
+/// What a replay of some logs would send.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Survey {
+    /// Lines of all logs: `events + unparsable + skipped`.
+    pub lines: u64,
+    /// Lines that are clicks.
+    pub events: u64,
+    /// Lines that are broken.
+    pub unparsable: u64,
+    /// Lines that are in order and no clicks.
+    pub skipped: u64,
+    /// The oldest event time, in microseconds since the Unix epoch.
+    pub oldest_micros: Option<i64>,
+    /// The newest event time, likewise.
+    pub newest_micros: Option<i64>,
+    /// When the last event is due, from the start of the replay; in JSON as seconds. Zero at full speed.
+    #[serde(rename = "takes_seconds", serialize_with = "seconds")]
+    pub takes: Duration,
+    /// Whether events are sent as fast as the brokers take them.
+    pub at_full_speed: bool,
+}
+
+impl Survey {
+    /// Reads the logs from beginning to end.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn of(
+        inputs: &[(PathBuf, Source)],
+        format: Option<Format>,
+        options: ReplayOptions,
+    ) -> Result<Self, InputError> {
+        let at_full_speed = options.speed == Speed::Max;
+        let mut replay = Replay::new(options);
+        let (mut events, mut unparsable, mut skipped) = (0, 0, 0);
+        for (path, source) in inputs {
+            feed::lines(path, source, format, &mut replay, &mut |_, outcome| {
+                match outcome {
+                    Outcome::Event(_) => events += 1,
+                    Outcome::Unparsable(_) => unparsable += 1,
+                    Outcome::Skipped(_) => skipped += 1,
+                }
+                true
+            })?;
+        }
+        Ok(Self {
+            lines: events + unparsable + skipped,
+            events,
+            unparsable,
+            skipped,
+            oldest_micros: replay.oldest_micros(),
+            newest_micros: replay.newest_micros(),
+            takes: replay.last_due(),
+            at_full_speed,
+        })
+    }
+}
+
+/// `9,999 events of 2015-05-17T10:05:03Z to 2015-05-20T21:05:59Z (3 days 11 h), 1 unparsable line; at
+/// this pace the replay takes 3 days 11 h`, without the separators.
+impl fmt::Display for Survey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} events", self.events)?;
+        if let (Some(oldest), Some(newest)) = (self.oldest_micros, self.newest_micros) {
+            let period = Duration::from_micros(newest.abs_diff(oldest));
+            write!(
+                f,
+                " of {} to {} ({})",
+                EventTime::from_micros(oldest),
+                EventTime::from_micros(newest),
+                rough(period)
+            )?;
+        }
+        for (count, what) in [(self.unparsable, "unparsable"), (self.skipped, "skipped")] {
+            if count > 0 {
+                write!(f, ", {count} lines {what}")?;
+            }
+        }
+        if self.at_full_speed {
+            write!(f, "; sent as fast as the brokers take them")
+        } else {
+            write!(f, "; at this pace the replay takes {}", rough(self.takes))
+        }
+    }
+}
+
+/// A time in its two largest units.
+fn rough(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [
+        (seconds / 86_400, "d"),
+        (seconds / 3_600 % 24, "h"),
+        (seconds / 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ];
+    let from = units.iter().position(|(count, _)| *count > 0);
+    let Some(from) = from else {
+        return "under a second".to_owned();
+    };
+    let shown = units[from..].iter().take(2).filter(|(count, _)| *count > 0);
+    shown
+        .map(|(count, unit)| format!("{count} {unit}"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = r#"192.0.2.7 - - [10/Mar/2026:08:00:01 +0000] "GET / HTTP/1.1" 200 5 "-" "a"
+no request
+
+192.0.2.7 - - [12/Mar/2026:10:00:01 +0000] "GET /b HTTP/1.1" 200 5 "-" "a"
+192.0.2.7 - - [10/Mar/2026:07:59:01 +0000] "GET /c HTTP/1.1" 200 5 "-" "a"
+"#;
+
+    fn survey(speed: Speed) -> anyhow::Result<Survey> {
+        let folder = std::env::temp_dir().join(format!("survey-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder)?;
+        let path = folder.join("access.log");
+        std::fs::write(&path, LOG)?;
+        let options = ReplayOptions {
+            speed,
+            ..ReplayOptions::default()
+        };
+        let source = Source::of_file(&path);
+        let survey = Survey::of(&[(path, source)], None, options);
+        std::fs::remove_dir_all(&folder)?;
+        Ok(survey?)
+    }
+
+    #[test]
+    fn every_line_is_counted_once_and_the_period_is_that_of_the_events() -> anyhow::Result<()> {
+        let seen = survey(Speed::Times(1.0))?;
+        assert_eq!((seen.lines, seen.events), (5, 3));
+        assert_eq!((seen.unparsable, seen.skipped), (1, 1));
+        assert_eq!(
+            seen.to_string(),
+            "3 events of 2026-03-10T07:59:01Z to 2026-03-12T10:00:01Z (2 d 2 h), 1 lines unparsable,              1 lines skipped; at this pace the replay takes 2 d 2 h"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_replay_at_full_speed_waits_for_nothing() -> anyhow::Result<()> {
+        let seen = survey(Speed::Max)?;
+        assert_eq!(seen.takes, Duration::ZERO);
+        assert!(
+            seen.to_string()
+                .ends_with("as fast as the brokers take them"),
+            "{seen}"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn times_are_said_in_their_two_largest_units() {
+        for (seconds, said) in [
+            (0, "under a second"),
+            (59, "59 s"),
+            (3_600, "1 h"),
+            (86_400 * 3 + 3_600 * 11 + 59, "3 d 11 h"),
+            (62, "1 min 2 s"),
+        ] {
+            assert_eq!(rough(Duration::from_secs(seconds)), said);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `cargo xtask bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+/// What to measure, and how often.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask bench                            everything; half an hour
+  cargo xtask bench drain --runs 5             throughput against COPY
+  cargo xtask bench latency start -o json      the results also lie in target/bench/*.json")]
+pub struct BenchArgs {
+    /// Which benchmarks.
+    #[arg(value_enum, default_value = "all")]
+    pub benchmarks: Vec<Benchmark>,
+
+    /// Runs of each, of which the median counts.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+
+    /// Records of a backlog.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    pub events: u64,
+
+    /// How long each rate of the latency benchmark lasts, after three seconds that do not count.
+    #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub period: Duration,
+
+    /// Pipelines that the operator's benchmark creates at once.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pipelines: u32,
+
+    /// Run the programs in this folder instead of building them.
+    #[arg(long, value_name = "DIR")]
+    pub binaries: Option<PathBuf>,
+
+    /// How the report is printed.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// A benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Benchmark {
+    /// A backlog into PostgreSQL, against COPY of the same rows; CPU and peak memory.
+    Drain,
+    /// From produce() to a row that another session sees, at 83, 1,000 and 10,000 events a second.
+    Latency,
+    /// The rest of a backlog after the processor was killed half way through.
+    Restart,
+    /// From exec to the first commit.
+    Start,
+    /// What exactly-once costs, against a build without it.
+    ExactlyOnce,
+    /// Resident memory at rest after a backlog.
+    Memory,
+    /// A backlog with metrics that are read every second, against one without.
+    Metrics,
+    /// A backlog drained and produced with spans that go to a real Collector, against both without.
+    Tracing,
+    /// What a page of the console costs the processor at 10,000 events a second.
+    Console,
+    /// The operator: one pipeline, many at once, none at all, and an API server that restarts.
+    Operator,
+    /// All of them.
+    All,
+}
+
+impl Benchmark {
+    /// All of them, in the order in which they run.
+    pub const EACH: [Self; 10] = [
+        Self::Drain,
+        Self::Restart,
+        Self::Memory,
+        Self::Start,
+        Self::Latency,
+        Self::ExactlyOnce,
+        Self::Metrics,
+        Self::Tracing,
+        Self::Console,
+        Self::Operator,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Latency => "latency",
+            Self::Restart => "restart",
+            Self::Start => "start",
+            Self::ExactlyOnce => "exactly-once",
+            Self::Memory => "memory",
+            Self::Metrics => "metrics",
+            Self::Tracing => "tracing",
+            Self::Console => "console",
+            Self::Operator => "operator",
+            Self::All => "all",
+        }
+    }
+}
+
+/// How the report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}

@@ -1,0 +1,106 @@
+//! `cargo xtask kind` and `cargo xtask e2e`.
+
+use std::time::Duration;
+
+use crate::images::{self, Recipe, SERVICES, VERSION};
+
+/// `cargo xtask kind`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask kind up                     everything, from nothing; again: what has changed
+  cargo xtask kind up --without-tls       with programs that compile in half the time
+  cargo xtask kind down
+
+It needs Docker. kind, kubectl and helm are taken from the path or from ~/.cache/clickstream-tools/bin, else kind and helm
+are installed there with Go. Where no registry of images can be reached:
+  CLICKSTREAM_KIND_NODE_IMAGE      the image of kind's nodes
+  CLICKSTREAM_KIND_IMAGE_ARCHIVES  a folder of .tar files, or such files separated by commas, with the images of Kafka,
+                                   PostgreSQL and Adminer under their public names")]
+pub struct KindArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KindCommand,
+}
+
+/// What to do with the cluster.
+#[derive(Debug, clap::Subcommand)]
+pub enum KindCommand {
+    /// Create the cluster if there is none, install everything, and show what arrives in PostgreSQL.
+    Up {
+        /// Where our images come from.
+        #[command(flatten)]
+        sources: Sources,
+    },
+    /// Delete the cluster with all that is in it.
+    Down,
+}
+
+/// What to test.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask e2e                            about 5 minutes once the programs are built
+  cargo xtask e2e --full                     the long list: half an hour
+  cargo xtask e2e --figures                  the figures that need pods: five minutes more
+  cargo xtask e2e --no-build --keep          with the images that are there, and the cluster stays
+  CLICKSTREAM_KIND_NODE_IMAGE=... CLICKSTREAM_KIND_IMAGE_ARCHIVES=... cargo xtask e2e     see cargo xtask kind --help")]
+pub struct E2eArgs {
+    /// Also scale to 4 and back under load, kill pods of everything, stop the operator for a while, suspend, delete and
+    /// apply again, and have Kafka drop records before they are read; an audit after each.
+    #[arg(long)]
+    pub full: bool,
+
+    /// Also measure what needs pods: how long events stay invisible while processors are replaced, and what more processors
+    /// bring when each has a fifth of a core. On a machine that does nothing else.
+    #[arg(long)]
+    pub figures: bool,
+
+    /// With --full: how long the operator is away.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub operator_away: Duration,
+
+    /// Leave the cluster as it is at the end; the next run goes on with it.
+    #[arg(long)]
+    pub keep: bool,
+
+    /// Where our images come from.
+    #[command(flatten)]
+    pub sources: Sources,
+}
+
+/// Where our images come from.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Sources {
+    /// Compile programs without TLS to Kafka, which the quickstart does not use: half the time.
+    #[arg(long, conflicts_with = "no_build")]
+    pub without_tls: bool,
+
+    /// Use the images that the container engine has.
+    #[arg(long)]
+    pub no_build: bool,
+
+    /// Tag of our images.
+    #[arg(long, default_value = VERSION)]
+    pub tag: String,
+}
+
+impl Sources {
+    /// How the images are built; nothing where they are not to be built.
+    #[must_use]
+    pub fn recipe(&self) -> Option<Recipe> {
+        (!self.no_build).then(|| Recipe {
+            tag: self.tag.clone(),
+            tls: !self.without_tls,
+        })
+    }
+
+    /// The images' names.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        SERVICES
+            .iter()
+            .map(|service| images::name(service, &self.tag))
+            .collect()
+    }
+}
