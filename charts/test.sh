@@ -2,7 +2,7 @@
 # Checks the chart and the plain manifests, without a cluster.
 #
 #   charts/test.sh [--install] [--require]
-#     --install   builds Helm 3 and 4 and helm-unittest into target/tools/bin where they are missing; needs Go
+#     --install   builds Helm 3 and 4 and helm-unittest into $CLICKSTREAM_TOOLS/bin (default ~/.cache/clickstream-tools/bin) where they are missing; needs Go
 #     --require   what would be skipped is a failure
 #
 # Runs every helm it finds (helm, helm3, helm4), kubeconform with the schemas that lie in $CLICKSTREAM_TOOLS/schemas
@@ -11,7 +11,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 tools=${CLICKSTREAM_TOOLS:-$HOME/.cache/clickstream-tools}
-export PATH="$PATH:$tools/bin:$PWD/target/tools/bin"
+export PATH="$PATH:$tools/bin"
 chart=charts/clickstream-operator
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -100,8 +100,8 @@ find_helms() {
   done
 }
 has_helm() { case " ${helms[*]-}" in *"=v$1."*) true ;; *) false ;; esac; }
-# build_helm NAME MODULE: into target/tools/bin, under this name
-build_helm() { GOBIN=$work/bin go install -trimpath -ldflags '-s -w' "$2" && mkdir -p target/tools/bin && mv "$work/bin/helm" "target/tools/bin/$1"; }
+# build_helm NAME MODULE: into the tools, under this name
+build_helm() { GOBIN=$work/bin go install -trimpath -ldflags '-s -w' "$2" && mkdir -p "$tools/bin" && mv "$work/bin/helm" "$tools/bin/$1"; }
 [ -z "$install" ] || command -v go >/dev/null || { install=''; skip "nothing is installed: no Go"; }
 find_helms
 for major in 3 4; do
@@ -159,7 +159,7 @@ unittest=github.com/helm-unittest/helm-unittest@v1.1.2
 # its go.mod replaces a module, so `go install` refuses it
 build_unittest() {
   local sources; sources=$(cd "$work" && go mod download -json $unittest | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
-  mkdir -p target/tools/bin && go build -C "$sources" -trimpath -ldflags '-s -w' -o "$PWD/target/tools/bin/helm-unittest" ./cmd/helm-unittest
+  mkdir -p "$tools/bin" && go build -C "$sources" -trimpath -ldflags '-s -w' -o "$tools/bin/helm-unittest" ./cmd/helm-unittest
 }
 if ! command -v helm-unittest >/dev/null && [ -n "$install" ]; then CGO_ENABLED=0 check "build $unittest" build_unittest; fi
 if command -v helm-unittest >/dev/null; then check "helm-unittest" helm-unittest --strict $chart

@@ -22,7 +22,7 @@ use crate::steps::{Step, Steps};
 pub const LAB: &str = "clickstream-lab";
 
 /// The services, whose packages and programs share their names.
-const SERVICES: [&str; 3] = [
+pub const SERVICES: [&str; 3] = [
     "clickstream-processor",
     "clickstream-producer",
     "clickstream-console",
@@ -110,6 +110,19 @@ fn on_kind(then: &'static str) -> anyhow::Result<ExitCode> {
     .start()
 }
 
+/// A `cargo build` of these packages for release; which of their programs, [`programs`] is told.
+#[must_use]
+pub fn release_build(packages: &[&str], features: &[&str]) -> Command {
+    let mut command = cargo(["build", "--release"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    if !features.is_empty() {
+        command.arg("--features").arg(features.join(","));
+    }
+    command
+}
+
 /// Nothing is compiled beside the lab where programs are given.
 fn beside(given: Option<&Path>, programs: Vec<&'static str>) -> Vec<&'static str> {
     if given.is_some() {
@@ -171,14 +184,8 @@ impl Errand {
     }
 
     fn compile(&self, steps: &Steps) -> anyhow::Result<PathBuf> {
-        let mut command = cargo(["build", "--release"]);
         let names: Vec<&str> = std::iter::once(LAB).chain(self.programs.clone()).collect();
-        for name in &names {
-            command.args(["--package", name]);
-        }
-        if !self.features.is_empty() {
-            command.arg("--features").arg(self.features.join(","));
-        }
+        let command = release_build(&names, &self.features);
         let step = steps.begin("compile");
         let mut progress = Progress::new(steps, &step);
         let built = programs(command, &names, |said| progress.hear(said));

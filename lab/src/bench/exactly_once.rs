@@ -10,13 +10,14 @@ use super::backlog::{Backlog, Contents, Resends};
 use super::drain;
 use super::figure::{Figure, Run};
 use super::stand::Stand;
-use clickstream_tools::cargo::{cargo, programs};
+use clickstream_tools::cargo::programs;
 use xtask::args::BenchArgs;
+use xtask::lab::{LAB, SERVICES, release_build};
 
 const PACKAGE: &str = "clickstream-processor";
 
 /// The cargo feature of the processor that takes its guarantees away.
-const FEATURE: &str = "unsafe-baseline";
+const FEATURE: &str = "clickstream-processor/unsafe-baseline";
 
 /// Drains with both builds, in turn.
 ///
@@ -64,12 +65,11 @@ pub async fn run(stand: &Stand, args: &BenchArgs) -> anyhow::Result<Vec<Figure>>
 async fn build(stand: &Stand) -> anyhow::Result<PathBuf> {
     let dir = stand.dir().to_owned();
     let build = move || {
-        let package = |features: &[&str]| {
-            let mut command = cargo(["build", "--release", "--package", PACKAGE]);
-            command.args(features);
-            programs(command, &[PACKAGE], |_| {})
-        };
-        let built = package(&["--features", FEATURE])?;
+        // together with what `cargo xtask` builds, so that dependencies keep their features
+        let together = [&SERVICES[..], &[LAB]].concat();
+        let package =
+            |features: &[&str]| programs(release_build(&together, features), &[PACKAGE], |_| {});
+        let built = package(&[FEATURE])?;
         let copy = dir.join("clickstream-processor-baseline");
         fs::remove_file(&copy).ok();
         fs::copy(built.first().context("cargo built nothing")?, &copy)?;

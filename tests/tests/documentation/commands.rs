@@ -73,7 +73,7 @@ pub const COMMANDS: &[(&str, Tried)] = &[
     // Helm
     (
         "helm install",
-        Alike("xtask/src/kind/stack.rs", "\"--install\""),
+        Alike("lab/src/kind/stack.rs", "\"--install\""),
     ),
     (
         "helm install shop",
@@ -81,7 +81,7 @@ pub const COMMANDS: &[(&str, Tried)] = &[
     ),
     (
         "helm upgrade",
-        Alike("xtask/src/kind/stack.rs", "\"upgrade\""),
+        Alike("lab/src/kind/stack.rs", "\"upgrade\""),
     ),
     (
         "helm test",
