@@ -17,3 +17,27 @@ mod paint;
 mod status;
 mod suspend;
 mod validate;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
+/// because async code is compiled where it is polled: there it would be compiled once more.
+#[tokio::main(flavor = "current_thread")]
+pub async fn program() -> ExitCode {
+    if let Some(words) = complete::asked() {
+        let answer = complete::answer(&words).await;
+        // a shell that has gone on wants no answer any more
+        let _ = std::io::stdout().write_all(answer.as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    match args::Cli::parse().run().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

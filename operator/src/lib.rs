@@ -23,3 +23,20 @@ mod stores;
 mod topics;
 
 pub use clickstream_api as crd;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
+/// because async code is compiled where it is polled: there it would be compiled once more.
+#[tokio::main]
+pub async fn program() -> ExitCode {
+    match args::Cli::parse().run().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -2,16 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use clickstream_operator::args::Cli;
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    match Cli::parse().run().await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> ExitCode {
+    clickstream_operator::program()
 }

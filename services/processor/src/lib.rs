@@ -23,3 +23,20 @@ pub mod runner;
 pub mod shared;
 pub mod sink;
 pub mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
+/// because async code is compiled where it is polled: there it would be compiled once more.
+#[tokio::main(worker_threads = 2)]
+pub async fn program() -> ExitCode {
+    match args::Cli::parse().run().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

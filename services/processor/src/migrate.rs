@@ -1,5 +1,7 @@
 //! `clickstream-processor migrate`: brings a target's schema to this binary's version.
 
+mod migrations;
+
 use anyhow::{Context, bail};
 use clickstream_pipeline::spec::{Secrets, TargetSpec};
 use serde::Serialize;
@@ -7,10 +9,6 @@ use tokio_postgres::Client;
 use tracing::{info, warn};
 
 use crate::sink::{self, Owner, check_owner, is_missing};
-
-mod embedded {
-    refinery::embed_migrations!("../../sql");
-}
 
 /// Where applied migrations are noted.
 const HISTORY: &str = "clickstream_migrations";
@@ -41,10 +39,9 @@ struct MissingReader {
 
 /// The newest version that this binary knows.
 pub fn known_version() -> i32 {
-    embedded::migrations::runner()
-        .get_migrations()
+    migrations::all()
         .iter()
-        .map(refinery::Migration::version)
+        .map(refinery_core::Migration::version)
         .max()
         .unwrap_or(0)
 }
@@ -139,7 +136,7 @@ pub async fn migrate(
 
 /// Applies what is missing, all of it or nothing. How many migrations that were.
 async fn apply(client: &mut Client) -> anyhow::Result<usize> {
-    let mut runner = embedded::migrations::runner();
+    let mut runner = migrations::runner();
     runner.set_migration_table_name(HISTORY);
     let report = runner
         .set_grouped(true)
@@ -253,7 +250,7 @@ pub(crate) fn quoted(identifier: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::embedded;
+    use super::migrations;
 
     /// The last version that was made before processors could be running.
     const FIRST_RELEASE: i32 = 3;
@@ -271,7 +268,7 @@ mod tests {
     fn migrations_under_load_begin_with_the_lock_that_flushes_take_first() {
         assert!(is_safe_under_load(4, &format!("{BEGINNING}alter table t;")));
         assert!(!is_safe_under_load(4, "alter table t;"));
-        for migration in embedded::migrations::runner().get_migrations() {
+        for migration in migrations::all() {
             assert!(
                 is_safe_under_load(migration.version(), migration.sql().unwrap_or_default()),
                 "{migration} begins otherwise than with\n{BEGINNING}"

@@ -25,3 +25,20 @@ pub mod settings;
 pub mod stop;
 pub mod summary;
 pub mod survey;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
+/// because async code is compiled where it is polled: there it would be compiled once more.
+#[tokio::main]
+pub async fn program() -> ExitCode {
+    match app::run(args::Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
