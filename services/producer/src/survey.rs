@@ -70,8 +70,8 @@ impl Survey {
     }
 }
 
-/// `9,999 events of 2015-05-17T10:05:03Z to 2015-05-20T21:05:59Z (3 days 11 h), 1 unparsable line; at
-/// this pace the replay takes 3 days 11 h`, without the separators.
+/// `9999 events of 2015-05-17T10:05:03Z to 2015-05-20T21:05:59Z (3 d 11 h); 1 line is broken; at this
+/// pace the replay takes 3 d 11 h`
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} events", self.events)?;
@@ -85,9 +85,13 @@ impl fmt::Display for Survey {
                 rough(period)
             )?;
         }
-        for (count, what) in [(self.unparsable, "unparsable"), (self.skipped, "skipped")] {
-            if count > 0 {
-                write!(f, ", {count} lines {what}")?;
+        match (self.unparsable, self.skipped) {
+            (0, 0) => {}
+            (broken, 0) => write!(f, "; {} broken", lines(broken))?,
+            (0, others) => write!(f, "; {} no click", lines(others))?,
+            (broken, others) => {
+                let verb = if others == 1 { "is" } else { "are" };
+                write!(f, "; {} broken, {others} {verb} no click", lines(broken))?;
             }
         }
         if self.at_full_speed {
@@ -95,6 +99,14 @@ impl fmt::Display for Survey {
         } else {
             write!(f, "; at this pace the replay takes {}", rough(self.takes))
         }
+    }
+}
+
+fn lines(count: u64) -> String {
+    if count == 1 {
+        "1 line is".to_owned()
+    } else {
+        format!("{count} lines are")
     }
 }
 
@@ -155,7 +167,8 @@ no request
         assert_eq!((seen.unparsable, seen.skipped), (1, 1));
         assert_eq!(
             seen.to_string(),
-            "3 events of 2026-03-10T07:59:01Z to 2026-03-12T10:00:01Z (2 d 2 h), 1 lines unparsable,              1 lines skipped; at this pace the replay takes 2 d 2 h"
+            "3 events of 2026-03-10T07:59:01Z to 2026-03-12T10:00:01Z (2 d 2 h); 1 line is broken, 1 is \
+             no click; at this pace the replay takes 2 d 2 h"
         );
         Ok(())
     }
