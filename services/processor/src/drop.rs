@@ -9,6 +9,10 @@ use crate::{
     sink::{self, Owner, check_owner},
 };
 
+/// The version of the schema from which on sessions are known by keys, also to roles that may not see
+/// when they began.
+const SESSION_KEYS: i32 = 4;
+
 /// Drops every relation and function whose name begins with `clickstream_`, and the schema when nothing else is in it. A schema
 /// that is not there, or holds none of our tables, is left as it is.
 ///
@@ -19,21 +23,30 @@ pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> 
     let schema = &target.schema;
     let mut connection = sink::connect(&settings, schema, "clickstream-drop").await?;
     let client = &mut connection.client;
-    if schema_version(client).await?.is_none() {
+    let Some(version) = schema_version(client).await? else {
         info!(schema, "no tables are there");
         return Ok(());
-    }
+    };
     let row = client
         .query_one("select owner, cluster from clickstream_schema", &[])
         .await?;
     check_owner(schema, row.get(0), row.get(1), owner)?;
     let tx = client.transaction().await?;
     // a processor's session keeps its tables locked only while it writes; one that lives is asked for by name
+    let by_key = if version >= SESSION_KEYS {
+        "or session_key in (select clickstream_live_sessions())"
+    } else {
+        ""
+    };
     let writing: i64 = tx
         .query_one(
-            "select count(*) from clickstream_checkpoints as points
-             join pg_stat_activity as backends
-               on backends.pid = points.backend_pid and backends.backend_start = points.backend_start",
+            &format!(
+                "select count(*) from clickstream_checkpoints as points
+                 where exists (
+                     select from pg_stat_activity as backends
+                     where backends.pid = points.backend_pid and backends.backend_start = points.backend_start
+                 ) {by_key}"
+            ),
             &[],
         )
         .await?

@@ -43,6 +43,8 @@ pub struct PostgresSink {
     durability: Durability,
     /// Keeps this writer off the hot rows of others; see `clickstream_agg_lanes.lane`.
     lane: i16,
+    /// Advisory lock that shows every role that this session lives.
+    session_key: i64,
     /// Name under which claims are made.
     owner: String,
     /// Encoded ahead for the next flush.
@@ -105,12 +107,14 @@ impl PostgresSink {
     ) -> Result<Self, SinkFault> {
         let statements = transaction::answered(Statements::prepare(&connection.client)).await?;
         let lane = claim::take_lane(&connection.client).await?;
+        let session_key = claim::take_session_key(&connection.client).await?;
         Ok(Self {
             connection,
             statements,
             topics,
             durability,
             lane,
+            session_key,
             owner,
             prepared: None,
         })

@@ -340,7 +340,11 @@ async fn credentials(version: PostgresVersion) -> anyhow::Result<()> {
         ..PostgresOptions::default()
     })
     .await?;
-    let stack = Stack::on(shared::kafka().await?, postgres, StackOptions::default()).await?;
+    let options = StackOptions {
+        roles: false,
+        ..StackOptions::default()
+    };
+    let stack = Stack::on(shared::kafka().await?, postgres, options).await?;
     stack
         .client
         .batch_execute("create role writer login password 'right one'; grant all on all tables in schema clickstream to writer")

@@ -18,6 +18,7 @@ mod pooling;
 mod postgres_faults;
 mod progress;
 mod records;
+mod roles;
 mod skipped;
 mod smoke;
 mod stack;

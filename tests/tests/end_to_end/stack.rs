@@ -41,6 +41,9 @@ pub struct StackOptions {
     pub bootstrap_servers: Option<String>,
     /// Who looks after the topic, as the document says it.
     pub management: &'static str,
+    /// Whether owner and writer of the tables are two roles, as production has it, or both the
+    /// superuser.
+    pub roles: bool,
     /// More lines of `spec`, indented by two.
     pub spec: String,
     /// More lines of the target, indented by four.
@@ -55,6 +58,7 @@ impl Default for StackOptions {
             postgres_port: None,
             bootstrap_servers: None,
             management: "External",
+            roles: true,
             spec: String::new(),
             target: String::new(),
         }
@@ -121,19 +125,26 @@ impl Stack {
         kafka.create_topic(&name, options.partitions, &[]).await?;
         let database = name.replace('-', "_");
         postgres.create_database(&database).await?;
+        let roles = if options.roles {
+            Roles::create(&postgres, &database).await?
+        } else {
+            Roles::superuser()
+        };
         let document = server_dir("document")?.join("pipeline.yaml");
         // a name of its own means a consumer group of its own
         let pipeline = name.replace('_', "-");
         let text = format!(
             "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: {pipeline}\nspec:\n  \
              kafka:\n    bootstrapServers: {}\n  topics:\n  - name: {name}\n    management: {}\n  targets:\n  - name: main\n    \
-             connection:\n      host: 127.0.0.1\n      port: {}\n      database: {database}\n      user: postgres\n      \
-             sslMode: Disable\n    schema: clickstream\n{}{}",
+             connection:\n      host: 127.0.0.1\n      port: {}\n      database: {database}\n      user: {}\n      \
+             sslMode: Disable\n{}    schema: clickstream\n{}{}",
             options
                 .bootstrap_servers
                 .unwrap_or_else(|| kafka.bootstrap_servers()),
             options.management,
             options.postgres_port.unwrap_or_else(|| postgres.port()),
+            roles.writer,
+            roles.migration(postgres.port(), &database),
             options.target,
             options.spec,
         );
@@ -335,6 +346,67 @@ impl Stack {
             .next()
             .context("no report")?
             .context("report is no JSON")
+    }
+}
+
+/// The roles of a pipeline, with what companies set for roles: nothing of it may change what is stored.
+struct Roles {
+    owner: String,
+    writer: String,
+}
+
+impl Roles {
+    fn superuser() -> Self {
+        Self {
+            owner: "postgres".to_owned(),
+            writer: "postgres".to_owned(),
+        }
+    }
+
+    /// Two roles with no right but what docs/operations.md names: the owner may create a schema, the
+    /// writer gets what the migration grants.
+    async fn create(postgres: &Postgres, database: &str) -> anyhow::Result<Self> {
+        let suffix = unique_name("of");
+        let roles = Self {
+            owner: format!("owner_{suffix}"),
+            writer: format!("writer_{suffix}"),
+        };
+        let client = postgres.connect("postgres").await?;
+        for role in [&roles.owner, &roles.writer] {
+            client
+                .batch_execute(&format!(
+                    "create role {role} login;
+                     alter role {role} set default_transaction_isolation = 'serializable';
+                     alter role {role} set statement_timeout = '30s';
+                     alter role {role} set lock_timeout = '5s';
+                     alter role {role} set datestyle = 'German, DMY';
+                     alter role {role} set intervalstyle = 'postgres_verbose';
+                     alter role {role} set timezone = 'Asia/Kathmandu';
+                     alter role {role} set bytea_output = 'escape';
+                     alter role {role} set extra_float_digits = -5;
+                     alter role {role} set synchronous_commit = off"
+                ))
+                .await?;
+        }
+        client
+            .batch_execute(&format!(
+                "grant create on database {database} to {}",
+                roles.owner
+            ))
+            .await?;
+        Ok(roles)
+    }
+
+    /// Lines of the target: the owner's connection, where it is not the writer's.
+    fn migration(&self, port: u16, database: &str) -> String {
+        if self.owner == self.writer {
+            return String::new();
+        }
+        format!(
+            "    migration:\n      connection:\n        host: 127.0.0.1\n        port: {port}\n        database: {database}\n        \
+             user: {}\n        sslMode: Disable\n",
+            self.owner
+        )
     }
 }
 

@@ -32,7 +32,11 @@ async fn secured(version: PostgresVersion) -> anyhow::Result<(Stack, String)> {
         ..PostgresOptions::default()
     })
     .await?;
-    let stack = Stack::on(shared::kafka().await?, postgres, StackOptions::default()).await?;
+    let options = StackOptions {
+        roles: false,
+        ..StackOptions::default()
+    };
+    let stack = Stack::on(shared::kafka().await?, postgres, options).await?;
     stack
         .client
         .batch_execute("create role writer superuser login password 'correct horse'")

@@ -3,12 +3,16 @@
 use refinery_core::{Migration, Runner};
 
 /// Each file by its name without `.sql`, oldest first.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("V1__tables", include_str!("../../../../sql/V1__tables.sql")),
     ("V2__views", include_str!("../../../../sql/V2__views.sql")),
     (
         "V3__maintenance",
         include_str!("../../../../sql/V3__maintenance.sql"),
+    ),
+    (
+        "V4__sessions",
+        include_str!("../../../../sql/V4__sessions.sql"),
     ),
 ];
 

@@ -14,7 +14,7 @@ use clickstream_pipeline::{
     spec::SemanticSpec,
     watermark::EventClock,
 };
-use rand::Rng;
+use rand::{Rng, RngExt as _};
 use serde_json::json;
 use tokio_postgres::Client;
 use tracing::warn;
@@ -166,11 +166,11 @@ impl PostgresSink {
             let row = answered(tx.query_one(
                 "update clickstream_checkpoints
                  set epoch = epoch + 1, claim_token = $3, next_offset = greatest(next_offset, $4), owner = $5,
-                     backend_pid = $6, backend_start = $7, updated_at = clock_timestamp()
+                     backend_pid = $6, backend_start = $7, session_key = $8, idle_since = null, updated_at = clock_timestamp()
                  where topic = $1 and partition = $2
                  returning epoch, next_offset, clock_t, clock_times, consumed, accepted, duplicate, rejected, late, skipped,
                      revised",
-                &[topic, &tp.partition, &token, &request.log_start, &self.owner, &pid, &start],
+                &[topic, &tp.partition, &token, &request.log_start, &self.owner, &pid, &start, &self.session_key],
             ))
             .await?;
             let epoch: i64 = row.get(0);
@@ -258,6 +258,19 @@ pub(super) async fn take_lane(client: &Client) -> Result<i16, SinkFault> {
         }
     }
     Ok(0)
+}
+
+/// Takes an advisory lock of this session's own, whose key claims write into the checkpoints: whoever
+/// sees the lock, and every role does, knows that the owner lives.
+pub(super) async fn take_session_key(client: &Client) -> Result<i64, SinkFault> {
+    loop {
+        let key = rand::rng().random_range(1..=i64::MAX);
+        let row = answered(client.query_one("select pg_try_advisory_lock($1)", &[&key])).await?;
+        // somebody else's key, once in the life of the universe
+        if row.get(0) {
+            return Ok(key);
+        }
+    }
 }
 
 fn clock(t: Option<DateTime<Utc>>, times: Vec<DateTime<Utc>>) -> EventClock {

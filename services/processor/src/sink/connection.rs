@@ -13,6 +13,16 @@ use crate::retry;
 /// How long it may take to have a session: a server that hangs, or whose network swallows everything, accepts the connection and says nothing.
 const SESSION_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What a role or a database may have set otherwise, and what statements here take for granted: the
+/// protocol of a flush is one for READ COMMITTED, times are read and written as ISO, each step has a
+/// time-out of its own. `synchronous_commit` is left as it is where it is safer than `on`.
+const SETTINGS: &str = "\
+    set timezone = 'UTC'; set datestyle = 'ISO'; set intervalstyle = 'postgres'; set bytea_output = 'hex'; \
+    set extra_float_digits = 1; set default_transaction_isolation = 'read committed'; \
+    set default_transaction_read_only = off; set default_transaction_deferrable = off; \
+    set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; \
+    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'";
+
 /// A session with the server.
 pub struct Connection {
     /// The client; closed when the session ends.
@@ -127,7 +137,7 @@ async fn open_session(
     // not as options of the start-up packet, which PgBouncer refuses even where it pools by session
     client
         .batch_execute(&format!(
-            "set search_path = \"{schema}\", pg_catalog, pg_temp; set timezone = 'UTC'"
+            "set search_path = \"{schema}\", pg_catalog, pg_temp; {SETTINGS}"
         ))
         .await
         .map_err(refused)?;

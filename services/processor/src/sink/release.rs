@@ -16,7 +16,7 @@ impl PostgresSink {
         let tokens: Vec<Uuid> = claims.iter().map(|(_, claim)| claim.token).collect();
         answered(self.connection.client.execute(
             "update clickstream_checkpoints as points
-             set backend_pid = 0, backend_start = 'epoch', owner = '', idle_since = null
+             set backend_pid = 0, backend_start = 'epoch', session_key = null, owner = '', idle_since = null
              from unnest($1::text[], $2::int[], $3::uuid[]) as mine (topic, partition, token)
              where points.topic = mine.topic and points.partition = mine.partition and points.claim_token = mine.token",
             &[&topics, &partitions, &tokens],

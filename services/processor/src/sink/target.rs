@@ -5,7 +5,7 @@ use clickstream_pipeline::{
     spec::{ClickstreamPipeline, SemanticSpec, TargetSpec},
 };
 use thiserror::Error;
-use tokio_postgres::{Client, error::SqlState};
+use tokio_postgres::{Client, error::SqlState, types::ToSql};
 
 use super::{Obstacle, Topics};
 use crate::{migrate, retry};
@@ -208,6 +208,24 @@ pub(crate) fn check_owner(
     }
 }
 
+const UPDATE_TOPIC: &str = "
+    update clickstream_topics
+    set kafka_cluster = coalesce(kafka_cluster, $2), kafka_topic_id = coalesce(kafka_topic_id, $3),
+        partitions = greatest(partitions, $4), created_by = coalesce(created_by, $5)
+    where topic = $1
+    returning topic_id, kafka_cluster, kafka_topic_id";
+
+/// Of two processors that start at once, one meets the other's row.
+const INSERT_TOPIC: &str = "
+    insert into clickstream_topics as known (topic, kafka_cluster, kafka_topic_id, partitions, created_by)
+    values ($1, $2, $3, $4, $5)
+    on conflict (topic) do update
+    set kafka_cluster = coalesce(known.kafka_cluster, excluded.kafka_cluster),
+        kafka_topic_id = coalesce(known.kafka_topic_id, excluded.kafka_topic_id),
+        partitions = greatest(known.partitions, excluded.partitions),
+        created_by = coalesce(known.created_by, excluded.created_by)
+    returning topic_id, kafka_cluster, kafka_topic_id";
+
 /// Enters the topics in the dictionary, or checks that they still are what they were.
 ///
 /// # Errors
@@ -226,18 +244,18 @@ pub async fn register_topics(
         let created_by = created
             .contains(&topic.name.as_str())
             .then_some(&owner.pipeline);
-        let row = client
-            .query_one(
-                "insert into clickstream_topics as known (topic, kafka_cluster, kafka_topic_id, partitions, created_by) values ($1, $2, $3, $4, $5)
-                 on conflict (topic) do update
-                 set kafka_cluster = coalesce(known.kafka_cluster, excluded.kafka_cluster),
-                     kafka_topic_id = coalesce(known.kafka_topic_id, excluded.kafka_topic_id),
-                     partitions = greatest(known.partitions, excluded.partitions),
-                     created_by = coalesce(known.created_by, excluded.created_by)
-                 returning topic_id, kafka_cluster, kafka_topic_id",
-                &[&topic.name, &cluster, &topic.id, &topic.partitions, &created_by],
-            )
-            .await?;
+        let parameters: &[&(dyn ToSql + Sync)] = &[
+            &topic.name,
+            &cluster,
+            &topic.id,
+            &topic.partitions,
+            &created_by,
+        ];
+        // known topics first: an insert uses a number up, also where it meets a conflict
+        let row = match client.query_opt(UPDATE_TOPIC, parameters).await? {
+            Some(row) => row,
+            None => client.query_one(INSERT_TOPIC, parameters).await?,
+        };
         let differs = |stored: Option<String>, found: Option<&str>| match (stored, found) {
             (Some(stored), Some(found)) if stored != found => Some((stored, found.to_owned())),
             _ => None,

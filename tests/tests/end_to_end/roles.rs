@@ -1,0 +1,115 @@
+//! Owner and writer of the tables are two roles without further rights, as in production.
+
+use std::time::Duration;
+
+use crate::{
+    records::{Placed, after, clicks, now},
+    stack::{Stack, StackOptions},
+    watch::end,
+};
+
+async fn stack() -> anyhow::Result<Stack> {
+    Stack::new(StackOptions {
+        partitions: 2,
+        spec: "  watermark:\n    idleTimeout: 1s\n".to_owned(),
+        ..StackOptions::default()
+    })
+    .await
+}
+
+/// Clicks of one partition, half of them a day ahead of the others.
+fn two_days() -> Vec<Placed> {
+    let today = now();
+    let tomorrow = after(today, Duration::from_secs(86_400));
+    let mut records: Vec<Placed> = clicks(0..40, today)
+        .iter()
+        .map(|click| click.on(0))
+        .collect();
+    records.extend(clicks(40..80, tomorrow).iter().map(|click| click.on(0)));
+    records
+}
+
+#[tokio::test]
+async fn a_quiet_partition_does_not_hold_finality_back() -> anyhow::Result<()> {
+    let stack = stack().await?;
+    let processor = stack.start("one")?;
+    stack
+        .place(
+            clicks(0..40, now())
+                .iter()
+                .map(|click| click.on(0))
+                .collect(),
+        )
+        .await?;
+    stack.drained().await?;
+    stack
+        .eventually(
+            "windows become final although partition 1 never had an event",
+            "select final_until is not null from clickstream_finality",
+        )
+        .await?;
+    end(&processor).await
+}
+
+#[tokio::test]
+async fn the_writer_can_audit_days_that_were_created_after_the_migration() -> anyhow::Result<()> {
+    let options = StackOptions {
+        partitions: 2,
+        spec: "  watermark:\n    maxFutureSkew: 24h\n".to_owned(),
+        ..StackOptions::default()
+    };
+    let stack = Stack::new(options).await?;
+    let processor = stack.start("one")?;
+    stack.place(two_days()).await?;
+    stack.drained().await?;
+    stack
+        .eventually(
+            "a partition of a day",
+            "select exists (select from clickstream_days())",
+        )
+        .await?;
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn tables_are_not_dropped_while_a_processor_holds_partitions() -> anyhow::Result<()> {
+    let stack = stack().await?;
+    let processor = stack.start("one")?;
+    stack
+        .place(
+            clicks(0..40, now())
+                .iter()
+                .map(|click| click.on(0))
+                .collect(),
+        )
+        .await?;
+    stack.drained().await?;
+    let (code, said) = stack.command(&["drop"]).await?;
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("processors still hold 2 partitions"),
+        "{said}"
+    );
+    assert_eq!(stack.total("accepted").await?, 40);
+    end(&processor).await?;
+    // one that was killed holds nothing either, once the server has noticed
+    let killed = stack.start("two")?;
+    stack
+        .eventually(
+            "both partitions have an owner",
+            "select count(*) = 2 from clickstream_checkpoints where backend_pid <> 0",
+        )
+        .await?;
+    killed.kill()?;
+    stack
+        .eventually(
+            "its session has ended",
+            "select not exists (select from pg_stat_activity where datname = current_database() and application_name like 'clickstream-processor%')",
+        )
+        .await?;
+    let (code, said) = stack.command(&["drop"]).await?;
+    assert_eq!(code, 0, "{said}");
+    Ok(())
+}
