@@ -138,9 +138,36 @@ pub struct Batch {
     arena: String,
     /// Records that were rejected.
     payloads: Vec<u8>,
+    identity: Identity,
+}
+
+/// Which batch, and in which state: two batches with the same identity hold the same rows in the same
+/// places. An address would not do, since memory is used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The flush, counted by the engine that made it.
+    flush: u64,
+    /// Raised whenever a row leaves, or is written in another way.
+    edition: u64,
 }
 
 impl Batch {
+    /// Which batch this is; see [`Identity`].
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Makes this the batch of a flush that no other one has the number of.
+    pub fn number(&mut self, flush: u64) {
+        self.identity = Identity { flush, edition: 0 };
+    }
+
+    /// Notes that an event with this row's key is stored already.
+    pub fn mark_duplicate(&mut self, row: usize) {
+        self.identity.edition += 1;
+        self.rows[row].duplicate = true;
+    }
+
     /// Whether there is nothing at all to commit.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
@@ -202,6 +229,7 @@ impl Batch {
     /// Turns an event that the database refuses for what it holds into a dead letter with the record as it came.
     /// `detail` names the constraint or the column.
     pub fn refuse(&mut self, row: usize, detail: String) {
+        self.identity.edition += 1;
         let row = self.rows.remove(row);
         let start = self.payloads.len();
         let record =
@@ -236,6 +264,7 @@ impl Batch {
 
     /// Forgets a partition: nothing of it will be written. A batch that is still growing has rows and no span yet.
     pub fn remove(&mut self, partition: TopicPartition) {
+        self.identity.edition += 1;
         self.spans.remove(&partition);
         self.rows.retain(|row| row.source != partition);
         self.dead_letters

@@ -268,7 +268,7 @@ pub async fn settle<S: Sink>(
                 // from the end: taking a row out moves those behind it
                 for (row, detail) in found.into_iter().rev() {
                     if duplicates.contains(&row) {
-                        flush.batch.rows[row as usize].duplicate = true;
+                        flush.batch.mark_duplicate(row as usize);
                     } else {
                         flush.batch.refuse(row as usize, detail);
                     }

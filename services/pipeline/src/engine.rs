@@ -98,6 +98,8 @@ pub struct Engine {
     filter: FingerprintFilter,
     partitions: HashMap<TopicPartition, Partition, foldhash::fast::RandomState>,
     batch: Batch,
+    /// Batches that were taken: the number of the last one.
+    flushes: u64,
     /// A heartbeat waits: it is committed as soon as an event would be, since that is what it measures.
     beating: bool,
 }
@@ -135,6 +137,7 @@ impl Engine {
             filter: FingerprintFilter::new(filter_bytes, filter_seed),
             partitions: HashMap::default(),
             batch: Batch::default(),
+            flushes: 0,
             beating: false,
         }
     }
@@ -247,6 +250,8 @@ impl Engine {
             return None;
         }
         let mut batch = std::mem::take(&mut self.batch);
+        self.flushes += 1;
+        batch.number(self.flushes);
         self.beating = false;
         let mut claims = BTreeMap::new();
         for (&tp, partition) in &mut self.partitions {

@@ -17,19 +17,27 @@ use crate::{
 /// Everything in the database, as far as a command could change it: relations and rows of the small tables.
 async fn contents(stack: &Stack) -> anyhow::Result<String> {
     let query = "select concat_ws(' ',
-        (select string_agg(n.nspname || '.' || c.relname, ',' order by 1) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        (select string_agg(n.nspname || '.' || c.relname, ',' order by n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
          where n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'),
-        (select s::text from clickstream.clickstream_schema s), (select string_agg(t::text, ',') from clickstream.clickstream_topics t),
-        (select string_agg(p::text, ',') from clickstream.clickstream_checkpoints p),
-        (select string_agg(m::text, ',') from clickstream.clickstream_migrations m))";
+        (select s::text from clickstream.clickstream_schema s), (select string_agg(t::text, ',' order by t::text) from clickstream.clickstream_topics t),
+        (select string_agg(p::text, ',' order by p::text) from clickstream.clickstream_checkpoints p),
+        (select string_agg(m::text, ',' order by m::text) from clickstream.clickstream_migrations m))";
     Ok(stack.client.query_one(query, &[]).await?.get(0))
+}
+
+/// Every command uses the connection that a test changes.
+fn one_role() -> StackOptions {
+    StackOptions {
+        roles: false,
+        ..StackOptions::default()
+    }
 }
 
 const PROCESSOR: [&str; 3] = ["run", "migrate", "audit"];
 
 #[tokio::test]
 async fn a_document_that_cannot_be_used_is_refused_with_its_path_and_field() -> anyhow::Result<()> {
-    let stack = Stack::new(StackOptions::default()).await?;
+    let stack = Stack::new(one_role()).await?;
     let (processor, producer) = tokio::try_join!(processor(), producer())?;
     let held = contents(&stack).await?;
     let unknown = changed(
@@ -96,7 +104,7 @@ async fn a_document_that_cannot_be_used_is_refused_with_its_path_and_field() -> 
 
 #[tokio::test]
 async fn a_secret_that_is_missing_is_named() -> anyhow::Result<()> {
-    let stack = Stack::new(StackOptions::default()).await?;
+    let stack = Stack::new(one_role()).await?;
     let processor = processor().await?;
     let document = changed(
         &stack,
@@ -340,11 +348,7 @@ async fn credentials(version: PostgresVersion) -> anyhow::Result<()> {
         ..PostgresOptions::default()
     })
     .await?;
-    let options = StackOptions {
-        roles: false,
-        ..StackOptions::default()
-    };
-    let stack = Stack::on(shared::kafka().await?, postgres, options).await?;
+    let stack = Stack::on(shared::kafka().await?, postgres, one_role()).await?;
     stack
         .client
         .batch_execute("create role writer login password 'right one'; grant all on all tables in schema clickstream to writer")

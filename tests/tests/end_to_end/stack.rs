@@ -102,6 +102,8 @@ pub struct Stack {
     pub topic: String,
     pub database: String,
     pub client: Client,
+    /// The role that owns the tables.
+    pub owner: String,
     pub document: PathBuf,
     processor: PathBuf,
 }
@@ -158,6 +160,7 @@ impl Stack {
             topic: name,
             database,
             client,
+            owner: roles.owner,
             document,
             processor,
         };
@@ -402,9 +405,9 @@ impl Roles {
         if self.owner == self.writer {
             return String::new();
         }
+        // in one line: tests change lines of the writer's connection
         format!(
-            "    migration:\n      connection:\n        host: 127.0.0.1\n        port: {port}\n        database: {database}\n        \
-             user: {}\n        sslMode: Disable\n",
+            "    migration: {{connection: {{host: 127.0.0.1, port: {port}, database: {database}, user: {}, sslMode: Disable}}}}\n",
             self.owner
         )
     }

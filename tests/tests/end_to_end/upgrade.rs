@@ -33,7 +33,8 @@ async fn processors_of_the_version_before_go_on_under_load_when_the_schema_grows
     stack.owned_by(&["first", "second"]).await?;
     stack.moves_by(3_000).await?;
 
-    stack.client.batch_execute(NEXT_VERSION).await?;
+    let as_owner = format!("set role {}; {NEXT_VERSION}; reset role", stack.owner);
+    stack.client.batch_execute(&as_owner).await?;
     stack.moves_by(3_000).await?;
 
     // one is replaced by its like, as a node that is drained does it in the middle of an upgrade

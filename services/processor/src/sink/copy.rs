@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use clickstream_pipeline::{
-    batch::Batch,
+    batch::{Batch, Identity},
     event::{Day, EventTime},
     settle::Plan,
     spec::LatePolicy,
@@ -39,8 +39,7 @@ pub fn date(day: Day) -> i32 {
 
 /// A COPY stream that was encoded ahead, while the flush before was being committed.
 pub struct Prepared {
-    /// Where the batch's rows lie in memory: tells batches apart.
-    batch: usize,
+    batch: Identity,
     rows: Vec<u32>,
     stream: Bytes,
 }
@@ -51,16 +50,15 @@ impl Prepared {
         let rows = Plan::of(batch, policy, false).new;
         let stream = encode(batch, &rows);
         Self {
-            batch: batch.rows.as_ptr().addr(),
+            batch: batch.identity(),
             rows,
             stream,
         }
     }
 
-    /// The stream, if it is that of these rows. Rows that left the batch meanwhile have moved all behind them, so the same
-    /// places in the same batch hold the same rows.
+    /// The stream, if it is that of these rows. Where a row has left the batch meanwhile, the same places hold other rows.
     pub fn stream_of(self, batch: &Batch, rows: &[u32]) -> Option<Bytes> {
-        (self.batch == batch.rows.as_ptr().addr() && self.rows == rows).then_some(self.stream)
+        (self.batch == batch.identity() && self.rows == rows).then_some(self.stream)
     }
 }
 
@@ -124,5 +122,82 @@ fn put_ip(out: &mut BytesMut, ip: Option<IpAddr>) {
             out.put_slice(&[PGSQL_AF_INET6, 128, 0, 16]);
             out.put_slice(&v6.octets());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clickstream_pipeline::{
+        batch::{Judged, Place},
+        decode::{Limits, decode},
+        offset::{TopicId, TopicPartition},
+        window::TumblingWindow,
+    };
+
+    use super::*;
+
+    fn partition(number: i32) -> TopicPartition {
+        TopicPartition {
+            topic: TopicId(1),
+            partition: number,
+        }
+    }
+
+    /// A batch of events, each by its partition, its offset and the last digit of its id.
+    fn batch(number: u64, events: &[(i32, i64, u8)]) -> Batch {
+        let limits = Limits {
+            max_event_bytes: 1_000,
+            max_future_skew_micros: 0,
+        };
+        let received_at = EventTime::from_micros(1_710_114_600_000_000);
+        let mut batch = Batch::default();
+        for &(source, offset, id) in events {
+            let payload = format!(
+                r#"{{"event_id":"018e2f00-0000-7000-8000-00000000000{id}","user_id":1,"event_ts":1710114600000,"url":"/"}}"#
+            );
+            let event = decode(payload.as_bytes(), received_at, &limits).expect("a valid event");
+            let place = Place {
+                source: partition(source),
+                offset,
+                received_at,
+            };
+            let judged = Judged {
+                window: TumblingWindow::new(60).containing(event.event_ts),
+                late: false,
+                suspect: false,
+            };
+            batch.push_event(place, payload.as_bytes(), &event, judged);
+        }
+        batch.number(number);
+        batch
+    }
+
+    #[test]
+    fn a_stream_is_used_for_the_batch_that_it_was_encoded_from() {
+        let batch = batch(1, &[(0, 0, 1), (1, 0, 2)]);
+        let prepared = Prepared::of(&batch, LatePolicy::Divert);
+        let rows = prepared.rows.clone();
+        assert_eq!(rows.len(), 2);
+        assert!(prepared.stream_of(&batch, &rows).is_some());
+    }
+
+    #[test]
+    fn a_stream_is_not_used_once_a_partition_has_left_the_batch() {
+        // row 2 has the key of row 1, so only row 0 is surely new; once its partition is fenced, row 1
+        // stands in its place
+        let mut batch = batch(1, &[(0, 0, 1), (1, 0, 2), (0, 1, 2)]);
+        let prepared = Prepared::of(&batch, LatePolicy::Divert);
+        let before = prepared.rows.clone();
+        batch.remove(partition(0));
+        let after = Plan::of(&batch, LatePolicy::Divert, false).new;
+        assert_eq!(before, after, "the same places, other rows");
+        assert!(prepared.stream_of(&batch, &after).is_none());
+    }
+
+    #[test]
+    fn a_stream_is_not_used_for_another_batch_of_the_same_size() {
+        let prepared = Prepared::of(&batch(1, &[(0, 0, 1)]), LatePolicy::Divert);
+        let rows = prepared.rows.clone();
+        assert!(prepared.stream_of(&batch(2, &[(0, 1, 2)]), &rows).is_none());
     }
 }
