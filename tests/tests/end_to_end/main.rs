@@ -3,6 +3,7 @@
 mod bad_input;
 mod certificates;
 mod commands;
+mod compression;
 mod crash_points;
 mod days;
 mod duplicates;

@@ -85,12 +85,22 @@ pub fn after(time: EventTime, by: Duration) -> EventTime {
 impl Stack {
     /// Sends records to the partitions that they name, in this order, and waits until all are acknowledged.
     pub async fn place(&self, records: Vec<Placed>) -> anyhow::Result<usize> {
+        self.place_compressed(records, "none").await
+    }
+
+    /// The same in batches that are compressed like this.
+    pub async fn place_compressed(
+        &self,
+        records: Vec<Placed>,
+        codec: &'static str,
+    ) -> anyhow::Result<usize> {
         let (servers, topic) = (self.kafka.bootstrap_servers(), self.topic.clone());
         tokio::task::spawn_blocking(move || {
             let producer: BaseProducer = ClientConfig::new()
                 .set("bootstrap.servers", servers)
                 .set("enable.idempotence", "true")
-                .set("linger.ms", "0")
+                .set("linger.ms", if codec == "none" { "0" } else { "20" })
+                .set("compression.type", codec)
                 .create()?;
             for (partition, value) in &records {
                 let mut record = BaseRecord::<(), [u8]>::to(&topic).partition(*partition);
