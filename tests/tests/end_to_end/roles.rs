@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    records::{Placed, after, clicks, now},
+    records::{Placed, after, before, clicks, now},
     stack::{Stack, StackOptions},
     watch::end,
 };
@@ -49,6 +49,84 @@ async fn a_quiet_partition_does_not_hold_finality_back() -> anyhow::Result<()> {
         )
         .await?;
     end(&processor).await
+}
+
+/// A quiet site: a hit a minute, twenty of them, then silence. T lags 15 events behind, so it alone would
+/// never say that the last windows are over.
+#[tokio::test]
+async fn after_a_long_silence_everything_that_was_received_is_final() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions {
+        partitions: 2,
+        spec: "  watermark:\n    delay: 1s\n    idleTimeout: 1s\n  lateEvents:\n    allowedLateness: 2s\n"
+            .to_owned(),
+        ..StackOptions::default()
+    })
+    .await?;
+    let processor = stack.start("one")?;
+    let present = now();
+    let records = (0..20)
+        .map(|number| {
+            let at = before(present, Duration::from_secs(60 * (20 - number)));
+            clicks(number..number + 1, at)[0].on(0)
+        })
+        .collect();
+    stack.place(records).await?;
+    stack.drained().await?;
+    stack
+        .eventually(
+            "all twenty minutes are final",
+            "select count(*) = 20 and bool_and(final) from clickstream_traffic_minute",
+        )
+        .await?;
+    end(&processor).await
+}
+
+/// The silence that counts is one of this claim: a new owner has to see the end of the log itself.
+#[tokio::test]
+async fn a_claim_begins_with_a_partition_that_is_not_idle() -> anyhow::Result<()> {
+    let stack = stack().await?;
+    let first = stack.start("one")?;
+    stack
+        .place(
+            clicks(0..40, now())
+                .iter()
+                .map(|click| click.on(0))
+                .collect(),
+        )
+        .await?;
+    stack
+        .eventually(
+            "both partitions are silent",
+            "select count(*) = 2 from clickstream_checkpoints where idle_since is not null",
+        )
+        .await?;
+    let silent = stack
+        .client
+        .query_one("select max(idle_since) from clickstream_checkpoints", &[])
+        .await?
+        .get::<_, std::time::SystemTime>(0);
+    first.kill()?;
+    let second = stack.start("two")?;
+    stack.owned_by(&["two"]).await?;
+    let after = stack
+        .client
+        .query_one(
+            "select coalesce(bool_and(idle_since > $1), true) from clickstream_checkpoints where idle_since is not null",
+            &[&silent],
+        )
+        .await?;
+    assert!(
+        after.get::<_, bool>(0),
+        "the dead owner's silence counts on"
+    );
+    // and at rest it is told again, by the new owner
+    stack
+        .eventually(
+            "both partitions are silent again",
+            "select count(*) = 2 from clickstream_checkpoints where idle_since is not null",
+        )
+        .await?;
+    end(&second).await
 }
 
 #[tokio::test]
