@@ -36,6 +36,17 @@ pub struct ProcessorStatus {
     /// Partitions it must not work on.
     #[serde(default)]
     pub halted: Vec<Halted>,
+    /// PostgreSQL answers, and refuses what it writes.
+    pub refused: Option<Refused>,
+}
+
+/// Since when PostgreSQL refuses what a processor writes, and why.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Refused {
+    /// When it did so first.
+    pub since: String,
+    /// The kind of failure, as in the metrics: `resources` is disk, memory or connections.
+    pub class: String,
 }
 
 /// One partition, as its owner reports it.

@@ -23,7 +23,8 @@ use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 use self::ahead::while_ahead;
 use crate::{
     metrics::{FlushOutcome, HeartbeatMetrics, WriterMetrics},
-    shared::Shared,
+    retry::ErrorClass,
+    shared::{Refused, Shared},
     sink::{Claimed, ConnectError, PostgresSink, SinkFault, Topics},
 };
 
@@ -55,6 +56,10 @@ const FENCED_PAUSE: Duration = Duration::from_secs(2);
 /// After a lost session partitions are claimed again only when the reader has polled once more: a process that was frozen
 /// hears then that the group has moved on, and does not take its partitions back from their new owner.
 const LOST_PAUSE: Duration = Duration::from_millis(150);
+
+/// How long a flush may take once the process is to end. Kubernetes kills after 30 s, and the reader has
+/// waited for the flush before.
+const LAST_FLUSH: Duration = Duration::from_secs(4);
 
 /// Why the process has to end.
 #[derive(Debug, Error)]
@@ -107,6 +112,8 @@ pub struct Writer {
     /// Taken ahead of its time.
     next: Option<Flush>,
     attempts: u32,
+    /// Steps that PostgreSQL refused one after the other.
+    refusals: u32,
     last_tick: Instant,
     last_maintenance: Option<Instant>,
     last_anchor: Instant,
@@ -139,6 +146,7 @@ impl Writer {
             last_t: HashMap::new(),
             next: None,
             attempts: 0,
+            refusals: 0,
             last_tick: now,
             last_maintenance: None,
             last_anchor: now,
@@ -156,10 +164,29 @@ impl Writer {
     /// [`WriterFault`]: the process should end and be started again.
     pub async fn run(mut self, stop: &CancellationToken) -> Result<(), WriterFault> {
         while !stop.is_cancelled() {
-            if let Err(fault) = self.step(stop).await {
-                self.metrics
-                    .postgres_error(outcome::class(&fault), outcome::word(&fault.remedy()));
+            let stepped = tokio::select! {
+                stepped = self.step(stop) => stepped,
+                () = long_after(stop) => {
+                    // what was under way is rolled back with the session, and read again by the next owner
+                    warn!("postgresql did not take the last flush in time");
+                    self.shared.with(|state| state.sink_healthy = false);
+                    break;
+                }
+            };
+            if let Err(fault) = stepped {
+                let class = outcome::class(&fault);
+                let remedy = fault.remedy();
+                self.metrics.postgres_error(class, outcome::word(&remedy));
                 self.recover(fault)?;
+                if matches!(remedy, Remedy::Repeat { .. }) {
+                    // a claim or housekeeping is refused, and would be as often as a session can be opened
+                    self.refused(class);
+                    self.refusals += 1;
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff(self.refusals)) => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
             }
         }
         Ok(())
@@ -202,6 +229,7 @@ impl Writer {
         if quiet_too {
             self.last_tick = Instant::now();
             self.keep_house().await?;
+            self.progressing();
         }
         Ok(())
     }
@@ -257,14 +285,42 @@ impl Writer {
                         jittered(Duration::from_millis(20))
                     };
                     warn!(error = %unsettled.error, repeats, pause_ms = pause.as_millis(), "flush is repeated");
+                    if later {
+                        self.refused(outcome::class(&unsettled.error));
+                    }
                     tokio::time::sleep(pause).await;
                 }
             }
         }
     }
 
+    /// Nothing is progressing, although PostgreSQL answers: said at once, wherever it is asked for.
+    fn refused(&self, class: ErrorClass) {
+        self.metrics.sink_up.set(0);
+        self.shared.with(|state| {
+            state.sink_healthy = false;
+            let since = state.refused.map_or_else(Utc::now, |refused| refused.since);
+            state.refused = Some(Refused { since, class });
+        });
+        self.shared.notify_reader();
+    }
+
+    /// PostgreSQL has just taken something.
+    fn progressing(&mut self) {
+        self.refusals = 0;
+        let refused = self.shared.with(|state| {
+            state.sink_healthy = true;
+            state.refused.take()
+        });
+        if let Some(refused) = refused {
+            self.metrics.sink_up.set(1);
+            info!(since = %refused.since, class = refused.class.as_str(), "postgresql takes flushes again");
+        }
+    }
+
     fn committed(&mut self, flush: &Flush, settlement: &Settlement, started: Instant) {
         let now = Utc::now();
+        self.progressing();
         if flush.batch.rows.len() >= LARGE_FLUSH {
             self.last_large = Some(Instant::now());
         }
@@ -455,6 +511,12 @@ impl Writer {
         self.shared.notify_reader();
         done
     }
+}
+
+/// When what is under way has had its time after `stop`.
+async fn long_after(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LAST_FLUSH).await;
 }
 
 /// 100 ms, doubled with every attempt up to [`BACKOFF_MAX`], and jittered so that many processors do not come at once.

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::{
     headroom::Kept,
     journeys::Journeys,
+    retry::ErrorClass,
     sink::{ClaimRequest, Claimed, Obstacle},
 };
 
@@ -78,12 +79,23 @@ pub struct State {
     pub halted: BTreeMap<TopicPartition, Obstacle>,
     /// Whether the last thing the writer did with PostgreSQL succeeded.
     pub sink_healthy: bool,
+    /// PostgreSQL answers, and refuses a flush again and again.
+    pub refused: Option<Refused>,
     /// When the group gave the partitions that are not read on yet.
     pub given: BTreeMap<TopicPartition, Instant>,
     /// What the topics keep, as far as it is known.
     pub kept: BTreeMap<String, Kept>,
     /// Sampled events on their way.
     pub journeys: Journeys,
+}
+
+/// Since when PostgreSQL refuses a flush, and why.
+#[derive(Copy, Clone, Debug)]
+pub struct Refused {
+    /// When it did so first.
+    pub since: DateTime<Utc>,
+    /// What kind of failure it was the last time.
+    pub class: ErrorClass,
 }
 
 /// A claim on its way.
@@ -150,6 +162,7 @@ impl Shared {
             view: BTreeMap::new(),
             halted: BTreeMap::new(),
             sink_healthy: false,
+            refused: None,
             given: BTreeMap::new(),
             kept: BTreeMap::new(),
             journeys: Journeys::default(),

@@ -27,6 +27,15 @@ struct Status<'a> {
     state: State,
     partitions: Vec<Partition>,
     halted: Vec<Halted>,
+    /// PostgreSQL answers, and refuses a flush again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<RefusedSince>,
+}
+
+#[derive(Serialize)]
+struct RefusedSince {
+    since: String,
+    class: &'static str,
 }
 
 #[derive(Serialize)]
@@ -100,6 +109,7 @@ impl ProcessorHealth {
             state: State::Starting,
             partitions: Vec::new(),
             halted: Vec::new(),
+            refused: None,
         };
         let Some((shared, topics)) = self.started.get() else {
             return status;
@@ -114,6 +124,10 @@ impl ProcessorHealth {
                 (false, true) => State::Running,
                 (false, false) => State::WaitingForPostgres,
             };
+            status.refused = state.refused.map(|refused| RefusedSince {
+                since: rfc3339(refused.since),
+                class: refused.class.as_str(),
+            });
             for (tp, view) in &state.view {
                 status.partitions.push(Partition {
                     topic: name(tp),
@@ -164,7 +178,13 @@ impl Health for ProcessorHealth {
                 // a rolling update goes on when this pod can take over, and not at all with credentials that Kafka refuses
                 pending.push("not a member of the consumer group yet".to_owned());
             }
-            if !state.sink_healthy {
+            if let Some(refused) = state.refused {
+                pending.push(format!(
+                    "postgresql refuses what is to be written since {} ({})",
+                    rfc3339(refused.since),
+                    refused.class.as_str()
+                ));
+            } else if !state.sink_healthy {
                 pending.push("postgresql is away".to_owned());
             }
             if !state.claims.is_empty() || !state.reclaims.is_empty() {

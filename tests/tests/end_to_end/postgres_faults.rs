@@ -9,8 +9,9 @@ use clickstream_testbed::{Postgres, PostgresOptions, Proxy, Reply, shared};
 
 use crate::{
     load::{Load, fault_time},
+    records::{clicks, now},
     stack::{PATIENCE, Stack, StackOptions},
-    watch::logged,
+    watch::{end, logged},
 };
 
 /// Everything on time, so that whatever is late was made late by a fault.
@@ -170,4 +171,66 @@ async fn a_commit_whose_outcome_is_unknown_is_looked_up_and_not_repeated() -> an
         processor.log()
     );
     stack.ends_clean(&[&processor]).await
+}
+
+/// Answers every row as a server does whose disk is full.
+const FULL_DISK: &str = "
+    create function full_disk() returns trigger language plpgsql as $$
+    begin
+        raise exception using errcode = 'disk_full', message = 'could not extend file: No space left on device';
+    end $$;
+    create trigger full_disk before insert on clickstream_events for each row execute function full_disk()";
+
+#[tokio::test]
+async fn a_full_disk_is_said_everywhere_ends_no_process_and_holds_none_up() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions::default()).await?;
+    let first = stack.start_watched("first")?;
+    let place = async |numbers| {
+        let records = clicks(numbers, now())
+            .iter()
+            .map(|click| click.on(0))
+            .collect();
+        stack.place(records).await
+    };
+    place(0..40).await?;
+    stack.drained().await?;
+
+    stack.client.batch_execute(FULL_DISK).await?;
+    place(40..80).await?;
+    first
+        .shows("/readyz", "postgresql refuses what is to be written")
+        .await?;
+    first.shows("/readyz", "(resources)").await?;
+    first.shows("/status", "\"class\":\"resources\"").await?;
+    first.shows("/metrics", "clickstream_sink_up 0").await?;
+    assert_eq!(
+        first.get("/livez").await?.0,
+        200,
+        "a restart would not help"
+    );
+    first.process.terminate()?;
+    let status = first.process.wait(Duration::from_secs(10)).await?;
+    assert!(status.success(), "{status}: {}", first.process.log_tail());
+    assert!(
+        first
+            .process
+            .log()
+            .contains("is not committed will be read again"),
+        "{}",
+        first.process.log_tail()
+    );
+
+    let second = stack.start_watched("second")?;
+    second.shows("/readyz", "(resources)").await?;
+    stack
+        .client
+        .batch_execute("drop trigger full_disk on clickstream_events")
+        .await?;
+    stack.drained().await?;
+    second.shows("/metrics", "clickstream_sink_up 1").await?;
+    second.shows("/status", "\"state\":\"running\"").await?;
+    assert_eq!(stack.total("accepted").await?, 80);
+    end(&second.process).await?;
+    stack.audit().await?;
+    Ok(())
 }

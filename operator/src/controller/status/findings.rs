@@ -11,6 +11,7 @@ use super::{
 use crate::{
     controller::apply::{migration::State, targets::Workload, topics::Failure},
     crd::{ClickstreamPipeline, ClickstreamPipelineStatus},
+    observe::ProcessorStatus,
 };
 
 /// The annotation that acknowledges gaps by name.
@@ -120,16 +121,7 @@ fn topic_refusal(observed: &Observed<'_>) -> Option<Finding> {
 
 fn database(observed: &Observed<'_>) -> Finding {
     let targets = &observed.valid.document.spec.targets;
-    let away: Vec<&str> = targets
-        .iter()
-        .zip(observed.reports)
-        .filter(|(_, reports)| {
-            reports
-                .iter()
-                .any(|report| report.state == WAITING_FOR_POSTGRES)
-        })
-        .map(|(target, _)| target.name.as_str())
-        .collect();
+    let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
     let mut waits = None;
     for (target, state) in targets.iter().zip(observed.migrations.states()) {
         let name = &target.name;
@@ -175,12 +167,8 @@ fn database(observed: &Observed<'_>) -> Finding {
             }
         }
     }
-    if !away.is_empty() {
-        let message = format!(
-            "PostgreSQL does not answer the processors of {}; events wait in Kafka",
-            away.join(", ")
-        );
-        return Finding::outage("PostgresUnreachable", message);
+    if let Some(outage) = outage(&names, observed.reports) {
+        return outage;
     }
     waits.unwrap_or_else(|| {
         let readers: Vec<_> = (0..targets.len())
@@ -198,6 +186,37 @@ fn database(observed: &Observed<'_>) -> Finding {
         } else {
             Finding::yes("ReadersMissing", readers.join("; "))
         }
+    })
+}
+
+/// What the processors say of PostgreSQL; `reports` are those of each target in the order of `names`.
+fn outage(names: &[&str], reports: &[Vec<ProcessorStatus>]) -> Option<Finding> {
+    let of_targets = || names.iter().zip(reports);
+    let refused = of_targets().find_map(|(name, reports)| {
+        let first = reports.iter().find_map(|report| report.refused.as_ref());
+        first.map(|refused| (name, refused))
+    });
+    if let Some((name, refused)) = refused {
+        let message = format!(
+            "target {name}: PostgreSQL refuses what the processors write since {} ({}); events wait in Kafka",
+            refused.since, refused.class
+        );
+        return Some(Finding::outage("PostgresRefuses", message));
+    }
+    let away: Vec<&str> = of_targets()
+        .filter(|(_, reports)| {
+            reports
+                .iter()
+                .any(|report| report.state == WAITING_FOR_POSTGRES)
+        })
+        .map(|(name, _)| *name)
+        .collect();
+    (!away.is_empty()).then(|| {
+        let message = format!(
+            "PostgreSQL does not answer the processors of {}; events wait in Kafka",
+            away.join(", ")
+        );
+        Finding::outage("PostgresUnreachable", message)
     })
 }
 
@@ -340,4 +359,43 @@ fn in_progress(
         .flatten()
         .find(|finding| !finding.holds())
         .map(|finding| finding.message.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn reports(status: serde_json::Value) -> Vec<ProcessorStatus> {
+        vec![serde_json::from_value(status).unwrap()]
+    }
+
+    #[test]
+    fn a_database_that_refuses_is_told_from_one_that_does_not_answer() {
+        let running = reports(json!({ "state": "running" }));
+        let away = reports(json!({ "state": "waiting_for_postgres" }));
+        let full = reports(json!({
+            "state": "waiting_for_postgres",
+            "refused": { "since": "2026-01-01T00:00:00.000Z", "class": "resources" },
+        }));
+        let names = ["lake", "warehouse"];
+        let found =
+            |reports: [&Vec<ProcessorStatus>; 2]| outage(&names, &reports.map(Clone::clone));
+        assert!(found([&running, &running]).is_none());
+        let silent = format!("{:?}", found([&running, &away]).unwrap());
+        assert!(
+            silent.contains("PostgresUnreachable") && silent.contains("of warehouse;"),
+            "{silent}"
+        );
+        let refusing = format!("{:?}", found([&away, &full]).unwrap());
+        assert!(
+            refusing.contains("PostgresRefuses")
+                && refusing.contains("target warehouse")
+                && refusing.contains("(resources)"),
+            "{refusing}"
+        );
+    }
 }

@@ -41,6 +41,7 @@ impl Writer {
         let soon = Instant::now() + LOST_PAUSE;
         self.shared.with(|state| {
             state.sink_healthy = false;
+            state.refused = None;
             state.in_flight.clear();
             state.releases.clear();
             state.releasing = 0;
