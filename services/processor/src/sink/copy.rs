@@ -143,7 +143,8 @@ mod tests {
         }
     }
 
-    /// A batch of events, each by its partition, its offset and the last digit of its id.
+    /// A batch of events, each by its partition, its offset and the last digit of its id. An id that
+    /// has come before is suspect, as the filter says it.
     fn batch(number: u64, events: &[(i32, i64, u8)]) -> Batch {
         let limits = Limits {
             max_event_bytes: 1_000,
@@ -151,6 +152,7 @@ mod tests {
         };
         let received_at = EventTime::from_micros(1_710_114_600_000_000);
         let mut batch = Batch::default();
+        let mut seen = Vec::new();
         for &(source, offset, id) in events {
             let payload = format!(
                 r#"{{"event_id":"018e2f00-0000-7000-8000-00000000000{id}","user_id":1,"event_ts":1710114600000,"url":"/"}}"#
@@ -164,8 +166,9 @@ mod tests {
             let judged = Judged {
                 window: TumblingWindow::new(60).containing(event.event_ts),
                 late: false,
-                suspect: false,
+                suspect: seen.contains(&id),
             };
+            seen.push(id);
             batch.push_event(place, payload.as_bytes(), &event, judged);
         }
         batch.number(number);
