@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::lab::Progress;
+use crate::speed;
 use crate::steps::Steps;
 
 /// The images, by the last part of their names; the program in each is `/clickstream-NAME`.
@@ -95,8 +96,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 pub fn build(recipe: &Recipe, steps: &Steps) -> anyhow::Result<Vec<Image>> {
     // asked first: compiling takes minutes
     engine::answers()?;
+    let speed = speed::measured();
     let step = steps.begin("programs");
-    let mut progress = Progress::new(steps, &step);
+    let mut progress = Progress::new(steps, &step, speed);
     let built = programs::build(recipe.tls, |said| progress.hear(said));
     let built = step.ended(built, |built| {
         let tls = if recipe.tls { "with" } else { "without" };

@@ -30,7 +30,7 @@ pub const SERVICES: [&str; 3] = [
 
 /// What one step of the compiler takes on one core of the machine with speed 1, in seconds: the mean
 /// over everything that `up` runs.
-const SECONDS_PER_STEP: f64 = 0.9;
+const SECONDS_PER_STEP: f64 = 1.15;
 
 /// What the lab needs for an errand.
 struct Errand {
@@ -136,11 +136,13 @@ impl Errand {
     fn start(self) -> anyhow::Result<ExitCode> {
         let steps = Steps::new();
         steps.say(&self.plan());
+        // now, while nothing else runs
+        let speed = speed::measured();
         let listening = steps.clone();
         clickstream_tools::on_notice(move |notice| listening.say(&format!("  {notice}")));
         let lab = std::thread::scope(|scope| {
             let servers = scope.spawn(|| self.fetch(&steps));
-            let lab = self.compile(&steps);
+            let lab = self.compile(&steps, speed);
             // what cannot be compiled is said first: the servers are not at fault
             let lab = lab?;
             servers
@@ -183,11 +185,11 @@ impl Errand {
         })
     }
 
-    fn compile(&self, steps: &Steps) -> anyhow::Result<PathBuf> {
+    fn compile(&self, steps: &Steps, speed: f64) -> anyhow::Result<PathBuf> {
         let names: Vec<&str> = std::iter::once(LAB).chain(self.programs.clone()).collect();
         let command = release_build(&names, &self.features);
         let step = steps.begin("compile");
-        let mut progress = Progress::new(steps, &step);
+        let mut progress = Progress::new(steps, &step, speed);
         let built = programs(command, &names, |said| progress.hear(said));
         let mut built = step.ended(built, |built| format!("{} programs", built.len()))?;
         Ok(built.swap_remove(0))
@@ -198,6 +200,8 @@ impl Errand {
 pub struct Progress<'a> {
     steps: &'a Steps,
     step: &'a Step,
+    /// The machine's; see [`speed::measured`].
+    speed: f64,
     /// Steps that were done before; nothing until cargo has named a number.
     before: Option<u32>,
 }
@@ -205,10 +209,11 @@ pub struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// For this step.
     #[must_use]
-    pub fn new(steps: &'a Steps, step: &'a Step) -> Self {
+    pub fn new(steps: &'a Steps, step: &'a Step, speed: f64) -> Self {
         Self {
             steps,
             step,
+            speed,
             before: None,
         }
     }
@@ -230,8 +235,8 @@ impl<'a> Progress<'a> {
     }
 
     fn announce(&self, open: u32) {
-        let (cores, speed) = (speed::cores(), speed::measured());
-        let seconds = estimate(open, cores, speed);
+        let cores = speed::cores();
+        let seconds = estimate(open, cores, self.speed);
         if seconds >= 20.0 {
             self.steps.say(&format!(
                 "  {open} steps of the compiler on {cores} cores: about {}",
