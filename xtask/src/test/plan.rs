@@ -13,20 +13,26 @@ use crate::images::programs::host;
 /// The variable that the simulation reads its number of seeds from.
 const SEEDS_VARIABLE: &str = "CLICKSTREAM_SIM_SEEDS";
 
+/// Libraries in C whose compilation takes long, by the `links` of their crates: linting links nothing.
+const UNLINKED: [&str; 2] = ["rdkafka", "zstd"];
+
 /// The steps that read code and run none of it.
 ///
 /// # Errors
 /// The compiler does not name this machine.
 pub fn lint(fast: bool, workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
     let mut steps = vec![cargo("format", ["fmt", "--all", "--check"])];
-    // nothing is linked here, so librdkafka is not compiled: this stands for what its build script
-    // would print
-    let without_librdkafka = [
-        "--config".to_owned(),
-        format!("target.{}.rdkafka.rustc-link-lib = [\"rdkafka\"]", host()?),
-    ];
+    let host = host()?;
+    // what a build script would print stands for the script, so that its C code is not compiled
+    let without_c: Vec<String> = UNLINKED
+        .iter()
+        .flat_map(|name| {
+            let output = format!("target.{host}.{name}.rustc-link-lib = [\"{name}\"]");
+            ["--config".to_owned(), output]
+        })
+        .collect();
     let mut clippy = strings(["clippy", "--workspace", "--all-targets"]);
-    clippy.extend(without_librdkafka.clone());
+    clippy.extend(without_c.clone());
     let features = workspace.lintable_features();
     if !features.is_empty() {
         clippy.extend(["--features".to_owned(), features.join(",")]);
@@ -37,7 +43,7 @@ pub fn lint(fast: bool, workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
         return Ok(steps);
     }
     let mut doc = strings(["doc", "--workspace", "--no-deps"]);
-    doc.extend(without_librdkafka);
+    doc.extend(without_c);
     let mut doc = cargo("documentation", doc);
     doc.env.push(("RUSTDOCFLAGS", "-D warnings".to_owned()));
     steps.push(doc);
