@@ -17,14 +17,18 @@ async fn stack() -> anyhow::Result<Stack> {
     .await
 }
 
-/// Clicks of one partition, half of them a day ahead of the others.
-fn two_days() -> Vec<Placed> {
-    let today = now();
-    let tomorrow = after(today, Duration::from_secs(86_400));
-    let mut records: Vec<Placed> = clicks(0..40, today)
+/// Forty clicks of now, on partition 0.
+fn forty() -> Vec<Placed> {
+    clicks(0..40, now())
         .iter()
         .map(|click| click.on(0))
-        .collect();
+        .collect()
+}
+
+/// Those, and as many a day ahead of them.
+fn two_days() -> Vec<Placed> {
+    let tomorrow = after(now(), Duration::from_secs(86_400));
+    let mut records = forty();
     records.extend(clicks(40..80, tomorrow).iter().map(|click| click.on(0)));
     records
 }
@@ -33,14 +37,7 @@ fn two_days() -> Vec<Placed> {
 async fn a_quiet_partition_does_not_hold_finality_back() -> anyhow::Result<()> {
     let stack = stack().await?;
     let processor = stack.start("one")?;
-    stack
-        .place(
-            clicks(0..40, now())
-                .iter()
-                .map(|click| click.on(0))
-                .collect(),
-        )
-        .await?;
+    stack.place(forty()).await?;
     stack.drained().await?;
     stack
         .eventually(
@@ -86,14 +83,7 @@ async fn after_a_long_silence_everything_that_was_received_is_final() -> anyhow:
 async fn a_claim_begins_with_a_partition_that_is_not_idle() -> anyhow::Result<()> {
     let stack = stack().await?;
     let first = stack.start("one")?;
-    stack
-        .place(
-            clicks(0..40, now())
-                .iter()
-                .map(|click| click.on(0))
-                .collect(),
-        )
-        .await?;
+    stack.place(forty()).await?;
     stack
         .eventually(
             "both partitions are silent",
@@ -155,14 +145,7 @@ async fn the_writer_can_audit_days_that_were_created_after_the_migration() -> an
 async fn tables_are_not_dropped_while_a_processor_holds_partitions() -> anyhow::Result<()> {
     let stack = stack().await?;
     let processor = stack.start("one")?;
-    stack
-        .place(
-            clicks(0..40, now())
-                .iter()
-                .map(|click| click.on(0))
-                .collect(),
-        )
-        .await?;
+    stack.place(forty()).await?;
     stack.drained().await?;
     let (code, said) = stack.command(&["drop"]).await?;
     assert_eq!(code, 1, "{said}");
