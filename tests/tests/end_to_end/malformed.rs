@@ -391,3 +391,42 @@ async fn what_only_looks_malformed_is_stored_as_it_was_sent() -> anyhow::Result<
     stack.audit().await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_client_that_stamps_records_in_seconds_is_blamed_and_its_events_are_not()
+-> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions {
+        topic: &[("message.timestamp.type", "CreateTime")],
+        ..StackOptions::default()
+    })
+    .await?;
+    let processor = stack.start_watched("one")?;
+    let present = now();
+    let records = || {
+        clicks(0..20, present)
+            .iter()
+            .map(|click| click.on(0))
+            .collect()
+    };
+    stack
+        .place_stamped(records(), present.micros() / 1_000_000)
+        .await?;
+    stack.drained().await?;
+    assert_eq!(stack.total("rejected").await?, 20);
+    let blamed = "select count(*) from clickstream_dead_letters
+        where reason = 'timestamp_in_future' and detail like '%the record''s timestamp, which is before 2000%'";
+    assert_eq!(stack.count(blamed).await?, 20);
+    processor
+        .shows(
+            "/metrics",
+            "clickstream_implausible_record_timestamps_total 20",
+        )
+        .await?;
+    // the same events in records with a time in milliseconds, which clients set by themselves
+    stack.place(records()).await?;
+    stack.drained().await?;
+    assert_eq!(stack.total("accepted").await?, 20);
+    end(&processor.process).await?;
+    stack.audit().await?;
+    Ok(())
+}

@@ -85,7 +85,12 @@ pub fn after(time: EventTime, by: Duration) -> EventTime {
 impl Stack {
     /// Sends records to the partitions that they name, in this order, and waits until all are acknowledged.
     pub async fn place(&self, records: Vec<Placed>) -> anyhow::Result<usize> {
-        self.place_compressed(records, "none").await
+        self.place_as(records, "none", None).await
+    }
+
+    /// The same with this timestamp on each record, as a client can set it where the broker does not.
+    pub async fn place_stamped(&self, records: Vec<Placed>, millis: i64) -> anyhow::Result<usize> {
+        self.place_as(records, "none", Some(millis)).await
     }
 
     /// The same in batches that are compressed like this.
@@ -93,6 +98,15 @@ impl Stack {
         &self,
         records: Vec<Placed>,
         codec: &'static str,
+    ) -> anyhow::Result<usize> {
+        self.place_as(records, codec, None).await
+    }
+
+    async fn place_as(
+        &self,
+        records: Vec<Placed>,
+        codec: &'static str,
+        millis: Option<i64>,
     ) -> anyhow::Result<usize> {
         let (servers, topic) = (self.kafka.bootstrap_servers(), self.topic.clone());
         tokio::task::spawn_blocking(move || {
@@ -106,6 +120,9 @@ impl Stack {
                 let mut record = BaseRecord::<(), [u8]>::to(&topic).partition(*partition);
                 if let Some(value) = value {
                     record = record.payload(value);
+                }
+                if let Some(millis) = millis {
+                    record = record.timestamp(millis);
                 }
                 producer.send(record).map_err(|(error, _)| error)?;
             }

@@ -33,6 +33,8 @@ pub const LOOK: Duration = Duration::from_millis(20);
 pub struct StackOptions {
     /// Partitions of the topic.
     pub partitions: i32,
+    /// Settings of the topic.
+    pub topic: &'static [(&'static str, &'static str)],
     /// Version of the shared server.
     pub postgres: PostgresVersion,
     /// Where processors find PostgreSQL, if not at the server itself (a proxy).
@@ -54,6 +56,7 @@ impl Default for StackOptions {
     fn default() -> Self {
         Self {
             partitions: 4,
+            topic: &[],
             postgres: PostgresVersion::V18,
             postgres_port: None,
             bootstrap_servers: None,
@@ -124,7 +127,9 @@ impl Stack {
     ) -> anyhow::Result<Self> {
         let (kafka, postgres) = (kafka.into(), postgres.into());
         let name = unique_name("clicks");
-        kafka.create_topic(&name, options.partitions, &[]).await?;
+        kafka
+            .create_topic(&name, options.partitions, options.topic)
+            .await?;
         let database = name.replace('-', "_");
         postgres.create_database(&database).await?;
         let roles = if options.roles {

@@ -72,7 +72,13 @@ pub(super) fn event_ts(
             .micros()
             .saturating_add(limits.max_future_skew_micros)
     {
-        let rule = "later than the record's timestamp by more than maxFutureSkew";
+        // whoever reads this looks at the event first, and the event is right
+        let rule = if received_at < EventTime::MIN {
+            "later than the record's timestamp, which is before 2000: a client writes this topic's record timestamps in \
+             another unit than milliseconds, or none"
+        } else {
+            "later than the record's timestamp by more than maxFutureSkew"
+        };
         return Err(Rejected::field(
             RejectReason::TimestampInFuture,
             field,

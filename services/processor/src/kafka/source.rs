@@ -601,6 +601,9 @@ fn take(shared: &Shared, context: &SourceContext, message: &BorrowedMessage<'_>)
         return true;
     }
     let received_at = received_at(message.timestamp().to_millis());
+    if received_at < EventTime::MIN {
+        context.metrics.implausible.inc();
+    }
     let value = message.payload();
     let record = Record {
         offset: message.offset(),

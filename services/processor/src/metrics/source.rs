@@ -17,6 +17,8 @@ pub struct SourceMetrics {
     pub decoded: IntCounter,
     /// Records below the position.
     pub stale: IntCounter,
+    /// Records with a timestamp of their own that cannot be true.
+    pub implausible: IntCounter,
     /// Rebalance callbacks.
     pub rebalances: IntCounter,
     /// How long they took.
@@ -43,6 +45,10 @@ impl SourceMetrics {
             stale: counter(
                 "clickstream_records_stale_total",
                 "Records below the position, read again and passed over.",
+            )?,
+            implausible: counter(
+                "clickstream_implausible_record_timestamps_total",
+                "Records whose own timestamp is before 2000: a client writes them in another unit than milliseconds, or none, and every event of the topic counts as dated ahead. Alert when it rises.",
             )?,
             rebalances: counter(
                 "clickstream_rebalances_total",
@@ -74,6 +80,7 @@ impl SourceMetrics {
         boxed![
             self.decoded,
             self.stale,
+            self.implausible,
             self.rebalances,
             self.rebalance_seconds,
             self.rebalance_gap,

@@ -314,6 +314,29 @@ fn an_event_may_lie_ahead_of_its_record_by_the_allowed_skew() {
     assert_eq!(verdict.reason, TimestampInFuture);
 }
 
+/// Seconds where milliseconds belong give January 1970.
+#[test]
+fn a_record_timestamp_that_cannot_be_true_is_blamed_and_not_the_event() {
+    let payload = with("event_ts", "1710114600000");
+    let seconds = EventTime::from_micros(1_710_114_600 * 1_000);
+    let verdict = decode(payload.as_bytes(), seconds, &LIMITS).unwrap_err();
+    assert_eq!(verdict.reason, TimestampInFuture);
+    assert!(
+        verdict
+            .detail
+            .contains("the record's timestamp, which is before 2000"),
+        "{}",
+        verdict.detail
+    );
+    let in_time = EventTime::from_micros(1_710_114_600_000_000 - LIMITS.max_future_skew_micros - 1);
+    let verdict = decode(payload.as_bytes(), in_time, &LIMITS).unwrap_err();
+    assert!(
+        verdict.detail.contains("maxFutureSkew"),
+        "{}",
+        verdict.detail
+    );
+}
+
 #[test]
 fn a_detail_never_shows_the_payload() {
     for payload in [
