@@ -23,6 +23,7 @@ mod roles;
 mod skipped;
 mod smoke;
 mod stack;
+mod starts;
 mod tls;
 mod tracing;
 mod upgrade;
