@@ -232,6 +232,14 @@ impl Engine {
         Intake::Buffered
     }
 
+    /// The log goes on behind the position with what cannot be read yet (an open transaction): the
+    /// partition is not at its end any more, and so not silent.
+    pub fn left_end(&mut self, tp: TopicPartition) {
+        if let Some(partition) = self.partitions.get_mut(&tp) {
+            partition.at_end = false;
+        }
+    }
+
     /// The reader has reached the end of the log at `next`: whatever lies between the last record and it (control
     /// records) is passed over, so that lag can be 0.
     pub fn end_of_log(&mut self, tp: TopicPartition, next: NextOffset) {
@@ -431,6 +439,20 @@ mod tests {
         };
         assert_eq!(engine.record(tp, tombstone), Intake::Skipped);
         assert!(!engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_yet_end_a_silence() {
+        let tp = partition(0);
+        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
+        claimed(&mut engine, tp);
+        engine.end_of_log(tp, NextOffset::ZERO);
+        assert!(engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
+        engine.left_end(tp);
+        assert!(!engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
+        // said once, until the end is reached again
+        engine.left_end(tp);
+        assert!(engine.take_flush(true).is_none());
     }
 
     #[test]

@@ -111,6 +111,9 @@ impl Present {
                 .or(view.claimed_at)
                 .filter(|_| self.beats)
                 .map(age),
+            open_transaction_seconds: view
+                .held_since
+                .map_or(0.0, |since| since.elapsed().as_secs_f64()),
             topic,
         }
     }

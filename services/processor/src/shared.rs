@@ -136,6 +136,8 @@ pub struct PartitionView {
     pub claimed_at: Option<EventTime>,
     /// When the newest committed heartbeat was sent.
     pub heartbeat: Option<EventTime>,
+    /// Since when a Kafka transaction that is still open has held the partition back.
+    pub held_since: Option<Instant>,
     /// Not fetched at the moment.
     pub paused: bool,
     /// Stretches of the log that were lost, whenever that was.

@@ -62,6 +62,9 @@ struct Partition {
     last_commit_at: Option<String>,
     oldest_unprocessed_seconds: Option<f64>,
     heartbeat_at: Option<String>,
+    /// For how long a Kafka transaction that is still open has held it back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_transaction_seconds: Option<f64>,
     gaps: Vec<[i64; 2]>,
 }
 
@@ -147,6 +150,9 @@ impl ProcessorHealth {
                         .oldest_unprocessed(now)
                         .filter(|_| view.lag() != Some(0)),
                     heartbeat_at: view.heartbeat.map(|sent| sent.to_string()),
+                    open_transaction_seconds: view
+                        .held_since
+                        .map(|since| since.elapsed().as_secs_f64()),
                     gaps: view.gaps.iter().map(|gap| [gap.start, gap.end]).collect(),
                 });
             }

@@ -115,3 +115,82 @@ async fn control_records_are_passed_over_and_lag_gets_to_zero() -> anyhow::Resul
     stack.audit().await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_transaction_that_stays_open_is_waited_for_and_said() -> anyhow::Result<()> {
+    let stack = one_partition().await?;
+    let processor = stack.start_watched_with("one", &[("CLICKSTREAM_TEST_STUCK_MS", "1000")])?;
+    stack
+        .place(
+            clicks(0..10, now())
+                .iter()
+                .map(|click| click.on(0))
+                .collect(),
+        )
+        .await?;
+    stack.drained().await?;
+    let (servers, topic) = (stack.kafka.bootstrap_servers(), stack.topic.clone());
+    let open = tokio::task::spawn_blocking(move || -> anyhow::Result<BaseProducer> {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .set("transactional.id", &topic)
+            .create()?;
+        producer.init_transactions(PATIENCE)?;
+        producer.begin_transaction()?;
+        for click in clicks(10..20, now()) {
+            let json = click.json();
+            let record = BaseRecord::<(), [u8]>::to(&topic)
+                .partition(0)
+                .payload(&json);
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        producer.flush(PATIENCE)?;
+        Ok(producer)
+    })
+    .await??;
+    // others' records wait behind it
+    stack
+        .place(
+            clicks(20..30, now())
+                .iter()
+                .map(|click| click.on(0))
+                .collect(),
+        )
+        .await?;
+    processor
+        .shows("/status", "\"open_transaction_seconds\":")
+        .await?;
+    processor.shows("/status", "\"lag\":20").await?;
+    assert_eq!(stack.total("accepted").await?, 10);
+    stack
+        .eventually(
+            "a partition with records behind an open transaction is not idle",
+            "select count(*) = 0 from clickstream_checkpoints where idle_since is not null",
+        )
+        .await?;
+    assert!(
+        processor.process.exited()?.is_none(),
+        "{}",
+        processor.process.log_tail()
+    );
+
+    tokio::task::spawn_blocking(move || open.commit_transaction(PATIENCE)).await??;
+    stack
+        .eventually(
+            "everything is stored",
+            "select sum(accepted) = 30 from clickstream_checkpoints",
+        )
+        .await?;
+    processor
+        .shows(
+            "/metrics",
+            &format!(
+                "clickstream_open_transaction_seconds{{partition=\"0\",topic=\"{}\"}} 0",
+                stack.topic
+            ),
+        )
+        .await?;
+    end(&processor.process).await?;
+    stack.audit().await?;
+    Ok(())
+}

@@ -42,9 +42,15 @@ pub async fn end(process: &Process) -> anyhow::Result<()> {
 impl Stack {
     /// Starts a processor with an admin server on a free port.
     pub fn start_watched(&self, name: &str) -> anyhow::Result<Watched> {
+        self.start_watched_with(name, &[])
+    }
+
+    /// The same with more environment.
+    pub fn start_watched_with(&self, name: &str, env: &[(&str, &str)]) -> anyhow::Result<Watched> {
         let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
-        let process = self.start_with(name, &[("CLICKSTREAM_ADMIN_LISTEN", &listen)])?;
+        let listen = [("CLICKSTREAM_ADMIN_LISTEN", listen.as_str())];
+        let process = self.start_with(name, &[&listen[..], env].concat())?;
         Ok(Watched { process, port })
     }
 }

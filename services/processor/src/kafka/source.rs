@@ -30,7 +30,7 @@ use super::{
     identity::Identity,
 };
 use crate::{
-    failpoints::crash_point,
+    failpoints::{crash_point, tuned},
     heartbeat, journeys,
     metrics::SourceMetrics,
     shared::Shared,
@@ -57,6 +57,14 @@ const LEAVE: Duration = Duration::from_secs(20);
 
 /// Longest wait for a step of it.
 const LEAVE_POLL: Duration = Duration::from_millis(5);
+
+/// A partition that two looks in a row have found at the same place stands; one record that came between
+/// two looks does not make it.
+const STANDING: Duration = Duration::from_millis(LOOK.as_millis() as u64 * 3 / 2);
+
+fn stuck() -> Duration {
+    tuned("CLICKSTREAM_TEST_STUCK_MS", STUCK)
+}
 
 /// Why the process has to end.
 #[derive(Debug, Error)]
@@ -516,6 +524,23 @@ impl Source {
         }
     }
 
+    /// Notes since when an open transaction holds a partition back; one that was noted before stays.
+    fn note_held(&self, tp: TopicPartition, since: Option<Instant>) {
+        let begun = self.shared.with(|state| {
+            let view = state.view.get_mut(&tp)?;
+            let begun = view.held_since.is_none() && since.is_some();
+            view.held_since = since.map(|since| view.held_since.unwrap_or(since));
+            Some(begun)
+        });
+        if begun == Some(true) {
+            warn!(
+                topic = self.topic(tp),
+                partition = tp.partition,
+                "an open Kafka transaction holds this partition back; it is read on when its producer ends it"
+            );
+        }
+    }
+
     /// Ends the process when a partition has lag and does not move, although everything it needs answers.
     fn watch(&mut self, assigned: &[TopicPartition]) -> Result<(), SourceFault> {
         let now = Instant::now();
@@ -532,16 +557,22 @@ impl Source {
                 .collect::<Vec<_>>()
         });
         for (tp, position, _, fine) in standing {
-            let entry = self.moved.entry(tp).or_insert((position, now));
-            if fine || entry.0 != position {
-                *entry = (position, now);
-            } else if entry.1.elapsed() >= STUCK {
+            let (stood_at, since) = *self.moved.entry(tp).or_insert((position, now));
+            if fine || stood_at != position {
+                self.moved.insert(tp, (position, now));
+                self.note_held(tp, None);
+                continue;
+            }
+            if since.elapsed() >= STANDING {
+                self.shared.with(|state| state.engine.left_end(tp));
+            }
+            if since.elapsed() >= stuck() {
                 // the broker is asked before the verdict: while it is away, nobody is stuck
                 let topic = self.topic(tp).to_owned();
-                match self
+                let ends = self
                     .consumer
-                    .fetch_watermarks(&topic, tp.partition, BOUNDS_TIMEOUT)
-                {
+                    .fetch_watermarks(&topic, tp.partition, BOUNDS_TIMEOUT);
+                match ends {
                     Ok((_, log_end)) if log_end > position => {
                         return Err(SourceFault::Stuck {
                             topic,
@@ -550,10 +581,12 @@ impl Source {
                             log_end,
                         });
                     }
-                    _ => {
-                        self.moved.insert(tp, (position, now));
-                    }
+                    // asked for committed records, the log ends where the oldest transaction that is
+                    // still open begins: nothing behind it is given out, and nobody here can end it
+                    Ok(_) => self.note_held(tp, Some(since)),
+                    Err(_) => {}
                 }
+                self.moved.insert(tp, (position, now));
             }
         }
         Ok(())

@@ -22,6 +22,7 @@ pub struct Gauges {
     paused: IntGaugeVec,
     headroom: GaugeVec,
     heartbeat_age: GaugeVec,
+    open_transaction: GaugeVec,
     assigned: IntGauge,
     buffered_bytes: IntGauge,
     buffered_rows: IntGauge,
@@ -60,6 +61,8 @@ pub struct PartitionGauges {
     pub headroom_seconds: Option<f64>,
     /// Age of the newest committed heartbeat, in seconds.
     pub heartbeat_age_seconds: Option<f64>,
+    /// For how long an open Kafka transaction has held it back, in seconds; 0 when none does.
+    pub open_transaction_seconds: f64,
 }
 
 /// The rest of the state.
@@ -142,6 +145,10 @@ impl Gauges {
                 "clickstream_heartbeat_age_seconds",
                 "Age of the newest committed heartbeat; before the first one, time since the claim. Only with spec.heartbeat.enabled. Alert when it is over six intervals.",
             )?,
+            open_transaction: real(
+                "clickstream_open_transaction_seconds",
+                "For how long a Kafka transaction that is still open has held the partition back: nothing behind it is given out before its producer ends it; 0 when none does. Alert when it is over 5 minutes.",
+            )?,
             assigned: gauge(
                 "clickstream_partitions_assigned",
                 "Partitions that the group has given to this process. 0 for hours: a spare.",
@@ -188,6 +195,7 @@ impl Gauges {
             self.paused,
             self.headroom,
             self.heartbeat_age,
+            self.open_transaction,
             self.assigned,
             self.buffered_bytes,
             self.buffered_rows,
@@ -245,6 +253,11 @@ impl Gauges {
             put(&self.paused, &place, Some(i64::from(shown.paused)));
             put(&self.headroom, &place, shown.headroom_seconds);
             put(&self.heartbeat_age, &place, shown.heartbeat_age_seconds);
+            put(
+                &self.open_transaction,
+                &place,
+                Some(shown.open_transaction_seconds),
+            );
             present.insert((group.to_owned(), shown.topic.clone(), number));
         }
         let mut known = self.shown.lock();
@@ -260,6 +273,7 @@ impl Gauges {
                 &self.watermark_delay,
                 &self.headroom,
                 &self.heartbeat_age,
+                &self.open_transaction,
             ] {
                 put(gauge, &place, None);
             }
