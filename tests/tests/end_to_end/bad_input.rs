@@ -25,19 +25,11 @@ async fn contents(stack: &Stack) -> anyhow::Result<String> {
     Ok(stack.client.query_one(query, &[]).await?.get(0))
 }
 
-/// Every command uses the connection that a test changes.
-fn one_role() -> StackOptions {
-    StackOptions {
-        roles: false,
-        ..StackOptions::default()
-    }
-}
-
 const PROCESSOR: [&str; 3] = ["run", "migrate", "audit"];
 
 #[tokio::test]
 async fn a_document_that_cannot_be_used_is_refused_with_its_path_and_field() -> anyhow::Result<()> {
-    let stack = Stack::new(one_role()).await?;
+    let stack = Stack::new(StackOptions::one_role()).await?;
     let (processor, producer) = tokio::try_join!(processor(), producer())?;
     let held = contents(&stack).await?;
     let unknown = changed(
@@ -104,7 +96,7 @@ async fn a_document_that_cannot_be_used_is_refused_with_its_path_and_field() -> 
 
 #[tokio::test]
 async fn a_secret_that_is_missing_is_named() -> anyhow::Result<()> {
-    let stack = Stack::new(one_role()).await?;
+    let stack = Stack::new(StackOptions::one_role()).await?;
     let processor = processor().await?;
     let document = changed(
         &stack,
@@ -348,7 +340,7 @@ async fn credentials(version: PostgresVersion) -> anyhow::Result<()> {
         ..PostgresOptions::default()
     })
     .await?;
-    let stack = Stack::on(shared::kafka().await?, postgres, one_role()).await?;
+    let stack = Stack::on(shared::kafka().await?, postgres, StackOptions::one_role()).await?;
     stack
         .client
         .batch_execute("create role writer login password 'right one'; grant all on all tables in schema clickstream to writer")

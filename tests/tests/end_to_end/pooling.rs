@@ -44,7 +44,7 @@ async fn pgbouncer(stack: &Stack, mode: &str) -> anyhow::Result<(Process, u16)> 
 #[tokio::test]
 async fn a_proxy_that_pools_by_transaction_is_refused_and_one_that_pools_by_session_is_not()
 -> anyhow::Result<()> {
-    let stack = Stack::new(StackOptions::default()).await?;
+    let stack = Stack::new(StackOptions::one_role()).await?;
     let processor = processor().await?;
     let own = format!("      port: {}\n", stack.postgres.port());
     for mode in ["transaction", "statement"] {

@@ -68,6 +68,16 @@ impl Default for StackOptions {
     }
 }
 
+impl StackOptions {
+    /// One role for everything: each command, `migrate` too, uses the connection that a test changes.
+    pub fn one_role() -> Self {
+        Self {
+            roles: false,
+            ..Self::default()
+        }
+    }
+}
+
 /// A server: one that all tests use, or the test's own, which it may break and which ends with it.
 #[derive(Clone)]
 pub enum Server<T: 'static> {

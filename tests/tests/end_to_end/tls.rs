@@ -32,11 +32,7 @@ async fn secured(version: PostgresVersion) -> anyhow::Result<(Stack, String)> {
         ..PostgresOptions::default()
     })
     .await?;
-    let options = StackOptions {
-        roles: false,
-        ..StackOptions::default()
-    };
-    let stack = Stack::on(shared::kafka().await?, postgres, options).await?;
+    let stack = Stack::on(shared::kafka().await?, postgres, StackOptions::one_role()).await?;
     stack
         .client
         .batch_execute("create role writer superuser login password 'correct horse'")
@@ -149,7 +145,7 @@ async fn only_the_right_authority_and_name_are_believed_on_postgresql_18() -> an
 #[tokio::test]
 async fn a_server_without_tls_is_never_spoken_to_in_the_clear_where_tls_is_asked_for()
 -> anyhow::Result<()> {
-    let stack = Stack::new(StackOptions::default()).await?;
+    let stack = Stack::new(StackOptions::one_role()).await?;
     let processor = processor().await?;
     let document = changed(
         &stack,
