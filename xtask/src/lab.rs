@@ -110,11 +110,16 @@ fn on_kind(then: &'static str) -> anyhow::Result<ExitCode> {
     .start()
 }
 
-/// A `cargo build` of these packages for release; which of their programs, [`programs`] is told.
+/// A `cargo build` for release, of which [`programs`] is told the programs. It selects the lab and the
+/// services whatever is asked for (and what is asked for beside them), since dependencies have the
+/// features that all selected packages want: `up` and `kind` share what they compile.
 #[must_use]
-pub fn release_build(packages: &[&str], features: &[&str]) -> Command {
-    let mut command = cargo(["build", "--release"]);
-    for package in packages {
+pub fn release_build(asked: &[&str], features: &[&str]) -> Command {
+    let mut command = cargo(["build", "--release", "--package", LAB]);
+    let beside = asked
+        .iter()
+        .filter(|name| **name != LAB && !SERVICES.contains(name));
+    for package in SERVICES.iter().chain(beside) {
         command.args(["--package", package]);
     }
     if !features.is_empty() {

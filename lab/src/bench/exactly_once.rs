@@ -12,7 +12,7 @@ use super::figure::{Figure, Run};
 use super::stand::Stand;
 use clickstream_tools::cargo::programs;
 use xtask::args::BenchArgs;
-use xtask::lab::{LAB, SERVICES, release_build};
+use xtask::lab::release_build;
 
 const PACKAGE: &str = "clickstream-processor";
 
@@ -65,10 +65,8 @@ pub async fn run(stand: &Stand, args: &BenchArgs) -> anyhow::Result<Vec<Figure>>
 async fn build(stand: &Stand) -> anyhow::Result<PathBuf> {
     let dir = stand.dir().to_owned();
     let build = move || {
-        // together with what `cargo xtask` builds, so that dependencies keep their features
-        let together = [&SERVICES[..], &[LAB]].concat();
         let package =
-            |features: &[&str]| programs(release_build(&together, features), &[PACKAGE], |_| {});
+            |features: &[&str]| programs(release_build(&[PACKAGE], features), &[PACKAGE], |_| {});
         let built = package(&[FEATURE])?;
         let copy = dir.join("clickstream-processor-baseline");
         fs::remove_file(&copy).ok();
