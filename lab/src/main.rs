@@ -33,5 +33,7 @@ async fn main() -> ExitCode {
 }
 
 fn elsewhere() -> anyhow::Result<ExitCode> {
-    bail!("this is the lab, which knows up, bench, kind and e2e: run `cargo xtask`")
+    bail!(
+        "this is the lab, which knows up, bench, kind and e2e; `cargo xtask test` and `cargo xtask images` are not its"
+    )
 }

@@ -44,3 +44,9 @@ pub enum Command {
     /// The Kubernetes quickstart as a test, on a kind cluster of its own.
     E2e(E2eArgs),
 }
+
+/// A time as people write it.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a time such as 60s, 5m or 1h30m".to_owned())
+}

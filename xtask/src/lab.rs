@@ -51,6 +51,12 @@ pub fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = args.replay.iter().find(|file| !file.exists()) {
         anyhow::bail!("cannot replay {}: no such file", file.display());
     }
+    if let Some(folder) = args.replay.iter().find(|file| file.is_dir()) {
+        anyhow::bail!(
+            "cannot replay {}: it is a folder; name the files in it, oldest first",
+            folder.display()
+        );
+    }
     Errand {
         then: "start them, create the topic, migrate, run processors, console and traffic; Ctrl-C ends with an audit",
         programs: beside(args.binaries.as_deref(), SERVICES.to_vec()),

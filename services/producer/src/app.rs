@@ -132,6 +132,10 @@ fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
         Output::Text => writeln!(out, "{seen}")?,
         Output::Json => writeln!(out, "{}", serde_json::to_string(&seen)?)?,
     }
+    ensure!(
+        seen.events > 0,
+        "no line is a click: --map names the fields of JSON lines (event_ts=t,url=u), --format their form"
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -35,7 +35,7 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   clickstream-producer generate --pipeline pipeline.yaml
   clickstream-producer generate --bootstrap-servers 127.0.0.1:9092 --rate 1000 --for 60s --seed 7
-  clickstream-producer replay --pipeline pipeline.yaml --speed 60 --shift-to-now access.log access.log.1.gz
+  clickstream-producer replay --pipeline pipeline.yaml --speed 60 --shift-to-now access.log.1.gz access.log
   zcat feed.gz | clickstream-producer replay --pipeline pipeline.yaml --speed max --map event_ts=t,url=u -
   clickstream-producer print --count 5 --malformed 0.5";
 
@@ -83,7 +83,7 @@ Examples:
       --map event_ts=t,url=u,referrer=r,user_agent=a,client=tz feed.jsonl.gz";
 
 const SURVEY_EXAMPLES: &str = "Example:
-  clickstream-producer survey --speed 60 access.log access.log.1.gz";
+  clickstream-producer survey --speed 60 access.log.1.gz access.log";
 
 const PRINT_EXAMPLES: &str = "Examples:
   clickstream-producer print --seed 7 --count 3 --base-time 2026-01-01T00:00:00Z

@@ -74,7 +74,8 @@ impl Survey {
 /// pace the replay takes 3 d 11 h`
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} events", self.events)?;
+        let plural = if self.events == 1 { "" } else { "s" };
+        write!(f, "{} event{plural}", self.events)?;
         if let (Some(oldest), Some(newest)) = (self.oldest_micros, self.newest_micros) {
             let period = Duration::from_micros(newest.abs_diff(oldest));
             write!(

@@ -26,7 +26,7 @@ pub struct BenchArgs {
     pub events: u64,
 
     /// How long each rate of the latency benchmark lasts, after three seconds that do not count.
-    #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = super::duration)]
     pub period: Duration,
 
     /// Pipelines that the operator's benchmark creates at once.

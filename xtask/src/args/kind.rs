@@ -57,7 +57,7 @@ pub struct E2eArgs {
     pub figures: bool,
 
     /// With --full: how long the operator is away.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = super::duration)]
     pub operator_away: Duration,
 
     /// Leave the cluster as it is at the end; the next run goes on with it.

@@ -24,7 +24,7 @@ pub struct UpArgs {
     pub pipeline: Option<PathBuf>,
 
     /// Drain and stop after this long, as Ctrl-C does.
-    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = super::duration)]
     pub period: Option<Duration>,
 
     /// Made-up events a second, instead of the document's.
@@ -36,15 +36,15 @@ pub struct UpArgs {
     pub replay: Vec<PathBuf>,
 
     /// Pace of a replay: max, or a factor (1: as the log was written, 60: an hour in a minute) [default: max].
-    #[arg(long, value_name = "N|max", requires = "replay")]
+    #[arg(long, value_name = "N|max", requires = "replay", value_parser = speed)]
     pub speed: Option<String>,
 
     /// Form of the replayed logs [default: seen from their first lines].
-    #[arg(long, value_name = "access-log|json", requires = "replay")]
+    #[arg(long, value_name = "access-log|json", requires = "replay", value_parser = ["access-log", "json"])]
     pub format: Option<String>,
 
     /// Names of the fields in a replayed JSON log, such as event_ts=t,url=u.
-    #[arg(long, value_name = "FIELD=NAME,…", requires = "replay")]
+    #[arg(long, value_name = "FIELD=NAME,…", requires = "replay", value_parser = map)]
     pub map: Option<String>,
 
     /// Brokers to use instead of starting Kafka.
@@ -62,4 +62,37 @@ pub struct UpArgs {
     /// Keep topic and tables at the end, and go on with those of the last run with --keep.
     #[arg(long)]
     pub keep: bool,
+}
+
+/// As the producer takes it; said here before anything is compiled.
+fn speed(text: &str) -> Result<String, String> {
+    let factor = text.strip_suffix('x').unwrap_or(text).parse::<f64>();
+    let usable = text == "max" || factor.is_ok_and(|times| times > 0.0 && times.is_finite());
+    usable
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected a number above 0, as in 1, 60 or 0.5, or `max`".to_owned())
+}
+
+fn map(text: &str) -> Result<String, String> {
+    text.split(',')
+        .all(|pair| pair.contains('='))
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected FIELD=NAME pairs, as in event_ts=t,url=u".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_producer_would_refuse_is_refused_before_anything_is_compiled() {
+        for text in ["max", "1", "60x", "0.5"] {
+            assert_eq!(speed(text).as_deref(), Ok(text));
+        }
+        for text in ["abc", "0", "-1", "inf", ""] {
+            assert!(speed(text).is_err(), "{text}");
+        }
+        assert!(map("event_ts=t,url=u").is_ok());
+        assert!(map("event_ts").is_err());
+    }
 }
