@@ -111,9 +111,10 @@ impl Present {
                 .or(view.claimed_at)
                 .filter(|_| self.beats)
                 .map(age),
-            open_transaction_seconds: view
-                .held_since
-                .map_or(0.0, |since| since.elapsed().as_secs_f64()),
+            open_transaction_seconds: view.next.map(|_| {
+                view.held_since
+                    .map_or(0.0, |since| since.elapsed().as_secs_f64())
+            }),
             topic,
         }
     }

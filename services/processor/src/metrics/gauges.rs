@@ -62,7 +62,7 @@ pub struct PartitionGauges {
     /// Age of the newest committed heartbeat, in seconds.
     pub heartbeat_age_seconds: Option<f64>,
     /// For how long an open Kafka transaction has held it back, in seconds; 0 when none does.
-    pub open_transaction_seconds: f64,
+    pub open_transaction_seconds: Option<f64>,
 }
 
 /// The rest of the state.
@@ -256,7 +256,7 @@ impl Gauges {
             put(
                 &self.open_transaction,
                 &place,
-                Some(shown.open_transaction_seconds),
+                shown.open_transaction_seconds,
             );
             present.insert((group.to_owned(), shown.topic.clone(), number));
         }
