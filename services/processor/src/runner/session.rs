@@ -26,6 +26,7 @@ impl Writer {
             }
             Remedy::Reclaim => {
                 warn!(error = %fault, "connection to postgresql lost; partitions are claimed again");
+                self.shared.with(|state| state.refused = None);
                 self.sink = None;
                 self.disconnected();
                 Ok(())
@@ -41,7 +42,6 @@ impl Writer {
         let soon = Instant::now() + LOST_PAUSE;
         self.shared.with(|state| {
             state.sink_healthy = false;
-            state.refused = None;
             state.in_flight.clear();
             state.releases.clear();
             state.releasing = 0;
@@ -96,6 +96,8 @@ impl Writer {
             }
             Err(failure) => {
                 self.attempts += 1;
+                // it is away now, whatever it said before
+                self.shared.with(|state| state.refused = None);
                 let class = match &failure {
                     ConnectError::Refused { source, .. } => retry::class_of(source),
                     ConnectError::Silent { .. } => ErrorClass::Timeout,
