@@ -563,7 +563,7 @@ impl Source {
                 self.note_held(tp, None);
                 continue;
             }
-            if since.elapsed() >= STANDING {
+            if since.elapsed() >= STANDING.min(stuck()) {
                 self.shared.with(|state| state.engine.left_end(tp));
             }
             if since.elapsed() >= stuck() {
