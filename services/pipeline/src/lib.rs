@@ -18,6 +18,7 @@ pub mod engine;
 pub mod event;
 pub mod filter;
 pub mod offset;
+pub mod ownership;
 pub mod settle;
 pub mod sketch;
 pub mod spec;
