@@ -20,6 +20,12 @@ pub const QUICKSTART: &str = "manifests/quickstart/pipeline.yaml";
 /// Name of the Secret that holds the database's address.
 const SECRET: &str = "xtask-postgres";
 
+/// The document of this path, or the quickstart's.
+#[must_use]
+pub fn path(given: Option<&Path>) -> PathBuf {
+    given.map_or_else(|| workspace_root().join(QUICKSTART), Path::to_path_buf)
+}
+
 /// Where the servers are.
 #[derive(Clone, Debug)]
 pub struct Addresses {
@@ -43,7 +49,7 @@ impl Document {
     /// # Errors
     /// It cannot be read, or breaks a rule; the message names the field.
     pub fn read(path: Option<&Path>) -> anyhow::Result<ClickstreamPipeline> {
-        let path = path.map_or_else(|| workspace_root().join(QUICKSTART), Path::to_path_buf);
+        let path = self::path(path);
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let pipeline =

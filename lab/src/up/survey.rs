@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::document;
 use anyhow::ensure;
 use tokio::process::Command;
 use xtask::args::UpArgs;
@@ -27,8 +28,8 @@ pub fn logs(args: &UpArgs) -> Vec<String> {
     logs
 }
 
-/// Reads the logs and says how many events they hold, of which period, and how long their replay
-/// takes; nothing where no log is replayed.
+/// Reads the logs and says how many events they hold, of which period, what the pipeline will make of
+/// them, and how long their replay takes; nothing where no log is replayed.
 ///
 /// # Errors
 /// A log cannot be read, or holds no event.
@@ -37,9 +38,13 @@ pub async fn tell(args: &UpArgs, producer: &Path, steps: &Steps) -> anyhow::Resu
         return Ok(());
     }
     let step = steps.begin("log");
+    // its rules say what is rejected and what is late
+    let pipeline = document::path(args.pipeline.as_deref());
     let survey = async {
         let output = Command::new(producer)
             .arg("survey")
+            .arg("--pipeline")
+            .arg(pipeline)
             .args(logs(args))
             .kill_on_drop(true)
             .output()

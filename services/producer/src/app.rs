@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use chrono::{DateTime, Utc};
 use clickstream_pipeline::event::EventTime;
+use clickstream_pipeline::spec::{ClickstreamPipeline, SemanticSpec};
 use clickstream_telemetry::{
     Health, Verdict, admin, metrics as telemetry_metrics, probe::probe, shutdown, tracing as traces,
 };
@@ -33,7 +34,7 @@ use crate::replay::{ReplayOptions, Source};
 use crate::settings;
 use crate::stop::Stop;
 use crate::summary::Summary;
-use crate::survey::Survey;
+use crate::survey::{Observer, Survey};
 
 /// Kubernetes kills after 30 s; what the brokers do not acknowledge in this time is reported as failed.
 const PATIENCE_AFTER_SIGNAL: Duration = Duration::from_secs(25);
@@ -101,9 +102,10 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let mut options = options(args.logs);
     options.base_url = args.base_url;
     let shift = args.shift_to_now;
+    let rules = rules(pipeline.as_ref());
     let make_feed = move || {
         if shift {
-            let seen = Survey::of(&inputs, format, options.clone())?;
+            let seen = Survey::of(&inputs, format, options.clone(), observer(rules))?;
             let newest = seen
                 .newest_micros
                 .context("--shift-to-now: no line has a time")?;
@@ -120,13 +122,14 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
 
 /// Reads the logs and says what is in them; nothing is sent.
 fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
+    let rules = rules(settings::pipeline(args.pipeline.as_deref())?.as_ref());
     let mut inputs = Vec::new();
     for path in &args.logs.files {
         is_file(path)?;
         inputs.push((path.clone(), Source::of_file(path)));
     }
     let format = args.logs.format;
-    let seen = Survey::of(&inputs, format, options(args.logs))?;
+    let seen = Survey::of(&inputs, format, options(args.logs), observer(rules))?;
     let mut out = std::io::stdout().lock();
     match args.output {
         Output::Text => writeln!(out, "{seen}")?,
@@ -137,6 +140,16 @@ fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
         "no line is a click: --map names the fields of JSON lines (event_ts=t,url=u), --format their form"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// The rules of the resource, or the defaults.
+fn rules(pipeline: Option<&ClickstreamPipeline>) -> SemanticSpec {
+    pipeline.map_or_else(SemanticSpec::default, ClickstreamPipeline::semantic)
+}
+
+/// Of a replay that begins now.
+fn observer(rules: SemanticSpec) -> Observer {
+    Observer::new(rules, event_time(Utc::now()))
 }
 
 fn options(logs: LogArgs) -> ReplayOptions {

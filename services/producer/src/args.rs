@@ -48,7 +48,8 @@ pub enum Command {
     /// Sends the requests of access logs, or JSON lines, as clicks.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
-    /// Reads logs and says what `replay` would send: events, the period that they cover, how long it takes.
+    /// Reads logs and says what `replay` would send: events, the period that they cover, how long it takes, and how
+    /// many of them a pipeline would reject or find late.
     #[command(after_help = SURVEY_EXAMPLES)]
     Survey(SurveyArgs),
     /// Writes what `generate` would send to standard output, one JSON object per record.
@@ -83,7 +84,7 @@ Examples:
       --map event_ts=t,url=u,referrer=r,user_agent=a,client=tz feed.jsonl.gz";
 
 const SURVEY_EXAMPLES: &str = "Example:
-  clickstream-producer survey --speed 60 access.log.1.gz access.log";
+  clickstream-producer survey --pipeline pipeline.yaml --speed 60 access.log.1.gz access.log";
 
 const PRINT_EXAMPLES: &str = "Examples:
   clickstream-producer print --seed 7 --count 3 --base-time 2026-01-01T00:00:00Z
@@ -262,11 +263,22 @@ pub struct LogArgs {
     pub format: Option<Format>,
 
     /// 1 is the original pace, 60 makes a minute of an hour, `max` leaves no pauses.
-    #[arg(long, env = "CLICKSTREAM_SPEED", default_value = "1")]
+    #[arg(
+        long,
+        value_name = "N|max",
+        env = "CLICKSTREAM_SPEED",
+        default_value = "1",
+        allow_hyphen_values = true
+    )]
     pub speed: Speed,
 
     /// The longest pause between two events, in time as it passes during the replay.
-    #[arg(long, value_name = "TIME", env = "CLICKSTREAM_MAX_PAUSE")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "CLICKSTREAM_MAX_PAUSE",
+        allow_hyphen_values = true
+    )]
     pub max_pause: Option<Duration>,
 
     /// Names of the fields in JSON lines, as in event_ts=t,url=u. Fields that are not named are looked for
@@ -312,6 +324,11 @@ pub struct ReplayArgs {
 /// `survey`.
 #[derive(Debug, Args)]
 pub struct SurveyArgs {
+    /// The ClickstreamPipeline resource, as YAML: its rules say which events are rejected or late
+    /// [default: a resource that sets none].
+    #[arg(long, value_name = "FILE", env = "CLICKSTREAM_PIPELINE")]
+    pub pipeline: Option<PathBuf>,
+
     /// The logs.
     #[command(flatten)]
     pub logs: LogArgs,
@@ -339,9 +356,38 @@ pub struct PrintArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+    use clap::{CommandFactory, Parser as _};
 
     use super::Cli;
+
+    #[test]
+    fn a_pace_that_cannot_be_is_refused_with_option_value_and_what_is_allowed() {
+        let bad = [
+            ("--speed", "-1", "expected a number above 0"),
+            ("--speed", "0", "expected a number above 0"),
+            (
+                "--max-pause",
+                "-5m",
+                "is no duration; write numbers with units",
+            ),
+        ];
+        for (option, value, allowed) in bad {
+            let words = [
+                "clickstream-producer",
+                "survey",
+                option,
+                value,
+                "access.log",
+            ];
+            let error = Cli::try_parse_from(words).map(|_| ()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ValueValidation, "{error}");
+            let said = error.to_string();
+            for word in [option, value, allowed] {
+                assert!(said.contains(word), "{said}");
+            }
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

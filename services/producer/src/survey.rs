@@ -1,5 +1,7 @@
 //! What is in logs, before anything of it is sent.
 
+mod outlook;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use clickstream_pipeline::event::EventTime;
 use serde::{Serialize, Serializer};
 
+pub use self::outlook::{Observer, Outlook};
 use crate::feed;
 use crate::replay::input::InputError;
 use crate::replay::pace::Speed;
@@ -23,6 +26,9 @@ pub struct Survey {
     pub unparsable: u64,
     /// Lines that are in order and no clicks.
     pub skipped: u64,
+    /// What the pipeline will make of the events.
+    #[serde(flatten)]
+    pub outlook: Outlook,
     /// The oldest event time, in microseconds since the Unix epoch.
     pub oldest_micros: Option<i64>,
     /// The newest event time, likewise.
@@ -35,7 +41,7 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Reads the logs from beginning to end.
+    /// Reads the logs from beginning to end; `observer` tells what the pipeline will make of them.
     ///
     /// # Errors
     /// One of them cannot be read.
@@ -43,6 +49,7 @@ impl Survey {
         inputs: &[(PathBuf, Source)],
         format: Option<Format>,
         options: ReplayOptions,
+        mut observer: Observer,
     ) -> Result<Self, InputError> {
         let at_full_speed = options.speed == Speed::Max;
         let mut replay = Replay::new(options);
@@ -50,7 +57,10 @@ impl Survey {
         for (path, source) in inputs {
             feed::lines(path, source, format, &mut replay, &mut |_, outcome| {
                 match outcome {
-                    Outcome::Event(_) => events += 1,
+                    Outcome::Event(record) => {
+                        events += 1;
+                        observer.observe(&record);
+                    }
                     Outcome::Unparsable(_) => unparsable += 1,
                     Outcome::Skipped(_) => skipped += 1,
                 }
@@ -62,6 +72,7 @@ impl Survey {
             events,
             unparsable,
             skipped,
+            outlook: observer.outlook(),
             oldest_micros: replay.oldest_micros(),
             newest_micros: replay.newest_micros(),
             takes: replay.last_due(),
@@ -70,8 +81,8 @@ impl Survey {
     }
 }
 
-/// `9999 events of 2015-05-17T10:05:03Z to 2015-05-20T21:05:59Z (3 d 11 h); 1 line is broken; at this
-/// pace the replay takes 3 d 11 h`
+/// `9999 events of 2015-05-17T10:05:03Z to 2015-05-20T21:05:59Z (3 d 11 h); 1 line is broken; none goes
+/// back in time; at this pace the replay takes 3 d 11 h`
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.events == 1 { "" } else { "s" };
@@ -94,6 +105,9 @@ impl fmt::Display for Survey {
                 let verb = if others == 1 { "is" } else { "are" };
                 write!(f, "; {} broken, {others} {verb} no click", lines(broken))?;
             }
+        }
+        if self.events > 0 {
+            write!(f, "; {}", self.outlook)?;
         }
         if self.at_full_speed {
             write!(f, "; sent as fast as the brokers take them")
@@ -137,6 +151,8 @@ fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Er
 
 #[cfg(test)]
 mod tests {
+    use clickstream_pipeline::spec::SemanticSpec;
+
     use super::*;
 
     const LOG: &str = r#"192.0.2.7 - - [10/Mar/2026:08:00:01 +0000] "GET / HTTP/1.1" 200 5 "-" "a"
@@ -156,7 +172,8 @@ no request
             ..ReplayOptions::default()
         };
         let source = Source::of_file(&path);
-        let survey = Survey::of(&[(path, source)], None, options);
+        let observer = Observer::new(SemanticSpec::default(), EventTime::MAX);
+        let survey = Survey::of(&[(path, source)], None, options, observer);
         std::fs::remove_dir_all(&folder)?;
         Ok(survey?)
     }
@@ -169,7 +186,8 @@ no request
         assert_eq!(
             seen.to_string(),
             "3 events of 2026-03-10T07:59:01Z to 2026-03-12T10:00:01Z (2 d 2 h); 1 line is broken, 1 is \
-             no click; at this pace the replay takes 2 d 2 h"
+             no click; 1 goes back in time, by up to 2 d 2 h, none too far to be on time in one \
+             partition; at this pace the replay takes 2 d 2 h"
         );
         Ok(())
     }

@@ -18,6 +18,16 @@ const BUFFER_BYTES: usize = 128 * 1024;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
+/// What other packers begin their files with, and the program that unpacks them to standard output.
+const PACKED: [(&[u8], &str, &str); 5] = [
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstd -dc"),
+    (b"\xfd7zXZ\0", "xz", "xz -dc"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc"),
+    (b"PK\x03\x04", "zip", "unzip -p"),
+    // a host may be called BZh: only the whole head of a file is proof
+    (b"BZh91AY&SY", "bzip2", "bzip2 -dc"),
+];
+
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// An input that cannot be read.
@@ -32,7 +42,32 @@ pub enum InputError {
         #[source]
         source: io::Error,
     },
-    /// Reading failed on the way, for example because a compressed file is cut off.
+    /// The file is packed in a way that is not read here.
+    #[error(
+        "{name}: is packed with {packer}, and only gzip is read: {unpack} {name} > unpacked.log"
+    )]
+    Packed {
+        /// The file as it was named.
+        name: String,
+        /// What it is packed with.
+        packer: &'static str,
+        /// The command that unpacks it to standard output.
+        unpack: &'static str,
+    },
+    /// A file packed with gzip ends too early, or does not go on as gzip has it.
+    #[error(
+        "{name}: gzip data that is damaged or cut off behind line {lines}; gzip -dc {name} > saved.log saves what lies before it"
+    )]
+    Damaged {
+        /// The file as it was named.
+        name: String,
+        /// Lines read before.
+        lines: u64,
+        /// What the decompressor says.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading failed on the way.
     #[error("{name}: cannot be read beyond line {lines}")]
     Read {
         /// The file as it was named.
@@ -50,6 +85,7 @@ pub struct Input {
     name: String,
     reader: Box<dyn BufRead + Send>,
     format: Format,
+    gzip: bool,
     lines: u64,
 }
 
@@ -79,47 +115,87 @@ impl Input {
             })?;
             Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
         };
-        Self::new(name.clone(), reader, format).map_err(|source| InputError::Read {
-            name,
-            lines: 0,
-            source,
-        })
+        Self::new(name, reader, format)
     }
 
     /// Lines of any reader; `name` stands in messages.
     ///
     /// # Errors
-    /// The first bytes cannot be read.
+    /// The first bytes cannot be read, or are those of a packer other than gzip.
     pub fn new(
         name: String,
-        mut reader: Box<dyn BufRead + Send>,
+        reader: Box<dyn BufRead + Send>,
         format: Option<Format>,
-    ) -> io::Result<Self> {
-        if reader.fill_buf()?.starts_with(&GZIP_MAGIC) {
-            reader = Box::new(BufReader::with_capacity(
-                BUFFER_BYTES,
-                MultiGzDecoder::new(reader),
-            ));
-        }
-        if reader.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
-            reader.consume(BYTE_ORDER_MARK.len());
-        }
-        let first = reader
-            .fill_buf()?
-            .iter()
-            .find(|byte| !byte.is_ascii_whitespace())
-            .copied();
-        let detected = if first == Some(b'{') {
-            Format::Json
-        } else {
-            Format::AccessLog
-        };
-        Ok(Self {
+    ) -> Result<Self, InputError> {
+        let mut input = Self {
             name,
             reader,
-            format: format.unwrap_or(detected),
+            format: Format::AccessLog,
+            gzip: false,
             lines: 0,
-        })
+        };
+        let detected = match input.begin() {
+            Ok(Begin::Lines(detected)) => detected,
+            Ok(Begin::Packed(packer, unpack)) => {
+                return Err(InputError::Packed {
+                    name: input.name,
+                    packer,
+                    unpack,
+                });
+            }
+            Err(source) => return Err(input.error(source)),
+        };
+        input.format = format.unwrap_or(detected);
+        Ok(input)
+    }
+
+    /// Looks at the first bytes, and takes away what is no text.
+    fn begin(&mut self) -> io::Result<Begin> {
+        let head = self.reader.fill_buf()?;
+        let packed = PACKED.iter().find(|(magic, ..)| head.starts_with(magic));
+        if let Some((_, packer, unpack)) = packed {
+            return Ok(Begin::Packed(packer, unpack));
+        }
+        if head.starts_with(&GZIP_MAGIC) {
+            self.gzip = true;
+            let packed = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+            self.reader = Box::new(BufReader::with_capacity(
+                BUFFER_BYTES,
+                MultiGzDecoder::new(packed),
+            ));
+        }
+        if self.reader.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+            self.reader.consume(BYTE_ORDER_MARK.len());
+        }
+        let head = self.reader.fill_buf()?;
+        let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
+        Ok(Begin::Lines(match first {
+            Some(b'{') => Format::Json,
+            _ => Format::AccessLog,
+        }))
+    }
+
+    fn error(&self, source: io::Error) -> InputError {
+        let (name, lines) = (self.name.clone(), self.lines);
+        let kind = source.kind();
+        let damage = [
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::InvalidData,
+            io::ErrorKind::InvalidInput,
+        ];
+        if self.gzip && damage.contains(&kind) {
+            InputError::Damaged {
+                name,
+                lines,
+                source,
+            }
+        } else {
+            InputError::Read {
+                name,
+                lines,
+                source,
+            }
+        }
     }
 
     /// The format given, or else recognised by the first character: an object makes JSON lines.
@@ -135,35 +211,45 @@ impl Input {
         &mut self,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Option<(u64, Line<'a>)>, InputError> {
-        let line = self.read(buffer).map_err(|source| InputError::Read {
-            name: self.name.clone(),
-            lines: self.lines,
-            source,
-        })?;
-        if line.is_some() {
-            self.lines += 1;
+        match read(&mut self.reader, buffer) {
+            Ok(Some(line)) => {
+                self.lines += 1;
+                Ok(Some((self.lines, line)))
+            }
+            Ok(None) => Ok(None),
+            Err(source) => Err(self.error(source)),
         }
-        Ok(line.map(|line| (self.lines, line)))
     }
+}
 
-    fn read<'a>(&mut self, buffer: &'a mut Vec<u8>) -> io::Result<Option<Line<'a>>> {
-        buffer.clear();
-        let bound = MAX_LINE_BYTES as u64 + 2;
-        if (&mut self.reader).take(bound).read_until(b'\n', buffer)? == 0 {
-            return Ok(None);
-        }
-        let ended = buffer.last() == Some(&b'\n');
-        let mut line = buffer.as_slice();
-        line = line.strip_suffix(b"\n").unwrap_or(line);
-        line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.len() <= MAX_LINE_BYTES {
-            return Ok(Some(Line::Text(line)));
-        }
-        if !ended {
-            self.reader.skip_until(b'\n')?;
-        }
-        Ok(Some(Line::TooLong))
+/// What an input begins with.
+enum Begin {
+    /// Lines that look like these.
+    Lines(Format),
+    /// A packer's head: its name, and the command that unpacks.
+    Packed(&'static str, &'static str),
+}
+
+fn read<'a>(
+    reader: &mut Box<dyn BufRead + Send>,
+    buffer: &'a mut Vec<u8>,
+) -> io::Result<Option<Line<'a>>> {
+    buffer.clear();
+    let bound = MAX_LINE_BYTES as u64 + 2;
+    if reader.take(bound).read_until(b'\n', buffer)? == 0 {
+        return Ok(None);
     }
+    let ended = buffer.last() == Some(&b'\n');
+    let mut line = buffer.as_slice();
+    line = line.strip_suffix(b"\n").unwrap_or(line);
+    line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() <= MAX_LINE_BYTES {
+        return Ok(Some(Line::Text(line)));
+    }
+    if !ended {
+        reader.skip_until(b'\n')?;
+    }
+    Ok(Some(Line::TooLong))
 }
 
 #[cfg(test)]
@@ -228,9 +314,32 @@ mod tests {
             }
         };
         assert!(
-            matches!(error, InputError::Read { lines: 2, .. }),
+            matches!(error, InputError::Damaged { lines: 2, .. }),
             "{error:?}"
         );
+        assert!(
+            error.to_string().contains("gzip -dc log > saved.log"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn another_packer_is_refused_with_the_command_that_unpacks() {
+        let heads: [(&[u8], &str); 5] = [
+            (b"\x28\xb5\x2f\xfd\x04", "zstd -dc log"),
+            (b"\xfd7zXZ\0\0\x04", "xz -dc log"),
+            (b"\x04\x22\x4d\x18\x60", "lz4 -dc log"),
+            (b"PK\x03\x04\x14", "unzip -p log"),
+            (b"BZh91AY&SY\x00", "bzip2 -dc log"),
+        ];
+        for (head, unpack) in heads {
+            let opened = Input::new("log".into(), Box::new(Cursor::new(head)), None);
+            let error = opened.map(|_| ()).unwrap_err();
+            assert!(matches!(error, InputError::Packed { .. }), "{error:?}");
+            assert!(error.to_string().contains(unpack), "{error}");
+        }
+        // a host's name is no packer
+        assert_eq!(lines(input("BZh9 - -")), ["1:BZh9 - -"]);
     }
 
     #[test]
