@@ -13,27 +13,19 @@ mod up;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Parser;
-use xtask::args::{Command, Xtask};
+use xtask::args::{Lab, LabCommand};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let outcome = match Xtask::parse().command {
-        Command::Up(args) => Box::pin(up::run(args)).await,
-        Command::Bench(args) => bench::run(args).await,
-        Command::Kind(args) => kind::run(args).await,
-        Command::E2e(args) => e2e::run(args).await,
-        Command::Test(_) | Command::Images(_) => elsewhere(),
+    let outcome = match Lab::parse().command {
+        LabCommand::Up(args) => Box::pin(up::run(args)).await,
+        LabCommand::Bench(args) => bench::run(args).await,
+        LabCommand::Kind(args) => kind::run(args).await,
+        LabCommand::E2e(args) => e2e::run(args).await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
-}
-
-fn elsewhere() -> anyhow::Result<ExitCode> {
-    bail!(
-        "this is the lab, which knows up, bench, kind and e2e; `cargo xtask test` and `cargo xtask images` are not its"
-    )
 }

@@ -48,14 +48,8 @@ struct Errand {
 /// # Errors
 /// Something cannot be compiled or fetched. Otherwise this does not return: the lab goes on.
 pub fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
-    if let Some(file) = args.replay.iter().find(|file| !file.exists()) {
-        anyhow::bail!("cannot replay {}: no such file", file.display());
-    }
-    if let Some(folder) = args.replay.iter().find(|file| file.is_dir()) {
-        anyhow::bail!(
-            "cannot replay {}: it is a folder; name the files in it, oldest first",
-            folder.display()
-        );
+    for file in &args.replay {
+        can_be_replayed(file)?;
     }
     Errand {
         then: "start them, create the topic, migrate, run processors, console and traffic; Ctrl-C ends with an audit",
@@ -64,6 +58,23 @@ pub fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
         servers: args.kafka.is_none() || args.postgres.is_none(),
     }
     .start()
+}
+
+/// What is no file on disk is refused before anything is compiled.
+fn can_be_replayed(file: &Path) -> anyhow::Result<()> {
+    let why = if file == Path::new("-") {
+        // it is surveyed, then replayed
+        "it is read twice, and standard input comes only once; write it to a file first"
+    } else if file.is_dir() {
+        "it is a folder; name the files in it, oldest first"
+    } else if !file.exists() {
+        "no such file"
+    } else if !file.is_file() {
+        "it is read twice, and a stream comes only once; write it to a file first"
+    } else {
+        return Ok(());
+    };
+    anyhow::bail!("cannot replay {}: {why}", file.display())
 }
 
 /// `cargo xtask bench`.
@@ -282,6 +293,26 @@ mod tests {
         assert!((estimate(100, 2, 1.0) - one / 2.0).abs() < 1e-9);
         assert!((estimate(100, 1, 0.5) - 2.0 * one).abs() < 1e-9);
         assert!((estimate(100, 64, 1.0) - one / 8.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_cannot_be_read_twice_is_no_replay() {
+        let why = |file: &str| {
+            let refused = can_be_replayed(Path::new(file));
+            refused.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+        };
+        assert_eq!(
+            why(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+            "fine"
+        );
+        for (file, word) in [
+            ("-", "standard input comes only once"),
+            ("/dev/null", "a stream comes only once"),
+            (env!("CARGO_MANIFEST_DIR"), "oldest first"),
+            ("no/such.log", "no such file"),
+        ] {
+            assert!(why(file).contains(word), "{}", why(file));
+        }
     }
 
     #[test]

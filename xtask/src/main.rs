@@ -3,17 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::args::{Command, Xtask};
+use xtask::args::{Command, LabCommand, Xtask};
 use xtask::{images, lab, test};
 
 fn main() -> ExitCode {
     let outcome = match &Xtask::parse().command {
         Command::Test(args) => test::run(args),
         Command::Images(args) => images::run(args),
-        Command::Up(args) => lab::up(args),
-        Command::Bench(args) => lab::bench(args),
-        Command::Kind(_) => lab::kind(),
-        Command::E2e(_) => lab::e2e(),
+        Command::Lab(LabCommand::Up(args)) => lab::up(args),
+        Command::Lab(LabCommand::Bench(args)) => lab::bench(args),
+        Command::Lab(LabCommand::Kind(_)) => lab::kind(),
+        Command::Lab(LabCommand::E2e(_)) => lab::e2e(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -22,6 +22,7 @@ use clap::ValueEnum;
 use self::budget::Budget;
 use self::plan::Step;
 use self::workspace::Workspace;
+use crate::args::within;
 
 /// Which steps to run.
 #[derive(Debug, clap::Args)]
@@ -44,7 +45,7 @@ pub struct Args {
     only: Vec<Part>,
 
     /// Seeds of the simulation, each a whole run with its own faults [default: 20000 on a fast machine, with --fast 2000].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = within(1..=1_000_000_000_000_u64))]
     seeds: Option<u64>,
 }
 

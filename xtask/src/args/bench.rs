@@ -18,19 +18,19 @@ pub struct BenchArgs {
     pub benchmarks: Vec<Benchmark>,
 
     /// Runs of each, of which the median counts.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 3, allow_hyphen_values = true, value_parser = super::within(1..=1000_u32))]
     pub runs: u32,
 
     /// Records of a backlog.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, allow_hyphen_values = true, value_parser = super::within(1000..=10_000_000_000_u64))]
     pub events: u64,
 
     /// How long each rate of the latency benchmark lasts, after three seconds that do not count.
-    #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = super::duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "20s", allow_hyphen_values = true, value_parser = super::duration)]
     pub period: Duration,
 
     /// Pipelines that the operator's benchmark creates at once.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1000, allow_hyphen_values = true, value_parser = super::within(1..=1_000_000_u32))]
     pub pipelines: u32,
 
     /// Run the programs in this folder instead of building them.

@@ -27,12 +27,22 @@ pub struct KindArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum KindCommand {
     /// Create the cluster if there is none, install everything, and show what arrives in PostgreSQL.
+    #[command(after_help = "\
+Examples:
+  cargo xtask kind up                     everything, from nothing; again: what has changed
+  cargo xtask kind up --without-tls       with programs that compile in half the time
+  cargo xtask kind up --no-build          with the images that the container engine has
+
+`cargo xtask kind --help` says what it needs, and how it runs where no registry of images can be reached.")]
     Up {
         /// Where our images come from.
         #[command(flatten)]
         sources: Sources,
     },
     /// Delete the cluster with all that is in it.
+    #[command(after_help = "\
+Example:
+  cargo xtask kind down                   the images stay in the container engine")]
     Down,
 }
 
@@ -57,7 +67,7 @@ pub struct E2eArgs {
     pub figures: bool,
 
     /// With --full: how long the operator is away.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = super::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", allow_hyphen_values = true, value_parser = super::duration)]
     pub operator_away: Duration,
 
     /// Leave the cluster as it is at the end; the next run goes on with it.

@@ -24,11 +24,11 @@ pub struct UpArgs {
     pub pipeline: Option<PathBuf>,
 
     /// Drain and stop after this long, as Ctrl-C does.
-    #[arg(long = "for", value_name = "DURATION", value_parser = super::duration)]
+    #[arg(long = "for", value_name = "DURATION", allow_hyphen_values = true, value_parser = super::duration)]
     pub period: Option<Duration>,
 
     /// Made-up events a second, instead of the document's.
-    #[arg(long, value_name = "N", conflicts_with = "replay")]
+    #[arg(long, value_name = "N", conflicts_with = "replay", allow_hyphen_values = true, value_parser = super::within(1..=1_000_000_u32))]
     pub rate: Option<u32>,
 
     /// Replay these logs instead of making events up (plain or gzip); ends by itself.
@@ -36,7 +36,7 @@ pub struct UpArgs {
     pub replay: Vec<PathBuf>,
 
     /// Pace of a replay: max, or a factor (1: as the log was written, 60: an hour in a minute) [default: max].
-    #[arg(long, value_name = "N|max", requires = "replay", value_parser = speed)]
+    #[arg(long, value_name = "N|max", requires = "replay", allow_hyphen_values = true, value_parser = speed)]
     pub speed: Option<String>,
 
     /// Form of the replayed logs [default: seen from their first lines].
