@@ -22,74 +22,40 @@ comment on function clickstream_live_sessions() is 'Advisory locks with a key of
 select setval(pg_get_serial_sequence('clickstream_topics', 'topic_id'), greatest(max(topic_id), 1), max(topic_id) is not null)
 from clickstream_topics;
 
--- As before, and whoever may use the table of all days may use a new day by its own name: an audit does.
-create or replace function clickstream_create_day(day date) returns boolean
-language plpgsql security definer
+create function clickstream_silences() returns table (topic text, partition int, clock_t timestamptz, silent_since timestamptz)
+language sql stable security definer
 set search_path from current
-set lock_timeout = '1s'
 as $$
-declare
-    table_name text := 'clickstream_events_' || to_char(day, 'YYYYMMDD');
-    granted record;
-begin
-    perform pg_advisory_xact_lock(hashtext('clickstream maintenance'), hashtext(current_schema()));
-    if to_regclass(format('%I', table_name)) is not null then
-        return false;
-    end if;
-    -- made beside the parent and attached when it is complete: attaching takes a weaker lock on the parent than
-    -- "create table .. partition of", so that readers and writers of other days go on
-    execute format('create table %I (like clickstream_events including defaults including constraints including indexes)', table_name);
-    execute format(
-        'alter table %I add constraint %I check (event_date = %L and event_ts >= %L and event_ts < %L)',
-        table_name, table_name || '_day', day,
-        (day::timestamp at time zone 'UTC'), ((day + 1)::timestamp at time zone 'UTC'));
-    if exists (select from clickstream_events_default where event_date = day) then
-        lock table clickstream_events_default in access exclusive mode;
-        execute format(
-            'with moved as (delete from clickstream_events_default where event_date = %L returning *) insert into %I select * from moved',
-            day, table_name);
-    end if;
-    execute format('alter table clickstream_events attach partition %I for values from (%L) to (%L)', table_name, day, day + 1);
-    execute format('comment on table %I is %L', table_name, 'Events of ' || day || ' (UTC).');
-    for granted in
-        select case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end as role,
-            string_agg(acl.privilege_type, ', ') as privileges
-        from pg_class as events, aclexplode(events.relacl) as acl
-        where events.oid = 'clickstream_events'::regclass and acl.grantee <> events.relowner
-        group by 1
-    loop
-        execute format('grant %s on %I to %s', granted.privileges, table_name, granted.role);
-    end loop;
-    return true;
-end
+    with expected as (
+        select topics.topic, generate_series(0, topics.partitions - 1) as partition
+        from clickstream_topics as topics where topics.partitions is not null
+    ), live as (
+        select key from clickstream_live_sessions() as key
+    )
+    select
+        expected.topic, expected.partition, points.clock_t,
+        -- at the end of the log, and somebody is there who would notice more. A session of an earlier version holds no
+        -- key.
+        case when points.session_key in (select key from live) or exists (
+            select from pg_stat_activity as backends
+            where backends.pid = points.backend_pid and backends.backend_start = points.backend_start
+        ) then points.idle_since end
+    from expected left join clickstream_checkpoints as points using (topic, partition)
 $$;
+comment on function clickstream_silences() is 'Every partition that is expected, its T, and since when it is silent at the end of its log; null: it is not, or nobody would notice more.';
 
 create or replace function clickstream_advance_final(delay_micros bigint, lateness_micros bigint, window_micros bigint, idle_timeout_micros bigint)
 returns timestamptz
 language sql security definer
 set search_path from current
 as $$
-    with expected as (
-        select topic, generate_series(0, partitions - 1) as partition from clickstream_topics where partitions is not null
-    ), live as (
-        select key from clickstream_live_sessions() as key
-    ), state as (
-        select
-            points.clock_t,
-            -- silent since when: at the end of the log, and somebody is there who would notice more. A session of an
-            -- earlier version holds no key.
-            case when points.session_key in (select key from live) or exists (
-                select from pg_stat_activity as backends
-                where backends.pid = points.backend_pid and backends.backend_start = points.backend_start
-            ) then points.idle_since end as silent_since
-        from expected left join clickstream_checkpoints as points using (topic, partition)
-    ), judged as (
+    with judged as (
         select
             clock_t,
             coalesce(silent_since + idle_timeout_micros * interval '1 microsecond' <= now(), false) as idle,
             -- silent for so long that a window could have closed and its grace passed: nothing is awaited
             coalesce(silent_since + (idle_timeout_micros + delay_micros + lateness_micros) * interval '1 microsecond' <= now(), false) as quiet
-        from state
+        from clickstream_silences()
     ), bounds as (
         select
             count(*) > 0 and bool_and(quiet) as all_quiet,
@@ -119,3 +85,4 @@ as $$
 $$;
 
 revoke execute on function clickstream_live_sessions() from public;
+revoke execute on function clickstream_silences() from public;

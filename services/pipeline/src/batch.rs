@@ -1,6 +1,10 @@
 //! What intake has buffered for the next flush: rows, dead letters and how far each partition got.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    ops::Range,
+};
 
 use uuid::Uuid;
 
@@ -138,7 +142,15 @@ pub struct Batch {
     arena: String,
     /// Records that were rejected.
     payloads: Vec<u8>,
+    days: Days,
     identity: Identity,
+}
+
+/// How many days the events of a batch have. Most have the day of the one before.
+#[derive(Default)]
+struct Days {
+    last: Option<Day>,
+    all: BTreeSet<Day>,
 }
 
 /// Which batch, and in which state: two batches with the same identity hold the same rows in the same
@@ -178,6 +190,11 @@ impl Batch {
         self.arena.len() + self.payloads.len() + 128 * (self.rows.len() + self.dead_letters.len())
     }
 
+    /// Days of the events so far.
+    pub fn days(&self) -> usize {
+        self.days.all.len()
+    }
+
     /// Adds an event that was decoded from `payload`, the record's value as it came.
     pub fn push_event(&mut self, place: Place, payload: &[u8], event: &Event<'_>, judged: Judged) {
         let record = str::from_utf8(payload).expect("the decoder admits UTF-8 only");
@@ -209,6 +226,7 @@ impl Batch {
             session_id: self.place_text(start, record, event.session_id.as_deref()),
             user_agent: self.place_text(start, record, event.user_agent.as_deref()),
         };
+        self.days.count(row.day());
         self.rows.push(row);
     }
 
@@ -298,6 +316,15 @@ impl Batch {
         let start = position(self.arena.len());
         self.arena.push_str(text);
         Text { start, len }
+    }
+}
+
+impl Days {
+    fn count(&mut self, day: Day) {
+        if self.last != Some(day) {
+            self.last = Some(day);
+            self.all.insert(day);
+        }
     }
 }
 

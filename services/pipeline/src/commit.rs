@@ -7,10 +7,11 @@
 //! implement them. Nothing here waits on a clock: how long to back off before a repetition is the caller's business.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     future::Future,
 };
 
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use crate::{
@@ -227,13 +228,11 @@ pub async fn settle<S: Sink>(
     rules: &Rules,
 ) -> Result<Settlement, Unsettled<S::Error>> {
     let mut distrust = flush.batch.rows.len() < SMALL_FLUSH;
-    let mut distrusted = Vec::new();
     let mut refused = 0;
     loop {
         let error = match attempt(sink, flush, cache, rules, distrust).await {
             Ok(settlement) => {
                 return Ok(Settlement {
-                    distrusted,
                     refused,
                     ..settlement
                 });
@@ -241,10 +240,7 @@ pub async fn settle<S: Sink>(
             Err(error) => error,
         };
         match error.remedy() {
-            Remedy::Distrust if !distrust => {
-                distrust = true;
-                distrusted = flush.batch.spans.keys().copied().collect();
-            }
+            Remedy::Distrust if !distrust => distrust = true,
             Remedy::DeadLetter { .. } if refused < MAX_REFUSED => {
                 let found = find_refused(sink, &flush.batch, rules.policy)
                     .await
@@ -357,11 +353,24 @@ async fn attempt<S: Sink>(
     cache.keep(aggregates.into_sketches());
     Ok(Settlement {
         deltas,
-        distrusted: Vec::new(),
+        distrusted: misjudged(batch, &plan.suspects, &judgement.inserted),
         copied: plan.new.len(),
         suspects: plan.suspects.len(),
         refused: 0,
     })
+}
+
+/// The partitions of which a row was called new at intake and was stored already.
+fn misjudged(batch: &Batch, tried: &[u32], inserted: &[u32]) -> Vec<TopicPartition> {
+    let inserted: HashSet<u32, RandomState> = inserted.iter().copied().collect();
+    let partitions: BTreeSet<TopicPartition> = tried
+        .iter()
+        .filter(|at| !inserted.contains(at))
+        .map(|&at| &batch.rows[at as usize])
+        .filter(|row| !row.suspect)
+        .map(|row| row.source)
+        .collect();
+    partitions.into_iter().collect()
 }
 
 /// Which late rows are no duplicates, either of a stored event or of one in the late ledger.

@@ -26,6 +26,9 @@ use crate::{
 const COLD_ROWS: u32 = 10_000;
 /// A violation doubles the next cold stretch, up to `COLD_ROWS << MAX_PENALTY` = 640,000 rows.
 const MAX_PENALTY: u32 = 6;
+/// Days that the events of one flush may have: each is a partition that the flush opens and locks, table and indexes, of the
+/// 6,400 locks that a PostgreSQL server with its defaults has for everybody.
+pub const MOST_DAYS: usize = 128;
 /// Heartbeats of a partition whose times are kept until they are committed: a minute of them, one a second. Of more, the
 /// first ones are kept, which have waited longest.
 const HEARTBEATS_KEPT: usize = 64;
@@ -63,7 +66,7 @@ pub enum Intake {
     Heartbeat,
     /// It lies below the position and was already taken.
     Stale,
-    /// The partition is not assigned.
+    /// The partition is not assigned, or closed.
     Unassigned,
 }
 
@@ -117,6 +120,8 @@ struct Partition {
     /// Something other than heartbeats has come since the last flush.
     traffic: bool,
     at_end: bool,
+    /// No record of it is taken any more.
+    closed: bool,
     /// `at_end` as the last flush carried it.
     reported_end: bool,
     cold: u32,
@@ -155,6 +160,7 @@ impl Engine {
             heartbeats: Vec::new(),
             traffic: false,
             at_end: false,
+            closed: false,
             reported_end: false,
             cold: if recovered.first { 0 } else { COLD_ROWS },
             penalty: 0,
@@ -169,11 +175,23 @@ impl Engine {
         }
     }
 
+    /// Takes nothing more of a partition until it is assigned again: a batch of its log cannot be read, and nothing behind it
+    /// may be taken for what comes next. What is buffered is flushed as ever.
+    pub fn close(&mut self, tp: TopicPartition) {
+        if let Some(partition) = self.partitions.get_mut(&tp) {
+            partition.closed = true;
+            partition.at_end = false;
+        }
+    }
+
     /// Takes one record. Offsets may leave gaps (control records, compaction); what lies below the position is stale.
     pub fn record(&mut self, tp: TopicPartition, record: Record<'_>) -> Intake {
         let Some(partition) = self.partitions.get_mut(&tp) else {
             return Intake::Unassigned;
         };
+        if partition.closed {
+            return Intake::Unassigned;
+        }
         if partition.next.covers(record.offset) {
             return Intake::Stale;
         }
@@ -206,7 +224,13 @@ impl Engine {
                 let late = self.lateness.is_late(window, &partition.clock);
                 partition.clock.observe(event.event_ts);
                 let cold = partition.cold > 0;
-                partition.cold = partition.cold.saturating_sub(1);
+                if cold {
+                    partition.cold -= 1;
+                    if partition.cold == 0 {
+                        // a stretch without a surprise: the next one costs less again
+                        partition.penalty = partition.penalty.saturating_sub(1);
+                    }
+                }
                 let suspect = if cfg!(feature = "unsafe-baseline") {
                     false
                 } else {
@@ -245,6 +269,7 @@ impl Engine {
     pub fn end_of_log(&mut self, tp: TopicPartition, next: NextOffset) {
         if let Some(partition) = self.partitions.get_mut(&tp)
             && next >= partition.next
+            && !partition.closed
         {
             partition.next = next;
             partition.at_end = true;
@@ -289,7 +314,8 @@ impl Engine {
         })
     }
 
-    /// A row that was called new was already there: until the filter has learnt the partition's ids, its rows are suspects.
+    /// A row of each of these partitions was called new and was already there: until the filter has learnt the partition's
+    /// ids, its rows are suspects.
     pub fn distrust(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) {
         for tp in partitions {
             if let Some(partition) = self.partitions.get_mut(&tp) {
@@ -312,6 +338,11 @@ impl Engine {
     /// Rows waiting for the next flush.
     pub fn buffered_rows(&self) -> usize {
         self.batch.rows.len()
+    }
+
+    /// Days of the events waiting for the next flush; see [`MOST_DAYS`].
+    pub fn buffered_days(&self) -> usize {
+        self.batch.days()
     }
 
     /// The filter that tells surely new events.
@@ -403,6 +434,22 @@ mod tests {
             heartbeat: Some(EventTime::from_micros(sent)),
         };
         engine.record(tp, record)
+    }
+
+    #[test]
+    fn a_closed_partition_is_flushed_and_takes_nothing_until_it_is_claimed_again() {
+        let tp = partition(0);
+        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
+        claimed(&mut engine, tp);
+        assert_eq!(read(&mut engine, tp, 0, b"{}"), Intake::Buffered);
+        engine.close(tp);
+        assert_eq!(read(&mut engine, tp, 9, b"{}"), Intake::Unassigned);
+        engine.end_of_log(tp, NextOffset::at(10));
+        let flush = engine.take_flush(true).unwrap();
+        assert_eq!(flush.batch.spans[&tp].to, NextOffset::at(1));
+        assert!(!flush.batch.spans[&tp].at_end);
+        claimed(&mut engine, tp);
+        assert_eq!(read(&mut engine, tp, 0, b"{}"), Intake::Buffered);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
     shared::{BufferLimits, Shared},
     sink::{self, Connection, Owner, PostgresSink, TargetError, Topics},
     status::ProcessorHealth,
+    upkeep::Upkeep,
 };
 
 /// How long to go on trying to reach PostgreSQL at start before every try is logged as an error.
@@ -131,12 +132,20 @@ pub async fn run(
     );
     let shared = Arc::new(Shared::new(engine, limits));
     health.started(Arc::clone(&shared), topics.clone());
+    let upkeep = Upkeep {
+        postgres: postgres.clone(),
+        schema: target.schema.clone(),
+        owner: owner.clone(),
+        retention: target.retention.clone(),
+        semantic,
+        idle_timeout_micros: pipeline.spec.watermark.idle_timeout.micros(),
+        metrics: writer_metrics.clone(),
+    };
     let writer = Writer::new(
         WriterSettings {
             postgres,
             schema: target.schema.clone(),
             durability: target.durability,
-            retention: target.retention.clone(),
             semantic,
             idle_timeout_micros: pipeline.spec.watermark.idle_timeout.micros(),
             owner: owner.clone(),
@@ -148,6 +157,7 @@ pub async fn run(
         sink,
     );
     let mut beside = JoinSet::new();
+    beside.spawn(upkeep.run(stop.child_token()));
     if admin_listen.is_some() {
         let present = Present {
             shared: Arc::clone(&shared),

@@ -18,11 +18,13 @@ pub mod journeys;
 pub mod kafka;
 pub mod metrics;
 pub mod migrate;
+pub mod progress;
 pub mod retry;
 pub mod runner;
 pub mod shared;
 pub mod sink;
 pub mod status;
+pub mod upkeep;
 
 use std::process::ExitCode;
 

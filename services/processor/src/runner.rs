@@ -1,7 +1,7 @@
 //! The writing task: connection, claims, flushes and housekeeping, one after the other on one session.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,10 +9,11 @@ use std::{
 use chrono::Utc;
 use clickstream_pipeline::{
     commit::{Failure as _, Remedy, Rules, Settlement, SketchCache, settle},
-    engine::{Claim, Flush},
+    engine::Flush,
     event::{Day, EventTime},
     offset::TopicPartition,
-    spec::{Durability, PostgresSettings, RetentionSpec, SemanticSpec},
+    ownership::{Action, Claimed, Event, Grant},
+    spec::{Durability, PostgresSettings, SemanticSpec},
     window::TumblingWindow,
 };
 use rand::RngExt;
@@ -25,7 +26,7 @@ use crate::{
     metrics::{FlushOutcome, HeartbeatMetrics, WriterMetrics},
     retry::ErrorClass,
     shared::{Refused, Shared},
-    sink::{Claimed, ConnectError, PostgresSink, SinkFault, Topics},
+    sink::{ConnectError, PostgresSink, SinkFault, Topics},
 };
 
 mod ahead;
@@ -37,7 +38,7 @@ mod traced;
 
 /// Housekeeping: end-of-log positions, finality, gauges.
 const TICK: Duration = Duration::from_secs(1);
-/// Retention and the days ahead.
+/// The days that are there, and those ahead.
 const MAINTENANCE: Duration = Duration::from_secs(60);
 /// Anchors beside those of every claim.
 const ANCHOR: Duration = Duration::from_secs(3_600);
@@ -80,8 +81,6 @@ pub struct WriterSettings {
     pub schema: String,
     /// Durability of commits.
     pub durability: Durability,
-    /// What is kept for how long.
-    pub retention: RetentionSpec,
     /// Rules of the pipeline.
     pub semantic: SemanticSpec,
     /// When a silent partition counts as idle, µs.
@@ -107,8 +106,6 @@ pub struct Writer {
     due_days: BTreeSet<Day>,
     /// Somebody's lock stood in the way: until then none is created.
     days_locked_until: Option<Instant>,
-    /// T of each partition at its last flush.
-    last_t: HashMap<TopicPartition, EventTime>,
     /// Taken ahead of its time.
     next: Option<Flush>,
     attempts: u32,
@@ -143,7 +140,6 @@ impl Writer {
             days: HashSet::new(),
             due_days: BTreeSet::new(),
             days_locked_until: None,
-            last_t: HashMap::new(),
             next: None,
             attempts: 0,
             refusals: 0,
@@ -164,6 +160,7 @@ impl Writer {
     /// [`WriterFault`]: the process should end and be started again.
     pub async fn run(mut self, stop: &CancellationToken) -> Result<(), WriterFault> {
         while !stop.is_cancelled() {
+            self.shared.progress.writer();
             let stepped = tokio::select! {
                 stepped = self.step(stop) => stepped,
                 () = long_after(stop) => {
@@ -240,6 +237,7 @@ impl Writer {
         let started = Instant::now();
         let mut repeats = 0;
         loop {
+            self.shared.progress.writer();
             let rules = Rules {
                 windows: TumblingWindow::new(self.settings.semantic.window_micros),
                 policy: self.settings.semantic.late_policy,
@@ -345,9 +343,6 @@ impl Writer {
             }
         });
         for (tp, delta) in &settlement.deltas {
-            if let Some(t) = delta.clock.t() {
-                self.last_t.insert(*tp, t);
-            }
             let topic = self
                 .settings
                 .topics
@@ -381,36 +376,27 @@ impl Writer {
             return;
         }
         self.metrics.fenced.inc_by(flush.fenced.len() as u64);
-        let later = Instant::now() + jittered(FENCED_PAUSE);
-        self.shared.with(|state| {
-            for &tp in &flush.fenced {
-                warn!(
-                    partition = tp.partition,
-                    "fenced: another owner has claimed the partition"
-                );
-                state.engine.release(tp);
-                if state.assigned.contains(&tp)
-                    && !state.reclaims.iter().any(|(other, _)| *other == tp)
-                {
-                    state.reclaims.push((tp, later));
-                }
-            }
-        });
+        let pause = jittered(FENCED_PAUSE);
+        for &partition in &flush.fenced {
+            warn!(
+                partition = partition.partition,
+                "fenced: another owner has claimed the partition"
+            );
+            self.shared
+                .with(|state| state.on(Event::Fenced { partition, pause }));
+        }
     }
 
     /// Makes the claims that the reader asks for.
     async fn claim(&mut self) -> Result<(), SinkFault> {
-        let requests: Vec<_> = self.shared.with(|state| {
-            state
-                .claims
-                .values_mut()
-                .filter(|slot| !slot.running)
-                .map(|slot| {
-                    slot.running = true;
-                    slot.request
-                })
-                .collect()
-        });
+        let turn = self.shared.with(|state| state.on(Event::ClaimTurn));
+        let requests: Vec<_> = turn
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::Claim(request) => Some(request),
+                _ => None,
+            })
+            .collect();
         if requests.is_empty() {
             return Ok(());
         }
@@ -426,30 +412,24 @@ impl Writer {
                     .claims
                     .with_label_values(&["failed"])
                     .inc_by(requests.len() as u64);
-                self.shared.with(|state| {
-                    state
-                        .claims
-                        .values_mut()
-                        .for_each(|slot| slot.running = false)
-                });
+                self.shared.with(|state| state.on(Event::ClaimsFailed));
                 return Err(fault);
             }
         };
         for (tp, claimed) in claimed {
             self.sketches.forget(tp);
-            self.last_t.remove(&tp);
             let topic = self
                 .settings
                 .topics
                 .get(&tp.topic)
                 .map_or("", String::as_str);
             match &claimed {
-                Claimed::Ours {
+                Claimed::Ours(Grant {
                     recovered,
                     totals,
                     gap,
                     ..
-                } => {
+                }) => {
                     self.metrics.claims.with_label_values(&["claimed"]).inc();
                     // a commit whose answer was lost has happened after all
                     let unheard = self.shared.with(|state| {
@@ -476,19 +456,15 @@ impl Writer {
                 }
                 Claimed::Halted(obstacle) => {
                     self.metrics.claims.with_label_values(&["halted"]).inc();
-                    error!(topic, partition = tp.partition, error = %obstacle, "partition halted");
+                    // said once it is certain
+                    debug!(topic, partition = tp.partition, error = %obstacle, "not claimed");
                 }
             }
-            self.shared.with(|state| match state.claims.remove(&tp) {
-                Some(slot) if slot.waited_for => drop(state.claimed.insert(tp, claimed)),
-                Some(_) => state.starts.push((tp, claimed)),
-                // taken away in the meantime
-                None => {
-                    if let Claimed::Ours { recovered, .. } = claimed {
-                        state.releases.push((tp, recovered.claim));
-                    }
-                }
-            });
+            let told = Event::Claimed {
+                partition: tp,
+                outcome: claimed,
+            };
+            self.shared.with(|state| state.on(told));
         }
         self.shared.notify_reader();
         Ok(())
@@ -496,10 +472,14 @@ impl Writer {
 
     /// Tells the database which partitions nobody holds any more.
     async fn release(&mut self) -> Result<(), SinkFault> {
-        let releases: Vec<(TopicPartition, Claim)> = self.shared.with(|state| {
-            state.releasing = state.releases.len();
-            std::mem::take(&mut state.releases)
-        });
+        let turn = self.shared.with(|state| state.on(Event::ReleaseTurn));
+        let releases: Vec<_> = turn
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::Release(tp, claim) => Some((tp, claim)),
+                _ => None,
+            })
+            .collect();
         if releases.is_empty() {
             return Ok(());
         }
@@ -507,7 +487,7 @@ impl Writer {
             Some(sink) => sink.release(&releases).await,
             None => Ok(()),
         };
-        self.shared.with(|state| state.releasing = 0);
+        self.shared.with(|state| state.on(Event::Released));
         self.shared.notify_reader();
         done
     }

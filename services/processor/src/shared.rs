@@ -1,7 +1,7 @@
 //! What the reading thread and the writing task share: the engine, and the little they have to tell each other.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     time::{Duration, Instant},
 };
@@ -10,18 +10,16 @@ use chrono::{DateTime, Utc};
 use clickstream_pipeline::{
     batch::Span,
     checkpoint::Counters,
-    engine::{Claim, Engine},
+    engine::{Engine, MOST_DAYS},
     event::EventTime,
     offset::{NextOffset, TopicPartition},
+    ownership::{Action, Event, Grant, Ownership, Timing},
 };
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::{
-    headroom::Kept,
-    journeys::Journeys,
-    retry::ErrorClass,
-    sink::{ClaimRequest, Claimed, Obstacle},
+    failpoints::tuned, headroom::Kept, journeys::Journeys, progress::Progress, retry::ErrorClass,
 };
 
 /// Limits of the growing batch: at either of them intake waits.
@@ -43,6 +41,9 @@ pub struct Shared {
     /// The growing batch has reached a limit.
     full: Notify,
     limits: BufferLimits,
+    began: Instant,
+    /// When the reader and the writer were last seen to work.
+    pub progress: Progress,
 }
 
 /// Everything behind the lock. Nothing in it waits.
@@ -51,20 +52,9 @@ pub struct State {
     pub engine: Engine,
     /// Partitions of the flush that is being committed.
     pub in_flight: BTreeSet<TopicPartition>,
-    /// Partitions that the group has given to this process.
-    pub assigned: BTreeSet<TopicPartition>,
-    /// Claims that are wanted or under way.
-    pub claims: BTreeMap<TopicPartition, ClaimSlot>,
-    /// Claims that were made while the rebalance callback was waiting for them.
-    pub claimed: HashMap<TopicPartition, Claimed>,
-    /// Claims that were made later: the reader seeks and resumes.
-    pub starts: Vec<(TopicPartition, Claimed)>,
-    /// Partitions whose progress is not known any more, and when they may be claimed again.
-    pub reclaims: Vec<(TopicPartition, Instant)>,
-    /// Partitions given up: the database is told that nobody holds them.
-    pub releases: Vec<(TopicPartition, Claim)>,
-    /// Releases under way.
-    pub releasing: usize,
+    /// Who may read which partition, and what each one waits for.
+    pub ownership: Ownership,
+    began: Instant,
     /// The reader waits for everything buffered to be committed.
     pub draining: bool,
     /// The group has said once which partitions are this process's, be it none.
@@ -75,14 +65,10 @@ pub struct State {
     pub partition_counts: BTreeMap<String, i32>,
     /// What `/status` and the metrics show.
     pub view: BTreeMap<TopicPartition, PartitionView>,
-    /// Partitions that a person has to look at.
-    pub halted: BTreeMap<TopicPartition, Obstacle>,
     /// Whether the last thing the writer did with PostgreSQL succeeded.
     pub sink_healthy: bool,
     /// PostgreSQL answers, and refuses a flush again and again.
     pub refused: Option<Refused>,
-    /// When the group gave the partitions that are not read on yet.
-    pub given: BTreeMap<TopicPartition, Instant>,
     /// What the topics keep, as far as it is known.
     pub kept: BTreeMap<String, Kept>,
     /// Sampled events on their way.
@@ -96,17 +82,6 @@ pub struct Refused {
     pub since: DateTime<Utc>,
     /// What kind of failure it was the last time.
     pub class: ErrorClass,
-}
-
-/// A claim on its way.
-#[derive(Copy, Clone, Debug)]
-pub struct ClaimSlot {
-    /// What to claim.
-    pub request: ClaimRequest,
-    /// The writer is at it.
-    pub running: bool,
-    /// The rebalance callback waits for it.
-    pub waited_for: bool,
 }
 
 /// How a partition looks from outside.
@@ -138,8 +113,6 @@ pub struct PartitionView {
     pub heartbeat: Option<EventTime>,
     /// Since when a Kafka transaction that is still open has held the partition back.
     pub held_since: Option<Instant>,
-    /// Not fetched at the moment.
-    pub paused: bool,
     /// Stretches of the log that were lost, whenever that was.
     pub gaps: Vec<Range<i64>>,
 }
@@ -147,25 +120,19 @@ pub struct PartitionView {
 impl Shared {
     /// Nothing assigned, nothing buffered.
     pub fn new(engine: Engine, limits: BufferLimits) -> Self {
+        let began = Instant::now();
         let state = State {
             engine,
             in_flight: BTreeSet::new(),
-            assigned: BTreeSet::new(),
-            claims: BTreeMap::new(),
-            claimed: HashMap::new(),
-            starts: Vec::new(),
-            reclaims: Vec::new(),
-            releases: Vec::new(),
-            releasing: 0,
+            ownership: Ownership::new(timing()),
+            began,
             draining: false,
             joined: false,
             stopped: false,
             partition_counts: BTreeMap::new(),
             view: BTreeMap::new(),
-            halted: BTreeMap::new(),
             sink_healthy: false,
             refused: None,
-            given: BTreeMap::new(),
             kept: BTreeMap::new(),
             journeys: Journeys::default(),
         };
@@ -175,12 +142,19 @@ impl Shared {
             work: Notify::new(),
             full: Notify::new(),
             limits,
+            began,
+            progress: Progress::new(began),
         }
     }
 
     /// Looks at or changes the state; `f` must not wait.
     pub fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         f(&mut self.state.lock())
+    }
+
+    /// How long this has been here: the clock of the core's times.
+    pub fn uptime(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Wakes the writer.
@@ -288,13 +262,16 @@ impl PartitionView {
 impl State {
     /// Whether the growing batch has reached a limit.
     pub fn is_full(&self, limits: BufferLimits) -> bool {
-        self.engine.buffered_rows() >= limits.rows || self.engine.buffered_bytes() >= limits.bytes
+        self.engine.buffered_rows() >= limits.rows
+            || self.engine.buffered_bytes() >= limits.bytes
+            || self.engine.buffered_days() >= MOST_DAYS
     }
 
     /// Whether it has shrunk to 0.8 of them: a pause throws prefetched records away, so it ends only when it is worth it.
     pub fn has_room(&self, limits: BufferLimits) -> bool {
         self.engine.buffered_rows() <= limits.rows / 5 * 4
             && self.engine.buffered_bytes() <= limits.bytes / 5 * 4
+            && self.engine.buffered_days() < MOST_DAYS
     }
 
     /// Whether nothing of the partition waits for a commit.
@@ -302,67 +279,62 @@ impl State {
         !self.in_flight.contains(&tp) && !self.engine.has_pending(tp)
     }
 
-    /// Takes a claimed partition into the engine.
-    pub fn start(&mut self, tp: TopicPartition, claimed: Claimed) -> Option<NextOffset> {
-        match claimed {
-            Claimed::Ours {
-                recovered,
-                totals,
-                gaps,
-                ..
-            } => {
-                let next = recovered.next;
-                let view = self.view.entry(tp).or_default();
-                // nobody else was at it: what is known of the last commit still holds
-                let same = view.next == Some(next);
-                *view = PartitionView {
-                    epoch: recovered.claim.epoch,
-                    next: Some(next),
-                    t: recovered.clock.t(),
-                    counters: totals,
-                    log_end: view.log_end,
-                    log_start: view.log_start,
-                    leaderless: view.leaderless,
-                    last_received: view.last_received.filter(|_| same),
-                    caught_up: view.caught_up.filter(|_| same),
-                    heartbeat: view.heartbeat.filter(|_| same),
-                    last_commit: view.last_commit.filter(|_| same),
-                    claimed_at: Some(EventTime::from_micros(Utc::now().timestamp_micros())),
-                    gaps,
-                    ..PartitionView::default()
-                };
-                self.halted.remove(&tp);
-                self.engine.assign(tp, *recovered);
-                Some(next)
-            }
-            Claimed::Halted(obstacle) => {
-                self.halted.insert(tp, obstacle);
-                None
+    /// Tells the core what has happened, and does what it says to engine and view; the rest is for whoever told it.
+    pub fn on(&mut self, event: Event) -> Vec<Action> {
+        let revoked = match &event {
+            Event::Revoked { partitions, .. } => partitions.clone(),
+            _ => Vec::new(),
+        };
+        let actions = self.ownership.on(event, self.began.elapsed());
+        for action in &actions {
+            match action {
+                Action::Drop(tp) => self.engine.release(*tp),
+                Action::Close(tp) => self.engine.close(*tp),
+                Action::Begin {
+                    partition, grant, ..
+                } => self.begin(*partition, grant),
+                _ => {}
             }
         }
+        for tp in revoked {
+            self.view.remove(&tp);
+            self.journeys.forget(tp);
+        }
+        actions
     }
 
-    /// Stops reading a partition that a person has to look at. What is buffered of it is dropped.
-    pub fn halt(&mut self, tp: TopicPartition, obstacle: Obstacle) {
-        self.engine.release(tp);
-        self.claims.remove(&tp);
-        self.claimed.remove(&tp);
-        self.starts.retain(|(other, _)| *other != tp);
-        self.reclaims.retain(|(other, _)| *other != tp);
-        self.halted.insert(tp, obstacle);
+    /// Takes a claimed partition into the engine.
+    fn begin(&mut self, tp: TopicPartition, grant: &Grant) {
+        let recovered = &grant.recovered;
+        let next = recovered.next;
+        let view = self.view.entry(tp).or_default();
+        // nobody else was at it: what is known of the last commit still holds
+        let same = view.next == Some(next);
+        *view = PartitionView {
+            epoch: recovered.claim.epoch,
+            next: Some(next),
+            t: recovered.clock.t(),
+            counters: grant.totals,
+            log_end: view.log_end,
+            log_start: view.log_start,
+            leaderless: view.leaderless,
+            last_received: view.last_received.filter(|_| same),
+            caught_up: view.caught_up.filter(|_| same),
+            heartbeat: view.heartbeat.filter(|_| same),
+            last_commit: view.last_commit.filter(|_| same),
+            claimed_at: Some(EventTime::from_micros(Utc::now().timestamp_micros())),
+            gaps: grant.gaps.clone(),
+            ..PartitionView::default()
+        };
+        self.engine.assign(tp, (**recovered).clone());
     }
+}
 
-    /// Forgets everything about a partition that the group has taken away.
-    pub fn forget(&mut self, tp: TopicPartition) {
-        self.assigned.remove(&tp);
-        self.claims.remove(&tp);
-        self.claimed.remove(&tp);
-        self.starts.retain(|(other, _)| *other != tp);
-        self.reclaims.retain(|(other, _)| *other != tp);
-        self.halted.remove(&tp);
-        self.view.remove(&tp);
-        self.given.remove(&tp);
-        self.journeys.forget(tp);
-        self.engine.release(tp);
+/// How long things take, which tests shorten.
+fn timing() -> Timing {
+    let usual = Timing::default();
+    Timing {
+        examine: tuned("CLICKSTREAM_TEST_EXAMINE_MS", usual.examine),
+        ..usual
     }
 }

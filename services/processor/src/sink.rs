@@ -3,6 +3,7 @@
 mod claim;
 mod connection;
 mod copy;
+pub mod expiry;
 mod housekeeping;
 mod pooling;
 mod release;
@@ -21,10 +22,10 @@ use clickstream_pipeline::{
 };
 use thiserror::Error;
 
-pub use claim::{ClaimRequest, Claimed, Obstacle};
+pub use clickstream_pipeline::ownership::Obstacle;
 pub use connection::{ConnectError, Connection, application, connect};
 pub use copy::Prepared;
-pub use housekeeping::Retention;
+pub use housekeeping::DayMade;
 pub use pooling::require_own_session;
 use statements::Statements;
 pub use target::{KnownTopic, LOCAL_CLUSTER, Owner, TargetError, open, register_topics};

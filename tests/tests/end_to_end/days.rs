@@ -7,7 +7,7 @@ use clickstream_pipeline::event::{Day, EventTime};
 use clickstream_producer::generator::GeneratorOptions;
 
 use crate::{
-    records::{Placed, after, before, clicks, now},
+    records::{Click, Placed, after, before, clicks, now},
     stack::{PATIENCE, Stack, StackOptions},
     watch::{end, logged},
 };
@@ -21,6 +21,12 @@ async fn stack(target: &str) -> anyhow::Result<Stack> {
         ..StackOptions::default()
     })
     .await
+}
+
+/// Half of them on each of two partitions.
+fn on_both(clicks: Vec<Click>) -> Vec<Placed> {
+    let placed = |(place, click): (usize, &Click)| click.on(i32::from(place % 2 == 1));
+    clicks.iter().enumerate().map(placed).collect()
 }
 
 fn noon(year: i32, month: i32, day: i32) -> EventTime {
@@ -151,6 +157,246 @@ async fn a_long_query_does_not_stop_the_stream_when_a_new_day_is_due() -> anyhow
         .eventually(
             "the rows have moved into their days",
             "select not exists (select from clickstream_events_default)",
+        )
+        .await?;
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn late_events_make_no_partitions_also_in_the_first_flush_after_a_start() -> anyhow::Result<()>
+{
+    let stack = stack("").await?;
+    let processor = stack.start("one")?;
+    let today = now();
+    stack.place(on_both(clicks(0..100, today))).await?;
+    stack.drained().await?;
+    end(&processor).await?;
+    let days = "select count(*) from clickstream_days()";
+    let before_start = stack.count(days).await?;
+
+    // sent by somebody who may send clicks: 1,000 days of 2005 to 2007
+    let outliers = (0..1_000_u32).map(|day| {
+        let at = after(noon(2005, 1, 1), DAY * day);
+        Click::new(1_000 + u64::from(day), at)
+    });
+    let mut records = on_both(clicks(100..150, today));
+    records.extend(outliers.map(|click| click.on(0)));
+    stack.place(records).await?;
+    let processor = stack.start("again")?;
+    stack.drained().await?;
+    assert_eq!(stack.total("late").await?, 1_000);
+    assert_eq!(stack.count(days).await?, before_start);
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn eleven_years_of_days_and_late_events_do_not_stop_the_stream() -> anyhow::Result<()> {
+    let stack = stack("").await?;
+    let first = noon(2012, 1, 1);
+    // a transaction has locks for some hundred of them
+    for hundred in 0..25_i32 {
+        let text = format!(
+            "set role {}; set search_path = clickstream;
+             do $$ begin
+                 for at in {}..{} loop
+                     execute format(
+                         'create table clickstream_events_%s partition of clickstream_events for values from (%L) to (%L)',
+                         to_char(date '2012-01-01' + at, 'YYYYMMDD'), date '2012-01-01' + at, date '2012-01-01' + at + 1);
+                 end loop;
+             end $$;
+             reset role",
+            stack.owner,
+            hundred * 100,
+            hundred * 100 + 99
+        );
+        stack.client.batch_execute(&text).await?;
+    }
+    // grants their use, and finds a schema of so many tables in order
+    let (code, log) = stack.command(&["migrate"]).await?;
+    assert_eq!(code, 0, "{log}");
+    let processor = stack.start("one")?;
+    stack.place(on_both(clicks(0..100, now()))).await?;
+    stack.drained().await?;
+    // each of another day, three flushes' worth of days at once
+    let late = (0..400_u32).map(|day| {
+        let at = after(first, DAY * (day * 6));
+        Click::new(1_000 + u64::from(day), at)
+    });
+    let mut records: Vec<Placed> = late.clone().map(|click| click.on(0)).collect();
+    records.extend(on_both(clicks(100..200, now())));
+    // resends of late events
+    records.extend(late.take(50).map(|click| click.on(1)));
+    stack.place(records).await?;
+    stack.drained().await?;
+    assert_eq!(stack.total("accepted").await?, 200);
+    assert_eq!(stack.total("late").await?, 400);
+    assert_eq!(stack.total("duplicate").await?, 50);
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_that_takes_long_to_drop_does_not_hold_up_the_stream() -> anyhow::Result<()> {
+    let stack = stack("    retention:\n      events: 48h\n").await?;
+    let today = now();
+    let processor = stack.start("one")?;
+    for (day, numbers) in [(5, 0..100), (0, 100..200)] {
+        stack
+            .place(on_both(clicks(numbers, before(today, DAY * day))))
+            .await?;
+        stack.drained().await?;
+    }
+    end(&processor).await?;
+
+    // somebody has begun to drop the day and died, and its table cannot be read for now
+    let gone = before(today, DAY * 5).day().date();
+    stack
+        .client
+        .execute("select clickstream.clickstream_detach_day($1)", &[&gone])
+        .await?;
+    let reader = stack.postgres.connect(&stack.database).await?;
+    reader
+        .batch_execute(&format!(
+            "begin; lock table clickstream.clickstream_leaving_{} in access exclusive mode",
+            gone.format("%Y%m%d")
+        ))
+        .await?;
+    let processor = stack.start_with("again", &[("CLICKSTREAM_TEST_UPKEEP_MS", "200")])?;
+    logged(&processor, "retention has to wait").await?;
+    stack.place(on_both(clicks(200..300, today))).await?;
+    stack.drained().await?;
+    assert_eq!(stack.total("expired").await?, 0);
+
+    reader.batch_execute("rollback").await?;
+    stack
+        .eventually(
+            "the day is expired",
+            "select sum(expired) = 100 from clickstream_checkpoints",
+        )
+        .await?;
+    assert_eq!(
+        stack
+            .count("select count(*) from clickstream_leaving_days()")
+            .await?,
+        0
+    );
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn retention_waits_for_a_partition_by_name_until_it_is_idle_and_reaches_outliers()
+-> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions {
+        partitions: 2,
+        spec: "  lateEvents:\n    policy: Store\n  watermark:\n    idleTimeout: 30s\n".to_owned(),
+        target: "    retention:\n      events: 48h\n".to_owned(),
+        ..StackOptions::default()
+    })
+    .await?;
+    let today = now();
+    let quick = [("CLICKSTREAM_TEST_UPKEEP_MS", "200")];
+    let processor = stack.start_with("one", &quick)?;
+    // nothing ever comes to partition 1
+    let mut records: Vec<Placed> = Vec::new();
+    for (day, numbers) in [(5, 0..50), (0, 50..100)] {
+        let clicks = clicks(numbers, before(today, DAY * day));
+        records.extend(clicks.iter().map(|click| click.on(0)));
+    }
+    // late, stored, and of a day without a partition
+    records.push(Click::new(100, noon(2001, 1, 1)).on(0));
+    stack.place(records).await?;
+    stack.drained().await?;
+    logged(&processor, "days past their retention are kept").await?;
+    assert_eq!(stack.total("expired").await?, 0);
+    // the partition counts as idle after 30 s, and holds nothing back any more
+    stack
+        .eventually(
+            "the day and the outlier are expired",
+            "select sum(expired) = 50 and sum(expired_late) = 1 from clickstream_checkpoints",
+        )
+        .await?;
+    assert_eq!(
+        stack
+            .count("select count(*) from clickstream_events")
+            .await?,
+        50
+    );
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn ledgers_expire_in_batches_and_keep_what_is_younger() -> anyhow::Result<()> {
+    let stack = stack(
+        "    retention:\n      aggregates: 48h\n      deadLetters: 48h\n      lateEvents: 48h\n",
+    )
+    .await?;
+    // more than two batches of each, beside one row of today
+    stack
+        .client
+        .batch_execute(
+            "set search_path = clickstream;
+             insert into clickstream_agg_lanes
+             select day, day + interval '1 minute', substr(sha256(convert_to(n::text, 'UTF8')), 1, 16), 0, 1, n::text
+             from generate_series(1, 12000) as n, (values (timestamptz '2020-01-01 00:00Z')) as days (day);
+             insert into clickstream_dead_letters (topic, partition, source_offset, reason, detail, payload, received_at, stored_at)
+             select 'other', 0, n, 'invalid_json', '', '', '2020-01-01', '2020-01-01' from generate_series(1, 12000) as n;
+             insert into clickstream_late_events (topic, partition, source_offset, event_id, user_id, event_ts, event_date, url,
+                 received_at, stored_at)
+             select 'other', 0, n, gen_random_uuid(), 'u', '2020-01-01', '2020-01-01', '/', '2020-01-01', '2020-01-01'
+             from generate_series(1, 12000) as n",
+        )
+        .await?;
+    let processor = stack.start("one")?;
+    stack.place(on_both(clicks(0..100, now()))).await?;
+    stack.place(vec![(0, Some(b"{".to_vec()))]).await?;
+    stack.drained().await?;
+    stack
+        .eventually(
+            "the old rows are gone",
+            "select not exists (select from clickstream_agg_lanes where window_start < '2021-01-01')
+                and not exists (select from clickstream_late_events)
+                and (select count(*) = 1 from clickstream_dead_letters)",
+        )
+        .await?;
+    assert_eq!(
+        stack
+            .count("select sum(hits) from clickstream_agg_minute")
+            .await?,
+        100
+    );
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn anchors_that_the_log_has_left_behind_go_but_the_newest() -> anyhow::Result<()> {
+    let stack = stack("").await?;
+    stack
+        .client
+        .batch_execute(&format!(
+            "insert into clickstream.clickstream_anchors (topic, partition, next_offset, reason, spec, clock_times, consumed,
+                 accepted, duplicate, rejected, late, skipped)
+             select '{}', 0, n, 'hourly', '{{}}', '{{}}', 0, 0, 0, 0, 0, 0 from generate_series(-100, -1) as n",
+            stack.topic
+        ))
+        .await?;
+    let processor = stack.start_with("one", &[("CLICKSTREAM_TEST_ANCHOR_MS", "200")])?;
+    stack.place(on_both(clicks(0..100, now()))).await?;
+    stack.drained().await?;
+    stack
+        .eventually(
+            "only what an audit can start from is kept",
+            "select min(next_offset) = 0 from clickstream_anchors",
         )
         .await?;
     end(&processor).await?;

@@ -103,6 +103,8 @@ pub struct WriterMetrics {
     pub days: IntGauge,
     /// Days that wait for one.
     pub days_due: IntGauge,
+    /// Days past their retention that wait for the log of a partition.
+    pub days_held: IntGauge,
     days_changed: IntCounterVec,
 }
 
@@ -179,6 +181,7 @@ impl WriterMetrics {
             final_until: Gauge::new("clickstream_final_until_timestamp_seconds", "Windows that end by then are reported final, in seconds since 1970. The same in all processors of a target.")?,
             days: gauge("clickstream_days", "Days that have a partition of their own in clickstream_events. The same in all processors of a target.")?,
             days_due: gauge("clickstream_days_due", "Days whose partition could not be made yet; their rows are in the default partition. Alert when it is over 0 for an hour.")?,
+            days_held: gauge("clickstream_days_held", "Days past their retention that are kept, since the log of some partition has not come so far; the log of the processor that looks after retention names it. Alert when it is over 0 for a day.")?,
             days_changed: counters("clickstream_days_changed_total", "Partitions of days, by change: created, dropped (past retention), lock_missed (somebody's lock stood in the way; tried again).", &["change"])?,
         };
         // what is known beforehand begins at 0, so that the first one is an increase
@@ -234,6 +237,7 @@ impl WriterMetrics {
             self.final_until,
             self.days,
             self.days_due,
+            self.days_held,
             self.days_changed,
         ]
     }

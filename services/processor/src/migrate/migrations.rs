@@ -3,7 +3,7 @@
 use refinery_core::{Migration, Runner};
 
 /// Each file by its name without `.sql`, oldest first.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("V1__tables", include_str!("../../../../sql/V1__tables.sql")),
     ("V2__views", include_str!("../../../../sql/V2__views.sql")),
     (
@@ -13,6 +13,10 @@ const FILES: [(&str, &str); 4] = [
     (
         "V4__sessions",
         include_str!("../../../../sql/V4__sessions.sql"),
+    ),
+    (
+        "V5__retention",
+        include_str!("../../../../sql/V5__retention.sql"),
     ),
 ];
 

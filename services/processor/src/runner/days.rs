@@ -10,40 +10,52 @@ use chrono::Utc;
 use clickstream_pipeline::{
     engine::Flush,
     event::{Day, EventTime, MICROS_PER_DAY},
+    spec::LatePolicy,
 };
 
 use super::Writer;
-use crate::{metrics::DayChange, sink::SinkFault};
+use crate::{
+    metrics::DayChange,
+    sink::{DayMade, SinkFault},
+};
 
 /// At most this many days are created in one go (a few milliseconds each), so that a flush waits a fraction of a second; the
 /// rest follows with the next flush or tick. Until then their rows are in the default partition.
 const AT_ONCE: usize = 32;
 /// At most this many days wait to be created: eleven years of a log. What lies beyond stays in the default partition.
 const MOST_DUE: usize = 4_000;
+/// So many late events of one day in one flush are a log that is read out of order.
+const A_LOG: usize = 1_000;
 /// After somebody's lock stood in the way, nothing is created for so long: the flush that ran into it lost a second.
 const RETRY: Duration = Duration::from_secs(10);
 
 impl Writer {
-    /// Creates the days that the flush needs and that lie between T as it was and T as it becomes, one day more on both
-    /// sides.
+    /// Creates the days that lie on the way of the log's time: those of events that were on time when they were read, and
+    /// the day after T. An event's time comes from a visitor's clock: a late one makes no partition, unless so many of its
+    /// day come at once that they are a log rather than a clock gone wrong. Nor does one dated far ahead.
     pub(super) async fn create_missing_days(&mut self, flush: &Flush) -> Result<(), SinkFault> {
         let mut bounds = HashMap::new();
         for (tp, span) in &flush.batch.spans {
             let Some(t) = span.clock.t() else { continue };
-            let from = self.last_t.get(tp).map(|t| day_after(*t, -1));
             let to = day_after(t, 1);
             self.want(to);
-            bounds.insert(*tp, (from, to));
+            bounds.insert(*tp, to);
         }
+        let stores_late = self.settings.semantic.late_policy == LatePolicy::Store;
+        let mut late: HashMap<Day, usize> = HashMap::new();
         // once over the rows, however many partitions the flush holds
         for row in &flush.batch.rows {
-            let Some((from, to)) = bounds.get(&row.source) else {
-                continue;
-            };
             let day = row.day();
-            if day <= *to && from.is_none_or(|from| from <= day) {
+            if row.late {
+                if stores_late {
+                    *late.entry(day).or_default() += 1;
+                }
+            } else if bounds.get(&row.source).is_some_and(|to| day <= *to) {
                 self.want(day);
             }
+        }
+        for (day, _) in late.into_iter().filter(|(_, rows)| *rows >= A_LOG) {
+            self.want(day);
         }
         self.create_due_days().await
     }
@@ -72,14 +84,17 @@ impl Writer {
             let Some(&day) = self.due_days.first() else {
                 break;
             };
-            if !sink.create_day(day).await? {
-                self.metrics.days_changed(DayChange::LockMissed, 1);
-                self.days_locked_until = Some(Instant::now() + RETRY);
-                break;
+            match sink.create_day(day).await? {
+                DayMade::NotYet => {
+                    self.metrics.days_changed(DayChange::LockMissed, 1);
+                    self.days_locked_until = Some(Instant::now() + RETRY);
+                    break;
+                }
+                DayMade::Yes => self.metrics.days_changed(DayChange::Created, 1),
+                DayMade::Left => {}
             }
             self.due_days.remove(&day);
             self.days.insert(day);
-            self.metrics.days_changed(DayChange::Created, 1);
         }
         Ok(())
     }

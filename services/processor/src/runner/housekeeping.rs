@@ -1,16 +1,11 @@
-//! Once a second beside the flushes: finality, anchors, retention, the days ahead, and the windows that are open.
+//! Once a second beside the flushes: finality, anchors, the days ahead, and the windows that are open.
 
 use std::time::Instant;
-
-use chrono::Utc;
 
 use clickstream_telemetry::memory;
 
 use super::{ANCHOR, BACKLOG_OVER, MAINTENANCE, WINDOWS, Writer};
-use crate::{
-    metrics::DayChange,
-    sink::{Retention, SinkFault},
-};
+use crate::{failpoints::tuned, sink::SinkFault};
 
 impl Writer {
     pub(super) async fn keep_house(&mut self) -> Result<(), SinkFault> {
@@ -26,11 +21,13 @@ impl Writer {
         self.final_until = sink
             .advance_final(&self.settings.semantic, self.settings.idle_timeout_micros)
             .await?;
-        if self.last_anchor.elapsed() >= ANCHOR {
+        if self.last_anchor.elapsed() >= tuned("CLICKSTREAM_TEST_ANCHOR_MS", ANCHOR) {
             self.last_anchor = Instant::now();
-            let ours: Vec<_> = self
-                .shared
-                .with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
+            let ours: Vec<_> = self.shared.with(|state| {
+                let start = |tp| state.view.get(&tp).and_then(|view| view.log_start);
+                let assigned = state.engine.assigned();
+                assigned.map(|(tp, claim)| (tp, claim, start(tp))).collect()
+            });
             sink.anchor(&ours, &self.settings.semantic).await?;
         }
         if self
@@ -59,22 +56,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Retention, and the days ahead.
+    /// The days that are there, and those ahead.
     pub(super) async fn maintain(&mut self) -> Result<(), SinkFault> {
         self.last_maintenance = Some(Instant::now());
         let Some(sink) = &self.sink else {
             return Ok(());
         };
-        let expired = sink
-            .expire(
-                Retention::at(Utc::now(), &self.settings.retention),
-                &self.settings.semantic,
-            )
-            .await?;
-        self.metrics
-            .days_changed(DayChange::Dropped, expired.dropped);
-        self.metrics
-            .days_changed(DayChange::LockMissed, expired.lock_missed);
         self.days = sink.days().await?.into_iter().collect();
         self.create_days_ahead().await
     }

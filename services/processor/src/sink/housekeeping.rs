@@ -1,56 +1,53 @@
-//! What a writer does for the target beside its flushes: day partitions, retention, anchors, finality.
+//! What a writer does for the target beside its flushes: day partitions, anchors, finality.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clickstream_pipeline::{
+    engine::Claim,
     event::{Day, EventTime},
     offset::TopicPartition,
-    spec::{RetentionSpec, SemanticSpec},
+    spec::SemanticSpec,
 };
 use serde_json::json;
 use tracing::{info, warn};
+use uuid::Uuid;
 
-use super::{PostgresSink, SinkFault, claim::ANCHOR, transaction::answered};
+use super::{PostgresSink, SinkFault, transaction::answered};
 
+/// Rows of a day that are moved out of the default partition when the day gets its own: a fraction of a
+/// second, in which writers of other outliers wait.
+const MOST_MOVED: i32 = 50_000;
 /// While nothing is final yet every window is open: where one partition holds years of them back, counting must not take long.
 const WINDOWS_COUNTED: i64 = 10_000;
 
-/// Instants before which rows may go; `None` keeps them.
-#[derive(Copy, Clone, Debug)]
-pub struct Retention {
-    events: Option<DateTime<Utc>>,
-    aggregates: Option<DateTime<Utc>>,
-    dead_letters: Option<DateTime<Utc>>,
-    late_events: Option<DateTime<Utc>>,
-}
+/// An anchor says by which rules the log is judged from its place on: that is for the owner to say.
+const HOURLY_ANCHOR: &str = "
+    insert into clickstream_anchors (topic, partition, next_offset, reason, spec, clock_t, clock_times, consumed, accepted,
+        duplicate, rejected, late, skipped)
+    select points.topic, points.partition, points.next_offset, 'hourly', $4, points.clock_t, points.clock_times,
+        points.consumed, points.accepted, points.duplicate, points.rejected, points.late, points.skipped
+    from clickstream_checkpoints as points
+    join unnest($1::text[], $2::int[], $3::uuid[]) as mine (topic, partition, token)
+      on points.topic = mine.topic and points.partition = mine.partition and points.claim_token = mine.token
+    for no key update of points
+    on conflict (topic, partition, next_offset) do update set spec = excluded.spec";
 
-impl Retention {
-    /// What the spec keeps, seen from `now`.
-    pub fn at(now: DateTime<Utc>, spec: &RetentionSpec) -> Self {
-        let before = |keep: Option<clickstream_pipeline::spec::Duration>| {
-            keep.and_then(|keep| {
-                now.checked_sub_signed(chrono::TimeDelta::microseconds(keep.micros()))
-            })
-        };
-        Self {
-            events: before(spec.events),
-            aggregates: before(spec.aggregates),
-            dead_letters: before(spec.dead_letters),
-            late_events: before(spec.late_events),
-        }
-    }
+const PRUNE_ANCHORS: &str = "
+    delete from clickstream_anchors as anchors
+    using unnest($1::text[], $2::int[], $3::bigint[]) as logs (topic, partition, log_start)
+    where anchors.topic = logs.topic and anchors.partition = logs.partition
+      and anchors.next_offset < (
+          select max(kept.next_offset) from clickstream_anchors as kept
+          where kept.topic = logs.topic and kept.partition = logs.partition and kept.next_offset <= logs.log_start)";
 
-    fn is_off(&self) -> bool {
-        self.aggregates.is_none() && self.dead_letters.is_none() && self.late_events.is_none()
-    }
-}
-
-/// What retention did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Expired {
-    /// Days whose partition was dropped.
-    pub dropped: u64,
-    /// Days whose partition could not be dropped yet, because of somebody's lock.
-    pub lock_missed: u64,
+/// Whether a day has a partition of its own now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DayMade {
+    /// It has.
+    Yes,
+    /// A lock was not to be had; its events go to the default partition until a later attempt moves them.
+    NotYet,
+    /// The default partition holds so many of its events that they stay there, and so do those to come.
+    Left,
 }
 
 impl PostgresSink {
@@ -68,95 +65,31 @@ impl PostgresSink {
         Ok(rows.iter().map(|row| day(row.get(0))).collect())
     }
 
-    /// Creates one day's partition. `false`: a lock was not to be had; events of that day go to the default partition
-    /// until a later attempt moves them.
+    /// Creates one day's partition.
     ///
     /// # Errors
     /// [`SinkFault`] other than a lock.
-    pub async fn create_day(&self, day: Day) -> Result<bool, SinkFault> {
-        let created = answered(
-            self.connection
-                .client
-                .execute("select clickstream_create_day($1)", &[&day.date()]),
-        )
+    pub async fn create_day(&self, day: Day) -> Result<DayMade, SinkFault> {
+        let made = answered(self.connection.client.query_one(
+            "select clickstream_add_day($1, $2)",
+            &[&day.date(), &MOST_MOVED],
+        ))
         .await;
-        match created {
+        match made {
+            Ok(row) if row.get::<_, &str>(0) == "left" => {
+                warn!(%day, "the rows of a day stay in the default partition: to move so many would hold up the stream");
+                Ok(DayMade::Left)
+            }
             Ok(_) => {
                 info!(%day, "created the partition of a day");
-                Ok(true)
+                Ok(DayMade::Yes)
             }
             Err(fault) if lock_missed(&fault) => {
                 warn!(%day, error = %fault, "cannot create the partition of a day yet");
-                Ok(false)
+                Ok(DayMade::NotYet)
             }
             Err(fault) => Err(fault),
         }
-    }
-
-    /// Drops what retention no longer keeps. A day goes only when it is past its time by the wall clock and by the smallest
-    /// watermark as well, so that replaying an old log never drops what it writes.
-    ///
-    /// # Errors
-    /// [`SinkFault`] other than a lock, which is tried again next time.
-    pub async fn expire(
-        &self,
-        retention: Retention,
-        spec: &SemanticSpec,
-    ) -> Result<Expired, SinkFault> {
-        let mut done = Expired::default();
-        let client = &self.connection.client;
-        if let Some(before) = retention.events {
-            let row = answered(client.query_one(
-                "select min(clock_t - $1 * interval '1 microsecond'), count(*) filter (where clock_t is null) from clickstream_checkpoints",
-                &[&micros_as_f64(spec.delay_micros)],
-            ))
-            .await?;
-            let watermark: Option<DateTime<Utc>> = row.get(0);
-            let without: i64 = row.get(1);
-            if let (Some(watermark), 0) = (watermark, without) {
-                let oldest = before.min(watermark).date_naive();
-                for day in self
-                    .days()
-                    .await?
-                    .into_iter()
-                    .filter(|day| day.date() < oldest)
-                {
-                    match answered(
-                        client.query_one("select clickstream_drop_day($1)", &[&day.date()]),
-                    )
-                    .await
-                    {
-                        Ok(row) => {
-                            done.dropped += 1;
-                            info!(%day, rows = row.get::<_, i64>(0), "dropped a day past its retention")
-                        }
-                        Err(fault) if lock_missed(&fault) => {
-                            done.lock_missed += 1;
-                            warn!(%day, error = %fault, "cannot drop a day yet")
-                        }
-                        Err(fault) => return Err(fault),
-                    }
-                }
-            }
-        }
-        if !retention.is_off() {
-            let expired = answered(client.execute(
-                "select clickstream_expire($1, $2, $3)",
-                &[
-                    &retention.aggregates,
-                    &retention.dead_letters,
-                    &retention.late_events,
-                ],
-            ))
-            .await;
-            match expired {
-                Err(fault) if lock_missed(&fault) => {
-                    warn!(error = %fault, "cannot expire rows yet")
-                }
-                other => drop(other?),
-            }
-        }
-        Ok(done)
     }
 
     /// Windows with rows from `from` on and, if given, before `to`; no more than 10,000 are counted.
@@ -182,23 +115,27 @@ impl PostgresSink {
         Ok(row.get(0))
     }
 
-    /// Notes from where an audit or a rewind can start.
+    /// Notes from where an audit or a rewind can start, for partitions that are still this claim's, each with
+    /// the start of its log; anchors that the log has left behind go, but for the newest of them.
     ///
     /// # Errors
     /// [`SinkFault`].
     pub async fn anchor(
         &self,
-        partitions: &[TopicPartition],
+        partitions: &[(TopicPartition, Claim, Option<i64>)],
         spec: &SemanticSpec,
     ) -> Result<(), SinkFault> {
-        let topics: Vec<&str> = partitions.iter().map(|tp| self.topic(tp.topic)).collect();
-        let numbers: Vec<i32> = partitions.iter().map(|tp| tp.partition).collect();
-        answered(
-            self.connection
-                .client
-                .execute(ANCHOR, &[&topics, &numbers, &"hourly", &json!(spec)]),
-        )
-        .await?;
+        let topics: Vec<&str> = partitions
+            .iter()
+            .map(|(tp, _, _)| self.topic(tp.topic))
+            .collect();
+        let numbers: Vec<i32> = partitions.iter().map(|(tp, _, _)| tp.partition).collect();
+        let tokens: Vec<Uuid> = partitions.iter().map(|(_, claim, _)| claim.token).collect();
+        let starts: Vec<Option<i64>> = partitions.iter().map(|(_, _, start)| *start).collect();
+        let client = &self.connection.client;
+        answered(client.execute(HOURLY_ANCHOR, &[&topics, &numbers, &tokens, &json!(spec)]))
+            .await?;
+        answered(client.execute(PRUNE_ANCHORS, &[&topics, &numbers, &starts])).await?;
         Ok(())
     }
 
@@ -239,24 +176,16 @@ impl PostgresSink {
     }
 }
 
-fn lock_missed(fault: &SinkFault) -> bool {
+pub(super) fn lock_missed(fault: &SinkFault) -> bool {
     matches!(fault, SinkFault::Postgres(error) if error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE)
         || error.code() == Some(&tokio_postgres::error::SqlState::T_R_DEADLOCK_DETECTED))
 }
 
-fn day(date: NaiveDate) -> Day {
+pub(super) fn day(date: NaiveDate) -> Day {
     EventTime::from_micros(
         date.and_time(chrono::NaiveTime::MIN)
             .and_utc()
             .timestamp_micros(),
     )
     .day()
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a delay of at most days in microseconds is exact in 53 bits"
-)]
-fn micros_as_f64(micros: i64) -> f64 {
-    micros as f64
 }

@@ -8,7 +8,6 @@ pub struct Statements {
     pub load_sketches: Statement,
     pub insert_events: Statement,
     pub insert_late: Statement,
-    pub find_twins: Statement,
     pub remove_late: Statement,
     pub insert_dead_letters: Statement,
     pub add_hits: Statement,
@@ -46,11 +45,6 @@ const INSERT_LATE: &str = "
         $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::int[], $13::bigint[])
     on conflict do nothing
     returning event_id, event_date";
-
-const FIND_TWINS: &str = "
-    select events.event_id, events.event_date, events.source_topic_id, events.source_partition, events.source_offset
-    from unnest($1::uuid[], $2::date[]) as wanted (event_id, event_date)
-    join clickstream_events as events on events.event_id = wanted.event_id and events.event_date = wanted.event_date";
 
 const REMOVE_LATE: &str = "
     delete from clickstream_late_events as late
@@ -110,7 +104,6 @@ impl Statements {
             load_sketches: client.prepare(LOAD_SKETCHES).await?,
             insert_events: client.prepare(INSERT_EVENTS).await?,
             insert_late: client.prepare(INSERT_LATE).await?,
-            find_twins: client.prepare(FIND_TWINS).await?,
             remove_late: client.prepare(REMOVE_LATE).await?,
             insert_dead_letters: client.prepare(INSERT_DEAD_LETTERS).await?,
             add_hits: client.prepare(ADD_HITS).await?,

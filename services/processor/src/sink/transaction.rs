@@ -19,7 +19,10 @@ use clickstream_pipeline::{
     window::Window,
 };
 use futures_util::{SinkExt, pin_mut};
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
 use tracing::{Instrument as _, Span, debug_span};
 use uuid::Uuid;
 
@@ -37,10 +40,12 @@ const STEP_DEADLINE: Duration = Duration::from_secs(90);
 
 /// In force for one transaction, so that a pooled session keeps nothing of it. A flush waits for a lock at most 10 s, and
 /// its session is ended by the server if the client falls silent within it.
+///
+/// Every statement of a flush finds its rows by their keys, whatever the statistics of a young or a large table say: one
+/// plan that reads a table from end to end is one that does not end in time.
 const SETTINGS: &str = "set local lock_timeout = '10s'; set local statement_timeout = '60s'; \
-     set local idle_in_transaction_session_timeout = '30s'";
-const SETTINGS_REPLAYABLE: &str = "set local lock_timeout = '10s'; set local statement_timeout = '60s'; \
-     set local idle_in_transaction_session_timeout = '30s'; set local synchronous_commit = off";
+     set local idle_in_transaction_session_timeout = '30s'; set local plan_cache_mode = force_generic_plan; \
+     set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off";
 
 /// An open transaction; dropping it rolls back.
 pub struct FlushTransaction<'a> {
@@ -48,15 +53,15 @@ pub struct FlushTransaction<'a> {
     statements: &'a Statements,
     topics: &'a Topics,
     lane: i16,
-    settings: &'static str,
+    settings: String,
     prepared: &'a mut Option<Prepared>,
 }
 
 impl<'a> FlushTransaction<'a> {
     pub(super) async fn begin(sink: &'a mut PostgresSink) -> Result<Self, SinkFault> {
         let settings = match sink.durability {
-            Durability::Strict => SETTINGS,
-            Durability::Replayable => SETTINGS_REPLAYABLE,
+            Durability::Strict => SETTINGS.to_owned(),
+            Durability::Replayable => format!("{SETTINGS}; set local synchronous_commit = off"),
         };
         let tx = answered(sink.connection.client.transaction())
             .instrument(step("begin"))
@@ -112,7 +117,7 @@ impl Transaction for FlushTransaction<'_> {
 
     async fn fence(&mut self, positions: &[Position]) -> Result<Vec<TopicPartition>, SinkFault> {
         if cfg!(feature = "unsafe-baseline") {
-            answered(self.tx.batch_execute(self.settings)).await?;
+            answered(self.tx.batch_execute(&self.settings)).await?;
             return Ok(positions.iter().map(|p| p.partition).collect());
         }
         let topics: Vec<&str> = positions
@@ -125,7 +130,7 @@ impl Transaction for FlushTransaction<'_> {
         let (settings, held) = answered(async {
             let params: [&(dyn ToSql + Sync); 4] = [&topics, &partitions, &tokens, &expected];
             Ok(tokio::join!(
-                self.tx.batch_execute(self.settings),
+                self.tx.batch_execute(&self.settings),
                 self.tx.query(&self.statements.fence, &params)
             ))
         })
@@ -264,13 +269,14 @@ impl Transaction for FlushTransaction<'_> {
         batch: &Batch,
         rows: &[u32],
     ) -> Result<Vec<StoredTwin>, SinkFault> {
-        let keys = KeyColumns::of(batch, rows);
-        let found = answered(self.tx.query(
-            &self.statements.find_twins,
-            &[&keys.event_id, &keys.event_date],
-        ))
-        .instrument(step("find twins"))
-        .await?;
+        let days = by_day(batch, rows);
+        let params: Vec<(&(dyn ToSql + Sync), Type)> = days
+            .values()
+            .map(|ids| (ids as &(dyn ToSql + Sync), Type::UUID_ARRAY))
+            .collect();
+        let found = answered(self.tx.query_typed(&twins_of(days.keys()), &params))
+            .instrument(step("find twins"))
+            .await?;
         let by_key: HashMap<(Uuid, Day), u32> = rows
             .iter()
             .map(|&at| {
@@ -478,6 +484,28 @@ impl Transaction for FlushTransaction<'_> {
         };
         committed.instrument(step("commit")).await
     }
+}
+
+fn by_day(batch: &Batch, rows: &[u32]) -> BTreeMap<Day, Vec<Uuid>> {
+    let mut days: BTreeMap<Day, Vec<Uuid>> = BTreeMap::new();
+    for &at in rows {
+        let row = &batch.rows[at as usize];
+        days.entry(row.day()).or_default().push(row.event_id);
+    }
+    days
+}
+
+/// Looks the n-th day's ids, which are the n-th parameter, up. Days stand in the text of the statement, so that the planner
+/// opens and locks the partitions of these days and no other: years of partitions do not fit the server's lock table.
+fn twins_of<'a>(days: impl Iterator<Item = &'a Day>) -> String {
+    let of_a_day = (1..).zip(days).map(|(place, day)| {
+        format!(
+            "select event_id, event_date, source_topic_id, source_partition, source_offset from clickstream_events \
+             where event_date = '{}' and event_id = any (${place})",
+            day.date()
+        )
+    });
+    of_a_day.collect::<Vec<_>>().join(" union all ")
 }
 
 /// One step as a span: within that of its flush.

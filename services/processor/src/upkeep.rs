@@ -1,0 +1,192 @@
+//! Retention, beside the stream: a task with a session of its own, one per target. A day may take an hour to count or a
+//! ledger a thousand batches to shrink, and no flush waits for it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use clickstream_pipeline::{
+    event::Day,
+    spec::{PostgresSettings, RetentionSpec, SemanticSpec},
+};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    failpoints::tuned,
+    metrics::{DayChange, WriterMetrics},
+    sink::{
+        self, SinkFault,
+        expiry::{self, HoldsBack, Ledger, Retention},
+    },
+};
+
+/// How often what is past its time is looked for.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// What the task is given.
+pub struct Upkeep {
+    /// Where.
+    pub postgres: PostgresSettings,
+    /// Schema of the target.
+    pub schema: String,
+    /// Name of this process.
+    pub owner: String,
+    /// What is kept for how long.
+    pub retention: RetentionSpec,
+    /// Rules of the pipeline.
+    pub semantic: SemanticSpec,
+    /// When a silent partition counts as idle, µs.
+    pub idle_timeout_micros: i64,
+    /// Where it is counted.
+    pub metrics: WriterMetrics,
+}
+
+impl Upkeep {
+    /// Works until `stop`. Whatever fails is said and tried again a minute later: nothing of the stream depends on it.
+    pub async fn run(self, stop: CancellationToken) {
+        if Retention::is_off(&self.retention) {
+            return;
+        }
+        let mut session = None;
+        let mut told = None;
+        while !stop.is_cancelled() {
+            let turn = async {
+                if session.as_ref().is_none_or(Client::is_closed) {
+                    session = self.elected().await?;
+                }
+                if let Some(client) = &session {
+                    self.expire(client, &mut told, &stop).await?;
+                }
+                anyhow::Ok(())
+            };
+            tokio::select! {
+                done = turn => if let Err(error) = done {
+                    warn!(error = format!("{error:#}"), "retention has to wait");
+                    session = None;
+                },
+                // what is under way is rolled back with the session
+                () = stop.cancelled() => break,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(tuned("CLICKSTREAM_TEST_UPKEEP_MS", EVERY)) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// A session, if no other processor of the target looks after retention already.
+    async fn elected(&self) -> anyhow::Result<Option<Client>> {
+        // not the name of a writer's session: a claim ends those of previous owners
+        let name = format!("clickstream-upkeep {}", self.owner);
+        let connection = sink::connect(&self.postgres, &self.schema, &name).await?;
+        Ok(match expiry::elect(&connection.client).await? {
+            true => Some(connection.client),
+            false => None,
+        })
+    }
+
+    async fn expire(
+        &self,
+        client: &Client,
+        told: &mut Option<HoldsBack>,
+        stop: &CancellationToken,
+    ) -> Result<(), SinkFault> {
+        let retention = Retention::at(Utc::now(), &self.retention);
+        if let Some(before) = retention.events {
+            self.expire_events(client, before, told, stop).await?;
+        }
+        for ledger in Ledger::ALL {
+            let Some(before) = retention.before(ledger, self.semantic.window_micros) else {
+                continue;
+            };
+            while expiry::expire(client, ledger, before).await? && !stop.is_cancelled() {}
+        }
+        Ok(())
+    }
+
+    /// Days go only when they are past their time by the wall clock and by the log.
+    async fn expire_events(
+        &self,
+        client: &Client,
+        before: DateTime<Utc>,
+        told: &mut Option<HoldsBack>,
+        stop: &CancellationToken,
+    ) -> Result<(), SinkFault> {
+        let (present, leaving) = expiry::days(client).await?;
+        for day in leaving {
+            self.drop_detached(client, day).await?;
+        }
+        let held = expiry::holds_back(client, &self.semantic, self.idle_timeout_micros).await?;
+        let oldest = match &held {
+            None => Some(before.date_naive()),
+            Some(HoldsBack { watermark, .. }) => {
+                watermark.map(|watermark| before.min(watermark).date_naive())
+            }
+        };
+        let overdue = |day: &Day| day.date() < before.date_naive();
+        let may_go = |day: &Day| oldest.is_some_and(|oldest| day.date() < oldest);
+        let waiting = present.iter().filter(|day| overdue(day) && !may_go(day));
+        self.tell(waiting.count(), held, told);
+        let Some(oldest) = oldest else { return Ok(()) };
+        for day in present.into_iter().filter(may_go) {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            if expiry::detach(client, day).await? {
+                self.drop_detached(client, day).await?;
+            } else {
+                self.metrics.days_changed(DayChange::LockMissed, 1);
+                debug!(%day, "a lock stands in the way of dropping a day; it is tried again");
+            }
+        }
+        self.expire_outliers(client, oldest, stop).await
+    }
+
+    async fn drop_detached(&self, client: &Client, day: Day) -> Result<(), SinkFault> {
+        let rows = expiry::drop_detached(client, day).await?;
+        self.metrics.days_changed(DayChange::Dropped, 1);
+        info!(%day, rows, "dropped a day past its retention");
+        Ok(())
+    }
+
+    async fn expire_outliers(
+        &self,
+        client: &Client,
+        oldest: NaiveDate,
+        stop: &CancellationToken,
+    ) -> Result<(), SinkFault> {
+        let mut rows = 0;
+        loop {
+            let (gone, more) = expiry::expire_outliers(client, oldest).await?;
+            rows += gone;
+            if !more || stop.is_cancelled() {
+                break;
+            }
+        }
+        if rows > 0 {
+            info!(rows, before = %oldest, "deleted events past their retention from the default partition");
+        }
+        Ok(())
+    }
+
+    /// Says which partition retention waits for: once, and again when it is another one.
+    fn tell(&self, days: usize, held: Option<HoldsBack>, told: &mut Option<HoldsBack>) {
+        let days = i64::try_from(days).unwrap_or(i64::MAX);
+        self.metrics.days_held.set(days);
+        let held = held.filter(|_| days > 0);
+        let place = |held: &HoldsBack| (held.topic.clone(), held.partition);
+        if held.as_ref().map(place) != told.as_ref().map(place)
+            && let Some(held) = &held
+        {
+            warn!(
+                topic = held.topic,
+                partition = held.partition,
+                watermark = held.watermark.map(|watermark| watermark.to_rfc3339()),
+                days,
+                "days past their retention are kept: the log of a partition has not come so far"
+            );
+        }
+        *told = held;
+    }
+}
