@@ -1,12 +1,15 @@
 //! What librdkafka can do and rust-rdkafka does not offer: the log's end as the fetcher last saw it, a topic's id, changes
-//! of single settings of a topic, who a consumer is in its group, and what an administrator's client has to say. All calls of
-//! foreign code, beside two of the allocator, are in this crate.
+//! of single settings of a topic, who a consumer is in its group, what an administrator's client has to say, polling that
+//! tells the partition of an error, and questions that nobody waits for. All calls of foreign code, beside two of the
+//! allocator, are in this crate.
 #![expect(
     unsafe_code,
     reason = "calls into librdkafka, each with its guarantee beside it"
 )]
 
+mod consume;
 mod heard;
+mod questions;
 
 use std::{
     ffi::{CStr, CString, c_char},
@@ -19,7 +22,9 @@ use rdkafka::{
     client::{Client, ClientContext},
 };
 
+pub use consume::{ConsumerQueue, Failed, Polled, Record, RecordHeaders};
 pub use heard::hear;
+pub use questions::{Answer, LogEnd, Questions, TopicLeaders};
 
 /// The log's bounds `(start, end)` as the fetcher last saw them: no request is sent. `None` until something was fetched.
 pub fn seen_watermarks<C: ClientContext>(
@@ -334,6 +339,19 @@ unsafe fn described(
             ffi::rd_kafka_TopicPartitionInfo_replicas(*infos.add(index), &raw mut replicas);
             fewest = Some(fewest.map_or(replicas, |fewest: usize| fewest.min(replicas)));
         }
+        Ok(Some(TopicDescription {
+            id: id_of(description),
+            partitions,
+            replication_factor: fewest.unwrap_or(0),
+        }))
+    }
+}
+
+/// # Safety
+/// `description` is alive; what is returned does not refer to it.
+unsafe fn id_of(description: *const ffi::rd_kafka_TopicDescription_t) -> Option<String> {
+    // SAFETY: the id belongs to the description and is copied.
+    unsafe {
         let id = ffi::rd_kafka_TopicDescription_topic_id(description);
         let text = if id.is_null() {
             ptr::null()
@@ -341,13 +359,48 @@ unsafe fn described(
             ffi::rd_kafka_Uuid_base64str(id)
         };
         // brokers without topic ids answer with the zero id
-        let id = (!text.is_null())
+        (!text.is_null())
             .then(|| owned(text))
-            .filter(|text| !text.is_empty() && text.bytes().any(|b| b != b'A'));
-        Ok(Some(TopicDescription {
-            id,
-            partitions,
-            replication_factor: fewest.unwrap_or(0),
-        }))
+            .filter(|text| !text.is_empty() && text.bytes().any(|b| b != b'A'))
     }
+}
+
+/// # Safety
+/// `event` is a live answer about topics; what is returned does not refer to it.
+unsafe fn described_all(event: *mut ffi::rd_kafka_event_t) -> Vec<TopicLeaders> {
+    let mut found = Vec::new();
+    // SAFETY: all pointers come from the event, are checked for null and are not kept.
+    unsafe {
+        let result = ffi::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return found;
+        }
+        let mut count = 0;
+        let topics = ffi::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        for index in 0..count {
+            let description = *topics.add(index);
+            let error = ffi::rd_kafka_TopicDescription_error(description);
+            let no_error = ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+            if !error.is_null() && ffi::rd_kafka_error_code(error) != no_error {
+                continue;
+            }
+            let mut partitions = 0;
+            let infos = ffi::rd_kafka_TopicDescription_partitions(description, &raw mut partitions);
+            let leaders = (0..partitions).map(|index| {
+                let info = *infos.add(index);
+                let leader = ffi::rd_kafka_TopicPartitionInfo_leader(info);
+                let leader = (!leader.is_null()).then(|| ffi::rd_kafka_Node_id(leader));
+                (
+                    ffi::rd_kafka_TopicPartitionInfo_partition(info),
+                    leader.filter(|id| *id >= 0),
+                )
+            });
+            found.push(TopicLeaders {
+                name: owned(ffi::rd_kafka_TopicDescription_name(description)),
+                id: id_of(description),
+                leaders: leaders.collect(),
+            });
+        }
+    }
+    found
 }

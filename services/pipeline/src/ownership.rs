@@ -76,7 +76,9 @@ pub enum Event {
         /// Whether the claims still are this process's to give back.
         release: bool,
     },
-    /// The reader asks what it has to do.
+    /// The reader asks which questions are to be put to the brokers.
+    AskTurn,
+    /// The reader asks what the consumer is to be told.
     ReaderTurn,
     /// The answer to a question for the bounds of a log.
     Bounds {
@@ -393,7 +395,8 @@ impl Ownership {
                     self.revoked(tp, release, &mut actions);
                 }
             }
-            Event::ReaderTurn => self.reader_turn(now, &mut actions),
+            Event::AskTurn => self.ask_turn(now, &mut actions),
+            Event::ReaderTurn => self.reader_turn(&mut actions),
             Event::Bounds {
                 partition,
                 number,
@@ -485,7 +488,7 @@ impl Ownership {
         }
     }
 
-    fn reader_turn(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    fn ask_turn(&mut self, now: Duration, actions: &mut Vec<Action>) {
         for (&tp, partition) in &mut self.partitions {
             if let Phase::Asking { until, .. } = partition.phase
                 && until <= now
@@ -515,6 +518,11 @@ impl Ownership {
                     alone: partition.failures > 0,
                 });
             }
+        }
+    }
+
+    fn reader_turn(&mut self, actions: &mut Vec<Action>) {
+        for (&tp, partition) in &mut self.partitions {
             let wanted = matches!(partition.phase, Phase::Reading(_)) && !self.full;
             if partition.is_assigned() && partition.fetched != wanted {
                 partition.fetched = wanted;

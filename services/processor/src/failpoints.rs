@@ -24,6 +24,16 @@ pub fn crash_point(name: &str) {
     });
 }
 
+/// Holds the thread up if the environment asks for it here (`sleep(1000)`).
+#[cfg_attr(
+    not(feature = "failpoints"),
+    expect(unused_variables, reason = "without the feature there are no points")
+)]
+pub fn stall(name: &str) {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!(name);
+}
+
 /// A duration that a test may shorten, in milliseconds through the environment; `default` in ordinary builds.
 pub fn tuned(variable: &str, default: Duration) -> Duration {
     if !ENABLED {

@@ -69,7 +69,7 @@ impl Present {
         let partitions = partitions.collect();
         let filter = state.engine.filter();
         let process = ProcessGauges {
-            assigned: state.assigned.len(),
+            assigned: state.ownership.assigned().count(),
             buffered_bytes: state.engine.buffered_bytes(),
             buffered_rows: state.engine.buffered_rows(),
             filter_entries: filter.remembered(),
@@ -101,8 +101,8 @@ impl Present {
             watermark_seconds: watermark.map(seconds),
             watermark_delay_seconds: watermark.map(|watermark| seconds(now.micros() - watermark)),
             counters: view.counters,
-            halted: state.halted.contains_key(&tp),
-            paused: view.paused,
+            halted: state.ownership.obstacle(tp).is_some(),
+            paused: !state.ownership.is_fetched(tp),
             headroom_seconds: view.next.and_then(|next| {
                 kept?.headroom(lag_seconds, next.get(), view.log_start, pace.get())
             }),

@@ -16,7 +16,7 @@ use clickstream_pipeline::{
 use clickstream_telemetry::tracing::{
     self as traces, MAX_LINKS, RemoteSpan, TRACEPARENT, TRACESTATE,
 };
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::Headers;
 use tracing::{Span, debug_span};
 
 /// Sampled events that wait for their commit at most; an older one is given up for a newer one.
@@ -46,8 +46,7 @@ pub struct Journey {
 }
 
 /// The span that sent this record, if it is sampled. To be asked only while [`traces::is_on`].
-pub fn sent_by(message: &BorrowedMessage<'_>) -> Option<RemoteSpan> {
-    let headers = message.headers()?;
+pub fn sent_by(headers: &impl Headers) -> Option<RemoteSpan> {
     let mut parent = None;
     let mut state = None;
     for header in headers.iter().take(MOST_HEADERS) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use clickstream_pipeline::{checkpoint::Counters, event::EventTime};
+use clickstream_pipeline::{checkpoint::Counters, event::EventTime, ownership::Standing};
 use clickstream_telemetry::{Health, Verdict};
 use serde::Serialize;
 use serde_json::Value;
@@ -58,6 +58,8 @@ struct Partition {
     t: Option<String>,
     watermark: Option<String>,
     paused: bool,
+    /// What the partition waits for, or does.
+    state: &'static str,
     counters: Totals,
     last_commit_at: Option<String>,
     oldest_unprocessed_seconds: Option<f64>,
@@ -143,7 +145,11 @@ impl ProcessorHealth {
                     watermark: view.t.map(|t| {
                         EventTime::from_micros(t.micros() - self.delay_micros).to_string()
                     }),
-                    paused: view.paused,
+                    paused: !state.ownership.is_fetched(*tp),
+                    state: state
+                        .ownership
+                        .standing(*tp)
+                        .map_or("unknown", Standing::as_str),
                     counters: Totals::from(view.counters),
                     last_commit_at: view.last_commit.map(rfc3339),
                     oldest_unprocessed_seconds: view
@@ -156,9 +162,9 @@ impl ProcessorHealth {
                     gaps: view.gaps.iter().map(|gap| [gap.start, gap.end]).collect(),
                 });
             }
-            for (tp, obstacle) in &state.halted {
+            for (tp, obstacle) in state.ownership.halted() {
                 status.halted.push(Halted {
-                    topic: name(tp),
+                    topic: name(&tp),
                     partition: tp.partition,
                     reason: obstacle.to_string(),
                 });
@@ -170,8 +176,20 @@ impl ProcessorHealth {
 
 impl Health for ProcessorHealth {
     fn live(&self) -> Verdict {
-        // a process that cannot go on ends by itself (see the watchdog): while it answers, it is alive
-        Verdict::Ok
+        let Some((shared, _)) = self.started.get() else {
+            return Verdict::Ok;
+        };
+        // a process that is told to stop has its own time for it
+        if shared.with(|state| state.stopped) {
+            return Verdict::Ok;
+        }
+        match shared.progress.stalled() {
+            Some((side, silent)) => Verdict::Failing(format!(
+                "the {side} has done nothing for {} s",
+                silent.as_secs()
+            )),
+            None => Verdict::Ok,
+        }
     }
 
     fn ready(&self) -> Verdict {
@@ -193,17 +211,13 @@ impl Health for ProcessorHealth {
             } else if !state.sink_healthy {
                 pending.push("postgresql is away".to_owned());
             }
-            if !state.claims.is_empty() || !state.reclaims.is_empty() {
-                pending.push(format!(
-                    "{} partitions are not claimed yet",
-                    state.claims.len() + state.reclaims.len()
-                ));
+            let unclaimed = state.ownership.unclaimed();
+            if unclaimed > 0 {
+                pending.push(format!("{unclaimed} partitions are not claimed yet"));
             }
-            if !state.halted.is_empty() {
-                pending.push(format!(
-                    "{} partitions are halted, see /status",
-                    state.halted.len()
-                ));
+            let halted = state.ownership.halted().count();
+            if halted > 0 {
+                pending.push(format!("{halted} partitions are halted, see /status"));
             }
             if state.stopped {
                 pending.push("stopping".to_owned());

@@ -103,6 +103,11 @@ impl World {
         }
     }
 
+    fn turn(&mut self) {
+        self.on(Event::AskTurn);
+        self.on(Event::ReaderTurn);
+    }
+
     /// The writer makes the claims that are wanted; `shrunk` finds the stored position beyond the end of the log.
     fn claim(&mut self, shrunk: bool) {
         self.on(Event::ClaimTurn);
@@ -135,7 +140,7 @@ impl World {
 
     /// Everything answers well for a round.
     fn round(&mut self) {
-        self.on(Event::ReaderTurn);
+        self.turn();
         while !self.asked.is_empty() {
             self.answer(Some((0, 100)));
         }
@@ -189,7 +194,7 @@ fn a_partition_without_a_leader_is_asked_about_ever_more_seldom_and_alone() {
     let mut last = 0;
     for second in 0..200 {
         world.now = secs(second);
-        world.on(Event::ReaderTurn);
+        world.turn();
         if !world.asked.is_empty() {
             pauses.push(second - last);
             last = second;
@@ -207,12 +212,12 @@ fn a_partition_without_a_leader_is_asked_about_ever_more_seldom_and_alone() {
 fn an_answer_that_came_too_late_decides_nothing() {
     let mut world = World::default();
     world.on(Event::Assigned(vec![tp(0)]));
-    world.on(Event::ReaderTurn);
+    world.turn();
     world.now = secs(15);
-    world.on(Event::ReaderTurn);
+    world.turn();
     assert_eq!(world.standing(0), Some(Standing::Waiting(Cause::NoLeader)));
     world.now = secs(16);
-    world.on(Event::ReaderTurn);
+    world.turn();
     assert_eq!(world.asked.len(), 2);
     world.answer(Some((0, 1)));
     assert_eq!(world.standing(0), Some(Standing::Waiting(Cause::NoLeader)));
@@ -225,16 +230,16 @@ fn an_old_end_of_the_log_halts_nothing() {
     let mut world = World::default();
     world.next.insert(tp(0), 150);
     world.on(Event::Assigned(vec![tp(0)]));
-    world.on(Event::ReaderTurn);
+    world.turn();
     world.answer(Some((0, 100)));
     world.claim(false);
     assert_eq!(world.standing(0), Some(Standing::Waiting(Cause::Shorter)));
     world.now += secs(1);
-    world.on(Event::ReaderTurn);
+    world.turn();
     // the log has grown while the claim waited
     world.answer(Some((0, 160)));
     world.claim(false);
-    world.on(Event::ReaderTurn);
+    world.turn();
     world.seek(true);
     assert_eq!(world.standing(0), Some(Standing::Reading));
     assert_eq!(world.said, []);
@@ -277,7 +282,7 @@ fn what_cannot_be_read_halts_its_partition_and_keeps_what_was_read_before() {
         why: "bad crc".to_owned(),
     };
     world.on(unreadable());
-    world.on(Event::ReaderTurn);
+    world.turn();
     world.check();
     assert_eq!(world.engine[&tp(0)], claim, "it can still be committed");
     assert!(world.closed.contains(&tp(0)));
@@ -345,7 +350,7 @@ fn two_partitions_that_stand_end_the_process() {
 fn a_claim_that_was_under_way_when_the_partition_was_taken_away_is_given_back_once() {
     let mut world = World::default();
     world.on(Event::Assigned(vec![tp(0)]));
-    world.on(Event::ReaderTurn);
+    world.turn();
     world.answer(Some((0, 10)));
     world.on(Event::ClaimTurn);
     world.on(Event::Revoked {
@@ -430,7 +435,7 @@ impl World {
                     assert_eq!(leaves, release, "{claim:?} is to be given back");
                 }
             }
-            Step::Turn => self.on(Event::ReaderTurn),
+            Step::Turn => self.turn(),
             Step::Answer(answers) => self.answer(answers.then_some((0, 100))),
             Step::Callback(p) => {
                 let granted =

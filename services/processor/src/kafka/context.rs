@@ -1,13 +1,25 @@
-//! The rebalance callback. It runs on the reading thread, inside `poll`.
+//! The rebalance callback. It runs on the reading thread, inside `poll`, and asks no broker anything that it waits for.
 //!
 //! Assigned: the offsets that the claims returned go into the partition list before `incremental_assign`, so no seek is
-//! needed and the group's offsets play no part. Where PostgreSQL does not answer within [`CLAIM_WAIT`], the partition is
-//! assigned paused, and claimed, sought and resumed later. Revoked: what is buffered is committed first (bounded by half
-//! the session time-out), then the claim is given back, then the partition.
+//! needed and the group's offsets play no part. Where the log's bounds are not told within [`BOUNDS_WAIT`], or PostgreSQL
+//! does not answer within [`CLAIM_WAIT`], the partition is assigned paused, and claimed, sought and resumed later. Revoked:
+//! what is buffered is committed first (bounded by half the session time-out), then the claim is given back, then the
+//! partition.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use clickstream_pipeline::offset::{TopicId, TopicPartition};
+use chrono::Utc;
+use clickstream_kafka::TopicLeaders;
+use clickstream_pipeline::{
+    event::EventTime,
+    offset::{NextOffset, TopicId, TopicPartition},
+    ownership::{Action, Event},
+};
+use parking_lot::Mutex;
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     bindings::rd_kafka_resp_err_t as RespErr,
@@ -17,17 +29,20 @@ use rdkafka::{
 };
 use tracing::{debug, debug_span, error, info, warn};
 
-use super::{config::session_timeout, identity::Identity, statistics::Statistics};
-use crate::{
-    metrics::SourceMetrics,
-    shared::{ClaimSlot, Shared},
-    sink::{ClaimRequest, Topics},
+use super::{
+    asker::{Asker, Heard, Purpose, Question},
+    config::session_timeout,
+    identity::Identity,
+    statistics::Statistics,
 };
+use crate::{metrics::SourceMetrics, shared::Shared, sink::Topics};
 
 /// How long the callback waits for claims. Well below the session time-out: other members wait for this one.
 const CLAIM_WAIT: Duration = Duration::from_secs(3);
-/// How long a broker may take to tell the bounds of a log.
-pub(super) const BOUNDS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it waits for the bounds of logs. A broker that is there answers in milliseconds.
+const BOUNDS_WAIT: Duration = Duration::from_millis(500);
+/// A step of that wait: claims may be answered meanwhile.
+const BOUNDS_STEP: Duration = Duration::from_millis(10);
 
 /// What the callback works with.
 pub struct SourceContext {
@@ -35,6 +50,16 @@ pub struct SourceContext {
     pub(super) topics: Topics,
     pub(super) metrics: SourceMetrics,
     pub(super) identity: Identity,
+    /// Gone while the consumer is being made, and once it is closed.
+    pub(super) asker: Mutex<Option<Asker>>,
+}
+
+/// The answer to a question for the sake of a partition that does not move.
+pub struct Verdict {
+    pub(super) partition: TopicPartition,
+    pub(super) position: NextOffset,
+    /// `None`: its broker does not answer.
+    pub(super) log_end: Option<i64>,
 }
 
 impl SourceContext {
@@ -65,129 +90,199 @@ impl SourceContext {
             .collect()
     }
 
-    /// Asks for claims of these partitions; those whose log does not tell its bounds are tried again soon.
-    pub(super) fn request_claims<C: ConsumerContext>(
+    /// Tells the core what has happened. What concerns engine and view is done; what is left is the caller's.
+    pub(super) fn on(&self, event: Event) -> Vec<Action> {
+        let actions = self.shared.with(|state| state.on(event));
+        for action in &actions {
+            match action {
+                Action::Say(tp, obstacle) => {
+                    let topic = self.topic(tp.topic);
+                    error!(topic, partition = tp.partition, error = %obstacle, "partition halted");
+                }
+                Action::Begin { given, .. } => {
+                    // a later claim of the same assignment is no rebalance
+                    if let Some(given) = given {
+                        let gap = self.shared.uptime().saturating_sub(*given);
+                        self.metrics.rebalance_gap.observe(gap.as_secs_f64());
+                    }
+                }
+                _ => {}
+            }
+        }
+        actions
+    }
+
+    /// Puts the questions that are due to the brokers.
+    pub(super) fn ask<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
+        let actions = self.on(Event::AskTurn);
+        if actions.is_empty() {
+            return;
+        }
+        let questions = actions.iter().filter_map(|action| match action {
+            Action::Ask {
+                partition,
+                number,
+                alone,
+            } => Some(Question {
+                partition: *partition,
+                topic: self.topic(partition.topic),
+                purpose: Purpose::Claim(*number),
+                alone: *alone,
+            }),
+            _ => None,
+        });
+        if let Some(asker) = self.asker.lock().as_mut() {
+            asker.topics(consumer.client(), &self.names());
+            asker.bounds(consumer.client(), questions);
+        }
+    }
+
+    /// Asks for bounds that no claim waits for.
+    pub(super) fn ask_for<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
-        partitions: &[TopicPartition],
-        waited_for: bool,
-    ) -> Vec<TopicPartition> {
-        let mut requested = Vec::new();
-        for &tp in partitions {
-            match consumer.fetch_watermarks(self.topic(tp.topic), tp.partition, BOUNDS_TIMEOUT) {
-                Ok((log_start, log_end)) => {
-                    let request = ClaimRequest {
-                        partition: tp,
-                        log_start,
-                        log_end,
-                    };
-                    self.shared.with(|state| {
-                        state.view.entry(tp).or_default().log_end = Some(log_end);
-                        state.claims.insert(
-                            tp,
-                            ClaimSlot {
-                                request,
-                                running: false,
-                                waited_for,
-                            },
-                        )
+        wanted: impl IntoIterator<Item = (TopicPartition, Purpose)>,
+    ) {
+        if let Some(asker) = self.asker.lock().as_mut() {
+            let questions = wanted.into_iter().map(|(partition, purpose)| Question {
+                partition,
+                topic: self.topic(partition.topic),
+                purpose,
+                alone: purpose != Purpose::Look,
+            });
+            asker.bounds(consumer.client(), questions);
+        }
+    }
+
+    /// Asks what there is of the topics.
+    pub(super) fn ask_for_topics<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
+        if let Some(asker) = self.asker.lock().as_mut() {
+            asker.topics(consumer.client(), &self.names());
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.topics.values().map(String::as_str).collect()
+    }
+
+    /// Takes the brokers' answers; waits for up to `wait` for the first one.
+    pub(super) fn hear(&self, wait: Duration) -> Vec<Verdict> {
+        let heard = match self.asker.lock().as_mut() {
+            Some(asker) => asker.hear(wait),
+            None => Vec::new(),
+        };
+        let mut verdicts = Vec::new();
+        let mut claims = false;
+        for heard in heard {
+            match heard {
+                Heard::Topic(topic) => self.found(&topic),
+                Heard::Bounds(partition, Purpose::Look, bounds) => self.look(partition, bounds),
+                Heard::Bounds(partition, Purpose::Verdict(position), bounds) => {
+                    verdicts.push(Verdict {
+                        partition,
+                        position,
+                        log_end: bounds.map(|(_, end)| end),
                     });
-                    requested.push(tp);
                 }
-                Err(error) => {
-                    warn!(topic = self.topic(tp.topic), partition = tp.partition, error = %error, "cannot ask for the bounds of the log");
-                    let soon = std::time::Instant::now() + Duration::from_secs(1);
-                    self.shared.with(|state| state.reclaims.push((tp, soon)));
+                Heard::Bounds(partition, Purpose::Claim(number), bounds) => {
+                    self.look(partition, bounds);
+                    if bounds.is_none() {
+                        let topic = self.topic(partition.topic);
+                        warn!(
+                            topic,
+                            partition = partition.partition,
+                            "no broker tells the bounds of the log"
+                        );
+                    }
+                    let event = match self.identity.obstacle(self.topic(partition.topic)) {
+                        Some(obstacle) => Event::Barred {
+                            partition,
+                            obstacle,
+                        },
+                        None => Event::Bounds {
+                            partition,
+                            number,
+                            bounds,
+                        },
+                    };
+                    self.on(event);
+                    claims = true;
                 }
             }
         }
-        self.shared.wake_writer();
-        requested
+        if claims {
+            self.shared.wake_writer();
+        }
+        verdicts
     }
 
-    /// Asks for the ids of these partitions' topics, and halts the partitions of one that is another topic now. Returns the
-    /// others.
-    pub(super) fn same_topics<C: ConsumerContext>(
-        &self,
-        consumer: &BaseConsumer<C>,
-        partitions: &[TopicPartition],
-    ) -> Vec<TopicPartition> {
-        let topics: BTreeSet<_> = partitions.iter().map(|tp| self.topic(tp.topic)).collect();
-        for topic in topics
-            .into_iter()
-            .filter(|topic| self.identity.is_guarded(topic))
-        {
-            if let Some(id) = clickstream_kafka::topic_id(consumer.client(), topic, BOUNDS_TIMEOUT)
-            {
-                self.identity.found(topic, &id);
+    fn look(&self, tp: TopicPartition, bounds: Option<(i64, i64)>) {
+        let now = EventTime::from_micros(Utc::now().timestamp_micros());
+        self.shared.with(|state| {
+            // what is not this process's any more is not shown
+            if !state.ownership.is_assigned(tp) {
+                return;
             }
+            let view = state.view.entry(tp).or_default();
+            match bounds {
+                Some((start, end)) => view.look(start, end, now),
+                None => view.log_end = None,
+            }
+        });
+    }
+
+    fn found(&self, topic: &TopicLeaders) {
+        if let Some(id) = &topic.id {
+            self.identity.found(&topic.name, id);
+        }
+        let count = i32::try_from(topic.leaders.len()).unwrap_or(i32::MAX);
+        self.shared
+            .with(|state| state.partition_counts.insert(topic.name.clone(), count));
+        let led = topic.leaders.iter().filter_map(|(partition, leader)| {
+            Some((self.partition(&topic.name, *partition)?, *leader))
+        });
+        if let Some(asker) = self.asker.lock().as_mut() {
+            asker.led(led);
         }
         self.halt_replaced();
-        partitions
-            .iter()
-            .copied()
-            .filter(|tp| self.identity.obstacle(self.topic(tp.topic)).is_none())
-            .collect()
     }
 
-    /// Halts the assigned partitions of topics that are other ones now, and returns those that were not halted before.
-    pub(super) fn halt_replaced(&self) -> Vec<TopicPartition> {
+    /// Halts the assigned partitions of topics that are other ones now.
+    pub(super) fn halt_replaced(&self) {
         if !self.identity.is_doubted() {
-            return Vec::new();
+            return;
         }
-        let assigned: Vec<_> = self.shared.with(|state| {
-            state
-                .assigned
-                .iter()
-                .copied()
-                .filter(|tp| !state.halted.contains_key(tp))
-                .collect()
-        });
-        let mut halted = Vec::new();
-        for tp in assigned {
-            let topic = self.topic(tp.topic);
-            if let Some(obstacle) = self.identity.obstacle(topic) {
-                error!(topic, partition = tp.partition, error = %obstacle, "partition halted");
-                self.shared.with(|state| state.halt(tp, obstacle));
-                halted.push(tp);
+        let reading: Vec<_> = self
+            .shared
+            .with(|state| state.engine.assigned().map(|(tp, _)| tp).collect());
+        for partition in reading {
+            if let Some(obstacle) = self.identity.obstacle(self.topic(partition.topic)) {
+                self.on(Event::Barred {
+                    partition,
+                    obstacle,
+                });
             }
         }
-        halted
     }
 
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let partitions = self.named(list);
-        let given = std::time::Instant::now();
-        self.shared.with(|state| {
-            state.assigned.extend(&partitions);
-            state.given.extend(partitions.iter().map(|&tp| (tp, given)));
-        });
-        self.note_counts(consumer);
-        let same = self.same_topics(consumer, &partitions);
-        let requested = self.request_claims(consumer, &same, true);
-        self.shared.wait_until(CLAIM_WAIT, |state| {
-            requested.iter().all(|tp| !state.claims.contains_key(tp))
-        });
+        self.on(Event::Assigned(partitions.clone()));
+        self.ask(consumer);
+        self.wait_for_claims(&partitions);
 
         let mut waiting = Vec::new();
-        for &tp in &partitions {
-            let next = self.shared.with(|state| {
-                if let Some(slot) = state.claims.get_mut(&tp) {
-                    slot.waited_for = false;
-                }
-                let claimed = state.claimed.remove(&tp)?;
-                state.start(tp, claimed)
-            });
-            if next.is_some() {
-                self.note_gap(tp);
-            }
-            let offset = match next {
-                Some(next) => Offset::Offset(next.get()),
-                None => {
+        for action in self.on(Event::CallbackEnds(partitions.clone())) {
+            let (tp, offset) = match action {
+                Action::Begin {
+                    partition, grant, ..
+                } => (partition, Offset::Offset(grant.recovered.next.get())),
+                Action::Pause(tp) => {
                     waiting.push(tp);
                     // not read from: paused before the first fetch, sought before it is resumed
-                    Offset::Beginning
+                    (tp, Offset::Beginning)
                 }
+                _ => continue,
             };
             if let Err(error) =
                 list.set_partition_offset(self.topic(tp.topic), tp.partition, offset)
@@ -197,19 +292,16 @@ impl SourceContext {
         }
         if let Err(error) = consumer.incremental_assign(list) {
             error!(error = %error, "the assignment was refused");
-            self.shared
-                .with(|state| partitions.iter().for_each(|&tp| state.forget(tp)));
+            self.on(Event::Revoked {
+                partitions,
+                release: false,
+            });
             return;
         }
-        if !waiting.is_empty() {
-            if let Err(error) = consumer.pause(&self.list(waiting.iter().copied())) {
-                error!(error = %error, "cannot pause partitions that are not claimed yet");
-            }
-            self.shared.with(|state| {
-                for tp in &waiting {
-                    state.view.entry(*tp).or_default().paused = true;
-                }
-            });
+        if !waiting.is_empty()
+            && let Err(error) = consumer.pause(&self.list(waiting.iter().copied()))
+        {
+            error!(error = %error, "cannot pause partitions that are not claimed yet");
         }
         info!(
             partitions = partitions.len(),
@@ -219,13 +311,28 @@ impl SourceContext {
         self.shared.with(|state| state.joined = true);
     }
 
-    /// A partition is read on: how long that took since the group gave it.
-    pub(super) fn note_gap(&self, tp: TopicPartition) {
-        // a later claim of the same assignment is no rebalance
-        if let Some(given) = self.shared.with(|state| state.given.remove(&tp)) {
-            self.metrics
-                .rebalance_gap
-                .observe(given.elapsed().as_secs_f64());
+    /// Gives brokers and PostgreSQL a moment. What they have not answered by then is claimed later.
+    fn wait_for_claims(&self, partitions: &[TopicPartition]) {
+        let began = Instant::now();
+        loop {
+            let (asking, claiming) = self.shared.with(|state| {
+                let ownership = &state.ownership;
+                (
+                    ownership.is_asking(partitions),
+                    ownership.is_claiming(partitions),
+                )
+            });
+            let waited = began.elapsed();
+            if asking && waited < BOUNDS_WAIT {
+                // verdicts on partitions that do not move can wait for the next one
+                self.hear(BOUNDS_STEP);
+            } else if claiming && waited < CLAIM_WAIT {
+                self.shared.wait_until(CLAIM_WAIT - waited, |state| {
+                    !state.ownership.is_claiming(partitions)
+                });
+            } else {
+                return;
+            }
         }
     }
 
@@ -242,44 +349,22 @@ impl SourceContext {
                 warn!("the last flush did not end in time; the next owner reads its records again");
             }
         }
-        self.shared.with(|state| {
-            let claims: Vec<_> = state
-                .engine
-                .assigned()
-                .filter(|(tp, _)| partitions.contains(tp))
-                .collect();
-            if !lost && state.sink_healthy {
-                state.releases.extend(claims);
-            }
-            partitions.iter().for_each(|&tp| state.forget(tp));
-            state.draining = false;
+        let release = !lost && self.shared.with(|state| state.sink_healthy);
+        self.on(Event::Revoked {
+            partitions: partitions.clone(),
+            release,
         });
+        self.shared.with(|state| state.draining = false);
         self.shared.wake_writer();
         if !lost {
             self.shared.wait_until(Duration::from_secs(1), |state| {
-                !state.sink_healthy || (state.releases.is_empty() && state.releasing == 0)
+                !state.sink_healthy || !state.ownership.is_releasing()
             });
         }
         if let Err(error) = consumer.incremental_unassign(list) {
             error!(error = %error, "the revocation was refused");
         }
         info!(partitions = partitions.len(), lost, "partitions revoked");
-    }
-
-    fn note_counts(&self, consumer: &BaseConsumer<Self>) {
-        for topic in self.topics.values() {
-            if let Ok(metadata) = consumer.fetch_metadata(Some(topic), BOUNDS_TIMEOUT) {
-                for found in metadata
-                    .topics()
-                    .iter()
-                    .filter(|found| found.name() == topic)
-                {
-                    let count = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
-                    self.shared
-                        .with(|state| state.partition_counts.insert(topic.clone(), count));
-                }
-            }
-        }
     }
 }
 
@@ -297,16 +382,23 @@ impl ClientContext for SourceContext {
             Ok(statistics) => {
                 let reachable = statistics.reachable();
                 self.metrics.kafka_up.set(i64::from(!reachable.is_empty()));
+                let mut back = BTreeSet::new();
                 self.shared.with(|state| {
-                    for (tp, view) in &mut state.view {
+                    for (&tp, view) in &mut state.view {
                         let leader = statistics.leader(self.topic(tp.topic), tp.partition);
+                        let was = view.leaderless;
                         view.leaderless = !leader.is_some_and(|leader| reachable.contains(&leader));
                         if view.leaderless {
                             // what was fetched last says nothing about what has come since
                             view.log_end = None;
+                        } else if was {
+                            back.insert(tp);
                         }
                     }
                 });
+                for tp in back {
+                    self.on(Event::Reachable(tp));
+                }
             }
             Err(error) => debug!(%error, "statistics of librdkafka cannot be read"),
         }

@@ -13,15 +13,22 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::sink::Obstacle;
+use clickstream_pipeline::ownership::Obstacle;
 
 /// The debug context in which librdkafka tells topic ids: a few lines with every refresh of metadata.
 pub const DEBUG_CONTEXT: &str = "metadata";
 
+/// Another id of a topic.
+struct Other {
+    id: String,
+    /// librdkafka fetches by it.
+    heard: bool,
+}
+
 /// The ids of the topics as they were at start, and the others that were heard of since.
 pub struct Identity {
     expected: BTreeMap<String, String>,
-    others: Mutex<BTreeMap<String, String>>,
+    others: Mutex<BTreeMap<String, Other>>,
     /// Whether `others` holds anything: all that is looked at for every record.
     doubted: AtomicBool,
 }
@@ -49,19 +56,36 @@ impl Identity {
         else {
             return;
         };
-        self.found(topic, id);
+        self.note(topic, id, true);
     }
 
-    /// Notes which id a topic has now. Once another one was found, the topic stays refused.
+    /// Notes which id the brokers say that a topic has now. Once another one was found, the topic stays refused until both
+    /// they and librdkafka know it by the old one again.
     pub fn found(&self, topic: &str, id: &str) {
-        if self
-            .expected
-            .get(topic)
-            .is_some_and(|expected| expected != id)
-        {
-            self.others.lock().insert(topic.to_owned(), id.to_owned());
-            self.doubted.store(true, Ordering::Release);
+        self.note(topic, id, false);
+    }
+
+    fn note(&self, topic: &str, id: &str, heard: bool) {
+        let Some(expected) = self.expected.get(topic) else {
+            return;
+        };
+        let mut others = self.others.lock();
+        match others.get_mut(topic) {
+            None if expected == id => {}
+            Some(other) if expected == id => {
+                if heard {
+                    other.heard = false;
+                } else if !other.heard {
+                    others.remove(topic);
+                }
+            }
+            known => {
+                let heard = heard || known.is_some_and(|other| other.heard);
+                let id = id.to_owned();
+                others.insert(topic.to_owned(), Other { id, heard });
+            }
         }
+        self.doubted.store(!others.is_empty(), Ordering::Release);
     }
 
     /// Whether any topic is another one now.
@@ -74,16 +98,11 @@ impl Identity {
         if !self.is_doubted() {
             return None;
         }
-        let found = self.others.lock().get(topic)?.clone();
+        let found = self.others.lock().get(topic)?.id.clone();
         Some(Obstacle::TopicReplaced {
             stored: self.expected.get(topic)?.clone(),
             found,
         })
-    }
-
-    /// Whether the topic's id is known and should be compared.
-    pub fn is_guarded(&self, topic: &str) -> bool {
-        self.expected.contains_key(topic)
     }
 }
 
@@ -99,6 +118,23 @@ mod tests {
             ]
             .into(),
         )
+    }
+
+    #[test]
+    fn a_topic_is_itself_again_when_brokers_and_librdkafka_say_so() {
+        let identity = identity();
+        identity.found("clicks", "XyZ");
+        assert!(identity.obstacle("clicks").is_some());
+        identity.found("clicks", "AbC");
+        assert_eq!(identity.obstacle("clicks"), None);
+        identity.hear("[thrd:main]: Topic clicks changed id from AbC to XyZ");
+        // a broker that has not heard of it yet
+        identity.found("clicks", "AbC");
+        assert!(identity.obstacle("clicks").is_some());
+        identity.hear("[thrd:main]: Topic clicks changed id from XyZ to AbC");
+        assert!(identity.obstacle("clicks").is_some());
+        identity.found("clicks", "AbC");
+        assert!(!identity.is_doubted());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The session with PostgreSQL: what a failure means for it, and how it comes back.
 
-use std::time::Instant;
-
-use clickstream_pipeline::commit::{Remedy, SketchCache};
+use clickstream_pipeline::{
+    commit::{Remedy, SketchCache},
+    ownership::Event,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -39,24 +40,10 @@ impl Writer {
     pub(super) fn disconnected(&mut self) {
         self.metrics.sink_up.set(0);
         self.next = None;
-        let soon = Instant::now() + LOST_PAUSE;
         self.shared.with(|state| {
             state.sink_healthy = false;
             state.in_flight.clear();
-            state.releases.clear();
-            state.releasing = 0;
-            let ours: Vec<_> = state.engine.assigned().map(|(tp, _)| tp).collect();
-            for tp in ours {
-                state.engine.release(tp);
-                state.reclaims.push((tp, soon));
-            }
-            for slot in state.claims.values_mut() {
-                slot.running = false;
-            }
-            let unstarted: Vec<_> = state.starts.drain(..).map(|(tp, _)| tp).collect();
-            for tp in unstarted {
-                state.reclaims.push((tp, soon));
-            }
+            state.on(Event::SessionLost { pause: LOST_PAUSE });
         });
         self.shared.notify_reader();
     }

@@ -11,6 +11,7 @@ use clickstream_pipeline::{
     engine::{Claim, Recovered},
     event::EventTime,
     offset::{NextOffset, TopicPartition},
+    ownership::{ClaimRequest, Claimed, Grant, Obstacle},
     spec::SemanticSpec,
     watermark::EventClock,
 };
@@ -26,72 +27,6 @@ use super::{PostgresSink, SinkFault, transaction::answered};
 const LANES: i16 = 32;
 /// How long a session that is told to end may take.
 const TERMINATE_WAIT: Duration = Duration::from_secs(3);
-
-/// A partition to claim, with what the log looks like now.
-#[derive(Copy, Clone, Debug)]
-pub struct ClaimRequest {
-    /// Which one.
-    pub partition: TopicPartition,
-    /// First offset that is still in the log.
-    pub log_start: i64,
-    /// End of the log.
-    pub log_end: i64,
-}
-
-/// What became of a claim.
-#[derive(Debug)]
-pub enum Claimed {
-    /// It is ours.
-    Ours {
-        /// Where to go on.
-        recovered: Box<Recovered>,
-        /// The partition's totals there.
-        totals: Counters,
-        /// Kafka dropped records before they were read; they are in `clickstream_gaps`.
-        gap: Option<std::ops::Range<i64>>,
-        /// All gaps of the partition, that one included, in the order of the log.
-        gaps: Vec<std::ops::Range<i64>>,
-    },
-    /// It cannot be read on, and a person has to decide.
-    Halted(Obstacle),
-}
-
-/// Why a partition is not read on.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Obstacle {
-    /// The log is shorter than what was read from it.
-    #[error(
-        "the log ends at {log_end}, but {next} was already reached: the topic was deleted and made anew, or truncated. \
-         Restore the old log, or read the new one into a schema of its own: set another targets[].schema"
-    )]
-    LogShrunk {
-        /// End of the log.
-        log_end: i64,
-        /// Stored position.
-        next: i64,
-    },
-    /// The topic's id is another one.
-    #[error(
-        "topic id is {found}, but this schema was filled from {stored}: the topic was deleted and made anew. \
-         Restore the old one, or read the new one into a schema of its own: set another targets[].schema"
-    )]
-    TopicReplaced {
-        /// Id in the schema.
-        stored: String,
-        /// Id in Kafka.
-        found: String,
-    },
-    /// The cluster is another one.
-    #[error(
-        "Kafka cluster is {found}, but this schema was filled from {stored}: check spec.kafka.bootstrapServers"
-    )]
-    OtherCluster {
-        /// Id in the schema.
-        stored: String,
-        /// Id in Kafka.
-        found: String,
-    },
-}
 
 impl PostgresSink {
     /// Claims partitions, all in one synchronous transaction, and returns where each goes on.
@@ -191,12 +126,12 @@ impl PostgresSink {
             };
             claimed.insert(
                 tp,
-                Claimed::Ours {
+                Claimed::Ours(Grant {
                     recovered: Box::new(recovered),
                     totals,
                     gap,
                     gaps,
-                },
+                }),
             );
         }
         answered(tx.execute(ANCHOR, &[&topics, &partitions, &"claim", &json!(spec)])).await?;

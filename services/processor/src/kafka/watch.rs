@@ -1,0 +1,278 @@
+//! Once a second beside reading: the ends of the logs, the group's offsets, the topics' ids, and partitions that stand.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use clickstream_pipeline::{
+    event::EventTime,
+    offset::{NextOffset, TopicPartition},
+    ownership::{Action, Event},
+};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer},
+};
+use tracing::{error, warn};
+
+use super::{
+    asker::Purpose,
+    context::Verdict,
+    source::{Source, SourceFault, stuck},
+};
+use crate::failpoints::crash_point;
+
+/// How often the log's ends are looked at and the group's offsets written.
+const LOOK: Duration = Duration::from_secs(1);
+/// The same for partitions that are paused, which have to be asked for.
+const LOOK_PAUSED: Duration = Duration::from_secs(5);
+/// How often a topic's id is asked for.
+const IDENTITY: Duration = Duration::from_secs(30);
+/// A partition that two looks in a row have found at the same place stands; one record that came between
+/// two looks does not make it.
+const STANDING: Duration = Duration::from_millis(LOOK.as_millis() as u64 * 3 / 2);
+
+/// What was seen the last time.
+pub struct Watch {
+    last_look: Instant,
+    last_identity: Instant,
+    last_paused: Option<Instant>,
+    /// What the group was told.
+    hinted: BTreeMap<TopicPartition, i64>,
+    /// Since when each partition has stood where it stands.
+    moved: BTreeMap<TopicPartition, (NextOffset, Instant)>,
+}
+
+impl Watch {
+    /// Nothing was seen yet.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            last_look: now,
+            last_identity: now,
+            last_paused: None,
+            hinted: BTreeMap::new(),
+            moved: BTreeMap::new(),
+        }
+    }
+}
+
+impl Source {
+    /// Once a second: ends of the logs, the group's offsets, topic ids, partitions that stand.
+    pub(super) fn look_around(&mut self) -> Result<(), SourceFault> {
+        if self.watch.last_look.elapsed() < LOOK {
+            return Ok(());
+        }
+        self.watch.last_look = Instant::now();
+        self.look();
+        self.hint();
+        if self.watch.last_identity.elapsed() >= IDENTITY {
+            self.watch.last_identity = Instant::now();
+            self.consumer.context().ask_for_topics(&self.consumer);
+        }
+        let watched = self.shared.with(|state| {
+            let watched = state.ownership.watched();
+            watched
+                .into_iter()
+                .filter_map(|tp| Some((tp, state.engine.position(tp)?)))
+                .collect::<Vec<_>>()
+        });
+        for (partition, position) in watched {
+            self.consumer.context().on(Event::Moved {
+                partition,
+                position,
+            });
+        }
+        self.stand();
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        let (fetched, paused): (Vec<_>, Vec<_>) = self.shared.with(|state| {
+            let ownership = &state.ownership;
+            ownership
+                .assigned()
+                .partition(|tp| ownership.is_fetched(*tp))
+        });
+        self.look_at_paused(&paused);
+        for tp in fetched {
+            let seen = clickstream_kafka::seen_watermarks(
+                self.consumer.client(),
+                self.topic(tp),
+                tp.partition,
+            );
+            if let Some((start, end)) = seen {
+                let now = EventTime::from_micros(Utc::now().timestamp_micros());
+                self.shared.with(|state| {
+                    if let Some(view) = state.view.get_mut(&tp) {
+                        view.look(start, end, now);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Asks for the ends of logs that nobody fetches from, now and then: lag grows there as well. One that is not answered
+    /// is not known.
+    fn look_at_paused(&mut self, paused: &[TopicPartition]) {
+        let lately = |last: Instant| last.elapsed() < LOOK_PAUSED;
+        if paused.is_empty() || self.watch.last_paused.is_some_and(lately) {
+            return;
+        }
+        let context = self.consumer.context();
+        let is_look = |_, purpose| purpose == Purpose::Look;
+        if context
+            .asker
+            .lock()
+            .as_ref()
+            .is_some_and(|asker| asker.is_asking(is_look))
+        {
+            return;
+        }
+        self.watch.last_paused = Some(Instant::now());
+        context.ask_for(&self.consumer, paused.iter().map(|tp| (*tp, Purpose::Look)));
+    }
+
+    /// Writes the committed positions to the group, for lag tools.
+    fn hint(&mut self) {
+        let committed = self.shared.with(|state| {
+            state
+                .view
+                .iter()
+                .filter_map(|(tp, view)| Some((*tp, view.next?.get())))
+                .collect::<BTreeMap<_, _>>()
+        });
+        let mut list = TopicPartitionList::new();
+        for (tp, next) in &committed {
+            if self.watch.hinted.get(tp) != Some(next)
+                && list
+                    .add_partition_offset(self.topic(*tp), tp.partition, Offset::Offset(*next))
+                    .is_err()
+            {
+                return;
+            }
+        }
+        if list.count() > 0 {
+            crash_point("before_group_commit");
+            if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+                warn!(error = %error, "cannot write the group's offsets");
+            }
+            self.watch.hinted = committed;
+        }
+    }
+
+    /// Notes since when an open transaction holds a partition back; one that was noted before stays.
+    fn note_held(&self, tp: TopicPartition, since: Option<Instant>) {
+        let begun = self.shared.with(|state| {
+            let view = state.view.get_mut(&tp)?;
+            let begun = view.held_since.is_none() && since.is_some();
+            view.held_since = since.map(|since| view.held_since.unwrap_or(since));
+            Some(begun)
+        });
+        if begun == Some(true) {
+            warn!(
+                topic = self.topic(tp),
+                partition = tp.partition,
+                "an open Kafka transaction holds this partition back; it is read on when its producer ends it"
+            );
+        }
+    }
+
+    /// Looks for partitions that have lag and do not move although everything they need answers. Their brokers are asked
+    /// before the verdict: while one is away, nobody is stuck.
+    fn stand(&mut self) {
+        let now = Instant::now();
+        let full = self.full;
+        let standing = self.shared.with(|state| {
+            let idle = full || !state.sink_healthy;
+            let reading = state
+                .ownership
+                .assigned()
+                .filter(|tp| state.ownership.is_reading(*tp));
+            reading
+                .filter_map(|tp| {
+                    let position = state.engine.position(tp)?;
+                    let end = state.view.get(&tp)?.log_end?;
+                    Some((tp, position, idle || position.get() >= end))
+                })
+                .collect::<Vec<_>>()
+        });
+        self.shared.with(|state| {
+            self.watch
+                .moved
+                .retain(|tp, _| state.ownership.is_assigned(*tp));
+        });
+        let mut doubted = Vec::new();
+        for (tp, position, fine) in standing {
+            let (stood_at, since) = *self.watch.moved.entry(tp).or_insert((position, now));
+            if fine || stood_at != position {
+                self.watch.moved.insert(tp, (position, now));
+                self.note_held(tp, None);
+                continue;
+            }
+            if since.elapsed() >= STANDING.min(stuck()) {
+                self.shared.with(|state| state.engine.left_end(tp));
+            }
+            if since.elapsed() >= stuck() {
+                doubted.push((tp, Purpose::Verdict(position)));
+            }
+        }
+        let context = self.consumer.context();
+        if let Some(asker) = context.asker.lock().as_ref() {
+            doubted.retain(|(tp, _)| {
+                !asker.is_asking(|other, purpose| {
+                    other == *tp && matches!(purpose, Purpose::Verdict(_))
+                })
+            });
+        }
+        context.ask_for(&self.consumer, doubted);
+    }
+
+    /// What the brokers say about partitions that stand.
+    pub(super) fn judge(&mut self, verdicts: Vec<Verdict>) -> Result<(), SourceFault> {
+        for Verdict {
+            partition: tp,
+            position,
+            log_end,
+        } in verdicts
+        {
+            let Some(&(stood_at, since)) = self.watch.moved.get(&tp) else {
+                continue;
+            };
+            if stood_at != position {
+                continue;
+            }
+            self.watch.moved.insert(tp, (position, Instant::now()));
+            match log_end {
+                Some(log_end) if log_end > position.get() => {
+                    error!(
+                        topic = self.topic(tp),
+                        partition = tp.partition,
+                        position = position.get(),
+                        log_end,
+                        "partition does not move"
+                    );
+                    let stands = Event::Stands {
+                        partition: tp,
+                        position,
+                    };
+                    for action in self.consumer.context().on(stands) {
+                        if let Action::End { partition, .. } = action {
+                            return Err(SourceFault::Stuck {
+                                topic: self.topic(partition).to_owned(),
+                                partition: partition.partition,
+                                position: position.get(),
+                            });
+                        }
+                    }
+                }
+                // asked for committed records, the log ends where the oldest transaction that is
+                // still open begins: nothing behind it is given out, and nobody here can end it
+                Some(_) => self.note_held(tp, Some(since)),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
