@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context as _;
 use clickstream_tools::cargo::{Said, cargo, programs};
 
-use crate::args::{BenchArgs, Benchmark, UpArgs};
+use crate::args::{BenchArgs, Benchmark, KindArgs, KindCommand, UpArgs};
 use crate::speed;
 use crate::steps::{Step, Steps};
 
@@ -105,8 +105,11 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// As [`up`].
-pub fn kind() -> anyhow::Result<ExitCode> {
-    on_kind("find or create the cluster, build images and install everything")
+pub fn kind(args: &KindArgs) -> anyhow::Result<ExitCode> {
+    on_kind(match args.command {
+        KindCommand::Up { .. } => "find or create the cluster, build images and install everything",
+        KindCommand::Down => "delete the cluster with all that is in it",
+    })
 }
 
 /// `cargo xtask e2e`.

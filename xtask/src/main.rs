@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Command::Images(args) => images::run(args),
         Command::Lab(LabCommand::Up(args)) => lab::up(args),
         Command::Lab(LabCommand::Bench(args)) => lab::bench(args),
-        Command::Lab(LabCommand::Kind(_)) => lab::kind(),
+        Command::Lab(LabCommand::Kind(args)) => lab::kind(args),
         Command::Lab(LabCommand::E2e(_)) => lab::e2e(),
     };
     outcome.unwrap_or_else(|error| {
