@@ -125,6 +125,12 @@ pub fn assert_everything_happened(tally: &Tally) {
         ("killed processes", tally.killed),
         ("crashes", tally.crashes),
         ("moved partitions", tally.moved),
+        ("questions without an answer", tally.unanswered),
+        ("ends of logs that were too old", tally.outdated),
+        ("batches that could not be read", tally.unreadable),
+        ("positions outside the log", tally.outside),
+        ("claims given back", tally.released),
+        ("failed seeks", tally.unsought),
     ];
     for (what, count) in counts {
         assert!(count > 100, "only {count} {what} in all seeds");
@@ -148,5 +154,11 @@ impl Tally {
         self.crashes += other.crashes;
         self.moved += other.moved;
         self.overtaken += other.overtaken;
+        self.unanswered += other.unanswered;
+        self.outdated += other.outdated;
+        self.unreadable += other.unreadable;
+        self.outside += other.outside;
+        self.released += other.released;
+        self.unsought += other.unsought;
     }
 }

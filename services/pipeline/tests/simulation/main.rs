@@ -16,6 +16,7 @@ mod directed;
 mod drive;
 mod log;
 mod processor;
+mod reader;
 mod sabotage;
 mod scenario;
 mod state;

@@ -1,19 +1,21 @@
-//! A simulated processor: engine, commit protocol and claims, put together as the real runner does it. One connection, on
-//! which a claim or a flush is under way, while intake goes on.
+//! A simulated processor: engine, ownership and commit protocol of the core, driven as the real service does it. This is its
+//! writer, with one connection on which claims or a flush are under way while intake goes on; see `reader` for the rest.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     future::Future,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use clickstream_pipeline::{
     commit::{Remedy, Rules, Settlement, SketchCache, Unsettled, settle},
-    engine::{Engine, Flush, Intake, Record, Recovered},
+    engine::{Engine, Flush},
     event::EventTime,
-    offset::{NextOffset, TopicPartition},
+    offset::TopicPartition,
+    ownership::{Action, ClaimRequest, Claimed, Event, Ownership, Standing, Timing},
     window::TumblingWindow,
 };
 
@@ -21,6 +23,7 @@ use crate::{
     database::{Error, Shared},
     dice::Dice,
     log::Log,
+    reader::Consumer,
     sabotage::Sabotage,
     scenario::Scenario,
     transaction::Connection,
@@ -59,13 +62,25 @@ pub struct Tally {
     pub moved: u64,
     /// Late events whose twin was stored by a transaction that was open when they were looked up.
     pub overtaken: u64,
+    /// Questions for the bounds of a log that nobody answered.
+    pub unanswered: u64,
+    /// Claims that found the stored position beyond an end of the log that was asked for too early.
+    pub outdated: u64,
+    /// Batches that could not be read.
+    pub unreadable: u64,
+    /// Positions that were taken for lying outside the log.
+    pub outside: u64,
+    /// Claims that were given back.
+    pub released: u64,
+    /// Seeks that failed.
+    pub unsought: u64,
 }
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
 enum Work {
     Flush(Task<Settled>),
-    Claim(Task<(Connection, TopicPartition, Result<Recovered, Error>)>),
+    Claim(Task<Claims>),
 }
 
 struct Settled {
@@ -75,24 +90,39 @@ struct Settled {
     result: Result<Settlement, Unsettled<Error>>,
 }
 
+struct Claims {
+    connection: Connection,
+    result: Result<Vec<(TopicPartition, Claimed)>, Error>,
+}
+
+/// A step of the scheduler is a millisecond, and a partition that is halted is looked at soon again.
+const TIMING: Timing = Timing {
+    examine: Duration::from_millis(100),
+    confirm: Duration::from_millis(5),
+    again: Duration::from_millis(5),
+    again_max: Duration::from_millis(100),
+    answer: Duration::from_millis(60),
+};
+
 /// One processor.
 pub struct Processor {
-    scenario: Rc<Scenario>,
+    pub scenario: Rc<Scenario>,
     database: Shared,
     rules: Rules,
-    dice: Dice,
-    engine: Engine,
+    pub dice: Dice,
+    pub engine: Engine,
+    pub ownership: Ownership,
+    pub consumer: Consumer,
+    now: Duration,
     /// Absent while work is under way.
     connection: Option<Connection>,
     cache: Option<SketchCache>,
     work: Option<Work>,
     retry: Option<Flush>,
-    /// What the group assigned, and where reading stands once it is claimed.
-    assigned: BTreeMap<TopicPartition, Option<usize>>,
-    /// Partitions whose sketches are forgotten as soon as the cache is back.
-    forget: Vec<TopicPartition>,
-    /// Where reading last stood (for sabotage only).
-    stood: BTreeMap<TopicPartition, usize>,
+    /// Partitions of the flush under way.
+    pub in_flight: BTreeSet<TopicPartition>,
+    /// Faults of reading that are left.
+    pub faults_left: usize,
     /// A flush to send again under new claims (for sabotage only).
     resend: Option<Flush>,
 }
@@ -103,6 +133,9 @@ impl Processor {
         let spec = &scenario.spec;
         Self {
             engine: Engine::new(spec, 0, scenario.seed ^ number),
+            ownership: Ownership::new(TIMING),
+            consumer: Consumer::default(),
+            now: Duration::ZERO,
             rules: Rules {
                 windows: TumblingWindow::new(spec.window_micros),
                 policy: spec.late_policy,
@@ -113,24 +146,46 @@ impl Processor {
             cache: Some(SketchCache::default()),
             work: None,
             retry: None,
-            assigned: BTreeMap::new(),
-            forget: Vec::new(),
-            stood: BTreeMap::new(),
+            in_flight: BTreeSet::new(),
+            // every other seed reads without trouble: what is claimed again for one reason hides that it was not for another
+            faults_left: match scenario.seed % 2 {
+                0 => scenario.fault_budget,
+                _ => 0,
+            },
             resend: None,
             scenario: Rc::clone(scenario),
             database: Rc::clone(database),
         }
     }
 
-    /// The group gives it a partition.
-    pub fn assign(&mut self, tp: TopicPartition) {
-        self.assigned.entry(tp).or_default();
+    /// Tells the core what has happened, and does what it says to the engine.
+    pub fn on(&mut self, event: Event) -> Vec<Action> {
+        let actions = self.ownership.on(event, self.now);
+        for action in &actions {
+            match action {
+                Action::Drop(tp) => self.engine.release(*tp),
+                Action::Close(tp) => self.engine.close(*tp),
+                Action::Begin {
+                    partition, grant, ..
+                } => {
+                    let recovered = (*grant.recovered).clone();
+                    self.engine.assign(*partition, recovered);
+                }
+                _ => {}
+            }
+        }
+        actions
     }
 
     /// The group has taken a partition away.
     pub fn revoke(&mut self, tp: TopicPartition) {
-        self.lose(tp);
-        self.assigned.remove(&tp);
+        self.end_callback();
+        let release = self.dice.chance(700);
+        self.on(Event::Revoked {
+            partitions: vec![tp],
+            release,
+        });
+        self.consumer.unassign(tp);
         self.resend = None;
     }
 
@@ -139,14 +194,15 @@ impl Processor {
     /// # Errors
     /// What must not happen.
     pub fn step(&mut self, log: &Log, tally: &mut Tally) -> Result<(), String> {
+        self.now += Duration::from_millis(1);
         if self.work.is_some() && self.dice.chance(600) {
-            return self.poll(log, tally);
+            return self.poll(tally);
         }
         if self.work.is_none() && self.dice.chance(500) {
             if self.lost_while_idle() {
                 self.reconnect(Vec::new());
             }
-            if self.begin_work() {
+            if self.begin_work(tally) {
                 return Ok(());
             }
         }
@@ -162,26 +218,26 @@ impl Processor {
             && !self.sabotaged(Sabotage::IdleLossGoesUnnoticed)
     }
 
-    /// Starts a flush or a claim, if there is one to start.
-    fn begin_work(&mut self) -> bool {
-        let (Some(mut connection), Some(mut cache)) = (self.connection.take(), self.cache.take())
-        else {
-            return false;
-        };
-        let unclaimed: Vec<_> = self
-            .assigned
-            .iter()
-            .filter(|(_, at)| at.is_none())
-            .map(|(&tp, _)| tp)
-            .collect();
-        if self.retry.is_none() && !unclaimed.is_empty() && self.dice.chance(500) {
-            let tp = self.dice.pick(&unclaimed);
-            self.cache = Some(cache);
-            self.work = Some(Work::Claim(Box::pin(async move {
-                let claimed = connection.claim(tp).await;
-                (connection, tp, claimed)
-            })));
-            return true;
+    /// Starts a flush or claims, if there is something to start.
+    fn begin_work(&mut self, tally: &mut Tally) -> bool {
+        if self.retry.is_none() && self.dice.chance(500) {
+            let requests: Vec<_> = self
+                .on(Event::ClaimTurn)
+                .into_iter()
+                .filter_map(|action| match action {
+                    Action::Claim(request) => Some(request),
+                    _ => None,
+                })
+                .collect();
+            if !requests.is_empty()
+                && let Some(connection) = self.connection.take()
+            {
+                self.work = Some(Work::Claim(Box::pin(claim_all(connection, requests))));
+                return true;
+            }
+            // the database knows nothing of it here: a claim that was given back is ended like any other
+            tally.released += self.on(Event::ReleaseTurn).len() as u64;
+            self.on(Event::Released);
         }
         let due = self.engine.buffered_rows() >= self.scenario.flush_rows
             || self.dice.chance(self.scenario.eagerness);
@@ -190,10 +246,13 @@ impl Processor {
                 .flatten()
         });
         let Some(mut flush) = flush else {
-            self.connection = Some(connection);
-            self.cache = Some(cache);
             return false;
         };
+        let (Some(mut connection), Some(mut cache)) = (self.connection.take(), self.cache.take())
+        else {
+            return false;
+        };
+        self.in_flight = flush.claims.keys().copied().collect();
         let rules = self.rules;
         self.work = Some(Work::Flush(Box::pin(async move {
             let result = settle(&mut connection, &mut flush, &mut cache, &rules).await;
@@ -207,7 +266,7 @@ impl Processor {
         true
     }
 
-    fn poll(&mut self, log: &Log, tally: &mut Tally) -> Result<(), String> {
+    fn poll(&mut self, tally: &mut Tally) -> Result<(), String> {
         let mut context = Context::from_waker(Waker::noop());
         match &mut self.work {
             Some(Work::Flush(task)) => {
@@ -217,9 +276,9 @@ impl Processor {
                 }
             }
             Some(Work::Claim(task)) => {
-                if let Poll::Ready((connection, tp, claimed)) = task.as_mut().poll(&mut context) {
+                if let Poll::Ready(claims) = task.as_mut().poll(&mut context) {
                     self.work = None;
-                    self.claimed(connection, tp, claimed, log, tally);
+                    self.claimed(claims, tally);
                 }
             }
             None => {}
@@ -227,45 +286,44 @@ impl Processor {
         Ok(())
     }
 
-    fn claimed(
-        &mut self,
-        connection: Connection,
-        tp: TopicPartition,
-        claimed: Result<Recovered, Error>,
-        log: &Log,
-        tally: &mut Tally,
-    ) {
-        self.connection = Some(connection);
-        let mut recovered = match claimed {
-            Ok(recovered) => recovered,
-            Err(Error::RolledBack) => return,
-            Err(_) => return self.reconnect(Vec::new()),
+    fn claimed(&mut self, claims: Claims, tally: &mut Tally) {
+        self.connection = Some(claims.connection);
+        let claimed = match claims.result {
+            Ok(claimed) => claimed,
+            Err(_) => {
+                self.on(Event::ClaimsFailed);
+                return self.reconnect(Vec::new());
+            }
         };
-        // taken away while the claim was under way
-        if !self.assigned.contains_key(&tp) {
-            return;
+        for (tp, mut outcome) in claimed {
+            self.forget(tp);
+            match &mut outcome {
+                Claimed::Ours(grant) => {
+                    tally.claims += 1;
+                    if let Some(flush) = &mut self.resend
+                        && let Some(span) = flush.batch.spans.get_mut(&tp)
+                    {
+                        let recovered = &mut grant.recovered;
+                        span.from = recovered.next;
+                        recovered.next = recovered.next.max(span.to);
+                        recovered.clock = span.clock.clone();
+                        flush.claims.insert(tp, recovered.claim);
+                    }
+                }
+                Claimed::Halted(_) => tally.outdated += 1,
+            }
+            self.on(Event::Claimed {
+                partition: tp,
+                outcome,
+            });
         }
-        tally.claims += 1;
-        self.lose(tp);
-        if let Some(flush) = &mut self.resend
-            && let Some(span) = flush.batch.spans.get_mut(&tp)
-        {
-            span.from = recovered.next;
-            recovered.next = recovered.next.max(span.to);
-            recovered.clock = span.clock.clone();
-            flush.claims.insert(tp, recovered.claim);
-        }
-        let mut at = log.partitions[&tp].seek(recovered.next.get());
-        if self.dice.chance(200) {
-            at = at.saturating_sub(self.dice.below(6));
-        }
-        if self.sabotaged(Sabotage::QueueOutlivesClaim) {
-            at = self.stood.get(&tp).copied().unwrap_or(at);
-        }
-        self.engine.assign(tp, recovered);
-        self.assigned.insert(tp, Some(at));
-        let all_claimed = self.assigned.values().all(Option::is_some);
-        if all_claimed && self.retry.is_none() {
+        let claimed = |tp| {
+            matches!(
+                self.ownership.standing(tp),
+                Some(Standing::Starting | Standing::Reading | Standing::Paused)
+            )
+        };
+        if self.retry.is_none() && self.ownership.assigned().all(claimed) {
             self.retry = self.resend.take();
         }
     }
@@ -279,15 +337,14 @@ impl Processor {
         } = settled;
         self.connection = Some(connection);
         self.cache = Some(cache);
-        for tp in std::mem::take(&mut self.forget) {
-            self.forget(tp);
-        }
-        for tp in std::mem::take(&mut flush.fenced) {
+        for partition in std::mem::take(&mut flush.fenced) {
             tally.fenced += 1;
-            self.lose(tp);
+            let pause = Duration::from_millis(self.dice.below(20) as u64);
+            self.on(Event::Fenced { partition, pause });
         }
         match result {
             Ok(settlement) => {
+                self.in_flight.clear();
                 tally.flushes += 1;
                 tally.copied += settlement.copied as u64;
                 tally.refused += settlement.refused as u64;
@@ -326,86 +383,48 @@ impl Processor {
     /// The connection is gone and with it what was under way: forgets the partitions, which are then claimed again.
     fn reconnect(&mut self, moved: Vec<TopicPartition>) {
         self.connection = Some(Connection::open(&self.database));
-        let lost = if self.sabotaged(Sabotage::OnlyTheFlushIsReclaimed) {
-            moved
-        } else {
-            self.assigned.keys().copied().collect()
-        };
-        for tp in lost {
-            self.lose(tp);
+        self.in_flight.clear();
+        if !self.sabotaged(Sabotage::CacheOutlivesClaim) {
+            self.cache = Some(SketchCache::default());
         }
-    }
-
-    /// Forgets everything about a partition but the fact that the group assigned it.
-    fn lose(&mut self, tp: TopicPartition) {
-        self.engine.release(tp);
-        self.forget(tp);
-        if let Some(at) = self.assigned.get_mut(&tp)
-            && let Some(at) = at.take()
-        {
-            self.stood.insert(tp, at);
+        let pause = Duration::from_millis(self.dice.below(10) as u64);
+        if self.sabotaged(Sabotage::OnlyTheFlushIsReclaimed) {
+            for partition in moved {
+                self.on(Event::Fenced { partition, pause });
+            }
+        } else {
+            self.on(Event::SessionLost { pause });
         }
     }
 
     fn forget(&mut self, tp: TopicPartition) {
-        if self.sabotaged(Sabotage::CacheOutlivesClaim) {
-            return;
-        }
-        match &mut self.cache {
-            Some(cache) => cache.forget(tp),
-            None => self.forget.push(tp),
-        }
-    }
-
-    /// Reads some records of one partition, unless there is enough waiting.
-    fn read(&mut self, log: &Log, tally: &mut Tally) -> Result<(), String> {
-        let held: Vec<_> = self
-            .assigned
-            .iter()
-            .filter_map(|(&tp, at)| at.map(|at| (tp, at)))
-            .collect();
-        if held.is_empty() || self.engine.buffered_rows() >= 2 * self.scenario.flush_rows {
-            return Ok(());
-        }
-        let (tp, mut at) = self.dice.pick(&held);
-        // an end of the log that was seen before a rewind, or before more was written
-        if self.dice.chance(20)
-            && let Some(next) = self.engine.position(tp)
-            && next > NextOffset::ZERO
+        if !self.sabotaged(Sabotage::CacheOutlivesClaim)
+            && let Some(cache) = &mut self.cache
         {
-            let past = self.dice.below(usize::try_from(next.get()).unwrap_or(0));
-            self.engine.end_of_log(tp, NextOffset::at(past as i64));
+            cache.forget(tp);
         }
-        let partition = &log.partitions[&tp];
-        for _ in 0..=self.dice.below(12) {
-            if at >= partition.visible {
-                if self.dice.chance(500) {
-                    let end = NextOffset::at(partition.visible_end());
-                    self.engine.end_of_log(tp, end);
-                }
-                break;
-            }
-            let entry = &partition.entries[at];
-            let record = Record {
-                offset: entry.offset,
-                received_at: EventTime::from_micros(entry.received),
-                value: entry.value.as_deref(),
-                // every other record without a value is a heartbeat
-                heartbeat: (entry.value.is_none() && entry.offset % 2 == 0)
-                    .then(|| EventTime::from_micros(entry.received)),
-            };
-            match self.engine.record(tp, record) {
-                Intake::Unassigned => return Err(format!("{tp} is held and not assigned")),
-                Intake::Stale => tally.stale += 1,
-                Intake::Buffered | Intake::Skipped | Intake::Heartbeat => {}
-            }
-            at += 1;
-        }
-        self.assigned.insert(tp, Some(at));
-        Ok(())
     }
 
-    fn sabotaged(&self, by: Sabotage) -> bool {
+    pub fn sabotaged(&self, by: Sabotage) -> bool {
         self.scenario.sabotage == Some(by)
+    }
+}
+
+async fn claim_all(mut connection: Connection, requests: Vec<ClaimRequest>) -> Claims {
+    let mut claimed = Vec::new();
+    for request in requests {
+        match connection.claim(request.partition, request.log_end).await {
+            Ok(outcome) => claimed.push((request.partition, outcome)),
+            Err(error) => {
+                return Claims {
+                    connection,
+                    result: Err(error),
+                };
+            }
+        }
+    }
+    Claims {
+        connection,
+        result: Ok(claimed),
     }
 }

@@ -28,11 +28,13 @@ pub enum Sabotage {
     OnlyTheFlushIsReclaimed,
     /// A processor without anything to flush does not notice that its connection is gone.
     IdleLossGoesUnnoticed,
+    /// A batch that cannot be read is passed over, and what comes behind it is taken for what comes next.
+    UnreadableIsPassedOver,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoFence,
         Self::AdvanceOutsideTransaction,
         Self::DeadLettersOutsideTransaction,
@@ -45,5 +47,6 @@ impl Sabotage {
         Self::ClaimIsTorn,
         Self::OnlyTheFlushIsReclaimed,
         Self::IdleLossGoesUnnoticed,
+        Self::UnreadableIsPassedOver,
     ];
 }

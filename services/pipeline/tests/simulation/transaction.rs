@@ -5,9 +5,11 @@ use std::{cell::RefMut, collections::BTreeMap, future::poll_fn, rc::Rc, task::Po
 
 use clickstream_pipeline::{
     batch::{Batch, Row},
+    checkpoint::Counters,
     commit::{Advance, Position, Sink, StoredTwin, Transaction},
     engine::Recovered,
     offset::{NextOffset, TopicPartition},
+    ownership::{Claimed, Grant, Obstacle},
     settle::{HitDelta, PartDelta, PartKey, Sketches},
     sketch::Sketch,
     watermark::EventClock,
@@ -62,11 +64,11 @@ impl Connection {
     }
 
     /// Takes a partition over: ends the previous owner's backend, locks the checkpoint, writes a new token, and reads
-    /// where to go on.
+    /// where to go on. A position beyond the end of the log is left alone.
     ///
     /// # Errors
     /// Any fault; nothing is known then, and the claim is made again.
-    pub async fn claim(&mut self, tp: TopicPartition) -> Result<Recovered, Error> {
+    pub async fn claim(&mut self, tp: TopicPartition, log_end: i64) -> Result<Claimed, Error> {
         let read = |db: &Database| {
             db.state.checkpoints.get(&tp).map_or_else(
                 || (NextOffset::ZERO, EventClock::default(), true),
@@ -94,6 +96,10 @@ impl Connection {
         };
         let tx = self.begin().await?;
         tx.lock(Lock::Checkpoint(tp)).await?;
+        let next = read(&*tx.step().await?).0.get();
+        if next > log_end {
+            return Ok(Claimed::Halted(Obstacle::LogShrunk { log_end, next }));
+        }
         let claim = {
             let mut db = tx.step().await?;
             let claim = db.new_claim(tp);
@@ -114,12 +120,17 @@ impl Connection {
             clock = early.1;
         }
         db.note(|| format!("connection {}: holds {tp} from {next}", self.id));
-        Ok(Recovered {
-            claim,
-            next,
-            clock,
-            first,
-        })
+        Ok(Claimed::Ours(Grant {
+            recovered: Box::new(Recovered {
+                claim,
+                next,
+                clock,
+                first,
+            }),
+            totals: Counters::default(),
+            gap: None,
+            gaps: Vec::new(),
+        }))
     }
 }
 
