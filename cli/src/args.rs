@@ -30,6 +30,7 @@ Exit codes:
   1    failed, with the reason on standard error; for validate: something to correct
   2    wrong usage
   3    audit found differences
+  4    audit found none, but some part could not be compared at all
   130  audit was interrupted";
 
 /// Where the cluster is, and how to write; the same flags as kubectl's.

@@ -26,6 +26,8 @@ use crate::{
 
 /// The audit's own exit code for differences, and ours.
 const DIFFERENCES: u8 = 3;
+/// The same for a part that could not be compared at all.
+const NOT_PROVEN: u8 = 4;
 /// As shells count a process that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 /// Labels by which the operator marks processors.
@@ -33,14 +35,14 @@ const COMPONENT: &str = "app.kubernetes.io/component=processor";
 /// How long removing the Job may hold up the end.
 const REMOVAL: Duration = Duration::from_secs(10);
 
-/// Audits a target, or all one after the other, and answers with 3 if anything differs.
+/// Audits a target, or all one after the other. Answers with 3 if anything differs, or else with 4 if any is not proven.
 ///
 /// # Errors
 /// An audit could not be done; nothing is known then.
 pub async fn run(access: &Access, args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let deployments = deployments(access, args).await?;
     let several = deployments.len() > 1;
-    let mut differs = false;
+    let (mut differs, mut not_proven) = (false, false);
     for deployment in deployments {
         let target = deployment.labels()[job::TARGET_LABEL].clone();
         if several && args.output == ReportForm::Table {
@@ -49,16 +51,17 @@ pub async fn run(access: &Access, args: &AuditArgs) -> anyhow::Result<ExitCode> 
         match audit(access, args, &deployment).await? {
             Ending::Exit(0) => {}
             Ending::Exit(code) if code == i32::from(DIFFERENCES) => differs = true,
+            Ending::Exit(code) if code == i32::from(NOT_PROVEN) => not_proven = true,
             Ending::Exit(code) => {
                 bail!("the audit of target {target} failed with exit code {code}")
             }
             Ending::Interrupted => return Ok(ExitCode::from(INTERRUPTED)),
         }
     }
-    Ok(if differs {
-        ExitCode::from(DIFFERENCES)
-    } else {
-        ExitCode::SUCCESS
+    Ok(match (differs, not_proven) {
+        (true, _) => ExitCode::from(DIFFERENCES),
+        (false, true) => ExitCode::from(NOT_PROVEN),
+        (false, false) => ExitCode::SUCCESS,
     })
 }
 

@@ -140,6 +140,26 @@ async fn all_targets_are_audited_one_after_the_other_and_one_difference_counts()
 }
 
 #[tokio::test]
+async fn what_is_not_proven_is_code_4_unless_something_differs() {
+    let not_proven = PodStage::Ended(
+        4,
+        "2026-11-22T18:00:00Z audit not proven: nothing differs\n",
+    );
+    let clean = PodStage::Ended(0, "2026-11-22T18:00:00Z audit clean\n");
+    let differs = PodStage::Ended(3, "2026-11-22T18:00:00Z audit found 1 differences\n");
+    for (stages, expected) in [([not_proven, clean], 4), ([not_proven, differs], 3)] {
+        let api = Api::start(&["warehouse", "live"]).await;
+        api.plays(&stages);
+        let (code, out, err) = ended(audit(&api, &[])).await;
+        assert_eq!(code, Some(expected), "{err}");
+        assert!(
+            out.starts_with("audit not proven: nothing differs\n"),
+            "{out}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_target_that_is_not_there_is_named_with_those_that_are() {
     let api = Api::start(&["warehouse", "live"]).await;
     let (code, _, err) = ended(audit(&api, &["--target", "lake"])).await;

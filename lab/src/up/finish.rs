@@ -17,13 +17,13 @@ use xtask::steps::Steps;
 /// How long the lag may stay as it is before draining is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Exit code of an audit that found differences.
-const DIFFERENCES: i32 = 3;
+/// Exit codes of an audit that found differences, and of one that could not compare some part at all.
+const OUTCOMES: [u8; 2] = [3, 4];
 
 /// Stops the producer, drains, audits, stops the processors and prints the account.
 ///
 /// # Errors
-/// One of these cannot be done. Differences are an exit code.
+/// One of these cannot be done. Differences, and what is not proven, are an exit code.
 pub async fn run(
     args: &UpArgs,
     steps: &Steps,
@@ -61,13 +61,10 @@ pub async fn run(
     out.flush()?;
     if !audit.status.success() {
         io::stderr().write_all(&audit.stderr)?;
-        return Ok(ExitCode::from(
-            if audit.status.code() == Some(DIFFERENCES) {
-                3
-            } else {
-                1
-            },
-        ));
+        let outcome = OUTCOMES
+            .into_iter()
+            .find(|code| audit.status.code() == Some(i32::from(*code)));
+        return Ok(ExitCode::from(outcome.unwrap_or(1)));
     }
     Ok(if sum.adds_up() {
         ExitCode::SUCCESS

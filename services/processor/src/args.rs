@@ -34,7 +34,8 @@ const EXAMPLES: &str = "Examples:
   clickstream-processor run --pipeline pipeline.yaml --admin-listen 127.0.0.1:8080
   clickstream-processor audit --pipeline pipeline.yaml -o json
 
-Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage; 3 the audit found differences.";
+Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage; 3 the audit found differences; \
+4 it found none, but some part could not be compared at all.";
 
 #[derive(Subcommand)]
 enum Command {

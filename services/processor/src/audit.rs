@@ -1,20 +1,24 @@
 //! `clickstream-processor audit`: proves that a target follows from the Kafka log, or names what does not.
 //!
 //! ```text
-//! snapshot ─▶ per partition, from the first anchor that the log still has:
+//! slices ─▶ snapshot ─▶ anchors ─▶ per partition, from the first anchor that the log still has:
 //!             log ─▶ judge ─▶ stored (rows by key, ledgers by place) ─▶ partition      every record is explained
 //!                                                                        │
-//!             census ─▶ strays                                           ├─▶ tally      counters, T
-//!             every row is explained                                     └─▶ aggregates ─▶ recount
+//!             census ─▶ strays, ledgers                                  ├─▶ tally      counters, T
+//!             every row is explained                                     ├─▶ aggregates ─▶ recount
+//!                                                                        └─▶ coverage   how much that was
 //! ```
 //! It reads only: no group is joined, no offset committed, no row locked, and every transaction is short, so it can run
 //! beside a live pipeline. Rows above the snapshot's positions are not looked at. What retention has taken away is left out,
-//! and said so.
+//! and said so; what could not be compared at all makes it not proven.
 
 mod aggregates;
+mod anchors;
 mod census;
 mod column;
+mod coverage;
 mod judge;
+mod ledgers;
 mod log;
 mod partition;
 mod progress;
@@ -22,6 +26,8 @@ mod proof;
 mod recount;
 mod report;
 mod retained;
+mod sketches;
+mod slices;
 mod snapshot;
 mod stored;
 mod strays;
@@ -33,13 +39,17 @@ use std::{io::Write, process::ExitCode, sync::Arc};
 use anyhow::Context;
 use clickstream_pipeline::spec::{ClickstreamPipeline, Secrets, TargetSpec};
 
+pub use coverage::Outcome;
 use proof::Proof;
 pub use report::{AuditReport, Difference, Kind, PartitionReport};
 
-use crate::kafka::{ConsumerSettings, describe};
+use crate::{
+    failpoints,
+    kafka::{ConsumerSettings, describe},
+};
 
-/// Exit code for differences, beside 0 for none and 1 for an audit that could not be done.
-const DIFFERENCES: u8 = 3;
+/// With the feature `failpoints`: rows of a slice.
+const SLICE_ROWS: &str = "CLICKSTREAM_AUDIT_SLICE_ROWS";
 
 /// Form of the report on standard output.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
@@ -51,7 +61,7 @@ pub enum Output {
     Json,
 }
 
-/// Audits a target, prints the report, and answers with the process's exit code: 0 when nothing differs, 3 otherwise.
+/// Audits a target, prints the report, and answers with the exit code of its outcome.
 ///
 /// # Errors
 /// The audit could not be done; nothing is known then.
@@ -61,20 +71,38 @@ pub async fn run(
     secrets: &dyn Secrets,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let report = audit(pipeline, target, secrets, true).await?;
+    let report = audit(pipeline, target, secrets, Options::shown()).await?;
     let text = match output {
         Output::Table => report.to_string(),
         Output::Json => serde_json::to_string_pretty(&report)?,
     };
     writeln!(std::io::stdout().lock(), "{text}")?;
-    Ok(if report.clean {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(DIFFERENCES)
-    })
+    Ok(ExitCode::from(report.outcome.exit_code()))
 }
 
-/// Audits a target. With `show`, standard error tells how far it is.
+/// How an audit goes about it.
+#[derive(Copy, Clone, Debug)]
+pub struct Options {
+    /// Whether standard error tells how far it is.
+    pub show: bool,
+    /// Rows of a slice of the aggregates, which is read in one snapshot.
+    pub slice_rows: i64,
+}
+
+impl Options {
+    /// As the command does it. A test may have slices that are smaller.
+    fn shown() -> Self {
+        let tuned = failpoints::ENABLED
+            .then(|| std::env::var(SLICE_ROWS).ok()?.parse().ok())
+            .flatten();
+        Self {
+            show: true,
+            slice_rows: tuned.unwrap_or(slices::SLICE_ROWS),
+        }
+    }
+}
+
+/// Audits a target.
 ///
 /// # Errors
 /// Kafka or PostgreSQL cannot be reached or read, another log than the target's is named, or a day was dropped meanwhile.
@@ -82,17 +110,17 @@ pub async fn audit(
     pipeline: &ClickstreamPipeline,
     target: &TargetSpec,
     secrets: &dyn Secrets,
-    show: bool,
+    options: Options,
 ) -> anyhow::Result<AuditReport> {
     let settings = target.connection_settings(secrets)?;
     // a topic that is not there would have no partition to differ in
-    let brokers = ConsumerSettings::new(pipeline, target, "clickstream-audit", secrets)?;
+    let brokers = ConsumerSettings::new(pipeline, "clickstream-audit", secrets)?;
     tokio::task::spawn_blocking(move || describe(&brokers))
         .await
         .context("asking the brokers")??;
     let consumer = Arc::new(log::consumer(pipeline, target, secrets)?);
-    Proof::begin(pipeline, target, settings, consumer)
+    Proof::begin(pipeline, target, settings, consumer, options.slice_rows)
         .await?
-        .finish(show)
+        .finish(options.show)
         .await
 }

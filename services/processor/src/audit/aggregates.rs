@@ -1,57 +1,64 @@
-//! Hits and distinct counts, recomputed from the accepted records and compared with what the snapshot holds.
+//! Hits, distinct counts and sketches, recomputed from the accepted records and compared with what is stored.
 //!
-//! Hits per page are compared window by window through a sum of hits times a keyed hash of the page: two windows with the
-//! same sum hold the same hits for the same pages, but for a chance of 2^-128. So memory grows with the number of windows,
-//! not with the number of pages or events.
+//! Windows are compared through sums of keyed hashes: of hits times the hash of their page, and of the hashes of the
+//! partitions' traffic. Two windows with the same sums hold the same, but for a chance of 2^-128. So memory grows with the
+//! number of windows, not with that of pages, partitions or events.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, RandomState},
 };
 
 use clickstream_pipeline::{
     event::{Event, EventTime},
     offset::TopicPartition,
     settle::url_hash,
-    sketch::Sketch,
+    sketch::{SKETCH_FORMAT, Sketch},
     window::Window,
 };
 
-use super::report::{Difference, Differences, Kind};
+use super::{
+    report::{Difference, Differences, Kind},
+    sketches::canonical,
+    stored::user_text,
+};
 
 /// Characters of a page's address that a report shows.
 const SHOWN: usize = 120;
 
-/// Hashes pages under a key that is drawn anew for each audit.
+/// Hashes pages and traffic under a key that is drawn anew for each audit.
 #[derive(Default, Debug)]
 pub struct Fingerprints {
     high: RandomState,
     low: RandomState,
 }
 
-/// Hits of all pages of one window.
+/// Hits of all pages and traffic of all partitions of one window.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct WindowSum {
     /// First instant after the window.
     pub end: EventTime,
-    /// Number of hits.
+    /// Number of hits, by pages.
     pub hits: i64,
-    fingerprint: u128,
+    /// Number of hits, by partitions.
+    pub traffic_hits: i64,
+    pages: u128,
+    traffic: u128,
 }
 
-/// A row of `clickstream_traffic_parts` without its sketches.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+/// A row of `clickstream_traffic_parts`, its sketches by what they say.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Part {
-    /// First instant of the window.
-    pub start: EventTime,
-    /// First instant after it.
-    pub end: EventTime,
     /// Accepted events.
     pub hits: i64,
     /// Estimate of distinct users.
     pub visitors: i64,
     /// Estimate of distinct visits.
     pub sessions: i64,
+    /// Form of the sketches.
+    pub sketch_format: i16,
+    /// Fingerprints of the two sketches.
+    pub sketches: [u128; 2],
 }
 
 /// What one window of one partition becomes while its records are read.
@@ -62,20 +69,38 @@ pub struct Traffic {
     sessions: Sketch,
 }
 
-/// Traffic of one partition: windows that may still change are held, the others are compared and forgotten.
-pub struct TrafficAudit<'a> {
+/// Windows of one partition, recomputed: those that may still change are held, the others go into the sums.
+pub struct OpenWindows {
     tp: TopicPartition,
-    topic: &'a str,
-    stored: &'a [Part],
-    seen: Vec<bool>,
     open: BTreeMap<EventTime, (EventTime, Traffic)>,
     grace_micros: i64,
+    /// Windows that could be compared.
+    compared: u64,
+}
+
+/// Where recomputed windows go, and which of them count.
+pub struct Sums<'a> {
+    /// The keys.
+    pub fingerprints: &'a Fingerprints,
+    /// By the start of the window.
+    pub windows: &'a mut HashMap<EventTime, WindowSum>,
+    /// Whether what is stored of a window may have expired.
+    pub excluded: &'a dyn Fn(Window) -> bool,
 }
 
 impl Fingerprints {
     /// The hash of a page, given by its stored hash.
     pub fn of(&self, url_hash: &[u8; 16]) -> u128 {
-        u128::from(self.high.hash_one(url_hash)) << 64 | u128::from(self.low.hash_one(url_hash))
+        self.hash(url_hash)
+    }
+
+    /// The hash of what a sketch says.
+    pub fn of_sketch(&self, bytes: Vec<u8>) -> u128 {
+        self.hash(canonical(bytes))
+    }
+
+    fn hash(&self, value: impl Hash) -> u128 {
+        u128::from(self.high.hash_one(&value)) << 64 | u128::from(self.low.hash_one(&value))
     }
 }
 
@@ -85,7 +110,9 @@ impl WindowSum {
         Self {
             end,
             hits: 0,
-            fingerprint: 0,
+            traffic_hits: 0,
+            pages: 0,
+            traffic: 0,
         }
     }
 
@@ -94,7 +121,77 @@ impl WindowSum {
         self.hits += hits;
         // i128 -> u128 keeps arithmetic modulo 2^128, negative hits included
         let weight = i128::from(hits) as u128;
-        self.fingerprint = self.fingerprint.wrapping_add(page.wrapping_mul(weight));
+        self.pages = self.pages.wrapping_add(page.wrapping_mul(weight));
+    }
+
+    /// Adds the traffic of one partition.
+    pub fn add_part(&mut self, fingerprints: &Fingerprints, tp: TopicPartition, part: &Part) {
+        self.traffic_hits += part.hits;
+        self.traffic = self.traffic.wrapping_add(fingerprints.hash((tp, part)));
+    }
+
+    /// Whether both hold the same hits for the same pages.
+    pub fn same_pages(&self, other: &Self) -> bool {
+        (self.end, self.hits, self.pages) == (other.end, other.hits, other.pages)
+    }
+}
+
+impl Part {
+    /// Compares with the stored row, or with the fact that there is none.
+    pub fn compare(
+        &self,
+        tp: TopicPartition,
+        topic: &str,
+        start: EventTime,
+        stored: Option<&Part>,
+        differences: &mut Differences,
+    ) {
+        let mut differ = |kind, detail: String| {
+            let found = Difference::new(kind, detail);
+            differences.add(Some(tp), found.of(topic, tp.partition).in_window(start));
+        };
+        let numbers = |part: &Part| {
+            [
+                (Kind::TrafficHitsDiffer, "hits", part.hits),
+                (Kind::EstimateDiffers, "visitors", part.visitors),
+                (Kind::EstimateDiffers, "sessions", part.sessions),
+            ]
+        };
+        let Some(stored) = stored else {
+            if self.hits != 0 {
+                let detail = format!("hits: stored 0, recomputed {}", self.hits);
+                differ(Kind::TrafficHitsDiffer, detail);
+            }
+            return;
+        };
+        for ((kind, what, expected), (_, _, found)) in
+            numbers(self).into_iter().zip(numbers(stored))
+        {
+            if expected != found {
+                differ(
+                    kind,
+                    format!("{what}: stored {found}, recomputed {expected}"),
+                );
+            }
+        }
+        if stored.sketch_format != self.sketch_format {
+            let (expected, found) = (self.sketch_format, stored.sketch_format);
+            differ(
+                Kind::SketchDiffers,
+                format!("sketch_format {found} instead of {expected}"),
+            );
+        }
+        for (at, (column, values)) in [("visitors_sketch", "users"), ("sessions_sketch", "visits")]
+            .into_iter()
+            .enumerate()
+        {
+            if stored.sketches[at] != self.sketches[at] {
+                differ(
+                    Kind::SketchDiffers,
+                    format!("{column}: not that of the window's {values}"),
+                );
+            }
+        }
     }
 }
 
@@ -108,150 +205,75 @@ impl Traffic {
         }
     }
 
-    /// Compares with the stored row, or with the fact that there is none.
-    pub fn compare(
-        &self,
-        tp: TopicPartition,
-        topic: &str,
-        start: EventTime,
-        stored: Option<&Part>,
-        differences: &mut Differences,
-    ) {
-        let mut differ = |kind, what: &str, expected: i64, found: i64| {
-            if expected != found {
-                let detail = format!("{what}: stored {found}, recomputed {expected}");
-                let found = Difference::new(kind, detail);
-                differences.add(Some(tp), found.of(topic, tp.partition).in_window(start));
-            }
-        };
-        differ(
-            Kind::TrafficHitsDiffer,
-            "hits",
-            self.hits,
-            stored.map_or(0, |part| part.hits),
-        );
-        if let Some(part) = stored {
-            differ(
-                Kind::EstimateDiffers,
-                "visitors",
-                self.visitors.estimate(),
-                part.visitors,
-            );
-            differ(
-                Kind::EstimateDiffers,
-                "sessions",
-                self.sessions.estimate(),
-                part.sessions,
-            );
+    /// The row that must be stored.
+    pub fn part(&self, fingerprints: &Fingerprints) -> Part {
+        Part {
+            hits: self.hits,
+            visitors: self.visitors.estimate(),
+            sessions: self.sessions.estimate(),
+            sketch_format: SKETCH_FORMAT,
+            sketches: [&self.visitors, &self.sessions]
+                .map(|sketch| fingerprints.of_sketch(sketch.to_bytes())),
         }
     }
 }
 
-impl<'a> TrafficAudit<'a> {
+impl OpenWindows {
     /// `grace_micros` after the end of a window, on T's scale, it cannot change any more.
-    pub fn new(tp: TopicPartition, topic: &'a str, stored: &'a [Part], grace_micros: i64) -> Self {
+    pub fn new(tp: TopicPartition, grace_micros: i64) -> Self {
         Self {
             tp,
-            topic,
-            stored,
-            seen: vec![false; stored.len()],
             open: BTreeMap::new(),
             grace_micros,
+            compared: 0,
         }
     }
 
     /// Counts an accepted event.
-    pub fn add(&mut self, window: Window, user: &str, session: Option<&str>) {
+    pub fn add(&mut self, window: Window, event: &Event<'_>, sums: &mut Sums<'_>) {
+        sums.windows
+            .entry(window.start)
+            .or_insert_with(|| WindowSum::ending(window.end))
+            .add(sums.fingerprints.of(&url_hash(&event.url)), 1);
         let (_, traffic) = self
             .open
             .entry(window.start)
             .or_insert_with(|| (window.end, Traffic::default()));
-        traffic.add(user, session);
+        traffic.add(&user_text(event), event.session_id.as_deref());
     }
 
-    /// Compares the windows that can get no more events, now that event time has come to `t`.
-    pub fn close(
-        &mut self,
-        t: Option<EventTime>,
-        excluded: &dyn Fn(Window) -> bool,
-        differences: &mut Differences,
-    ) {
+    /// Sums the windows up that can get no more events, now that event time has come to `t`.
+    pub fn close(&mut self, t: Option<EventTime>, sums: &mut Sums<'_>) {
         let Some(t) = t else { return };
         while let Some(first) = self.open.first_entry()
             && first.get().0.micros() + self.grace_micros <= t.micros()
         {
             let (start, (end, traffic)) = first.remove_entry();
-            self.compare(Window { start, end }, &traffic, excluded, differences);
+            self.sum_up(Window { start, end }, &traffic, sums);
         }
     }
 
-    /// Compares everything that is left, stored rows without a record included, and returns the number of windows.
-    pub fn finish(mut self, excluded: &dyn Fn(Window) -> bool, differences: &mut Differences) {
+    /// Sums everything up that is left, and returns how many windows could be compared.
+    pub fn finish(mut self, sums: &mut Sums<'_>) -> u64 {
         for (start, (end, traffic)) in std::mem::take(&mut self.open) {
-            self.compare(Window { start, end }, &traffic, excluded, differences);
+            self.sum_up(Window { start, end }, &traffic, sums);
         }
-        for (part, _) in self
-            .stored
-            .iter()
-            .zip(&self.seen)
-            .filter(|(_, seen)| !**seen)
-        {
-            let window = Window {
-                start: part.start,
-                end: part.end,
-            };
-            if !excluded(window) {
-                Traffic::default().compare(
-                    self.tp,
-                    self.topic,
-                    part.start,
-                    Some(part),
-                    differences,
-                );
-            }
-        }
+        self.compared
     }
 
-    fn compare(
-        &mut self,
-        window: Window,
-        traffic: &Traffic,
-        excluded: &dyn Fn(Window) -> bool,
-        differences: &mut Differences,
-    ) {
-        let found = self
-            .stored
-            .binary_search_by_key(&window.start, |part| part.start)
-            .ok();
-        if let Some(at) = found {
-            self.seen[at] = true;
-        }
-        if !excluded(window) {
-            traffic.compare(
-                self.tp,
-                self.topic,
-                window.start,
-                found.map(|at| &self.stored[at]),
-                differences,
-            );
+    fn sum_up(&mut self, window: Window, traffic: &Traffic, sums: &mut Sums<'_>) {
+        let part = traffic.part(sums.fingerprints);
+        sums.windows
+            .entry(window.start)
+            .or_insert_with(|| WindowSum::ending(window.end))
+            .add_part(sums.fingerprints, self.tp, &part);
+        if !(sums.excluded)(window) {
+            self.compared += 1;
         }
     }
 }
 
-/// Adds an accepted event to the sums of its window.
-pub fn count(
-    windows: &mut HashMap<EventTime, WindowSum>,
-    fingerprints: &Fingerprints,
-    window: Window,
-    event: &Event<'_>,
-) {
-    windows
-        .entry(window.start)
-        .or_insert_with(|| WindowSum::ending(window.end))
-        .add(fingerprints.of(&url_hash(&event.url)), 1);
-}
-
-/// The windows whose hits differ, in order.
+/// The windows whose hits or traffic differ, in order.
 pub fn differing(
     stored: &HashMap<EventTime, WindowSum>,
     recomputed: &HashMap<EventTime, WindowSum>,

@@ -2,10 +2,12 @@
 //! found: the rows that were found are the rows that are there if both are equally many.
 //!
 //! The table is walked in pieces of its heap, each in a statement of its own: no index is needed, and none of them keeps
-//! PostgreSQL from cleaning up for long.
+//! PostgreSQL from cleaning up for long. A day is read by way of the table of all days, so that no right on the day itself
+//! is needed.
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use clickstream_pipeline::offset::{NextOffset, TopicId, TopicPartition};
 use tokio_postgres::Client;
 
@@ -36,6 +38,8 @@ pub struct Scope {
     pub end: i64,
     /// The checkpoint's position; rows above it came after the snapshot.
     pub next: NextOffset,
+    /// From where on late rows below the stretch are counted.
+    pub late_from: i64,
 }
 
 /// Rows of one partition.
@@ -47,6 +51,8 @@ pub struct Rows {
     pub on_time: i64,
     /// Rows below the checkpoint that are.
     pub late: i64,
+    /// Late rows from `late_from` on, below the stretch that was read.
+    pub late_below: i64,
     /// Rows at or above the checkpoint that the server held at the same instant.
     pub ahead: i64,
 }
@@ -84,18 +90,18 @@ pub async fn take(client: &Client, scopes: &[Scope]) -> anyhow::Result<Census> {
     for _ in 0..ATTEMPTS {
         let before = tables(client).await?;
         let mut census = Census::new();
-        for (table, pages) in &before {
+        for table in &before {
             let mut from = 0;
-            while from < *pages {
+            while from < table.pages {
                 count(client, scopes, table, from..from + PIECE_PAGES, &mut census).await?;
                 from += PIECE_PAGES;
             }
         }
         // rows move when a day gets its partition, and go when it is dropped
-        let names = |tables: &[(String, i64)]| {
+        let names = |tables: &[Table]| {
             tables
                 .iter()
-                .map(|(name, _)| name.clone())
+                .map(|table| table.name.clone())
                 .collect::<Vec<_>>()
         };
         if names(&tables(client).await?) == names(&before) {
@@ -107,11 +113,32 @@ pub async fn take(client: &Client, scopes: &[Scope]) -> anyhow::Result<Census> {
     )
 }
 
-/// The tables that hold rows, with their pages. A table that grows meanwhile grows by rows above the snapshot.
-async fn tables(client: &Client) -> anyhow::Result<Vec<(String, i64)>> {
+/// One of the tables that hold rows.
+struct Table {
+    name: String,
+    day: Option<NaiveDate>,
+    pages: i64,
+}
+
+impl Table {
+    /// Where its rows are, and the condition that leaves only them.
+    fn source(&self) -> (&str, String) {
+        match self.day {
+            Some(day) => (
+                "clickstream_events",
+                format!("rows.event_date = date '{day}'"),
+            ),
+            None => (&self.name, "true".to_owned()),
+        }
+    }
+}
+
+/// The tables that hold rows. One that grows meanwhile grows by rows above the snapshot.
+async fn tables(client: &Client) -> anyhow::Result<Vec<Table>> {
     let rows = client
         .query(
             "select format('%I.%I', spaces.nspname, child.relname),
+                case when child.relname ~ '^clickstream_events_[0-9]{8}$' then to_date(right(child.relname, 8), 'YYYYMMDD') end,
                 pg_relation_size(child.oid) / current_setting('block_size')::bigint + 1
              from pg_inherits
              join pg_class as child on child.oid = inhrelid
@@ -121,14 +148,20 @@ async fn tables(client: &Client) -> anyhow::Result<Vec<(String, i64)>> {
         )
         .await?;
     rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .map(|row| {
+            Ok(Table {
+                name: row.try_get(0)?,
+                day: row.try_get(1)?,
+                pages: row.try_get(2)?,
+            })
+        })
         .collect()
 }
 
 async fn count(
     client: &Client,
     scopes: &[Scope],
-    table: &str,
+    table: &Table,
     pages: std::ops::Range<i64>,
     census: &mut Census,
 ) -> anyhow::Result<()> {
@@ -141,6 +174,8 @@ async fn count(
         .iter()
         .map(|scope| i32::try_from(scope.buckets.shift).unwrap_or(0))
         .collect();
+    let late_froms: Vec<i64> = scopes.iter().map(|scope| scope.late_from).collect();
+    let (table, condition) = table.source();
     let rows = client
         .query(
             &format!(
@@ -150,19 +185,20 @@ async fn count(
                     count(*) filter (where not rows.is_late and rows.source_offset < scope.next),
                     count(*) filter (where rows.is_late and rows.source_offset < scope.next),
                     count(*) filter (where points.next_offset is null or rows.source_offset >= points.next_offset),
-                    count(*)
+                    count(*),
+                    count(*) filter (where rows.is_late and rows.source_offset >= scope.late_from and rows.source_offset < scope.low)
                  from {table} as rows
-                 left join unnest($1::smallint[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[])
-                   as scope (topic, partition, low, high, next, shift)
+                 left join unnest($1::smallint[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[],
+                     $7::bigint[]) as scope (topic, partition, low, high, next, shift, late_from)
                    on scope.topic = rows.source_topic_id and scope.partition = rows.source_partition
                  left join clickstream_topics as topics on topics.topic_id = rows.source_topic_id
                  left join clickstream_checkpoints as points
                    on points.topic = topics.topic and points.partition = rows.source_partition
-                 where rows.ctid >= '({},0)'::tid and rows.ctid < '({},0)'::tid
+                 where {condition} and rows.ctid >= '({},0)'::tid and rows.ctid < '({},0)'::tid
                  group by 1, 2, 3",
                 pages.start, pages.end
             ),
-            &[&topics, &partitions, &lows, &ends, &nexts, &shifts],
+            &[&topics, &partitions, &lows, &ends, &nexts, &shifts, &late_froms],
         )
         .await?;
     for row in rows {
@@ -177,6 +213,7 @@ async fn count(
         found.on_time += row.try_get::<_, i64>(3)?;
         found.late += row.try_get::<_, i64>(4)?;
         found.ahead += row.try_get::<_, i64>(5)?;
+        found.late_below += row.try_get::<_, i64>(7)?;
     }
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! What the log and the rules alone say of each record: the part of a verdict that needs no database.
 
-use std::ops::Range;
-
 use clickstream_pipeline::{
     decode::{Rejected, decode},
     offset::NextOffset,
@@ -11,8 +9,8 @@ use clickstream_pipeline::{
 };
 
 use super::{
+    anchors::Anchor,
     log::Slice,
-    snapshot::{Anchor, Progress},
     stored::{Key, Request},
 };
 
@@ -55,57 +53,15 @@ pub struct Judge<'a> {
     clock: EventClock,
 }
 
-/// Where an audit of a partition starts.
-pub struct Start {
-    /// The offset to read from, and the first anchor; `None`: no anchor lies in the log any more.
-    pub offsets: Range<i64>,
-    /// The anchor to start from, by its place in the partition's list.
-    pub anchor: Option<usize>,
-}
-
-impl Start {
-    /// The first anchor that the log still reaches back to. An anchor right before a gap is as good as one behind it: there
-    /// was nothing to read in between.
-    pub fn of(progress: &Progress, log_start: i64, end: i64) -> Self {
-        let behind_gaps = |mut offset: i64| {
-            for gap in &progress.gaps {
-                if gap.start == offset {
-                    offset = gap.end;
-                }
-            }
-            offset
-        };
-        let reachable = |anchor: &Anchor| {
-            let from = behind_gaps(anchor.next.get());
-            (from >= log_start && from <= end).then_some(from)
-        };
-        let first = progress
-            .anchors
-            .iter()
-            .enumerate()
-            .find_map(|(at, anchor)| Some((at, reachable(anchor)?)));
-        match first {
-            Some((at, from)) => Self {
-                offsets: from..end,
-                anchor: Some(at),
-            },
-            None => Self {
-                offsets: end..end,
-                anchor: None,
-            },
-        }
-    }
-}
-
 impl<'a> Judge<'a> {
-    /// Begins at `anchor`.
-    pub fn new(anchors: &'a [Anchor], anchor: usize) -> Self {
-        let begin = &anchors[anchor];
-        Self {
+    /// Begins at the first of `anchors`; `None` without any.
+    pub fn new(anchors: &'a [Anchor]) -> Option<Self> {
+        let begin = anchors.first()?;
+        Some(Self {
             anchors,
             spec: begin.spec,
             clock: EventClock::restore(begin.state.t, &begin.state.times),
-        }
+        })
     }
 
     /// Judges the next slice. It must not reach over an anchor.

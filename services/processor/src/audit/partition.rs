@@ -4,8 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use clickstream_pipeline::{
     decode::{Rejected, decode},
-    event::EventTime,
+    event::{Event, EventTime},
     offset::{NextOffset, TopicPartition},
+    window::Window,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rdkafka::consumer::BaseConsumer;
@@ -16,15 +17,17 @@ mod event;
 use event::{EventRecord, Found};
 
 use super::{
-    aggregates::{Fingerprints, TrafficAudit, WindowSum, count},
+    aggregates::{OpenWindows, Sums},
+    anchors::{Anchor, Start},
     census::Buckets,
-    judge::{Judge, JudgedSlice, Outcome, Start},
+    judge::{Judge, JudgedSlice, Outcome},
     log::{self, LoggedRecord, Slice},
     progress::Progress as Done,
     report::{Difference, Differences, Kind},
     retained::Retained,
+    slices::Reach,
     snapshot::{Progress, State},
-    stored::{Letter, Lookup, Stored, StoredRow, user_text},
+    stored::{Letter, Lookup, Stored, StoredRow},
     tally::{Tally, Verdict},
 };
 
@@ -41,8 +44,6 @@ pub struct Shared<'a> {
     pub positions: &'a HashMap<TopicPartition, NextOffset>,
     /// What retention may have dropped.
     pub retained: &'a Retained,
-    /// Keys of the windows' sums.
-    pub fingerprints: &'a Fingerprints,
     /// For the line that shows how far it is.
     pub done: &'a Done,
 }
@@ -53,42 +54,66 @@ pub struct Recomputed {
     pub tally: Tally,
     /// Rows that were found for records of the stretch, by buckets of `1 << shift` offsets.
     pub matched: Buckets,
+    /// Hits that came after their window was read; `None` when retention makes that undecidable.
+    pub hits_after: Option<i64>,
+    /// Windows that could be compared with the log.
+    pub windows: u64,
+}
+
+/// What an audit of a partition starts from.
+pub struct Given<'a> {
+    /// Where to read.
+    pub start: &'a Start,
+    /// The anchor to start from and those that are passed.
+    pub anchors: &'a [Anchor],
+    /// How far the windows reach.
+    pub reach: Reach<'a>,
+    /// Whether its windows are compared with the log, which is then there from its beginning.
+    pub windows: bool,
 }
 
 /// The audit of one partition.
 pub struct PartitionAudit<'a> {
     shared: &'a Shared<'a>,
     progress: &'a Progress,
+    given: Given<'a>,
     before: State,
     tally: Tally,
     matched: Buckets,
-    windows: &'a mut HashMap<EventTime, WindowSum>,
-    traffic: Option<TrafficAudit<'a>>,
+    hits_after: Option<i64>,
+    windows: Option<OpenWindows>,
+    sums: Sums<'a>,
     differences: &'a mut Differences,
 }
 
 impl<'a> PartitionAudit<'a> {
-    /// An audit that starts with nothing counted. With `traffic` the partition's windows are compared as well; that needs
-    /// the log from its beginning.
+    /// An audit that starts with nothing counted.
     pub fn new(
         shared: &'a Shared<'a>,
         progress: &'a Progress,
-        start: &Start,
-        windows: &'a mut HashMap<EventTime, WindowSum>,
-        traffic: Option<TrafficAudit<'a>>,
+        given: Given<'a>,
+        sums: Sums<'a>,
         differences: &'a mut Differences,
     ) -> Self {
-        let before = start
-            .anchor
-            .map_or(&progress.state, |at| &progress.anchors[at].state);
+        let before = given
+            .anchors
+            .first()
+            .map_or(&progress.state, |anchor| &anchor.state)
+            .clone();
+        // a window cannot change any more once it is closed by every rule that was or comes in force
+        let grace =
+            |anchor: &Anchor| anchor.spec.allowed_lateness_micros + anchor.spec.delay_micros;
+        let grace = given.anchors.iter().map(grace).max().unwrap_or(0);
         Self {
             shared,
             progress,
-            before: before.clone(),
+            before,
             tally: Tally::default(),
-            matched: Buckets::spanning(&start.offsets),
-            windows,
-            traffic,
+            matched: Buckets::spanning(&given.start.offsets),
+            hits_after: Some(0),
+            windows: given.windows.then(|| OpenWindows::new(progress.tp, grace)),
+            given,
+            sums,
             differences,
         }
     }
@@ -97,36 +122,33 @@ impl<'a> PartitionAudit<'a> {
     ///
     /// # Errors
     /// Kafka or PostgreSQL cannot be read.
-    pub async fn run(mut self, start: &Start) -> anyhow::Result<Recomputed> {
+    pub async fn run(mut self) -> anyhow::Result<Recomputed> {
         let mut state = self.before.clone();
-        if let Some(anchor) = start.anchor {
-            let judge = Judge::new(&self.progress.anchors, anchor);
-            if let Some(end) = self.compare_log(judge, start).await? {
+        if let Some(judge) = Judge::new(self.given.anchors) {
+            if let Some(end) = self.compare_log(judge).await? {
                 state = end;
             }
-            let reached = NextOffset::at(start.offsets.end);
+            let reached = NextOffset::at(self.given.start.offsets.end);
             // a log that ends early is told as such; the counters beyond its end cannot fit
             if reached == self.progress.next {
                 self.compare_state("checkpoint", reached, &state, &self.progress.state);
             }
         }
-        if let Some(traffic) = self.traffic.take() {
-            let retained = self.shared.retained;
-            traffic.finish(&|window| retained.window_is_gone(window), self.differences);
-        }
+        let windows = self
+            .windows
+            .take()
+            .map_or(0, |windows| windows.finish(&mut self.sums));
         Ok(Recomputed {
             tally: self.tally,
             matched: self.matched,
+            hits_after: self.hits_after,
+            windows,
         })
     }
 
     /// Returns the clock at the end of the stretch, if it has a record.
-    async fn compare_log(
-        &mut self,
-        mut judge: Judge<'_>,
-        start: &Start,
-    ) -> anyhow::Result<Option<State>> {
-        let (slices, reader) = self.read(start);
+    async fn compare_log(&mut self, mut judge: Judge<'_>) -> anyhow::Result<Option<State>> {
+        let (slices, reader) = self.read();
         let (shared, progress) = (self.shared, self.progress);
         let sessions = shared.lookups.len();
         let mut answered = slices
@@ -155,7 +177,6 @@ impl<'a> PartitionAudit<'a> {
 
     fn read(
         &self,
-        start: &Start,
     ) -> (
         impl stream::Stream<Item = Slice> + use<>,
         tokio::task::JoinHandle<anyhow::Result<()>>,
@@ -163,9 +184,9 @@ impl<'a> PartitionAudit<'a> {
         let (sender, mut receiver) = mpsc::channel(READ_AHEAD);
         let consumer = Arc::clone(self.shared.consumer);
         let (topic, partition) = (self.progress.topic.clone(), self.progress.tp.partition);
-        let offsets = start.offsets.clone();
+        let offsets = self.given.start.offsets.clone();
         let stops: Vec<i64> = self
-            .progress
+            .given
             .anchors
             .iter()
             .map(|anchor| anchor.next.get())
@@ -222,12 +243,7 @@ impl<'a> PartitionAudit<'a> {
                     };
                     let verdict = self.compare_event(&record, found)?;
                     self.tally.count(verdict);
-                    if verdict == [Verdict::Accepted] {
-                        count(self.windows, self.shared.fingerprints, *window, &event);
-                        if let Some(traffic) = &mut self.traffic {
-                            traffic.add(*window, &user_text(&event), event.session_id.as_deref());
-                        }
-                    }
+                    self.count(verdict, record.offset, *window, &event);
                 }
             }
         }
@@ -240,18 +256,28 @@ impl<'a> PartitionAudit<'a> {
         self.compare_gaps(&judged.slice);
         if let Some(anchor) = judged.anchor {
             let state = self.state(judged);
-            let anchor = &self.progress.anchors[anchor];
+            let anchor = &self.given.anchors[anchor];
             self.compare_state("anchor", anchor.next, &state, &anchor.state);
         }
-        if let Some(traffic) = &mut self.traffic {
-            let retained = self.shared.retained;
-            traffic.close(
-                judged.clock.t(),
-                &|window| retained.window_is_gone(window),
-                self.differences,
-            );
+        if let Some(windows) = &mut self.windows {
+            windows.close(judged.clock.t(), &mut self.sums);
         }
         Ok(())
+    }
+
+    /// Counts a valid event in its window, unless it came after the window was read.
+    fn count(&mut self, verdict: &[Verdict], offset: i64, window: Window, event: &Event<'_>) {
+        let covered = self.given.reach.covers(window.start, offset);
+        match verdict {
+            [Verdict::Accepted] if covered => {
+                if let Some(windows) = &mut self.windows {
+                    windows.add(window, event, &mut self.sums);
+                }
+            }
+            [Verdict::Accepted] => self.hits_after = self.hits_after.map(|hits| hits + 1),
+            verdict if !covered && verdict.contains(&Verdict::Accepted) => self.hits_after = None,
+            _ => {}
+        }
     }
 
     fn compare_letter(

@@ -4,7 +4,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use clickstream_pipeline::{
-    checkpoint::Counters,
     event::EventTime,
     offset::TopicPartition,
     spec::{ClickstreamPipeline, PostgresSettings, TargetSpec},
@@ -14,14 +13,17 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio_postgres::Client;
 
 use super::{
-    aggregates::{Fingerprints, TrafficAudit, WindowSum},
+    aggregates::{Fingerprints, Sums, WindowSum},
+    anchors::Start,
     census::Census,
-    judge::Start,
-    partition::{PartitionAudit, Recomputed, Shared},
+    coverage::{Coverage, Outcome},
+    partition::{Given, PartitionAudit, Recomputed, Shared},
     progress::Progress as Done,
+    recount::Counted,
     report::{AuditReport, Difference, Differences, Kind, PartitionReport},
     retained::Retained,
-    snapshot::{Anchor, Snapshot},
+    slices::Slices,
+    snapshot::Snapshot,
     stored::{APPLICATION, Lookup},
     tally::Verdict,
 };
@@ -32,23 +34,26 @@ const SESSIONS: usize = 3;
 /// How long a broker's answer may take.
 const BROKER_ANSWER: Duration = Duration::from_secs(15);
 
-/// An audit whose snapshot is taken.
+/// An audit whose snapshots are taken.
 pub struct Proof {
     pub(super) client: Client,
     settings: PostgresSettings,
     schema: String,
     pub(super) consumer: Arc<BaseConsumer>,
-    fingerprints: Fingerprints,
+    pub(super) fingerprints: Fingerprints,
+    pub(super) slices: Slices,
     pub(super) snapshot: Snapshot,
     pub(super) retained: Retained,
     pub(super) windows: TumblingWindow,
+    window_micros: i64,
     pub(super) starts: Vec<Start>,
     pub(super) differences: Differences,
     pub(super) notes: Vec<String>,
 }
 
 impl Proof {
-    /// Connects, takes the snapshot and finds out where each partition can be read from.
+    /// Connects, reads the aggregates in slices, takes the snapshot that everything is read up to, and finds out where each
+    /// partition can be read from.
     ///
     /// # Errors
     /// A server cannot be reached or read, or another Kafka cluster than the target's is named.
@@ -57,6 +62,7 @@ impl Proof {
         target: &TargetSpec,
         settings: PostgresSettings,
         consumer: Arc<BaseConsumer>,
+        slice_rows: i64,
     ) -> anyhow::Result<Self> {
         let mut client = connect(&settings, &target.schema, APPLICATION)
             .await?
@@ -67,9 +73,24 @@ impl Proof {
             )
             .await?;
         let fingerprints = Fingerprints::default();
-        let snapshot = Snapshot::take(&mut client, &fingerprints)
+        let window_micros = client
+            .query_opt("select window_micros from clickstream_schema", &[])
             .await
-            .with_context(|| format!("reading schema \"{}\": was it migrated?", target.schema))?;
+            .with_context(|| format!("reading schema \"{}\": was it migrated?", target.schema))?
+            .and_then(|row| row.get(0))
+            .unwrap_or(pipeline.semantic().window_micros);
+        let windows = TumblingWindow::new(window_micros);
+        let mut differences = Differences::default();
+        // before the positions up to which the log is read, so that every hit that is found is one of a record that is read
+        let slices = Slices::read(
+            &mut client,
+            &fingerprints,
+            windows,
+            slice_rows,
+            &mut differences,
+        )
+        .await?;
+        let snapshot = Snapshot::take(&mut client).await?;
         let dropped = snapshot
             .progress
             .iter()
@@ -80,37 +101,21 @@ impl Proof {
             dropped,
             &target.retention,
         );
-        let window_micros = snapshot
-            .window_micros
-            .unwrap_or(pipeline.semantic().window_micros);
         let mut proof = Self {
             client,
             settings,
             schema: target.schema.clone(),
             consumer,
             fingerprints,
+            slices,
             snapshot,
             retained,
-            windows: TumblingWindow::new(window_micros),
+            windows,
+            window_micros,
             starts: Vec::new(),
-            differences: Differences::default(),
+            differences,
             notes: Vec::new(),
         };
-        for progress in &proof.snapshot.progress {
-            if let Some(anchor) = progress
-                .anchors
-                .iter()
-                .find(|anchor| anchor.spec.window_micros != window_micros)
-            {
-                bail!(
-                    "{}[{}]: the rules at offset {} have windows of {} µs, the schema has {window_micros} µs",
-                    progress.topic,
-                    progress.tp.partition,
-                    anchor.next,
-                    anchor.spec.window_micros
-                );
-            }
-        }
         proof.find_starts().await?;
         Ok(proof)
     }
@@ -160,16 +165,13 @@ impl Proof {
                 let found = Difference::new(Kind::LogEndsEarly, detail).of(topic, partition);
                 self.differences.add(Some(progress.tp), found.at(log_end));
             }
-            let start = Start::of(progress, log_start, next.min(log_end));
-            match start.anchor {
-                None if next > 0 => self.notes.push(format!(
-                    "{topic}[{partition}]: no anchor lies in the log any more (it begins at {log_start}): its records were not compared"
-                )),
-                Some(at) if progress.anchors[at].state.counters != Counters::default() => self.notes.push(format!(
+            let end = next.min(log_end);
+            let start = Start::find(&self.client, progress, log_start, end).await?;
+            if start.anchor.is_some() && !start.is_whole() {
+                self.notes.push(format!(
                     "{topic}[{partition}]: the log begins at {log_start}; compared from the anchor at {} on",
                     start.offsets.start
-                )),
-                _ => {}
+                ));
             }
             for gap in &progress.gaps {
                 self.notes.push(format!(
@@ -180,14 +182,6 @@ impl Proof {
             self.starts.push(start);
         }
         Ok(())
-    }
-
-    /// Whether everything that the partition's tables hold comes from records that the log still has.
-    fn is_whole(&self, at: usize) -> bool {
-        let anchors = &self.snapshot.progress[at].anchors;
-        self.starts[at]
-            .anchor
-            .is_some_and(|anchor| anchors[anchor].state.counters == Counters::default())
     }
 
     /// Reads the log and compares everything.
@@ -212,18 +206,25 @@ impl Proof {
         let mut windows = HashMap::new();
         let recomputed = self.read_partitions(&lookups, &done, &mut windows).await?;
         drop(lookups);
-        let census = self.count_rows(&recomputed).await?;
+        let below = self.below().await?;
+        let census = self.count_rows(&recomputed, &below).await?;
+        self.compare_below(&below, &census).await?;
         self.compare_ledgers().await?;
-        let whole = (0..self.starts.len()).all(|at| self.is_whole(at));
-        let compared = if whole {
-            self.compare_sums(&windows).await?
+        let compared = if self.is_whole() {
+            let parts = self.snapshot.progress.iter().map(|progress| progress.tp);
+            Counted {
+                parts: parts
+                    .zip(recomputed.iter().map(|done| done.windows))
+                    .collect(),
+                windows: self.compare_sums(&windows).await?,
+            }
         } else {
             self.recount_all().await?
         };
         self.compare_finality();
         self.check_days().await?;
         drop(done);
-        Ok(self.report(&recomputed, &census, compared))
+        Ok(self.report(&recomputed, &census, &compared))
     }
 
     async fn read_partitions(
@@ -238,37 +239,54 @@ impl Proof {
             lookups,
             positions: &positions,
             retained: &self.retained,
-            fingerprints: &self.fingerprints,
             done,
         };
-        let whole = (0..self.starts.len()).all(|at| self.is_whole(at));
+        let whole = self.is_whole();
+        let retained = &self.retained;
         let mut recomputed = Vec::new();
         for (progress, start) in self.snapshot.progress.iter().zip(&self.starts) {
-            // a window cannot change any more once it is closed by every rule that was or comes in force
-            let grace =
-                |anchor: &Anchor| anchor.spec.allowed_lateness_micros + anchor.spec.delay_micros;
-            let grace = progress.anchors.iter().map(grace).max().unwrap_or(0);
-            let parts = self
-                .snapshot
-                .parts
-                .get(&progress.tp)
-                .map_or(&[][..], Vec::as_slice);
-            let traffic =
-                whole.then(|| TrafficAudit::new(progress.tp, &progress.topic, parts, grace));
-            let audit = PartitionAudit::new(
-                &shared,
-                progress,
+            let anchors = start.anchors(&self.client, progress).await?;
+            if let Some(other) = anchors
+                .iter()
+                .find(|anchor| anchor.spec.window_micros != self.window_micros)
+            {
+                bail!(
+                    "{}[{}]: the rules at offset {} have windows of {} µs, the schema has {} µs",
+                    progress.topic,
+                    progress.tp.partition,
+                    other.next,
+                    other.spec.window_micros,
+                    self.window_micros
+                );
+            }
+            let given = Given {
                 start,
+                anchors: &anchors,
+                reach: self.slices.reach(progress.tp),
+                windows: whole,
+            };
+            let sums = Sums {
+                fingerprints: &self.fingerprints,
                 windows,
-                traffic,
-                &mut self.differences,
-            );
-            recomputed.push(audit.run(start).await?);
+                excluded: &|window| retained.window_is_gone(window),
+            };
+            let audit = PartitionAudit::new(&shared, progress, given, sums, &mut self.differences);
+            recomputed.push(audit.run().await?);
         }
         Ok(recomputed)
     }
 
-    fn report(mut self, recomputed: &[Recomputed], census: &Census, windows: usize) -> AuditReport {
+    /// Whether everything that the tables hold comes from records that the log still has.
+    fn is_whole(&self) -> bool {
+        self.starts.iter().all(Start::is_whole)
+    }
+
+    fn report(
+        mut self,
+        recomputed: &[Recomputed],
+        census: &Census,
+        compared: &Counted,
+    ) -> AuditReport {
         let progress = std::mem::take(&mut self.snapshot.progress);
         if self.retained.days_were_dropped() {
             let expired: i64 = progress.iter().map(|progress| progress.expired).sum();
@@ -280,45 +298,58 @@ impl Proof {
             self.notes
                 .push("what retention may have expired by now was not missed".to_owned());
         }
-        let partitions: Vec<PartitionReport> = progress
-            .iter()
-            .zip(&self.starts)
-            .zip(recomputed)
-            .map(
-                |((progress, start), Recomputed { tally, .. })| PartitionReport {
-                    topic: progress.topic.clone(),
-                    partition: progress.tp.partition,
-                    from_offset: start.offsets.start,
-                    to_offset: start.offsets.end,
-                    consumed: tally.consumed,
-                    accepted: tally.certain(Verdict::Accepted),
-                    duplicate: tally.certain(Verdict::Duplicate),
-                    rejected: tally.certain(Verdict::Rejected),
-                    late: tally.certain(Verdict::Late),
-                    skipped: tally.skipped,
-                    undecided: tally.undecided,
-                    differences: self.differences.of(progress.tp),
-                },
-            )
-            .collect();
+        let mut not_proven = Vec::new();
+        let mut partitions = Vec::new();
+        for ((progress, start), done) in progress.iter().zip(&self.starts).zip(recomputed) {
+            let (tp, tally) = (progress.tp, &done.tally);
+            let coverage = Coverage::new(
+                &progress.state.counters,
+                tally,
+                compared.parts.get(&tp).copied().unwrap_or(0),
+                self.slices.totals.get(&tp).map_or(0, |total| total.windows),
+            );
+            not_proven.extend(coverage.doubts(progress, start, tally));
+            partitions.push(PartitionReport {
+                topic: progress.topic.clone(),
+                partition: tp.partition,
+                from_offset: start.offsets.start,
+                to_offset: start.offsets.end,
+                consumed: tally.consumed,
+                accepted: tally.certain(Verdict::Accepted),
+                duplicate: tally.certain(Verdict::Duplicate),
+                rejected: tally.certain(Verdict::Rejected),
+                late: tally.certain(Verdict::Late),
+                skipped: tally.skipped,
+                undecided: tally.undecided,
+                differences: self.differences.of(tp),
+                records_compared: coverage.records_compared,
+                records_counted: coverage.records_counted,
+                windows_compared: coverage.windows_compared,
+                windows_stored: coverage.windows_stored,
+            });
+        }
         let known = |tp: &TopicPartition| progress.iter().any(|progress| progress.tp == *tp);
+        let total = |of: fn(&PartitionReport) -> i64| partitions.iter().map(of).sum::<i64>();
+        let outcome = Outcome::of(self.differences.total(), &not_proven);
         AuditReport {
-            clean: self.differences.total() == 0,
+            outcome,
+            clean: outcome == Outcome::Clean,
             snapshot_at: self.snapshot.taken_at.to_string(),
             final_until: self.snapshot.final_until.map(|until| until.to_string()),
-            records: partitions
-                .iter()
-                .map(|partition| partition.consumed + partition.skipped)
-                .sum(),
+            records: total(|partition| partition.consumed + partition.skipped),
+            records_compared: total(|partition| partition.records_compared),
+            records_counted: total(|partition| partition.records_counted),
             rows: census
                 .iter()
                 .filter(|(tp, _)| known(tp))
                 .map(|(_, rows)| rows.on_time + rows.late)
                 .sum(),
-            windows,
+            windows: compared.windows,
+            windows_stored: self.slices.windows.len(),
             partitions,
             differences_total: self.differences.total(),
             differences: self.differences.into_listed(),
+            not_proven,
             notes: self.notes,
         }
     }

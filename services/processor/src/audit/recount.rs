@@ -1,10 +1,10 @@
-//! Aggregates against the stored rows, page by page: to name the page where a window's sum differs from the log's, and for
-//! windows whose records the log no longer has.
+//! Aggregates against the stored rows, page by page and partition by partition: to name what differs where a window's sums
+//! are not the log's, and for windows whose records the log no longer has.
 //!
 //! Rows and aggregates of a stretch of time are read in one short transaction, so they agree while the pipeline runs on.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
 };
 
@@ -19,10 +19,11 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, IsolationLevel, Transaction, types::ToSql};
 
 use super::{
-    aggregates::{Part, Traffic, WindowSum, shown},
+    aggregates::{Fingerprints, Part, Traffic, WindowSum, shown},
     column::Instant,
     report::{Difference, Differences, Kind},
     retained::Retained,
+    slices,
 };
 
 /// Hits after which a stretch ends: about a second of reading, and some ten MiB of pages in memory.
@@ -36,8 +37,17 @@ pub struct Recount<'a> {
     pub windows: TumblingWindow,
     /// What retention may have dropped.
     pub retained: &'a Retained,
-    /// Whether `clickstream_traffic_parts` is compared as well.
-    pub traffic: bool,
+    /// Keys of the sketches' fingerprints.
+    pub fingerprints: &'a Fingerprints,
+}
+
+/// What was compared.
+#[derive(Default, Debug)]
+pub struct Counted {
+    /// Windows that have pages.
+    pub windows: usize,
+    /// Stored traffic, by partition.
+    pub parts: HashMap<TopicPartition, u64>,
 }
 
 /// Hits of one page in one window: as they are stored, less the rows that were counted.
@@ -73,7 +83,7 @@ pub fn stretches(windows: &HashMap<EventTime, WindowSum>) -> Vec<Range<EventTime
 }
 
 impl Recount<'_> {
-    /// Compares the windows that start within `stretch`, whose bounds lie between windows. Returns how many they are.
+    /// Compares the windows that start within `stretch`, whose bounds lie between windows.
     ///
     /// # Errors
     /// What the server says.
@@ -81,8 +91,9 @@ impl Recount<'_> {
         &self,
         client: &mut Client,
         stretch: Range<EventTime>,
+        counted: &mut Counted,
         differences: &mut Differences,
-    ) -> anyhow::Result<usize> {
+    ) -> anyhow::Result<()> {
         let tx = client
             .build_transaction()
             .isolation_level(IsolationLevel::RepeatableRead)
@@ -92,16 +103,14 @@ impl Recount<'_> {
         let bounds: [DateTime<Utc>; 2] = [instant(stretch.start), instant(stretch.end)];
         let mut pages = self.lanes(&tx, bounds).await?;
         let mut traffic = self.rows(&tx, bounds, &mut pages).await?;
-        let parts = if self.traffic {
-            self.parts(&tx, bounds).await?
-        } else {
-            BTreeMap::new()
-        };
+        let parts = self.parts(&tx, bounds).await?;
         tx.commit().await?;
 
-        let mut counted: Vec<EventTime> = pages.keys().map(|(start, _)| *start).collect();
-        counted.sort_unstable();
-        counted.dedup();
+        let windows: HashSet<EventTime> = pages.keys().map(|(start, _)| *start).collect();
+        counted.windows += windows
+            .into_iter()
+            .filter(|start| !self.is_gone(*start))
+            .count();
         let mut differing: Vec<_> = pages
             .into_iter()
             .filter(|(_, page)| page.stored != page.rows)
@@ -121,30 +130,32 @@ impl Recount<'_> {
                 );
             }
         }
-        if self.traffic {
-            for (key, part) in &parts {
-                let recomputed = traffic.remove(key).unwrap_or_default();
-                self.compare_traffic(*key, &recomputed, Some(part), differences);
-            }
-            for (key, recomputed) in &traffic {
-                self.compare_traffic(*key, recomputed, None, differences);
+        for ((start, tp), part) in &parts {
+            let recomputed = traffic.remove(&(*start, *tp)).unwrap_or_default();
+            if !self.is_gone(*start) {
+                *counted.parts.entry(*tp).or_default() += 1;
+                self.compare_traffic(*start, *tp, &recomputed, Some(part), differences);
             }
         }
-        Ok(counted.len())
+        for ((start, tp), recomputed) in &traffic {
+            if !self.is_gone(*start) {
+                self.compare_traffic(*start, *tp, recomputed, None, differences);
+            }
+        }
+        Ok(())
     }
 
     fn compare_traffic(
         &self,
-        key: (EventTime, TopicPartition),
+        start: EventTime,
+        tp: TopicPartition,
         recomputed: &Traffic,
         stored: Option<&Part>,
         differences: &mut Differences,
     ) {
-        let (start, tp) = key;
-        if !self.is_gone(start) {
-            let topic = self.topics.get(&tp.topic).map_or("", String::as_str);
-            recomputed.compare(tp, topic, start, stored, differences);
-        }
+        let topic = self.topics.get(&tp.topic).map_or("", String::as_str);
+        let expected = recomputed.part(self.fingerprints);
+        expected.compare(tp, topic, start, stored, differences);
     }
 
     fn is_gone(&self, start: EventTime) -> bool {
@@ -205,16 +216,14 @@ impl Recount<'_> {
                     rows: 0,
                 })
                 .rows += 1;
-            if self.traffic {
-                let tp = TopicPartition {
-                    topic: TopicId(row.try_get(4)?),
-                    partition: row.try_get(5)?,
-                };
-                traffic
-                    .entry((start, tp))
-                    .or_default()
-                    .add(row.try_get(2)?, row.try_get(3)?);
-            }
+            let tp = TopicPartition {
+                topic: TopicId(row.try_get(4)?),
+                partition: row.try_get(5)?,
+            };
+            traffic
+                .entry((start, tp))
+                .or_default()
+                .add(row.try_get(2)?, row.try_get(3)?);
         }
         Ok(traffic)
     }
@@ -225,27 +234,23 @@ impl Recount<'_> {
         bounds: [DateTime<Utc>; 2],
     ) -> anyhow::Result<BTreeMap<(EventTime, TopicPartition), Part>> {
         let rows = tx
-            .query(
-                "select window_start, window_end, topics.topic_id, parts.partition, hits, visitors, sessions
+            .query_raw(
+                "select window_start, topics.topic_id, parts.partition, hits, visitors, sessions, sketch_format, visitors_sketch,
+                    sessions_sketch
                  from clickstream_traffic_parts as parts join clickstream_topics as topics on topics.topic = parts.topic
                  where window_start >= $1 and window_start < $2",
-                &[&bounds[0], &bounds[1]],
+                bounds,
             )
             .await?;
+        futures_util::pin_mut!(rows);
         let mut parts = BTreeMap::new();
-        for row in rows {
+        while let Some(row) = rows.try_next().await? {
+            let start = row.try_get::<_, Instant>(0)?.0;
             let tp = TopicPartition {
-                topic: TopicId(row.try_get(2)?),
-                partition: row.try_get(3)?,
+                topic: TopicId(row.try_get(1)?),
+                partition: row.try_get(2)?,
             };
-            let part = Part {
-                start: row.try_get::<_, Instant>(0)?.0,
-                end: row.try_get::<_, Instant>(1)?.0,
-                hits: row.try_get(4)?,
-                visitors: row.try_get(5)?,
-                sessions: row.try_get(6)?,
-            };
-            parts.insert((part.start, tp), part);
+            parts.insert((start, tp), slices::part(&row, 3, self.fingerprints)?);
         }
         Ok(parts)
     }

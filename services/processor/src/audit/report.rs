@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use clickstream_pipeline::offset::TopicPartition;
 use serde::Serialize;
 
+use super::coverage::{Outcome, share};
+
 /// Differences that are kept with their coordinates; the rest is counted.
 const LISTED: usize = 100;
 
@@ -46,6 +48,8 @@ pub enum Kind {
     TrafficHitsDiffer,
     /// Distinct visitors or sessions of a partition in a window.
     EstimateDiffers,
+    /// A stored sketch of a partition in a window.
+    SketchDiffers,
     /// An aggregate row whose own columns contradict each other.
     AggregateMalformed,
     /// A gap is recorded where the log still has records.
@@ -114,12 +118,22 @@ pub struct PartitionReport {
     pub undecided: i64,
     /// Differences with this partition's coordinates.
     pub differences: u64,
+    /// Records whose verdict was recomputed and compared.
+    pub records_compared: i64,
+    /// Records that the checkpoint counts.
+    pub records_counted: i64,
+    /// Windows whose traffic was recomputed and compared.
+    pub windows_compared: u64,
+    /// Windows that have traffic.
+    pub windows_stored: u64,
 }
 
 /// Everything an audit has to say.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct AuditReport {
-    /// Whether nothing contradicts anything.
+    /// What it comes to.
+    pub outcome: Outcome,
+    /// Whether the outcome is clean.
     pub clean: bool,
     /// When the snapshot of the target was taken, by its server's clock.
     pub snapshot_at: String,
@@ -128,17 +142,25 @@ pub struct AuditReport {
     pub final_until: Option<String>,
     /// Records that were read again.
     pub records: i64,
+    /// Of them, those whose verdict was recomputed and compared.
+    pub records_compared: i64,
+    /// Records that the checkpoints count.
+    pub records_counted: i64,
     /// Rows of `clickstream_events` that belong to them.
     pub rows: i64,
     /// Windows whose aggregates were compared.
     pub windows: usize,
+    /// Windows that are stored.
+    pub windows_stored: usize,
     /// In the order of topic and partition.
     pub partitions: Vec<PartitionReport>,
     /// The first hundred.
     pub differences: Vec<Difference>,
     /// All of them.
     pub differences_total: u64,
-    /// What could not be compared, and other things worth knowing.
+    /// What was not compared at all although it is there, and why.
+    pub not_proven: Vec<String>,
+    /// What was left out, and other things worth knowing.
     pub notes: Vec<String>,
 }
 
@@ -227,6 +249,7 @@ impl Kind {
             Self::HitsDiffer => "hits_differ",
             Self::TrafficHitsDiffer => "traffic_hits_differ",
             Self::EstimateDiffers => "estimate_differs",
+            Self::SketchDiffers => "sketch_differs",
             Self::AggregateMalformed => "aggregate_malformed",
             Self::GapContradicted => "gap_contradicted",
             Self::LogEndsEarly => "log_ends_early",
@@ -252,7 +275,7 @@ impl fmt::Display for Difference {
     }
 }
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 13] = [
     "partition",
     "from",
     "to",
@@ -264,6 +287,8 @@ const COLUMNS: [&str; 11] = [
     "skipped",
     "undecided",
     "differences",
+    "of records",
+    "of windows",
 ];
 
 impl fmt::Display for AuditReport {
@@ -295,29 +320,62 @@ impl fmt::Display for AuditReport {
         if self.differences_total > listed {
             writeln!(f, "… and {} more", self.differences_total - listed)?;
         }
-        if self.clean {
-            write!(
-                f,
-                "audit clean: {} records of {} partitions, {} rows, {} windows: everything follows from the log",
-                self.records,
-                self.partitions.len(),
+        for doubt in &self.not_proven {
+            writeln!(f, "not proven: {doubt}")?;
+        }
+        write!(f, "{}", self.sum())
+    }
+}
+
+impl AuditReport {
+    /// The last line.
+    fn sum(&self) -> String {
+        let (records, partitions) = (self.compared_records(), self.partitions.len());
+        match self.outcome {
+            Outcome::Clean if self.records_compared >= self.records_counted => format!(
+                "audit clean: {records} of {partitions} partitions, {} rows, {}: everything follows from the log",
                 self.rows,
-                self.windows
-            )
+                self.compared_windows()
+            ),
+            Outcome::Clean => format!(
+                "audit clean: {records} of {partitions} partitions, {} rows, {}: all that the log still has follows from it, and the rest adds up",
+                self.rows,
+                self.compared_windows()
+            ),
+            Outcome::NotProven => format!(
+                "audit not proven: nothing differs, but only {records} of {partitions} partitions and {} could be compared",
+                self.compared_windows()
+            ),
+            Outcome::Differs => format!(
+                "audit found {} differences in {records} of {partitions} partitions",
+                self.differences_total
+            ),
+        }
+    }
+
+    fn compared_records(&self) -> String {
+        let (part, whole) = (self.records_compared, self.records_counted);
+        if part >= whole {
+            format!("{part} records")
         } else {
-            write!(
-                f,
-                "audit found {} differences in {} records of {} partitions",
-                self.differences_total,
-                self.records,
-                self.partitions.len()
-            )
+            let share = share(part.into(), whole.into());
+            format!("{part} of {whole} records ({share})")
+        }
+    }
+
+    fn compared_windows(&self) -> String {
+        let (part, whole) = (self.windows, self.windows_stored);
+        if part >= whole {
+            format!("{part} windows")
+        } else {
+            let share = share(part as i128, whole as i128);
+            format!("{part} of {whole} windows ({share})")
         }
     }
 }
 
 impl PartitionReport {
-    fn cells(&self) -> [String; 11] {
+    fn cells(&self) -> [String; 13] {
         [
             format!("{}[{}]", self.topic, self.partition),
             self.from_offset.to_string(),
@@ -330,6 +388,8 @@ impl PartitionReport {
             self.skipped.to_string(),
             self.undecided.to_string(),
             self.differences.to_string(),
+            share(self.records_compared.into(), self.records_counted.into()),
+            share(self.windows_compared.into(), self.windows_stored.into()),
         ]
     }
 }

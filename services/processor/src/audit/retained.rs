@@ -78,6 +78,11 @@ impl Retained {
             || self.spec.late_events.is_some()
     }
 
+    /// Whether every dead letter is still there.
+    pub fn keeps_dead_letters(&self) -> bool {
+        self.spec.dead_letters.is_none()
+    }
+
     /// Whether every aggregate is still there.
     pub fn keeps_aggregates(&self) -> bool {
         self.spec.aggregates.is_none()

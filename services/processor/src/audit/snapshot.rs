@@ -1,36 +1,20 @@
-//! What the target holds at one instant: progress, anchors and aggregates, copied in one short transaction. A long one
-//! would keep PostgreSQL from reusing the many versions of the hot rows.
+//! How far the target is at one instant, in one short transaction. A long one would keep PostgreSQL from reusing the many
+//! versions of the hot rows.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clickstream_pipeline::{
     checkpoint::Counters,
     event::{Day, EventTime},
     offset::{NextOffset, TopicId, TopicPartition},
-    spec::SemanticSpec,
 };
-use futures_util::TryStreamExt;
 use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
-use super::{
-    aggregates::{Fingerprints, Part, WindowSum},
-    column::Instant,
-};
-
-/// A state that was written down on the way: an audit starts from one and passes the others.
-#[derive(Clone, Debug)]
-pub struct Anchor {
-    /// Everything below was done.
-    pub next: NextOffset,
-    /// The rules from there on.
-    pub spec: SemanticSpec,
-    /// The state there.
-    pub state: State,
-}
+use super::column::Instant;
 
 /// What a checkpoint or an anchor says of a position.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -56,8 +40,6 @@ pub struct Progress {
     pub state: State,
     /// Accepted rows that retention has dropped.
     pub expired: i64,
-    /// In the order of their positions.
-    pub anchors: Vec<Anchor>,
     /// Offsets that Kafka dropped before they were read.
     pub gaps: Vec<Range<i64>>,
 }
@@ -67,8 +49,6 @@ pub struct Progress {
 pub struct Snapshot {
     /// The server's clock.
     pub taken_at: EventTime,
-    /// Size of the windows, once a processor has written it down.
-    pub window_micros: Option<i64>,
     /// Everything before it was reported final.
     pub final_until: Option<EventTime>,
     /// The Kafka clusters that the topics were read from.
@@ -77,20 +57,14 @@ pub struct Snapshot {
     pub progress: Vec<Progress>,
     /// UTC days that have a partition of their own.
     pub days: BTreeSet<Day>,
-    /// `clickstream_agg_lanes`, summed over lanes and pages, by the start of the window.
-    pub windows: HashMap<EventTime, WindowSum>,
-    /// `clickstream_traffic_parts`, in the order of the windows.
-    pub parts: BTreeMap<TopicPartition, Vec<Part>>,
-    /// Aggregate rows that contradict themselves.
-    pub malformed: Vec<(EventTime, String)>,
 }
 
 impl Snapshot {
     /// Copies it.
     ///
     /// # Errors
-    /// What the server says, or an anchor that this version cannot read.
-    pub async fn take(client: &mut Client, fingerprints: &Fingerprints) -> anyhow::Result<Self> {
+    /// What the server says.
+    pub async fn take(client: &mut Client) -> anyhow::Result<Self> {
         let tx = client
             .build_transaction()
             .isolation_level(IsolationLevel::RepeatableRead)
@@ -99,13 +73,12 @@ impl Snapshot {
             .await?;
         let row = tx
             .query_one(
-                "select now(), (select window_micros from clickstream_schema), (select final_until from clickstream_finality)",
+                "select now(), (select final_until from clickstream_finality)",
                 &[],
             )
             .await?;
         let taken_at = row.try_get::<_, Instant>(0)?.0;
-        let window_micros = row.try_get(1)?;
-        let final_until = instant(&row, 2)?;
+        let final_until = instant(&row, 1)?;
         let topics = tx
             .query(
                 "select topic_id, topic, kafka_cluster from clickstream_topics",
@@ -119,19 +92,13 @@ impl Snapshot {
             kafka_clusters.extend(row.try_get::<_, Option<String>>(2)?);
         }
         let progress = progress(&tx, &ids).await?;
-        let mut snapshot = Self {
+        let snapshot = Self {
             taken_at,
-            window_micros,
             final_until,
             kafka_clusters,
             progress,
             days: days(&tx).await?,
-            windows: HashMap::new(),
-            parts: BTreeMap::new(),
-            malformed: Vec::new(),
         };
-        snapshot.copy_parts(&tx, &ids).await?;
-        snapshot.copy_lanes(&tx, fingerprints).await?;
         tx.commit().await?;
         Ok(snapshot)
     }
@@ -142,90 +109,6 @@ impl Snapshot {
             .iter()
             .map(|progress| (progress.tp, progress.next))
             .collect()
-    }
-
-    async fn copy_parts(
-        &mut self,
-        tx: &Transaction<'_>,
-        ids: &HashMap<String, TopicId>,
-    ) -> anyhow::Result<()> {
-        let rows = tx
-            .query_raw(
-                "select topic, partition, window_start, window_end, hits, visitors, sessions from clickstream_traffic_parts
-                 order by window_start",
-                std::iter::empty::<i32>(),
-            )
-            .await?;
-        futures_util::pin_mut!(rows);
-        while let Some(row) = rows.try_next().await? {
-            let topic: &str = row.try_get(0)?;
-            let (start, end) = (
-                row.try_get::<_, Instant>(2)?.0,
-                row.try_get::<_, Instant>(3)?.0,
-            );
-            let Some(&topic) = ids.get(topic) else {
-                self.malformed.push((
-                    start,
-                    format!("traffic of {topic}, which clickstream_topics does not know"),
-                ));
-                continue;
-            };
-            let tp = TopicPartition {
-                topic,
-                partition: row.try_get(1)?,
-            };
-            let part = Part {
-                start,
-                end,
-                hits: row.try_get(4)?,
-                visitors: row.try_get(5)?,
-                sessions: row.try_get(6)?,
-            };
-            self.parts.entry(tp).or_default().push(part);
-        }
-        Ok(())
-    }
-
-    async fn copy_lanes(
-        &mut self,
-        tx: &Transaction<'_>,
-        fingerprints: &Fingerprints,
-    ) -> anyhow::Result<()> {
-        let rows = tx
-            .query_raw(
-                "select window_start, window_end, url_hash, hits, url from clickstream_agg_lanes",
-                std::iter::empty::<i32>(),
-            )
-            .await?;
-        futures_util::pin_mut!(rows);
-        while let Some(row) = rows.try_next().await? {
-            let (start, end) = (
-                row.try_get::<_, Instant>(0)?.0,
-                row.try_get::<_, Instant>(1)?.0,
-            );
-            let (hash, hits, url): (&[u8], i64, &str) =
-                (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-            let expected = clickstream_pipeline::settle::url_hash(url);
-            if hash != expected {
-                self.malformed.push((
-                    start,
-                    format!(
-                        "url_hash is not the hash of the page {}",
-                        super::aggregates::shown(url)
-                    ),
-                ));
-            }
-            let sum = self
-                .windows
-                .entry(start)
-                .or_insert_with(|| WindowSum::ending(end));
-            if sum.end != end {
-                self.malformed
-                    .push((start, "the window has two ends".to_owned()));
-            }
-            sum.add(fingerprints.of(&expected), hits);
-        }
-        Ok(())
     }
 }
 
@@ -263,40 +146,10 @@ async fn progress(
                 },
                 ..clock(&row, 4)?
             },
-            anchors: Vec::new(),
             gaps: Vec::new(),
             topic: topic.clone(),
         };
         all.insert((topic, progress.tp.partition), progress);
-    }
-    let rows = tx
-        .query(
-            "select topic, partition, next_offset, spec::text, clock_t, clock_times, consumed, accepted, duplicate, rejected,
-                late, skipped
-             from clickstream_anchors order by next_offset",
-            &[],
-        )
-        .await?;
-    for row in rows {
-        let key = (row.try_get(0)?, row.try_get(1)?);
-        let next: i64 = row.try_get(2)?;
-        let spec = serde_json::from_str(row.try_get(3)?).with_context(|| {
-            format!(
-                "the anchor of {}[{}] at {next} holds rules that this version cannot read",
-                key.0, key.1
-            )
-        })?;
-        let anchor = Anchor {
-            next: NextOffset::at(next),
-            spec,
-            state: State {
-                counters: counters(&row, 6)?,
-                ..clock(&row, 4)?
-            },
-        };
-        if let Some(progress) = all.get_mut(&key) {
-            progress.anchors.push(anchor);
-        }
     }
     let rows = tx
         .query("select topic, partition, first_offset, next_offset from clickstream_gaps order by first_offset", &[])
@@ -326,7 +179,11 @@ pub async fn days(tx: &Transaction<'_>) -> anyhow::Result<BTreeSet<Day>> {
         .collect()
 }
 
-fn clock(row: &Row, first: usize) -> anyhow::Result<State> {
+/// T and the last event times, from this column on.
+///
+/// # Errors
+/// A column of another type.
+pub fn clock(row: &Row, first: usize) -> anyhow::Result<State> {
     let times: Vec<Instant> = row.try_get(first + 1)?;
     Ok(State {
         t: instant(row, first)?,
@@ -335,7 +192,11 @@ fn clock(row: &Row, first: usize) -> anyhow::Result<State> {
     })
 }
 
-fn counters(row: &Row, first: usize) -> anyhow::Result<Counters> {
+/// The six totals, from this column on.
+///
+/// # Errors
+/// A column of another type.
+pub fn counters(row: &Row, first: usize) -> anyhow::Result<Counters> {
     Ok(Counters {
         consumed: row.try_get(first)?,
         accepted: row.try_get(first + 1)?,
@@ -343,7 +204,7 @@ fn counters(row: &Row, first: usize) -> anyhow::Result<Counters> {
         rejected: row.try_get(first + 3)?,
         late: row.try_get(first + 4)?,
         skipped: row.try_get(first + 5)?,
-        revised: 0,
+        ..Counters::default()
     })
 }
 

@@ -9,6 +9,7 @@ use tokio_postgres::{Client, types::ToSql};
 use uuid::Uuid;
 
 use super::{
+    anchors::{Anchor, Start},
     census::{Rows, Scope},
     column::Date,
     log,
@@ -28,6 +29,7 @@ pub async fn compare(
     client: &Client,
     consumer: &Arc<BaseConsumer>,
     progress: &Progress,
+    start: &Start,
     scope: &Scope,
     rows: &Rows,
     differences: &mut Differences,
@@ -38,11 +40,11 @@ pub async fn compare(
         if stored == matched {
             continue;
         }
-        let start = scope.buckets.from + (bucket << scope.buckets.shift);
-        let stretch = start..(start + (1 << scope.buckets.shift)).min(scope.end);
+        let first = scope.buckets.from + (bucket << scope.buckets.shift);
+        let stretch = first..(first + (1 << scope.buckets.shift)).min(scope.end);
         named += 1;
         if stored > matched && named <= NAMED_STRETCHES {
-            name(client, consumer, progress, stretch, differences).await?;
+            name(client, consumer, progress, start, stretch, differences).await?;
         } else {
             let detail = format!(
                 "offsets {} to {}: {stored} rows, but {matched} belong to records",
@@ -64,10 +66,12 @@ async fn name(
     client: &Client,
     consumer: &Arc<BaseConsumer>,
     progress: &Progress,
+    start: &Start,
     stretch: Range<i64>,
     differences: &mut Differences,
 ) -> anyhow::Result<()> {
-    let keys = keys(consumer, progress, stretch.clone()).await?;
+    let anchors = start.anchors(client, progress).await?;
+    let keys = keys(consumer, progress, anchors, stretch.clone()).await?;
     let params: [&(dyn ToSql + Sync); 4] = [
         &progress.tp.topic.0,
         &progress.tp.partition,
@@ -106,6 +110,7 @@ async fn name(
 async fn keys(
     consumer: &Arc<BaseConsumer>,
     progress: &Progress,
+    anchors: Vec<Anchor>,
     stretch: Range<i64>,
 ) -> anyhow::Result<HashMap<i64, Key>> {
     let consumer = Arc::clone(consumer);
@@ -115,7 +120,7 @@ async fn keys(
         let (topic, partition) = (&progress.topic, progress.tp.partition);
         log::read(&consumer, topic, partition, stretch, &[], |slice| {
             for record in &slice.records {
-                let limits = rules_at(&progress, record.offset).limits();
+                let limits = rules_at(&anchors, record.offset).limits();
                 let value = slice.value(record).unwrap_or_default();
                 if let Ok(event) = decode(value, record.received_at, &limits) {
                     keys.insert(record.offset, (event.event_id, event.event_ts.day()));
@@ -128,8 +133,8 @@ async fn keys(
     .await?
 }
 
-fn rules_at(progress: &Progress, offset: i64) -> SemanticSpec {
-    let mut anchors = progress.anchors.iter().rev();
+fn rules_at(anchors: &[Anchor], offset: i64) -> SemanticSpec {
+    let mut anchors = anchors.iter().rev();
     anchors
         .find(|anchor| anchor.next.get() <= offset)
         .map_or_else(SemanticSpec::default, |anchor| anchor.spec)

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod clicks;
+mod cut;
 mod pipeline;
+mod roles;
 mod scenarios;
 mod speed;
 mod tampering;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clickstream_pipeline::spec::{ClickstreamPipeline, SecretError, Secrets};
-use clickstream_processor::audit::{AuditReport, Kind, audit};
+use clickstream_processor::audit::{AuditReport, Kind, Options, audit};
 use clickstream_testbed::{
     Kafka, Postgres, PostgresVersion, Process, server_dir, shared, unique_name,
 };
@@ -41,6 +41,7 @@ pub struct Pipeline {
     pub client: Client,
     late_events: String,
     target: String,
+    user: String,
 }
 
 impl Pipeline {
@@ -106,6 +107,7 @@ impl Pipeline {
             client,
             late_events: late_events.to_owned(),
             target: target.to_owned(),
+            user: "postgres".to_owned(),
         })
     }
 
@@ -118,6 +120,11 @@ impl Pipeline {
     /// Changes the rules for the next processor.
     pub fn set_late_events(&mut self, late_events: &str) {
         self.late_events = late_events.to_owned();
+    }
+
+    /// Changes the role that audits.
+    pub fn set_user(&mut self, role: &str) {
+        role.clone_into(&mut self.user);
     }
 
     pub fn document(&self) -> anyhow::Result<ClickstreamPipeline> {
@@ -207,17 +214,32 @@ impl Pipeline {
     pub async fn audit(&self) -> anyhow::Result<AuditReport> {
         let document = self.document()?;
         let target = &document.spec.targets[0];
-        audit(&document, target, &NoSecrets, false).await
+        // many slices, so that they are read while processors write
+        let options = Options {
+            show: false,
+            slice_rows: 100,
+        };
+        audit(&document, target, &NoSecrets, options).await
     }
 
     /// Exit code and standard output of the command.
     pub async fn audit_command(&self, output: &str) -> anyhow::Result<(Option<i32>, String)> {
+        self.audit_command_with(output, &[]).await
+    }
+
+    /// The same with more environment.
+    pub async fn audit_command_with(
+        &self,
+        output: &str,
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<(Option<i32>, String)> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clickstream-processor"));
         command
             .arg("audit")
             .arg("--pipeline")
             .arg(self.write_document()?)
-            .args(["-o", output]);
+            .args(["-o", output])
+            .envs(env.iter().copied());
         let done = tokio::task::spawn_blocking(move || command.output()).await??;
         Ok((done.status.code(), String::from_utf8(done.stdout)?))
     }
@@ -257,7 +279,7 @@ spec:
   topics: [{{ name: {}, management: External }}]
   lateEvents: {}
   targets:
-  - connection: {{ host: 127.0.0.1, port: {}, database: {}, user: postgres, sslMode: Disable }}
+  - connection: {{ host: 127.0.0.1, port: {}, database: {}, user: {}, sslMode: Disable }}
     {}
 ",
             // owner of the schema, copies included, and name of the consumer group
@@ -267,6 +289,7 @@ spec:
             self.late_events,
             self.postgres.port(),
             self.database,
+            self.user,
             self.target
         )
     }

@@ -1,5 +1,10 @@
 //! What a target can have been through: other policies, changed rules, a log that was cut, retention, a live processor.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
 use chrono::{TimeDelta, Utc};
 use clickstream_processor::audit::Kind;
 
@@ -190,38 +195,53 @@ async fn a_dropped_day_is_left_out_and_counted() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_live_pipeline_is_clean_at_every_moment() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(2, "{}", "").await?;
-    let from = Utc::now() - TimeDelta::hours(5);
+    let from = Utc::now() - TimeDelta::hours(20);
     let processor = pipeline.start()?;
-    pipeline.send(clicks(2, 0..100, from)).await?;
+    pipeline.send(clicks(2, 0..1_000, from)).await?;
     pipeline.wait_drained().await?;
+    let done = AtomicBool::new(false);
     let feed = async {
-        for round in 1..40 {
-            pipeline
-                .send(clicks(2, round * 100..(round + 1) * 100, from))
-                .await?;
+        let mut sent = 10;
+        while !done.load(Ordering::Relaxed) {
+            let numbers = sent * 100..(sent + 1) * 100;
+            // slower after a while, so that event time does not come near to now
+            pipeline.send(clicks(2, numbers, from)).await?;
+            sent += 1;
+            tokio::time::sleep(Duration::from_millis(if sent < 160 { 50 } else { 1_000 })).await;
         }
-        anyhow::Ok(())
+        anyhow::Ok(2 * 100 * sent)
     };
     let audits = async {
         let mut seen = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..3 {
             let report = pipeline.audit().await?;
             assert_clean(&report);
             seen.push(report.records);
         }
+        // the same with aggregates that are read over seconds, while hits come to windows that are read and to others
+        let slow = [
+            ("FAILPOINTS", "audit_slice=sleep(30)"),
+            ("CLICKSTREAM_AUDIT_SLICE_ROWS", "100"),
+        ];
+        for _ in 0..2 {
+            let (code, text) = pipeline.audit_command_with("table", &slow).await?;
+            assert_eq!(code, Some(0), "{text}");
+        }
+        done.store(true, Ordering::Relaxed);
         anyhow::Ok(seen)
     };
-    let (fed, seen) = tokio::join!(feed, audits);
-    fed?;
-    let seen = seen?;
+    let (sent, seen) = tokio::join!(feed, audits);
+    let (sent, seen) = (sent?, seen?);
     assert!(
         seen.first() < seen.last(),
         "the pipeline stood still: {seen:?}"
     );
     pipeline.wait_drained().await?;
-    assert_eq!(pipeline.audit().await?.records, 8_000);
+    let report = pipeline.audit().await?;
+    assert_clean(&report);
+    assert_eq!(report.records, i64::try_from(sent)?);
     processor.terminate()?;
-    processor.wait(std::time::Duration::from_secs(30)).await?;
+    processor.wait(Duration::from_secs(30)).await?;
     Ok(())
 }
 
