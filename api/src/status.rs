@@ -89,6 +89,9 @@ pub struct TargetStatus {
     /// Version of the tables.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<i32>,
+    /// Consumer group of its processors, for lag tools, autoscalers and access lists of Kafka.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer_group: Option<String>,
     /// Processors wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,

@@ -143,6 +143,8 @@ pub struct Batch {
     /// Records that were rejected.
     payloads: Vec<u8>,
     days: Days,
+    /// Windows that late events reach back to.
+    late_windows: BTreeSet<EventTime>,
     identity: Identity,
 }
 
@@ -195,6 +197,11 @@ impl Batch {
         self.days.all.len()
     }
 
+    /// Windows of late events so far.
+    pub fn late_windows(&self) -> usize {
+        self.late_windows.len()
+    }
+
     /// Adds an event that was decoded from `payload`, the record's value as it came.
     pub fn push_event(&mut self, place: Place, payload: &[u8], event: &Event<'_>, judged: Judged) {
         let record = str::from_utf8(payload).expect("the decoder admits UTF-8 only");
@@ -227,6 +234,9 @@ impl Batch {
             user_agent: self.place_text(start, record, event.user_agent.as_deref()),
         };
         self.days.count(row.day());
+        if row.late {
+            self.late_windows.insert(row.window_start);
+        }
         self.rows.push(row);
     }
 

@@ -13,11 +13,13 @@ pub struct Counters {
     pub consumed: i64,
     /// Events stored and counted.
     pub accepted: i64,
+    /// Those of them that came behind the end of grace, and were counted in their own window all the same.
+    pub merged: i64,
     /// Events whose id the same UTC day already holds.
     pub duplicate: i64,
     /// Records in the dead letters.
     pub rejected: i64,
-    /// Events behind the end of grace.
+    /// Events behind the end of grace that were not counted.
     pub late: i64,
     /// Tombstones, heartbeats and control records: outside `consumed`.
     pub skipped: i64,
@@ -36,6 +38,7 @@ impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
         self.consumed += other.consumed;
         self.accepted += other.accepted;
+        self.merged += other.merged;
         self.duplicate += other.duplicate;
         self.rejected += other.rejected;
         self.late += other.late;

@@ -308,11 +308,11 @@ async fn attempt<S: Sink>(
     let batch = &flush.batch;
     let plan = Plan::of(batch, rules.policy, distrust);
 
-    let (mut sketches, missing) = cache.take(plan.part_keys(batch));
+    let (mut sketches, missing) = cache.take(plan.part_keys(batch, rules.policy));
     if !missing.is_empty() {
         sketches.extend(tx.load_sketches(&missing).await?);
     }
-    let mut aggregates = Aggregates::new(rules.windows, sketches, rules.final_until);
+    let mut aggregates = Aggregates::new(rules.windows, rules.policy, sketches, rules.final_until);
     let mut judgement = Judgement::default();
     if !plan.new.is_empty() {
         // the verdict on these rows is known if the COPY succeeds: they are counted while the server writes them
@@ -386,7 +386,8 @@ async fn judge_late<T: Transaction>(
 ) -> Result<Vec<u32>, T::Error> {
     let diverted = match policy {
         LatePolicy::Divert => tx.insert_late(batch, rows).await?,
-        LatePolicy::Store | LatePolicy::Drop => rows.to_vec(),
+        // with the others such rows are stored, or only counted
+        _ => rows.to_vec(),
     };
     if diverted.is_empty() {
         return Ok(diverted);

@@ -29,6 +29,8 @@ const MAX_PENALTY: u32 = 6;
 /// Days that the events of one flush may have: each is a partition that the flush opens and locks, table and indexes, of the
 /// 6,400 locks that a PostgreSQL server with its defaults has for everybody.
 pub const MOST_DAYS: usize = 128;
+/// Windows that the late events of one flush may reach back to: each is read, with two sketches, and written again.
+pub const MOST_LATE_WINDOWS: usize = 1_024;
 /// Heartbeats of a partition whose times are kept until they are committed: a minute of them, one a second. Of more, the
 /// first ones are kept, which have waited longest.
 const HEARTBEATS_KEPT: usize = 64;
@@ -340,9 +342,10 @@ impl Engine {
         self.batch.rows.len()
     }
 
-    /// Days of the events waiting for the next flush; see [`MOST_DAYS`].
-    pub fn buffered_days(&self) -> usize {
-        self.batch.days()
+    /// Whether the events that wait reach as far back as a flush may: over [`MOST_DAYS`], or over [`MOST_LATE_WINDOWS`].
+    /// Hostile clocks make flushes smaller by it, and neither larger nor dearer.
+    pub fn is_scattered(&self) -> bool {
+        self.batch.days() >= MOST_DAYS || self.batch.late_windows() >= MOST_LATE_WINDOWS
     }
 
     /// The filter that tells surely new events.

@@ -68,6 +68,8 @@ pub type PartKey = (TopicPartition, EventTime);
 pub struct PartDelta {
     /// Hits to add.
     pub hits: i64,
+    /// Those of them that came after the window had been reported final.
+    pub revised: i64,
     /// The state that replaces the stored one.
     pub sketches: Sketches,
 }
@@ -75,6 +77,7 @@ pub struct PartDelta {
 /// Everything that follows from the accepted rows.
 pub struct Aggregates {
     windows: TumblingWindow,
+    policy: LatePolicy,
     /// Hits by window and page.
     hits: HashMap<(EventTime, String), i64, RandomState>,
     parts: BTreeMap<PartKey, PartDelta>,
@@ -86,7 +89,7 @@ impl Plan {
     /// Resolves duplicates within the batch, over all its partitions, in (topic, partition, offset) order, and chooses a
     /// writer for what remains. With `distrust`, every row is a suspect.
     pub fn of(batch: &Batch, policy: LatePolicy, distrust: bool) -> Self {
-        let apart = |row: &Row| row.late && policy != LatePolicy::Store;
+        let apart = |row: &Row| row.late && !policy.stores();
         // only keys that some row is doubtful about can occur twice: everything else was new to the filter when it came. With
         // `distrust` that is no longer believed: the filter may have forgotten a key since the batch began
         let doubtful: HashSet<(Day, Uuid), RandomState> = batch
@@ -129,14 +132,16 @@ impl Plan {
     }
 
     /// The sketches that the flush may change.
-    pub fn part_keys(&self, batch: &Batch) -> BTreeSet<PartKey> {
+    pub fn part_keys(&self, batch: &Batch, policy: LatePolicy) -> BTreeSet<PartKey> {
         let rows = self
             .new
             .iter()
             .chain(&self.suspects)
             .map(|&at| &batch.rows[at as usize]);
-        let keys: HashSet<PartKey, RandomState> =
-            rows.filter(|row| !row.late).map(part_key).collect();
+        let keys: HashSet<PartKey, RandomState> = rows
+            .filter(|row| is_counted(row, policy))
+            .map(part_key)
+            .collect();
         keys.into_iter().collect()
     }
 }
@@ -145,15 +150,17 @@ impl Aggregates {
     /// Starts from the stored sketches; `final_until` is the end of the time that was already reported final.
     pub fn new(
         windows: TumblingWindow,
+        policy: LatePolicy,
         sketches: BTreeMap<PartKey, Sketches>,
         final_until: Option<EventTime>,
     ) -> Self {
         let parts = sketches
             .into_iter()
-            .map(|(key, sketches)| (key, PartDelta { hits: 0, sketches }))
+            .map(|(key, sketches)| (key, PartDelta::of(sketches)))
             .collect();
         Self {
             windows,
+            policy,
             hits: HashMap::default(),
             parts,
             counters: BTreeMap::new(),
@@ -161,28 +168,30 @@ impl Aggregates {
         }
     }
 
-    /// Counts rows that are stored. A late one (policy `Store`) is counted as late and touches no aggregate.
+    /// Counts rows that are stored. A late one touches no aggregate with policy `Store`, and its own window's with `Merge`:
+    /// hits add up whenever they come.
     pub fn add(&mut self, batch: &Batch, rows: &[u32]) {
         let mut hits: HashMap<(EventTime, &str), i64, RandomState> = HashMap::default();
         for &at in rows {
             let row = &batch.rows[at as usize];
             let counters = self.counters.entry(row.source).or_default();
-            if row.late {
+            if !is_counted(row, self.policy) {
                 counters.late += 1;
                 continue;
             }
             counters.accepted += 1;
+            counters.merged += i64::from(row.late);
             let end = self.windows.starting_at(row.window_start).end;
-            if self.final_until.is_some_and(|until| end <= until) {
-                counters.revised += 1;
-            }
+            let revised = i64::from(self.final_until.is_some_and(|until| end <= until));
+            counters.revised += revised;
             let texts = batch.texts(row);
             *hits.entry((row.window_start, texts.url)).or_default() += 1;
             let part = self
                 .parts
                 .entry(part_key(row))
-                .or_insert_with(PartDelta::empty);
+                .or_insert_with(|| PartDelta::of(Sketches::default()));
             part.hits += 1;
+            part.revised += revised;
             part.sketches.visitors.add(texts.user_id);
             if let Some(session) = texts.session_id {
                 part.sketches.sessions.add(session);
@@ -300,10 +309,11 @@ impl Aggregates {
 }
 
 impl PartDelta {
-    fn empty() -> Self {
+    fn of(sketches: Sketches) -> Self {
         Self {
             hits: 0,
-            sketches: Sketches::default(),
+            revised: 0,
+            sketches,
         }
     }
 }
@@ -314,6 +324,11 @@ pub fn url_hash(url: &str) -> [u8; 16] {
     let mut hash = [0; 16];
     hash.copy_from_slice(&digest[..16]);
     hash
+}
+
+/// Whether a stored row counts in its window.
+fn is_counted(row: &Row, policy: LatePolicy) -> bool {
+    !row.late || policy == LatePolicy::Merge
 }
 
 fn part_key(row: &Row) -> PartKey {

@@ -72,7 +72,7 @@ pub async fn run(
         info!(addr = %server.local_addr(), "admin server listens");
     }
 
-    let mut consumer = ConsumerSettings::new(&pipeline, &target, &owner, secrets.as_ref())?;
+    let mut consumer = ConsumerSettings::new(&pipeline, &owner, secrets.as_ref())?;
     let described = {
         let consumer = consumer.clone();
         tokio::task::spawn_blocking(move || describe(&consumer))
@@ -95,16 +95,18 @@ pub async fn run(
 
     let opened = async {
         sink::open(&connection.client, &target, &schema_owner, &semantic).await?;
-        sink::register_topics(
+        let group = sink::consumer_group(&connection.client, &schema_owner, &target.name).await?;
+        let topics = sink::register_topics(
             &connection.client,
             &schema_owner,
             kafka_cluster.as_deref(),
             &known,
             &created_topics(&pipeline),
         )
-        .await
+        .await?;
+        Ok((group, topics))
     };
-    let topics = tokio::time::timeout(START_ANSWER, opened)
+    let (group, topics) = tokio::time::timeout(START_ANSWER, opened)
         .await
         .with_context(|| {
             format!(
@@ -113,6 +115,7 @@ pub async fn run(
             )
         })?
         .map_err(explained)?;
+    consumer.join(group);
     let ids: BTreeMap<_, _> = known
         .into_iter()
         .map(|topic| (topic.name, topic.id))

@@ -48,6 +48,8 @@ use crate::{
     kafka::{ConsumerSettings, describe},
 };
 
+/// Two weeks of minutes, and some 50 MiB of sketches. What comes later still is compared with the rows.
+const HELD_WINDOWS: usize = 20_000;
 /// With the feature `failpoints`: rows of a slice.
 const SLICE_ROWS: &str = "CLICKSTREAM_AUDIT_SLICE_ROWS";
 
@@ -87,6 +89,8 @@ pub struct Options {
     pub show: bool,
     /// Rows of a slice of the aggregates, which is read in one snapshot.
     pub slice_rows: i64,
+    /// Windows of a partition that are held for late events, where those are counted in their window.
+    pub held_windows: usize,
 }
 
 impl Options {
@@ -98,6 +102,7 @@ impl Options {
         Self {
             show: true,
             slice_rows: tuned.unwrap_or(slices::SLICE_ROWS),
+            held_windows: HELD_WINDOWS,
         }
     }
 }
@@ -119,7 +124,7 @@ pub async fn audit(
         .await
         .context("asking the brokers")??;
     let consumer = Arc::new(log::consumer(pipeline, target, secrets)?);
-    Proof::begin(pipeline, target, settings, consumer, options.slice_rows)
+    Proof::begin(pipeline, target, settings, consumer, options)
         .await?
         .finish(options.show)
         .await

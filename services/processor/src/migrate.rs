@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
-use crate::sink::{self, Owner, check_owner, is_missing};
+use crate::sink::{self, Owner, check_owner, consumer_group, is_missing};
 
 /// Where applied migrations are noted.
 const HISTORY: &str = "clickstream_migrations";
@@ -18,6 +18,7 @@ const HISTORY: &str = "clickstream_migrations";
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     schema_version: i32,
+    consumer_group: String,
     topics: Vec<ReportedTopic>,
     missing_readers: Vec<MissingReader>,
 }
@@ -129,6 +130,7 @@ pub async fn migrate(
     );
     Ok(Report {
         schema_version: before.unwrap_or(known).max(known),
+        consumer_group: consumer_group(client, owner, &target.name).await?,
         topics: topics(client, owner).await?,
         missing_readers,
     })

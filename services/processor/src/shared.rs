@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use clickstream_pipeline::{
     batch::Span,
     checkpoint::Counters,
-    engine::{Engine, MOST_DAYS},
+    engine::Engine,
     event::EventTime,
     offset::{NextOffset, TopicPartition},
     ownership::{Action, Event, Grant, Ownership, Timing},
@@ -244,6 +244,7 @@ impl PartitionView {
         Some(Counters {
             consumed: totals.consumed - known.consumed,
             accepted: totals.accepted - known.accepted,
+            merged: totals.merged - known.merged,
             duplicate: totals.duplicate - known.duplicate,
             rejected: totals.rejected - known.rejected,
             late: totals.late - known.late,
@@ -264,14 +265,14 @@ impl State {
     pub fn is_full(&self, limits: BufferLimits) -> bool {
         self.engine.buffered_rows() >= limits.rows
             || self.engine.buffered_bytes() >= limits.bytes
-            || self.engine.buffered_days() >= MOST_DAYS
+            || self.engine.is_scattered()
     }
 
     /// Whether it has shrunk to 0.8 of them: a pause throws prefetched records away, so it ends only when it is worth it.
     pub fn has_room(&self, limits: BufferLimits) -> bool {
         self.engine.buffered_rows() <= limits.rows / 5 * 4
             && self.engine.buffered_bytes() <= limits.bytes / 5 * 4
-            && self.engine.buffered_days() < MOST_DAYS
+            && !self.engine.is_scattered()
     }
 
     /// Whether nothing of the partition waits for a commit.

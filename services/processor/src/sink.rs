@@ -28,7 +28,9 @@ pub use copy::Prepared;
 pub use housekeeping::DayMade;
 pub use pooling::require_own_session;
 use statements::Statements;
-pub use target::{KnownTopic, LOCAL_CLUSTER, Owner, TargetError, open, register_topics};
+pub use target::{
+    KnownTopic, LOCAL_CLUSTER, Owner, TargetError, consumer_group, open, register_topics,
+};
 pub(crate) use target::{check_owner, is_missing};
 
 use crate::retry;

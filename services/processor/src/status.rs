@@ -74,6 +74,7 @@ struct Partition {
 struct Totals {
     consumed: i64,
     accepted: i64,
+    merged: i64,
     duplicate: i64,
     rejected: i64,
     late: i64,
@@ -236,6 +237,7 @@ impl From<Counters> for Totals {
         Self {
             consumed: c.consumed,
             accepted: c.accepted,
+            merged: c.merged,
             duplicate: c.duplicate,
             rejected: c.rejected,
             late: c.late,

@@ -79,10 +79,18 @@ impl StackOptions {
 }
 
 /// A server: one that all tests use, or the test's own, which it may break and which ends with it.
-#[derive(Clone)]
 pub enum Server<T: 'static> {
     Shared(&'static T),
     Own(Arc<T>),
+}
+
+impl<T> Clone for Server<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Shared(server) => Self::Shared(server),
+            Self::Own(server) => Self::Own(Arc::clone(server)),
+        }
+    }
 }
 
 impl<T> Deref for Server<T> {
@@ -119,6 +127,7 @@ pub struct Stack {
     pub owner: String,
     pub document: PathBuf,
     processor: PathBuf,
+    cluster: String,
 }
 
 impl Stack {
@@ -141,6 +150,32 @@ impl Stack {
             .create_topic(&name, options.partitions, options.topic)
             .await?;
         let database = name.replace('-', "_");
+        Self::environment(kafka, postgres, name, database, "local", options).await
+    }
+
+    /// The same names on the same Kafka, for another database: what staging is to production.
+    pub async fn twin(&self, cluster: &str, options: StackOptions) -> anyhow::Result<Self> {
+        let (kafka, postgres) = (self.kafka.clone(), self.postgres.clone());
+        let database = format!("{}_twin", self.database);
+        Self::environment(
+            kafka,
+            postgres,
+            self.topic.clone(),
+            database,
+            cluster,
+            options,
+        )
+        .await
+    }
+
+    async fn environment(
+        kafka: Server<Kafka>,
+        postgres: Server<Postgres>,
+        name: String,
+        database: String,
+        cluster: &str,
+        options: StackOptions,
+    ) -> anyhow::Result<Self> {
         postgres.create_database(&database).await?;
         let roles = if options.roles {
             Roles::create(&postgres, &database).await?
@@ -178,6 +213,7 @@ impl Stack {
             owner: roles.owner,
             document,
             processor,
+            cluster: cluster.to_owned(),
         };
         let (code, output) = stack.command(&["migrate"]).await?;
         ensure!(code == 0, "migrate failed: {output}");
@@ -194,6 +230,7 @@ impl Stack {
     pub async fn command(&self, args: &[&str]) -> anyhow::Result<(i32, String)> {
         let mut command = Command::new(&self.processor);
         command.args(args).arg("--pipeline").arg(&self.document);
+        command.env("CLICKSTREAM_CLUSTER", &self.cluster);
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         let text = format!(
             "{}{}",
@@ -241,6 +278,7 @@ impl Stack {
         command
             .args(["run", "--name", name, "--pipeline"])
             .arg(document)
+            .env("CLICKSTREAM_CLUSTER", &self.cluster)
             .envs(env.iter().copied());
         Process::spawn(&command, name)
     }

@@ -31,6 +31,8 @@ const REPORT_LAG: SignedDuration = SignedDuration::from_secs(10);
 pub struct Report {
     /// Version of the tables.
     pub schema_version: Option<i32>,
+    /// The consumer group of the target's processors.
+    pub consumer_group: Option<String>,
     /// Topics that the schema was filled from.
     pub topics: Vec<ReportedTopic>,
     /// Readers that do not exist, with the SQL to type when they do.

@@ -87,13 +87,13 @@ fn of_target(
     let workload = &observed.targets.processors[index];
     let partitions = newest(&observed.reports[index]);
     let migration = observed.migrations.record(index).cloned();
-    let reported = observed
-        .migrations
-        .report(index)
-        .and_then(|report| report.schema_version);
+    let report = observed.migrations.report(index);
+    let reported = report.and_then(|report| report.schema_version);
+    let group = report.and_then(|report| report.consumer_group.clone());
     let mut status = TargetStatus {
         name: target.name.clone(),
         schema_version: reported.or(before.schema_version),
+        consumer_group: group.or_else(|| before.consumer_group.clone()),
         replicas: Some(workload.wanted),
         ready_replicas: Some(workload.ready),
         migration: migration.or_else(|| before.migration.clone()),
@@ -223,6 +223,7 @@ pub fn without_numbers(status: &ClickstreamPipelineStatus) -> ClickstreamPipelin
         *target = TargetStatus {
             name: std::mem::take(&mut target.name),
             schema_version: target.schema_version,
+            consumer_group: target.consumer_group.take(),
             replicas: target.replicas,
             ready_replicas: target.ready_replicas,
             migration: target.migration.take(),

@@ -52,7 +52,7 @@ pub struct LateEventsSpec {
     /// windows are held in memory. Rolling. At most 744h, a month. Default `10m`.
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "744h"))))]
     pub allowed_lateness: Duration,
-    /// What happens to events later than that. Rolling. Default `Divert`.
+    /// What happens to events later than that. Rolling. Default `Merge`.
     pub policy: LatePolicy,
 }
 
@@ -317,7 +317,7 @@ impl Default for LateEventsSpec {
     fn default() -> Self {
         Self {
             allowed_lateness: Duration::from_secs(600),
-            policy: LatePolicy::Divert,
+            policy: LatePolicy::Merge,
         }
     }
 }

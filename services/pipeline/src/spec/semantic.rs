@@ -9,13 +9,22 @@ use crate::decode::Limits;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LatePolicy {
-    /// The event becomes a row of `clickstream_late_events` and no part of the aggregates.
+    /// The event is counted in its own window, however old that is, and becomes a raw row marked late.
     #[default]
+    Merge,
+    /// The event becomes a row of `clickstream_late_events` and no part of the aggregates.
     Divert,
     /// The event becomes a raw row marked late; the aggregates stay as they are.
     Store,
     /// The event is counted and otherwise forgotten.
     Drop,
+}
+
+impl LatePolicy {
+    /// Whether a late event becomes a row of `clickstream_events`.
+    pub fn stores(self) -> bool {
+        matches!(self, Self::Merge | Self::Store)
+    }
 }
 
 /// Everything in the spec that a verdict depends on, in the units the engine counts in.
@@ -54,7 +63,7 @@ impl Default for SemanticSpec {
             delay_micros: 10_000_000,
             max_future_skew_micros: 300_000_000,
             allowed_lateness_micros: 600_000_000,
-            late_policy: LatePolicy::Divert,
+            late_policy: LatePolicy::Merge,
             max_event_bytes: 65_536,
         }
     }

@@ -145,7 +145,7 @@ impl Oracle {
                 }
                 continue;
             };
-            let apart = judged.late && policy != LatePolicy::Store;
+            let apart = judged.late && !matches!(policy, LatePolicy::Merge | LatePolicy::Store);
             let key = (facts.id, facts.ts.div_euclid(DAY));
             let stored_by = expected.stored_by.get(&key).copied();
             let overtaken = apart && stored_by.is_some_and(|by| seen <= by && by < number);
@@ -172,11 +172,12 @@ impl Oracle {
                 expected.events.insert(key, row);
                 expected.stored_by.insert(key, number);
                 counters.consumed += 1;
-                if judged.late {
+                if judged.late && policy != LatePolicy::Merge {
                     counters.late += 1;
                     continue;
                 }
                 counters.accepted += 1;
+                counters.merged += i64::from(judged.late);
                 let size = self.scenario.spec.window_micros;
                 let window = facts.ts.div_euclid(size) * size;
                 if self
@@ -338,7 +339,7 @@ fn adds_up(state: &State) -> Result<(), String> {
             .filter(|((source, _), _)| source == tp)
             .map(|(_, part)| part.hits)
             .sum::<i64>();
-        if rows != row.counters.accepted || parts != row.counters.accepted {
+        if rows + row.counters.merged != row.counters.accepted || parts != row.counters.accepted {
             return Err(format!(
                 "{tp}: {} accepted, {rows} rows, {parts} hits",
                 row.counters.accepted

@@ -67,7 +67,12 @@ impl Scenario {
             delay_micros: dice.pick(&[0, 1, 10]) * second,
             max_future_skew_micros: dice.pick(&[60, 300, 50 * 86_400]) * second,
             allowed_lateness_micros: dice.pick(&[0, 1, 30, 600]) * second,
-            late_policy: dice.pick(&[LatePolicy::Divert, LatePolicy::Store, LatePolicy::Drop]),
+            late_policy: dice.pick(&[
+                LatePolicy::Merge,
+                LatePolicy::Divert,
+                LatePolicy::Store,
+                LatePolicy::Drop,
+            ]),
             max_event_bytes: 700,
         };
         Self {

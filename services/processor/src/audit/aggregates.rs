@@ -5,7 +5,7 @@
 //! number of windows, not with that of pages, partitions or events.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasher, Hash, RandomState},
 };
 
@@ -73,7 +73,10 @@ pub struct Traffic {
 pub struct OpenWindows {
     tp: TopicPartition,
     open: BTreeMap<EventTime, (EventTime, Traffic)>,
+    closed: HashSet<EventTime>,
     grace_micros: i64,
+    /// Windows that are held although their grace is over, since late events may still be counted in them.
+    held: usize,
     /// Windows that could be compared.
     compared: u64,
 }
@@ -84,6 +87,8 @@ pub struct Sums<'a> {
     pub fingerprints: &'a Fingerprints,
     /// By the start of the window.
     pub windows: &'a mut HashMap<EventTime, WindowSum>,
+    /// Windows that got a hit after they had been summed up: their traffic is not in the sums.
+    pub reopened: &'a mut HashSet<EventTime>,
     /// Whether what is stored of a window may have expired.
     pub excluded: &'a dyn Fn(Window) -> bool,
 }
@@ -219,12 +224,15 @@ impl Traffic {
 }
 
 impl OpenWindows {
-    /// `grace_micros` after the end of a window, on T's scale, it cannot change any more.
-    pub fn new(tp: TopicPartition, grace_micros: i64) -> Self {
+    /// `grace_micros` after the end of a window, on T's scale, it cannot change any more, unless late events are counted in
+    /// their window: then the newest `held` are kept all the same.
+    pub fn new(tp: TopicPartition, grace_micros: i64, held: usize) -> Self {
         Self {
             tp,
             open: BTreeMap::new(),
+            closed: HashSet::new(),
             grace_micros,
+            held,
             compared: 0,
         }
     }
@@ -235,6 +243,10 @@ impl OpenWindows {
             .entry(window.start)
             .or_insert_with(|| WindowSum::ending(window.end))
             .add(sums.fingerprints.of(&url_hash(&event.url)), 1);
+        if self.closed.contains(&window.start) {
+            sums.reopened.insert(window.start);
+            return;
+        }
         let (_, traffic) = self
             .open
             .entry(window.start)
@@ -245,11 +257,13 @@ impl OpenWindows {
     /// Sums the windows up that can get no more events, now that event time has come to `t`.
     pub fn close(&mut self, t: Option<EventTime>, sums: &mut Sums<'_>) {
         let Some(t) = t else { return };
-        while let Some(first) = self.open.first_entry()
+        while self.open.len() > self.held
+            && let Some(first) = self.open.first_entry()
             && first.get().0.micros() + self.grace_micros <= t.micros()
         {
             let (start, (end, traffic)) = first.remove_entry();
             self.sum_up(Window { start, end }, &traffic, sums);
+            self.closed.insert(start);
         }
     }
 
@@ -273,14 +287,18 @@ impl OpenWindows {
     }
 }
 
-/// The windows whose hits or traffic differ, in order.
+/// The windows whose hits or traffic differ, in order. Of those that were reopened, only the hits are known.
 pub fn differing(
     stored: &HashMap<EventTime, WindowSum>,
     recomputed: &HashMap<EventTime, WindowSum>,
+    reopened: &HashSet<EventTime>,
 ) -> Vec<Window> {
     let mut windows: Vec<Window> = stored
         .iter()
-        .filter(|(start, sum)| recomputed.get(start) != Some(sum))
+        .filter(|(start, sum)| match recomputed.get(start) {
+            Some(log) if reopened.contains(start) => !sum.same_pages(log),
+            log => log != Some(sum),
+        })
         .chain(
             recomputed
                 .iter()
@@ -341,8 +359,9 @@ mod tests {
         let only = |minute: i64| {
             HashMap::from([(window(minute).start, WindowSum::ending(window(minute).end))])
         };
-        assert_eq!(differing(&only(1), &only(1)), []);
-        assert_eq!(differing(&only(2), &only(1)), [window(1), window(2)]);
+        let none = HashSet::new();
+        assert_eq!(differing(&only(1), &only(1), &none), []);
+        assert_eq!(differing(&only(2), &only(1), &none), [window(1), window(2)]);
     }
 
     #[test]

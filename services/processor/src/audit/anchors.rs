@@ -14,7 +14,7 @@ use super::{
     snapshot::{Progress, State, clock, counters},
 };
 
-const COLUMNS: &str = "next_offset, spec::text, clock_t, clock_times, consumed, accepted, duplicate, rejected, late, skipped";
+const COLUMNS: &str = "next_offset, spec::text, clock_t, clock_times, consumed, accepted, duplicate, rejected, late, skipped, merged";
 
 /// A state that was written down on the way: an audit starts from one and passes the others.
 #[derive(Clone, Debug)]
@@ -149,7 +149,7 @@ pub struct Known {
     pub offset: i64,
     /// Records below it that were rejected.
     pub rejected: i64,
-    /// Records below it that were late.
+    /// Records below it that were late, and those that were counted all the same.
     pub late: i64,
 }
 
@@ -166,7 +166,7 @@ pub async fn oldest_known(
 ) -> anyhow::Result<Option<Known>> {
     let rows = client
         .query(
-            "select next_offset, rejected, late, created_at from clickstream_anchors
+            "select next_offset, rejected, late + merged, created_at from clickstream_anchors
              where topic = $1 and partition = $2 and next_offset < $3 order by next_offset",
             &[&progress.topic, &progress.tp.partition, &end],
         )

@@ -47,7 +47,7 @@ impl Below {
         let end = Known {
             offset,
             rejected: counters.rejected,
-            late: counters.late,
+            late: counters.late + counters.merged,
         };
         let letters = if retained.keeps_dead_letters() {
             Some(Known::default())
@@ -63,7 +63,7 @@ impl Below {
                 all_kept &= match named(policy.as_deref()) {
                     Some(LatePolicy::Divert) => true,
                     // late rows go with their day, uncounted
-                    Some(LatePolicy::Store) => !retained.days_were_dropped(),
+                    Some(LatePolicy::Merge | LatePolicy::Store) => !retained.days_were_dropped(),
                     _ => false,
                 };
             }
@@ -169,7 +169,12 @@ mod tests {
 
     #[test]
     fn policies_have_the_names_that_anchors_are_written_with() {
-        for policy in [LatePolicy::Divert, LatePolicy::Store, LatePolicy::Drop] {
+        for policy in [
+            LatePolicy::Merge,
+            LatePolicy::Divert,
+            LatePolicy::Store,
+            LatePolicy::Drop,
+        ] {
             let written = serde_json::json!(policy);
             assert_eq!(named(written.as_str()), Some(policy));
         }

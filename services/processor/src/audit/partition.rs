@@ -6,6 +6,7 @@ use clickstream_pipeline::{
     decode::{Rejected, decode},
     event::{Event, EventTime},
     offset::{NextOffset, TopicPartition},
+    spec::LatePolicy,
     window::Window,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -70,6 +71,8 @@ pub struct Given<'a> {
     pub reach: Reach<'a>,
     /// Whether its windows are compared with the log, which is then there from its beginning.
     pub windows: bool,
+    /// How many windows are held for late events, where a policy counts those in their window.
+    pub held: usize,
 }
 
 /// The audit of one partition.
@@ -104,6 +107,12 @@ impl<'a> PartitionAudit<'a> {
         let grace =
             |anchor: &Anchor| anchor.spec.allowed_lateness_micros + anchor.spec.delay_micros;
         let grace = given.anchors.iter().map(grace).max().unwrap_or(0);
+        let merges = |anchor: &Anchor| anchor.spec.late_policy == LatePolicy::Merge;
+        let held = if given.anchors.iter().any(merges) {
+            given.held
+        } else {
+            0
+        };
         Self {
             shared,
             progress,
@@ -111,7 +120,9 @@ impl<'a> PartitionAudit<'a> {
             tally: Tally::default(),
             matched: Buckets::spanning(&given.start.offsets),
             hits_after: Some(0),
-            windows: given.windows.then(|| OpenWindows::new(progress.tp, grace)),
+            windows: given
+                .windows
+                .then(|| OpenWindows::new(progress.tp, grace, held)),
             given,
             sums,
             differences,
@@ -269,13 +280,21 @@ impl<'a> PartitionAudit<'a> {
     fn count(&mut self, verdict: &[Verdict], offset: i64, window: Window, event: &Event<'_>) {
         let covered = self.given.reach.covers(window.start, offset);
         match verdict {
-            [Verdict::Accepted] if covered => {
+            [Verdict::Accepted | Verdict::Merged] if covered => {
                 if let Some(windows) = &mut self.windows {
                     windows.add(window, event, &mut self.sums);
                 }
             }
-            [Verdict::Accepted] => self.hits_after = self.hits_after.map(|hits| hits + 1),
-            verdict if !covered && verdict.contains(&Verdict::Accepted) => self.hits_after = None,
+            [Verdict::Accepted | Verdict::Merged] => {
+                self.hits_after = self.hits_after.map(|hits| hits + 1)
+            }
+            verdict
+                if !covered
+                    && (verdict.contains(&Verdict::Accepted)
+                        || verdict.contains(&Verdict::Merged)) =>
+            {
+                self.hits_after = None;
+            }
             _ => {}
         }
     }

@@ -1,6 +1,10 @@
 //! The course of an audit: snapshot, log, tables, report.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clickstream_pipeline::{
@@ -13,6 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio_postgres::Client;
 
 use super::{
+    Options,
     aggregates::{Fingerprints, Sums, WindowSum},
     anchors::Start,
     census::Census,
@@ -46,6 +51,8 @@ pub struct Proof {
     pub(super) retained: Retained,
     pub(super) windows: TumblingWindow,
     window_micros: i64,
+    held_windows: usize,
+    pub(super) reopened: HashSet<EventTime>,
     pub(super) starts: Vec<Start>,
     pub(super) differences: Differences,
     pub(super) notes: Vec<String>,
@@ -62,7 +69,7 @@ impl Proof {
         target: &TargetSpec,
         settings: PostgresSettings,
         consumer: Arc<BaseConsumer>,
-        slice_rows: i64,
+        options: Options,
     ) -> anyhow::Result<Self> {
         let mut client = connect(&settings, &target.schema, APPLICATION)
             .await?
@@ -86,7 +93,7 @@ impl Proof {
             &mut client,
             &fingerprints,
             windows,
-            slice_rows,
+            options.slice_rows,
             &mut differences,
         )
         .await?;
@@ -112,6 +119,8 @@ impl Proof {
             retained,
             windows,
             window_micros,
+            held_windows: options.held_windows,
+            reopened: HashSet::new(),
             starts: Vec::new(),
             differences,
             notes: Vec::new(),
@@ -264,10 +273,12 @@ impl Proof {
                 anchors: &anchors,
                 reach: self.slices.reach(progress.tp),
                 windows: whole,
+                held: self.held_windows,
             };
             let sums = Sums {
                 fingerprints: &self.fingerprints,
                 windows,
+                reopened: &mut self.reopened,
                 excluded: &|window| retained.window_is_gone(window),
             };
             let audit = PartitionAudit::new(&shared, progress, given, sums, &mut self.differences);
@@ -315,7 +326,7 @@ impl Proof {
                 from_offset: start.offsets.start,
                 to_offset: start.offsets.end,
                 consumed: tally.consumed,
-                accepted: tally.certain(Verdict::Accepted),
+                accepted: tally.certain(Verdict::Accepted) + tally.certain(Verdict::Merged),
                 duplicate: tally.certain(Verdict::Duplicate),
                 rejected: tally.certain(Verdict::Rejected),
                 late: tally.certain(Verdict::Late),

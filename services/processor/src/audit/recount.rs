@@ -82,6 +82,27 @@ pub fn stretches(windows: &HashMap<EventTime, WindowSum>) -> Vec<Range<EventTime
     stretches
 }
 
+/// Stretches of these windows and of no others, each of a bounded number of hits.
+pub fn neighbours(windows: &HashMap<EventTime, WindowSum>) -> Vec<Range<EventTime>> {
+    let mut sorted: Vec<_> = windows.iter().collect();
+    sorted.sort_unstable_by_key(|(start, _)| **start);
+    let mut stretches: Vec<Range<EventTime>> = Vec::new();
+    let mut hits = 0;
+    for (&start, sum) in sorted {
+        match stretches.last_mut() {
+            Some(last) if last.end == start && hits + sum.hits <= STRETCH_HITS => {
+                last.end = sum.end;
+                hits += sum.hits;
+            }
+            _ => {
+                stretches.push(start..sum.end);
+                hits = sum.hits;
+            }
+        }
+    }
+    stretches
+}
+
 impl Recount<'_> {
     /// Compares the windows that start within `stretch`, whose bounds lie between windows.
     ///
@@ -198,8 +219,14 @@ impl Recount<'_> {
         let params: [&(dyn ToSql + Sync); 4] = [&bounds[0], &bounds[1], &first, &last];
         let rows = tx
             .query_raw(
-                "select event_ts, url, user_id, session_id, source_topic_id, source_partition from clickstream_events
-                 where event_ts >= $1 and event_ts < $2 and event_date >= $3 and event_date <= $4 and not is_late",
+                // a late row is counted where the rules of its time say so: those of the newest anchor at or below it
+                "select event_ts, url, user_id, session_id, source_topic_id, source_partition from clickstream_events as rows
+                 where event_ts >= $1 and event_ts < $2 and event_date >= $3 and event_date <= $4
+                   and (not is_late or 'Merge' = (
+                       select spec->>'late_policy' from clickstream_anchors as anchors
+                       join clickstream_topics as topics on topics.topic = anchors.topic
+                       where topics.topic_id = rows.source_topic_id and anchors.partition = rows.source_partition
+                       order by anchors.next_offset > rows.source_offset, abs(anchors.next_offset - rows.source_offset) limit 1))",
                 params,
             )
             .await?;
@@ -263,6 +290,23 @@ fn instant(time: EventTime) -> DateTime<Utc> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_are_these_windows_and_no_others() {
+        let start = |minute: i64| EventTime::from_micros(minute * 60_000_000);
+        let windows: HashMap<_, _> = [1, 2, 4, 5, 6]
+            .into_iter()
+            .map(|minute| {
+                let mut sum = WindowSum::ending(start(minute + 1));
+                sum.add(7, 90_000);
+                (start(minute), sum)
+            })
+            .collect();
+        assert_eq!(
+            neighbours(&windows),
+            [start(1)..start(3), start(4)..start(6), start(6)..start(7)]
+        );
+    }
 
     #[test]
     fn stretches_leave_no_time_out_and_hold_a_bounded_number_of_hits() {

@@ -120,7 +120,7 @@ async fn progress(
     let rows = tx
         .query(
             "select topic, partition, next_offset, expired, clock_t, clock_times, consumed, accepted, duplicate, rejected, late,
-                skipped, revised
+                skipped, merged, revised
              from clickstream_checkpoints",
             &[],
         )
@@ -141,7 +141,7 @@ async fn progress(
             expired: row.try_get(3)?,
             state: State {
                 counters: Counters {
-                    revised: row.try_get(12)?,
+                    revised: row.try_get(13)?,
                     ..counters(&row, 6)?
                 },
                 ..clock(&row, 4)?
@@ -192,7 +192,7 @@ pub fn clock(row: &Row, first: usize) -> anyhow::Result<State> {
     })
 }
 
-/// The six totals, from this column on.
+/// The seven totals, from this column on.
 ///
 /// # Errors
 /// A column of another type.
@@ -204,6 +204,7 @@ pub fn counters(row: &Row, first: usize) -> anyhow::Result<Counters> {
         rejected: row.try_get(first + 3)?,
         late: row.try_get(first + 4)?,
         skipped: row.try_get(first + 5)?,
+        merged: row.try_get(first + 6)?,
         ..Counters::default()
     })
 }

@@ -70,7 +70,10 @@ impl Proof {
                 );
             }
             let Counters {
-                accepted, revised, ..
+                accepted,
+                merged,
+                revised,
+                ..
             } = progress.state.counters;
             if !(0..=accepted).contains(&revised) {
                 differ(
@@ -78,11 +81,11 @@ impl Proof {
                     format!("checkpoint: revised {revised} of {accepted} accepted"),
                 );
             }
-            if rows.on_time + progress.expired != accepted {
+            if rows.on_time + progress.expired + merged != accepted {
                 differ(
                     Kind::CounterDiffers,
                     format!(
-                        "checkpoint: accepted {accepted}, but {} rows are stored and {} have expired",
+                        "checkpoint: accepted {accepted}, merged {merged}, but {} rows on time are stored and {} have expired",
                         rows.on_time, progress.expired
                     ),
                 );
@@ -159,10 +162,11 @@ impl Proof {
     ) -> anyhow::Result<usize> {
         let retained = self.retained.clone();
         let kept = |window: &Window| !retained.window_is_gone(*window);
-        let differing: Vec<Window> = aggregates::differing(&self.slices.windows, recomputed)
-            .into_iter()
-            .filter(kept)
-            .collect();
+        let differing: Vec<Window> =
+            aggregates::differing(&self.slices.windows, recomputed, &self.reopened)
+                .into_iter()
+                .filter(kept)
+                .collect();
         for (at, window) in differing.iter().enumerate() {
             let before = self.differences.total();
             if at < NAMED_WINDOWS {
@@ -202,6 +206,16 @@ impl Proof {
                 self.differences
                     .add(None, Difference::new(kind, detail).in_window(window.start));
             }
+        }
+        let reopened: HashMap<EventTime, WindowSum> = self
+            .slices
+            .windows
+            .iter()
+            .filter(|(start, _)| self.reopened.contains(*start))
+            .map(|(&start, &sum)| (start, sum))
+            .collect();
+        for stretch in recount::neighbours(&reopened) {
+            self.recount(stretch, &mut Counted::default()).await?;
         }
         let all = self.slices.windows.iter().map(|(&start, sum)| Window {
             start,

@@ -12,8 +12,10 @@ pub enum Verdict {
     Duplicate,
     /// No event.
     Rejected,
-    /// Behind the end of grace.
+    /// Behind the end of grace, and not counted.
     Late,
+    /// Behind the end of grace, and counted in its window: accepted as well.
+    Merged,
 }
 
 /// Counts of a stretch of the log.
@@ -25,8 +27,8 @@ pub struct Tally {
     pub skipped: i64,
     /// Records with more than one possible verdict.
     pub undecided: i64,
-    least: [i64; 4],
-    most: [i64; 4],
+    least: [i64; 5],
+    most: [i64; 5],
 }
 
 impl Tally {
@@ -79,10 +81,11 @@ impl Tally {
         for (verdict, name, base, stored) in [
             (
                 Verdict::Accepted,
-                "accepted",
-                before.accepted,
-                stored.accepted,
+                "accepted less merged",
+                before.accepted - before.merged,
+                stored.accepted - stored.merged,
             ),
+            (Verdict::Merged, "merged", before.merged, stored.merged),
             (
                 Verdict::Duplicate,
                 "duplicate",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clickstream_pipeline::spec::{ClickstreamPipeline, Secrets, TargetSpec};
+use clickstream_pipeline::spec::{ClickstreamPipeline, Secrets};
 use rdkafka::{
     ClientConfig,
     config::RDKafkaLogLevel,
@@ -40,23 +40,20 @@ pub struct ConsumerSettings {
     pub connection: ClientConfig,
     /// Topics to read.
     pub topics: Vec<String>,
-    /// Consumer group: one for each target of each pipeline.
+    /// Consumer group, once it is known; see [`ConsumerSettings::join`].
     pub group: String,
 }
 
 impl ConsumerSettings {
-    /// Settings for one target of a pipeline.
+    /// Settings for a pipeline.
     ///
     /// # Errors
     /// A secret that is missing or cannot be read.
     pub fn new(
         pipeline: &ClickstreamPipeline,
-        target: &TargetSpec,
         owner: &str,
         secrets: &dyn Secrets,
     ) -> anyhow::Result<Self> {
-        let metadata = &pipeline.metadata;
-        let group = format!("{}.{}.{}", metadata.namespace, metadata.name, target.name);
         let mut config = ClientConfig::new();
         for (key, value) in pipeline.spec.kafka.client_properties(secrets)? {
             config.set(key, value);
@@ -64,7 +61,8 @@ impl ConsumerSettings {
         config.set("client.id", owner);
         let connection = config.clone();
         let settings: &[(&str, &str)] = &[
-            ("group.id", &group),
+            // replaced by the target's before anything is read: a client that only asks joins none
+            ("group.id", "clickstream"),
             ("partition.assignment.strategy", "cooperative-sticky"),
             (
                 "session.timeout.ms",
@@ -110,8 +108,14 @@ impl ConsumerSettings {
             config,
             connection,
             topics,
-            group,
+            group: String::new(),
         })
+    }
+
+    /// Names the consumer group that the processors of the target are in.
+    pub fn join(&mut self, group: String) {
+        self.config.set("group.id", &group);
+        self.group = group;
     }
 
     /// Bounds the fetch queues, which librdkafka counts per partition, to 16 MiB over all partitions: the

@@ -70,6 +70,7 @@ fn ordinary(all: &All) {
     let counters = Counters {
         consumed: 4,
         accepted: 1,
+        merged: 1,
         duplicate: 1,
         rejected: 1,
         late: 1,

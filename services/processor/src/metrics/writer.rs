@@ -70,6 +70,7 @@ pub struct WriterMetrics {
     records: IntCounterVec,
     rejected: IntCounterVec,
     revised: IntCounterVec,
+    merged: IntCounterVec,
     future: IntCounterVec,
     flushes: IntCounterVec,
     /// Partitions that turned out to be another owner's.
@@ -162,6 +163,7 @@ impl WriterMetrics {
             read,
             records: counters("clickstream_records_total", "Records committed by this process, by outcome: accepted, duplicate, rejected, late, skipped (tombstones and heartbeats).", &["topic", "partition", "outcome"])?,
             rejected: counters("clickstream_records_rejected_total", "Records in the dead letters, by reason. Alert when they are more than 1 % of the records for ten minutes.", &["reason"])?,
+            merged: counters("clickstream_merged_events_total", "Accepted events that came after their window's grace and were counted in it all the same (lateEvents.policy Merge).", &place)?,
             revised: counters("clickstream_revised_hits_total", "Hits that came to a window after it had been reported final; the window counts them all the same.", &place)?,
             future: counters("clickstream_future_events_total", "Events dated more than a second after Kafka's time stamp, by what became of them: tolerated (within maxFutureSkew) or rejected (beyond it, in the dead letters). Alert when they are more than 1 % of the records: some client's clock is wrong.", &["skew"])?,
             flushes: counters("clickstream_flushes_total", "Flushes by outcome: committed, repeated (nothing was written, tried again), unknown (the session was lost on the way; the database is asked what it holds), fenced (all of it was another owner's), failed (the process ends). Alert on failed.", &["outcome"])?,
@@ -219,6 +221,7 @@ impl WriterMetrics {
             self.records,
             self.rejected,
             self.revised,
+            self.merged,
             self.future,
             self.flushes,
             self.fenced,
@@ -266,6 +269,7 @@ impl WriterMetrics {
                 .with_label_values(&[topic, &partition, outcome]);
         }
         self.revised.with_label_values(&[topic, &partition]);
+        self.merged.with_label_values(&[topic, &partition]);
         self.committed(topic, tp, unheard);
     }
 
@@ -286,10 +290,15 @@ impl WriterMetrics {
                     .inc_by(count.unsigned_abs());
             }
         }
-        if counters.revised > 0 {
-            self.revised
-                .with_label_values(&[topic, &partition])
-                .inc_by(counters.revised.unsigned_abs());
+        for (counter, count) in [
+            (&self.revised, counters.revised),
+            (&self.merged, counters.merged),
+        ] {
+            if count > 0 {
+                counter
+                    .with_label_values(&[topic, &partition])
+                    .inc_by(count.unsigned_abs());
+            }
         }
     }
 

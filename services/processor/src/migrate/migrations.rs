@@ -3,7 +3,7 @@
 use refinery_core::{Migration, Runner};
 
 /// Each file by its name without `.sql`, oldest first.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 7] = [
     ("V1__tables", include_str!("../../../../sql/V1__tables.sql")),
     ("V2__views", include_str!("../../../../sql/V2__views.sql")),
     (
@@ -18,6 +18,8 @@ const FILES: [(&str, &str); 5] = [
         "V5__retention",
         include_str!("../../../../sql/V5__retention.sql"),
     ),
+    ("V6__merge", include_str!("../../../../sql/V6__merge.sql")),
+    ("V7__groups", include_str!("../../../../sql/V7__groups.sql")),
 ];
 
 /// All of them.

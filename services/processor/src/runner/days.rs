@@ -10,7 +10,6 @@ use chrono::Utc;
 use clickstream_pipeline::{
     engine::Flush,
     event::{Day, EventTime, MICROS_PER_DAY},
-    spec::LatePolicy,
 };
 
 use super::Writer;
@@ -41,7 +40,7 @@ impl Writer {
             self.want(to);
             bounds.insert(*tp, to);
         }
-        let stores_late = self.settings.semantic.late_policy == LatePolicy::Store;
+        let stores_late = self.settings.semantic.late_policy.stores();
         let mut late: HashMap<Day, usize> = HashMap::new();
         // once over the rows, however many partitions the flush holds
         for row in &flush.batch.rows {

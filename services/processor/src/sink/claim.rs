@@ -104,7 +104,7 @@ impl PostgresSink {
                      backend_pid = $6, backend_start = $7, session_key = $8, idle_since = null, updated_at = clock_timestamp()
                  where topic = $1 and partition = $2
                  returning epoch, next_offset, clock_t, clock_times, consumed, accepted, duplicate, rejected, late, skipped,
-                     revised",
+                     revised, merged",
                 &[topic, &tp.partition, &token, &request.log_start, &self.owner, &pid, &start, &self.session_key],
             ))
             .await?;
@@ -123,6 +123,7 @@ impl PostgresSink {
                 late: row.get(8),
                 skipped: row.get(9),
                 revised: row.get(10),
+                merged: row.get(11),
             };
             claimed.insert(
                 tp,
@@ -172,9 +173,9 @@ impl PostgresSink {
 /// Writes anchors for partitions from their present checkpoints.
 pub(super) const ANCHOR: &str = "
     insert into clickstream_anchors (topic, partition, next_offset, reason, spec, clock_t, clock_times, consumed, accepted,
-        duplicate, rejected, late, skipped)
+        merged, duplicate, rejected, late, skipped)
     select points.topic, points.partition, points.next_offset, $3, $4, points.clock_t, points.clock_times, points.consumed,
-        points.accepted, points.duplicate, points.rejected, points.late, points.skipped
+        points.accepted, points.merged, points.duplicate, points.rejected, points.late, points.skipped
     from clickstream_checkpoints as points
     join unnest($1::text[], $2::int[]) as wanted (topic, partition)
       on points.topic = wanted.topic and points.partition = wanted.partition

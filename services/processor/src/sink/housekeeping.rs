@@ -22,9 +22,9 @@ const WINDOWS_COUNTED: i64 = 10_000;
 /// An anchor says by which rules the log is judged from its place on: that is for the owner to say.
 const HOURLY_ANCHOR: &str = "
     insert into clickstream_anchors (topic, partition, next_offset, reason, spec, clock_t, clock_times, consumed, accepted,
-        duplicate, rejected, late, skipped)
+        merged, duplicate, rejected, late, skipped)
     select points.topic, points.partition, points.next_offset, 'hourly', $4, points.clock_t, points.clock_times,
-        points.consumed, points.accepted, points.duplicate, points.rejected, points.late, points.skipped
+        points.consumed, points.accepted, points.merged, points.duplicate, points.rejected, points.late, points.skipped
     from clickstream_checkpoints as points
     join unnest($1::text[], $2::int[], $3::uuid[]) as mine (topic, partition, token)
       on points.topic = mine.topic and points.partition = mine.partition and points.claim_token = mine.token

@@ -65,13 +65,14 @@ const ADD_HITS: &str = "
     do update set hits = clickstream_agg_lanes.hits + excluded.hits";
 
 const WRITE_PARTS: &str = "
-    insert into clickstream_traffic_parts as stored (window_start, window_end, topic, partition, hits, visitors, sessions,
-        visitors_sketch, sessions_sketch, sketch_format)
-    select *, $10::smallint
+    insert into clickstream_traffic_parts as stored (window_start, window_end, topic, partition, hits, revised, visitors,
+        sessions, visitors_sketch, sessions_sketch, sketch_format)
+    select *, $11::smallint
     from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[],
-        $8::bytea[], $9::bytea[])
+        $8::bigint[], $9::bytea[], $10::bytea[])
     on conflict (window_start, window_end, topic, partition)
-    do update set hits = stored.hits + excluded.hits, visitors = excluded.visitors, sessions = excluded.sessions,
+    do update set hits = stored.hits + excluded.hits, revised = stored.revised + excluded.revised,
+        visitors = excluded.visitors, sessions = excluded.sessions,
         visitors_sketch = excluded.visitors_sketch, sessions_sketch = excluded.sessions_sketch,
         sketch_format = excluded.sketch_format";
 
@@ -83,6 +84,7 @@ const ADVANCE: &str = "
         clock_times = coalesce(($8::timestamptz[])[moved.times_from:moved.times_to], '{}'),
         consumed = consumed + moved.consumed_by,
         accepted = accepted + moved.accepted_by,
+        merged = merged + moved.merged_by,
         duplicate = duplicate + moved.duplicate_by,
         rejected = rejected + moved.rejected_by,
         late = late + moved.late_by,
@@ -91,9 +93,10 @@ const ADVANCE: &str = "
         idle_since = case when moved.at_end then coalesce(points.idle_since, clock_timestamp()) end,
         updated_at = clock_timestamp()
     from unnest($1::text[], $2::int[], $3::uuid[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::bool[], $9::int[],
-        $10::int[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])
+        $10::int[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
+        $18::bigint[])
       as moved (topic, partition, token, expected, next_offset, clock_t, at_end, times_from, times_to, consumed_by,
-        accepted_by, duplicate_by, rejected_by, late_by, skipped_by, revised_by)
+        accepted_by, duplicate_by, rejected_by, late_by, skipped_by, revised_by, merged_by)
     where points.topic = moved.topic and points.partition = moved.partition
       and points.claim_token = moved.token and points.next_offset = moved.expected";
 

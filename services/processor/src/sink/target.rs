@@ -6,6 +6,7 @@ use clickstream_pipeline::{
 };
 use thiserror::Error;
 use tokio_postgres::{Client, error::SqlState, types::ToSql};
+use uuid::Uuid;
 
 use super::{Obstacle, Topics};
 use crate::{migrate, retry};
@@ -121,6 +122,41 @@ impl Owner {
             cluster: cluster.to_owned(),
         }
     }
+}
+
+impl Owner {
+    /// The consumer group of a target. One name in two clusters would be one group, which shares a topic's partitions out
+    /// among two databases; so the cluster is part of it, unless the schema says that the target's group is older (`plain`).
+    pub fn consumer_group(&self, target: &str, plain: bool) -> String {
+        let pipeline = self.pipeline.replace('/', ".");
+        if plain {
+            return format!("{pipeline}.{target}");
+        }
+        // of a random identity eight digits are enough to tell clusters apart
+        let cluster = match Uuid::parse_str(&self.cluster) {
+            Ok(_) => &self.cluster[..8],
+            Err(_) => &self.cluster,
+        };
+        format!("{pipeline}.{target}.{cluster}")
+    }
+}
+
+/// The consumer group of the target that the schema is of.
+///
+/// # Errors
+/// The server failed.
+pub async fn consumer_group(
+    client: &Client,
+    owner: &Owner,
+    target: &str,
+) -> Result<String, tokio_postgres::Error> {
+    let row = client
+        .query_one(
+            "select plain_group_of is not distinct from $1 from clickstream_schema",
+            &[&owner.cluster],
+        )
+        .await?;
+    Ok(owner.consumer_group(target, row.get(0)))
 }
 
 /// Checks that this binary may write the schema and takes an unowned one.
@@ -280,4 +316,29 @@ pub async fn register_topics(
 /// Whether a failure of a first statement means that the tables are not there.
 pub(crate) fn is_missing(error: &tokio_postgres::Error) -> bool {
     matches!(error.code(), Some(code) if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_name_in_two_clusters_is_two_consumer_groups() {
+        let group = |cluster: &str| {
+            let owner = Owner {
+                pipeline: "analytics/web".to_owned(),
+                cluster: cluster.to_owned(),
+            };
+            owner.consumer_group("warehouse", false)
+        };
+        assert_eq!(
+            group("3f2a9c1b-7d4e-4a52-9c0e-0d6a5b1f2c3d"),
+            "analytics.web.warehouse.3f2a9c1b"
+        );
+        assert_eq!(
+            group("é-production"),
+            "analytics.web.warehouse.é-production"
+        );
+        assert_eq!(group(LOCAL_CLUSTER), "analytics.web.warehouse.local");
+    }
 }

@@ -370,6 +370,7 @@ impl Transaction for FlushTransaction<'_> {
             .collect();
         let partitions: Vec<i32> = parts.iter().map(|((tp, _), _, _)| tp.partition).collect();
         let hits: Vec<i64> = parts.iter().map(|(_, _, p)| p.hits).collect();
+        let revised: Vec<i64> = parts.iter().map(|(_, _, p)| p.revised).collect();
         let visitors: Vec<i64> = parts
             .iter()
             .map(|(_, _, p)| p.sketches.visitors.estimate())
@@ -386,12 +387,13 @@ impl Transaction for FlushTransaction<'_> {
             .iter()
             .map(|(_, _, p)| p.sketches.sessions.to_bytes())
             .collect();
-        let params: [&(dyn ToSql + Sync); 10] = [
+        let params: [&(dyn ToSql + Sync); 11] = [
             &starts,
             &ends,
             &topics,
             &partitions,
             &hits,
+            &revised,
             &visitors,
             &sessions,
             &visitor_sketches,
@@ -430,7 +432,7 @@ impl Transaction for FlushTransaction<'_> {
             times_to.push(sql_place(times.len()));
         }
         let counts = |of: fn(&Advance) -> i64| -> Vec<i64> { advances.iter().map(of).collect() };
-        let params: [&(dyn ToSql + Sync); 17] = [
+        let params: [&(dyn ToSql + Sync); 18] = [
             &topics,
             &partitions,
             &tokens,
@@ -448,6 +450,7 @@ impl Transaction for FlushTransaction<'_> {
             &counts(|a| a.delta.counters.late),
             &counts(|a| a.delta.counters.skipped),
             &counts(|a| a.delta.counters.revised),
+            &counts(|a| a.delta.counters.merged),
         ];
         let moved = answered(self.tx.execute(&self.statements.advance, &params))
             .instrument(step("advance"))

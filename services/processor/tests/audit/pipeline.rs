@@ -214,10 +214,12 @@ impl Pipeline {
     pub async fn audit(&self) -> anyhow::Result<AuditReport> {
         let document = self.document()?;
         let target = &document.spec.targets[0];
-        // many slices, so that they are read while processors write
+        // many slices, so that they are read while processors write, and windows that late events come to after they were
+        // summed up
         let options = Options {
             show: false,
             slice_rows: 100,
+            held_windows: 20,
         };
         audit(&document, target, &NoSecrets, options).await
     }

@@ -39,7 +39,7 @@ impl PartitionAudit<'_> {
         record: &EventRecord<'_>,
         found: Found<'_>,
     ) -> Result<&'static [Verdict], tokio_postgres::Error> {
-        use Verdict::{Accepted, Duplicate, Late, Rejected};
+        use Verdict::{Accepted, Duplicate, Late, Merged, Rejected};
         let offset = record.offset;
         let source = found.row.map(StoredRow::place).transpose()?;
         let own = source == Some((self.progress.tp, offset));
@@ -59,7 +59,11 @@ impl PartitionAudit<'_> {
             self.matched.count(offset);
             self.compare_row(record, row)?;
             self.no_late_event(found.late_event, offset, "the event is stored");
-            return Ok(if record.late { &[Late] } else { &[Accepted] });
+            return Ok(match (record.late, record.policy) {
+                (true, LatePolicy::Merge) => &[Merged],
+                (true, _) => &[Late],
+                (false, _) => &[Accepted],
+            });
         }
         let diverted = record.late && record.policy == LatePolicy::Divert;
         if diverted && let Some(row) = &found.late_event {
@@ -90,7 +94,7 @@ impl PartitionAudit<'_> {
                     &[Duplicate]
                 });
             }
-            if !record.late || record.policy == LatePolicy::Store {
+            if !record.late || record.policy.stores() {
                 let (tp, at) = twin;
                 let detail = format!(
                     "passed over for a twin that is stored only later, from {tp} offset {at}"
@@ -108,7 +112,7 @@ impl PartitionAudit<'_> {
         record: &EventRecord<'_>,
         ledger: Option<Place>,
     ) -> &'static [Verdict] {
-        use Verdict::{Accepted, Duplicate, Late, Rejected};
+        use Verdict::{Accepted, Duplicate, Late, Merged, Rejected};
         let retained = self.shared.retained;
         let day_gone = retained.day_is_gone(record.key.1);
         match (record.late, record.policy) {
@@ -129,6 +133,7 @@ impl PartitionAudit<'_> {
                 &[Late]
             }
             (true, LatePolicy::Store) if day_gone => &[Late, Duplicate],
+            (true, LatePolicy::Merge) if day_gone => &[Merged, Duplicate],
             (false, _) if day_gone => &[Accepted, Duplicate],
             // what only the database could refuse, and a dead letter that is no longer kept
             _ if retained.dead_letter_may_be_gone(record.received_at) => &[Rejected],
@@ -138,7 +143,11 @@ impl PartitionAudit<'_> {
                     Some(record.offset),
                     format!("event {} of {} has no row", record.key.0, record.key.1),
                 );
-                if late { &[Late] } else { &[Accepted] }
+                match (late, record.policy) {
+                    (true, LatePolicy::Merge) => &[Merged],
+                    (true, _) => &[Late],
+                    (false, _) => &[Accepted],
+                }
             }
         }
     }
@@ -158,9 +167,13 @@ impl PartitionAudit<'_> {
             self.differ(Kind::RowDiffers, Some(record.offset), detail);
         }
         let detail = match (record.late, row.is_late()?, record.policy) {
-            (true, true, LatePolicy::Store) | (false, false, _) => return Ok(()),
-            (true, _, LatePolicy::Divert | LatePolicy::Drop) => "late by the rules, but stored",
-            (true, false, LatePolicy::Store) => "late by the rules, but not marked so",
+            (true, true, LatePolicy::Merge | LatePolicy::Store) | (false, false, _) => {
+                return Ok(());
+            }
+            (true, false, LatePolicy::Merge | LatePolicy::Store) => {
+                "late by the rules, but not marked so"
+            }
+            (true, ..) => "late by the rules, but stored",
             (false, true, _) => "marked late, but on time by the rules",
         };
         self.differ(Kind::LatenessDiffers, Some(record.offset), detail);
