@@ -24,6 +24,17 @@ pub fn crash_point(name: &str) {
     });
 }
 
+/// Whether the environment asks for something to go wrong here (`1*return`).
+#[cfg_attr(
+    not(feature = "failpoints"),
+    expect(unused_variables, reason = "without the feature there are no points")
+)]
+pub fn goes_wrong(name: &str) -> bool {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!(name, |_| true);
+    false
+}
+
 /// Holds the thread up if the environment asks for it here (`sleep(1000)`).
 #[cfg_attr(
     not(feature = "failpoints"),

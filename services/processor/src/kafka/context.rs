@@ -35,7 +35,7 @@ use super::{
     identity::Identity,
     statistics::Statistics,
 };
-use crate::{metrics::SourceMetrics, shared::Shared, sink::Topics};
+use crate::{failpoints::goes_wrong, metrics::SourceMetrics, shared::Shared, sink::Topics};
 
 /// How long the callback waits for claims. Well below the session time-out: other members wait for this one.
 const CLAIM_WAIT: Duration = Duration::from_secs(3);
@@ -185,6 +185,10 @@ impl SourceContext {
                     });
                 }
                 Heard::Bounds(partition, Purpose::Claim(number), bounds) => {
+                    let bounds = match goes_wrong("old_log_end") {
+                        true => bounds.map(|(start, _)| (start, start)),
+                        false => bounds,
+                    };
                     self.look(partition, bounds);
                     if bounds.is_none() {
                         let topic = self.topic(partition.topic);

@@ -371,7 +371,11 @@ impl Source {
         self.tell_consumer();
     }
 
-    fn set_paused(&self, partitions: impl Iterator<Item = TopicPartition>, paused: bool) {
+    pub(super) fn set_paused(
+        &self,
+        partitions: impl Iterator<Item = TopicPartition>,
+        paused: bool,
+    ) {
         let list = self.consumer.context().list(partitions);
         if list.count() == 0 {
             return;

@@ -22,7 +22,7 @@ use super::{
     context::Verdict,
     source::{Source, SourceFault, stuck},
 };
-use crate::failpoints::crash_point;
+use crate::failpoints::{crash_point, goes_wrong};
 
 /// How often the log's ends are looked at and the group's offsets written.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,6 +39,7 @@ pub struct Watch {
     last_look: Instant,
     last_identity: Instant,
     last_paused: Option<Instant>,
+    last_fetched: Instant,
     /// What the group was told.
     hinted: BTreeMap<TopicPartition, i64>,
     /// Since when each partition has stood where it stands.
@@ -52,6 +53,7 @@ impl Watch {
             last_look: now,
             last_identity: now,
             last_paused: None,
+            last_fetched: now,
             hinted: BTreeMap::new(),
             moved: BTreeMap::new(),
         }
@@ -65,6 +67,12 @@ impl Source {
             return Ok(());
         }
         self.watch.last_look = Instant::now();
+        if goes_wrong("fetchers_stall") {
+            let assigned: Vec<_> = self
+                .shared
+                .with(|state| state.ownership.assigned().collect());
+            self.set_paused(assigned.into_iter(), true);
+        }
         self.look();
         self.hint();
         if self.watch.last_identity.elapsed() >= IDENTITY {
@@ -96,6 +104,11 @@ impl Source {
                 .partition(|tp| ownership.is_fetched(*tp))
         });
         self.look_at_paused(&paused);
+        if self.watch.last_fetched.elapsed() >= stuck() {
+            // a fetcher that has stopped without a word sees no end but the one that it saw last
+            self.watch.last_fetched = Instant::now();
+            self.ask_for_ends(&fetched);
+        }
         for tp in fetched {
             let seen = clickstream_kafka::seen_watermarks(
                 self.consumer.client(),
@@ -120,18 +133,20 @@ impl Source {
         if paused.is_empty() || self.watch.last_paused.is_some_and(lately) {
             return;
         }
-        let context = self.consumer.context();
-        let is_look = |_, purpose| purpose == Purpose::Look;
-        if context
-            .asker
-            .lock()
-            .as_ref()
-            .is_some_and(|asker| asker.is_asking(is_look))
-        {
-            return;
-        }
         self.watch.last_paused = Some(Instant::now());
-        context.ask_for(&self.consumer, paused.iter().map(|tp| (*tp, Purpose::Look)));
+        self.ask_for_ends(paused);
+    }
+
+    fn ask_for_ends(&self, partitions: &[TopicPartition]) {
+        let context = self.consumer.context();
+        let mut wanted = partitions.to_vec();
+        if let Some(asker) = context.asker.lock().as_ref() {
+            wanted.retain(|tp| {
+                !asker.is_asking(|other, purpose| other == *tp && purpose == Purpose::Look)
+            });
+        }
+        let wanted = wanted.into_iter().map(|tp| (tp, Purpose::Look));
+        context.ask_for(&self.consumer, wanted);
     }
 
     /// Writes the committed positions to the group, for lag tools.
