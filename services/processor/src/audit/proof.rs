@@ -98,6 +98,9 @@ impl Proof {
         )
         .await?;
         let snapshot = Snapshot::take(&mut client).await?;
+        if let Some(day) = &snapshot.expiry.leaving {
+            bail!("retention is dropping {day} at this moment; run the audit again in a minute");
+        }
         let dropped = snapshot
             .progress
             .iter()

@@ -219,14 +219,19 @@ impl Recount<'_> {
         let params: [&(dyn ToSql + Sync); 4] = [&bounds[0], &bounds[1], &first, &last];
         let rows = tx
             .query_raw(
-                // a late row is counted where the rules of its time say so: those of the newest anchor at or below it
+                // a late row is counted where the rules of its time say so: those of the newest anchor at or below it, or of
+                // the oldest that is left
                 "select event_ts, url, user_id, session_id, source_topic_id, source_partition from clickstream_events as rows
                  where event_ts >= $1 and event_ts < $2 and event_date >= $3 and event_date <= $4
-                   and (not is_late or 'Merge' = (
-                       select spec->>'late_policy' from clickstream_anchors as anchors
-                       join clickstream_topics as topics on topics.topic = anchors.topic
-                       where topics.topic_id = rows.source_topic_id and anchors.partition = rows.source_partition
-                       order by anchors.next_offset > rows.source_offset, abs(anchors.next_offset - rows.source_offset) limit 1))",
+                   and (not is_late or 'Merge' = coalesce(
+                       (select spec->>'late_policy' from clickstream_anchors
+                        where topic = (select topic from clickstream_topics where topic_id = rows.source_topic_id)
+                          and partition = rows.source_partition and next_offset <= rows.source_offset
+                        order by next_offset desc limit 1),
+                       (select spec->>'late_policy' from clickstream_anchors
+                        where topic = (select topic from clickstream_topics where topic_id = rows.source_topic_id)
+                          and partition = rows.source_partition
+                        order by next_offset limit 1)))",
                 params,
             )
             .await?;

@@ -57,6 +57,17 @@ pub struct Snapshot {
     pub progress: Vec<Progress>,
     /// UTC days that have a partition of their own.
     pub days: BTreeSet<Day>,
+    /// What retention has taken.
+    pub expiry: Expiry,
+}
+
+/// How far retention is. Where it has moved on, rows are missing that the counters of a snapshot still count.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Expiry {
+    /// Events that have expired, in all.
+    pub expired: i64,
+    /// A day that is on its way out: detached, and not counted yet.
+    pub leaving: Option<String>,
 }
 
 impl Snapshot {
@@ -98,6 +109,7 @@ impl Snapshot {
             kafka_clusters,
             progress,
             days: days(&tx).await?,
+            expiry: expiry(&tx).await?,
         };
         tx.commit().await?;
         Ok(snapshot)
@@ -162,6 +174,28 @@ async fn progress(
     let mut progress: Vec<_> = all.into_values().collect();
     progress.sort_unstable_by_key(|progress| progress.tp);
     Ok(progress)
+}
+
+/// What retention has taken so far.
+///
+/// # Errors
+/// What the server says.
+pub async fn expiry(tx: &Transaction<'_>) -> anyhow::Result<Expiry> {
+    let row = tx
+        .query_one(
+            "select coalesce(sum(expired + expired_late), 0)::bigint,
+                (select to_date(right(leaving.relname, 8), 'YYYYMMDD')::text from pg_class as leaving
+                 join pg_class as events on events.relnamespace = leaving.relnamespace
+                 where events.oid = 'clickstream_events'::regclass and leaving.relkind = 'r'
+                   and leaving.relname ~ '^clickstream_leaving_[0-9]{8}$' order by 1 limit 1)
+             from clickstream_checkpoints",
+            &[],
+        )
+        .await?;
+    Ok(Expiry {
+        expired: row.try_get(0)?,
+        leaving: row.try_get(1)?,
+    })
 }
 
 /// The UTC days that have a partition of their own, from the catalog, which every role may read.

@@ -281,9 +281,13 @@ impl Proof {
     pub(super) async fn check_days(&mut self) -> anyhow::Result<()> {
         let tx = self.client.transaction().await?;
         let now = snapshot::days(&tx).await?;
+        let expiry = snapshot::expiry(&tx).await?;
         tx.commit().await?;
         if let Some(day) = self.snapshot.days.difference(&now).next() {
             bail!("retention dropped {day} during the audit; run it again");
+        }
+        if expiry != self.snapshot.expiry {
+            bail!("retention dropped events during the audit; run it again");
         }
         Ok(())
     }

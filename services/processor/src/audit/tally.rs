@@ -78,13 +78,17 @@ impl Tally {
             self.skipped,
             stored.skipped,
         );
+        let accepted = |counts: &[i64; 5]| {
+            counts[Verdict::Accepted as usize] + counts[Verdict::Merged as usize]
+        };
+        check(
+            "accepted",
+            before.accepted,
+            accepted(&self.least),
+            accepted(&self.most),
+            stored.accepted,
+        );
         for (verdict, name, base, stored) in [
-            (
-                Verdict::Accepted,
-                "accepted less merged",
-                before.accepted - before.merged,
-                stored.accepted - stored.merged,
-            ),
             (Verdict::Merged, "merged", before.merged, stored.merged),
             (
                 Verdict::Duplicate,

@@ -39,9 +39,79 @@ async fn late_events_that_are_stored_or_dropped_are_accounted_for() -> anyhow::R
     Ok(())
 }
 
+/// A window can get late hits long after it was summed up, and each policy in its time counts them or not.
+#[tokio::test]
+async fn late_events_that_are_merged_are_counted_in_their_window() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(2, "{ policy: Merge }", "").await?;
+    let from = Utc::now() - TimeDelta::hours(12);
+    // more than one slice of the log, so that windows are summed up on the way
+    pipeline.send(clicks(2, 0..5_000, from)).await?;
+    pipeline.drain().await?;
+    pipeline.set_late_events("{ policy: Store }");
+    pipeline.send(clicks(2, 5_000..5_500, from)).await?;
+    pipeline.drain().await?;
+    pipeline.set_late_events("{ policy: Merge }");
+    pipeline.send(clicks(2, 5_500..6_000, from)).await?;
+    pipeline.drain().await?;
+    let report = pipeline.audit().await?;
+    assert_clean(&report);
+    assert!(
+        report.partitions.iter().all(|partition| partition.late > 0),
+        "the time of Store: {report}"
+    );
+    let merged: i64 = pipeline
+        .client
+        .query_one(
+            "select sum(merged)::bigint from clickstream_checkpoints",
+            &[],
+        )
+        .await?
+        .get(0);
+    assert!(merged > 200, "{merged}");
+    // the same from the rows alone
+    for partition in 0..2 {
+        pipeline
+            .kafka
+            .delete_records(&pipeline.topic, partition, 5_200)
+            .await?;
+    }
+    let report = pipeline.audit().await?;
+    assert_clean(&report);
+    assert_eq!(report.partitions[0].from_offset, 5_500, "{report}");
+    pipeline
+        .tamper("delete from clickstream_events where source_partition = 0 and source_offset = 4955 and is_late")
+        .await?;
+    let report = pipeline.audit().await?;
+    assert_differs(&report, Kind::MissingLateEvent, "below offset 5500");
+    assert_differs(&report, Kind::TrafficHitsDiffer, "hits: stored");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_that_is_being_dropped_makes_an_audit_wait_for_its_end() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(1, "{}", "").await?;
+    let from = Utc::now() - TimeDelta::days(3);
+    pipeline.send(clicks(1, 0..100, from)).await?;
+    pipeline.drain().await?;
+    let day = from.date_naive();
+    for (step, done) in [("detach_day", false), ("drop_detached", true)] {
+        let sql = format!("select clickstream_{step}($1)");
+        pipeline.client.query_one(&sql, &[&day]).await?;
+        let audited = pipeline.audit().await;
+        if done {
+            let report = audited?;
+            assert!(report.differences.is_empty(), "{report}");
+        } else {
+            let error = audited.unwrap_err().to_string();
+            assert!(error.contains("is dropping"), "{error}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn records_are_judged_by_the_rules_of_their_time() -> anyhow::Result<()> {
-    let mut pipeline = Pipeline::new(2, "{}", "").await?;
+    let mut pipeline = Pipeline::new(2, "{ policy: Divert }", "").await?;
     let from = Utc::now() - TimeDelta::hours(2);
     pipeline.send(clicks(2, 0..700, from)).await?;
     pipeline.drain().await?;
