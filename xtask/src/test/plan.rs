@@ -32,18 +32,20 @@ pub fn lint(fast: bool, workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
         })
         .collect();
     let mut clippy = strings(["clippy", "--workspace", "--all-targets"]);
-    clippy.extend(without_c.clone());
+    let mut what = without_c;
     let features = workspace.lintable_features();
     if !features.is_empty() {
-        clippy.extend(["--features".to_owned(), features.join(",")]);
+        what.extend(["--features".to_owned(), features.join(",")]);
     }
+    clippy.extend(what.clone());
     clippy.extend(strings(["--", "-D", "warnings"]));
     steps.push(cargo("clippy", clippy));
     if fast {
         return Ok(steps);
     }
     let mut doc = strings(["doc", "--workspace", "--no-deps"]);
-    doc.extend(without_c);
+    // with the features of clippy, whose dependencies it takes over
+    doc.extend(what);
     let mut doc = cargo("documentation", doc);
     doc.env.push(("RUSTDOCFLAGS", "-D warnings".to_owned()));
     steps.push(doc);
