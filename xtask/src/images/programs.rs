@@ -45,6 +45,18 @@ pub fn build(tls: bool, hear: impl FnMut(Said) + Send) -> anyhow::Result<Vec<Pat
     programs(command, &names, hear)
 }
 
+/// The folder of the toolchain that compiles the workspace.
+///
+/// # Errors
+/// The compiler cannot be run.
+pub fn toolchain() -> anyhow::Result<PathBuf> {
+    let mut rustc = Command::new("rustc");
+    rustc
+        .args(["--print", "sysroot"])
+        .current_dir(workspace_root());
+    Ok(PathBuf::from(program::output(&mut rustc)?.trim()))
+}
+
 /// What the compiler calls this machine, such as `x86_64-unknown-linux-gnu`.
 ///
 /// # Errors

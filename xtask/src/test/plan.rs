@@ -8,7 +8,7 @@ use super::step::Action;
 pub use super::step::Step;
 use super::workspace::Workspace;
 use super::{Args, Part};
-use crate::images::programs::host;
+use crate::images::programs::{host, toolchain};
 
 /// The variable that the simulation reads its number of seeds from.
 const SEEDS_VARIABLE: &str = "CLICKSTREAM_SIM_SEEDS";
@@ -48,9 +48,25 @@ pub fn lint(fast: bool, workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
     doc.extend(what);
     let mut doc = cargo("documentation", doc);
     doc.env.push(("RUSTDOCFLAGS", "-D warnings".to_owned()));
+    doc.env.extend(as_clippy_has_it()?);
     steps.push(doc);
     steps.push(step("dependency audit", Action::Audit));
     Ok(steps)
+}
+
+/// What `cargo clippy` tells cargo when it denies warnings. With the same words `cargo doc` takes over
+/// what clippy has read of our own crates, and does not have them read once more; where a clippy
+/// uses other words one day, it has.
+fn as_clippy_has_it() -> anyhow::Result<Vec<(&'static str, String)>> {
+    let driver = toolchain()?.join("bin/clippy-driver");
+    if !driver.is_file() {
+        return Ok(Vec::new());
+    }
+    let arguments = "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__".to_owned();
+    Ok(vec![
+        ("RUSTC_WORKSPACE_WRAPPER", driver.display().to_string()),
+        ("CLIPPY_ARGS", arguments),
+    ])
 }
 
 /// The steps that run what was compiled.
