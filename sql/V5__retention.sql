@@ -8,6 +8,29 @@ alter table clickstream_checkpoints add column expired_late bigint not null defa
 comment on column clickstream_checkpoints.expired is 'Events on time that retention has dropped since.';
 comment on column clickstream_checkpoints.expired_late is 'Stored events marked late that retention has dropped since.';
 
+-- small rows that are updated all the time: they are vacuumed by their number, not by a share of a table that only grows
+alter table clickstream_agg_lanes set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000000,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 5000000);
+alter table clickstream_traffic_parts set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+-- two sketches fit a page; out of line each flush would leave a dead chunk and its index entry behind
+alter table clickstream_traffic_parts alter column visitors_sketch set storage main;
+alter table clickstream_traffic_parts alter column sessions_sketch set storage main;
+
+-- An event that comes late is written among those of another hour. Several ranges of time for each range of blocks keep an
+-- index useful that one range would make read all; where days are there already, theirs stay as they are.
+do $$
+begin
+    if not exists (select from clickstream_days()) then
+        drop index clickstream_events_event_ts;
+        create index clickstream_events_event_ts on clickstream_events
+            using brin (event_ts timestamptz_minmax_multi_ops (values_per_range = 32)) with (autosummarize = on, pages_per_range = 32);
+        drop index clickstream_events_source_offset;
+        create index clickstream_events_source_offset on clickstream_events
+            using brin (source_offset int8_minmax_multi_ops (values_per_range = 32)) with (autosummarize = on, pages_per_range = 32);
+    end if;
+end
+$$;
+
 create index clickstream_events_default_event_date on clickstream_events_default (event_date);
 create index clickstream_dead_letters_stored_at on clickstream_dead_letters (stored_at);
 create index clickstream_late_events_stored_at on clickstream_late_events (stored_at);
@@ -20,6 +43,7 @@ as $$
 declare
     table_name text := 'clickstream_events_' || to_char(day, 'YYYYMMDD');
     outliers bigint;
+    brin record;
     granted record;
 begin
     perform pg_advisory_xact_lock(hashtext('clickstream maintenance'), hashtext(current_schema()));
@@ -39,6 +63,18 @@ begin
         'alter table %I add constraint %I check (event_date = %L and event_ts >= %L and event_ts < %L)',
         table_name, table_name || '_day', day,
         (day::timestamp at time zone 'UTC'), ((day + 1)::timestamp at time zone 'UTC'));
+    -- a day is written for a day and then never again: what freezes and summarises it should not wait until the whole
+    -- database is to be frozen
+    execute format(
+        'alter table %I set (autovacuum_freeze_min_age = 0, autovacuum_vacuum_insert_scale_factor = 0,
+             autovacuum_vacuum_insert_threshold = 5000000, autovacuum_analyze_scale_factor = 0.02)', table_name);
+    for brin in
+        select indexes.oid::regclass as name
+        from pg_index join pg_class as indexes on indexes.oid = indexrelid join pg_am as methods on methods.oid = indexes.relam
+        where indrelid = to_regclass(format('%I', table_name)) and methods.amname = 'brin'
+    loop
+        execute format('alter index %s set (autosummarize = on)', brin.name);
+    end loop;
     if outliers > 0 then
         lock table clickstream_events_default in access exclusive mode;
         execute format(

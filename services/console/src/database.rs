@@ -278,14 +278,20 @@ impl Database {
         })?;
         let (from, to) = (instant(start), instant(start + facts.core.window));
         let (first_day, last_day) = days(from, to);
+        let merges = facts.rules.is_none_or(|rules| rules.merges);
         let rows = reading!(self, EXPLAIN_STATEMENT_MILLIS, |transaction| async {
             let rows = transaction
-                .query(ROWS, &[&from, &to, &first_day, &last_day, &PARTITIONS])
+                .query(
+                    ROWS,
+                    &[&from, &to, &first_day, &last_day, &PARTITIONS, &merges],
+                )
                 .await?;
             let sample = transaction
                 .query(
                     SAMPLE,
-                    &[&from, &to, &first_day, &last_day, &SHOWN, &URL_CHARS],
+                    &[
+                        &from, &to, &first_day, &last_day, &SHOWN, &URL_CHARS, &merges,
+                    ],
                 )
                 .await?;
             let rows = rows.iter().map(|row| StoredRows {
@@ -391,6 +397,7 @@ async fn rules(transaction: &Transaction<'_>) -> Result<Option<Rules>, tokio_pos
         Some(Rules {
             delay: row.get::<_, Option<i64>>(0)?,
             lateness: row.get::<_, Option<i64>>(1)?,
+            merges: row.get::<_, Option<bool>>(2)?,
         })
     }))
 }

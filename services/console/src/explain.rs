@@ -40,6 +40,8 @@ pub struct Explanation {
     pages: Vec<(String, i64)>,
     rows: Option<i64>,
     rows_unavailable: Option<String>,
+    /// Whether late rows are among the counted ones.
+    merges: bool,
     sample: Vec<SampleLine>,
 }
 
@@ -147,6 +149,7 @@ pub fn explain(start: i64, facts: WindowFacts) -> Explanation {
         final_until: facts.core.final_until,
         delay: facts.rules.map(|rules| rules.delay / 1000),
         lateness: facts.rules.map(|rules| rules.lateness / 1000),
+        merges: facts.rules.is_none_or(|rules| rules.merges),
         partitions,
         pages: facts
             .pages
@@ -184,6 +187,7 @@ mod tests {
     const RULES: Option<Rules> = Some(Rules {
         delay: 10_000_000,
         lateness: 60_000_000,
+        merges: true,
     });
 
     fn checkpoint(clock_seconds: Option<i64>) -> Checkpoint {

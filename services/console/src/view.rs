@@ -320,6 +320,7 @@ mod tests {
     const RULES: Option<Rules> = Some(Rules {
         delay: 5_000_000,
         lateness: 0,
+        merges: true,
     });
 
     #[test]

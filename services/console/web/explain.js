@@ -82,7 +82,7 @@ const countFact = (found, size) => {
   if (found.rows === null) text = `its rows could not be counted: ${found.rowsUnavailable}`;
   else if (found.rows === 0 && found.hits > 0) text = 'its rows are past their retention; the count stays';
   else if (found.rows !== found.hits) text = `${number(found.rows)} rows in clickstream_events: not the same, run an audit`;
-  if (late > 0) text += `; ${number(late)} more rows are marked late`;
+  if (late > 0) text += found.merges ? `; ${number(late)} of them came late` : `; ${number(late)} more rows are marked late`;
   return fact(`Events in this ${windowName(size)}`, number(found.hits), text);
 };
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use clickstream_pipeline::spec::{Secrets, TargetSpec};
+use tokio_postgres::Client;
 use tracing::info;
 
 use crate::{
@@ -13,11 +14,15 @@ use crate::{
 /// when they began.
 const SESSION_KEYS: i32 = 4;
 
+/// Days dropped in one transaction: each takes some four locks, of the 6,400 that a server with its defaults has.
+const DAYS_AT_ONCE: i64 = 100;
+
 /// Drops every relation and function whose name begins with `clickstream_`, and the schema when nothing else is in it. A schema
 /// that is not there, or holds none of our tables, is left as it is.
 ///
 /// # Errors
-/// Another pipeline's schema, a processor that still writes, or what the server says; nothing was dropped then.
+/// Another pipeline's schema, a processor that still writes, or what the server says; nothing was dropped then, but perhaps
+/// days, of which the next attempt drops the rest.
 pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> anyhow::Result<()> {
     let settings = target.migration_settings(secrets)?;
     let schema = &target.schema;
@@ -56,6 +61,9 @@ pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> 
             "schema \"{schema}\": processors still hold {writing} partitions: stop them first; nothing was dropped"
         );
     }
+    tx.commit().await?;
+    drop_days(client).await.context("dropping days")?;
+    let tx = client.transaction().await?;
     tx.batch_execute("set local lock_timeout = '10s'").await?;
     let statements = tx
         .query(
@@ -91,4 +99,28 @@ pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> 
     tx.commit().await?;
     info!(schema, relations = statements.len(), "tables dropped");
     Ok(())
+}
+
+/// Drops the partitions of days, a hundred at a time: years of them do not fit the server's table of locks.
+async fn drop_days(client: &mut Client) -> Result<(), tokio_postgres::Error> {
+    loop {
+        let tx = client.transaction().await?;
+        tx.batch_execute("set local lock_timeout = '10s'").await?;
+        let days = tx
+            .query(
+                "select format('drop table %s', child.oid::regclass)
+                 from pg_inherits join pg_class as child on child.oid = inhrelid
+                 where inhparent = 'clickstream_events'::regclass and child.relname ~ '^clickstream_events_[0-9]{8}$'
+                 order by child.relname limit $1",
+                &[&DAYS_AT_ONCE],
+            )
+            .await?;
+        for day in &days {
+            tx.batch_execute(day.get(0)).await?;
+        }
+        tx.commit().await?;
+        if days.is_empty() {
+            return Ok(());
+        }
+    }
 }

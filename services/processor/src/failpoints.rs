@@ -56,6 +56,11 @@ pub fn tuned(variable: &str, default: Duration) -> Duration {
     millis.map_or(default, Duration::from_millis)
 }
 
+/// A number that a test sets through the environment; `None` in ordinary builds.
+pub fn only(variable: &str) -> Option<usize> {
+    ENABLED.then(|| std::env::var(variable).ok()?.parse().ok())?
+}
+
 /// Reads `FAILPOINTS`. Called once at start.
 pub fn arm() {
     #[cfg(feature = "failpoints")]

@@ -69,7 +69,7 @@ async fn a_rolling_restart_reads_no_record_twice() -> anyhow::Result<()> {
 /// Members of the stack's consumer group, by the name of their processor.
 async fn members(stack: &Stack) -> anyhow::Result<Vec<String>> {
     let servers = stack.kafka.bootstrap_servers();
-    let group = format!("default.{}.main", stack.topic.replace('_', "-"));
+    let group = format!("default.{}.main.local", stack.topic.replace('_', "-"));
     tokio::task::spawn_blocking(move || {
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", servers)

@@ -228,7 +228,17 @@ impl Stack {
 
     /// Runs a command of the processor on this pipeline; exit code and output of both streams.
     pub async fn command(&self, args: &[&str]) -> anyhow::Result<(i32, String)> {
+        self.command_with(args, &[]).await
+    }
+
+    /// The same with more environment.
+    pub async fn command_with(
+        &self,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<(i32, String)> {
         let mut command = Command::new(&self.processor);
+        command.envs(env.iter().copied());
         command.args(args).arg("--pipeline").arg(&self.document);
         command.env("CLICKSTREAM_CLUSTER", &self.cluster);
         let output = tokio::task::spawn_blocking(move || command.output()).await??;

@@ -53,6 +53,8 @@ pub struct Rules {
     pub delay: i64,
     /// Grace after a window's end, microseconds.
     pub lateness: i64,
+    /// Whether late events count in their window.
+    pub merges: bool,
 }
 
 /// What is read every second, of one instant.
@@ -132,7 +134,7 @@ pub struct StoredRows {
     pub last_offset: i64,
     /// Rows that count in the aggregates.
     pub rows: i64,
-    /// Rows marked late, which do not.
+    /// Rows marked late; whether they count is a rule, see [`Rules`].
     pub late: i64,
 }
 

@@ -35,7 +35,8 @@ pub(super) const DEAD_LETTERS: &str = "select letters.topic, letters.partition, 
     ) as letters
     order by letters.received_at desc, letters.topic, letters.partition, letters.source_offset desc limit $1";
 
-pub(super) const RULES: &str = "select (anchors.spec ->> 'delay_micros')::bigint, (anchors.spec ->> 'allowed_lateness_micros')::bigint
+pub(super) const RULES: &str = "select (anchors.spec ->> 'delay_micros')::bigint, (anchors.spec ->> 'allowed_lateness_micros')::bigint,
+        anchors.spec ->> 'late_policy' = 'Merge'
     from clickstream_checkpoints as points
     cross join lateral (
         select spec from clickstream_anchors as anchors
@@ -57,14 +58,14 @@ pub(super) const WINDOW_PAGES: &str = "select left(min(url), $4), sum(hits)::big
 
 pub(super) const WINDOW_URLS: &str = "select count(distinct url_hash) from clickstream_agg_lanes where window_start = $1 and window_end = $2";
 
-// event_date prunes to the day, event_ts goes by BRIN
+// event_date prunes to the day, event_ts goes by BRIN; whether a late row counts is what the last parameter says
 pub(super) const ROWS: &str = "select topics.topic, events.source_partition, min(events.source_offset), max(events.source_offset),
-        count(*) filter (where not events.is_late), count(*) filter (where events.is_late)
+        count(*) filter (where not events.is_late or $6), count(*) filter (where events.is_late)
     from clickstream_events as events join clickstream_topics as topics on topics.topic_id = events.source_topic_id
     where events.event_date between $3 and $4 and events.event_ts >= $1 and events.event_ts < $2
     group by 1, 2 order by 1, 2 limit $5";
 
 pub(super) const SAMPLE: &str = "select topics.topic, events.source_partition, events.source_offset, events.event_ts, events.received_at, left(events.url, $6)
     from clickstream_events as events join clickstream_topics as topics on topics.topic_id = events.source_topic_id
-    where events.event_date between $3 and $4 and events.event_ts >= $1 and events.event_ts < $2 and not events.is_late
+    where events.event_date between $3 and $4 and events.event_ts >= $1 and events.event_ts < $2 and (not events.is_late or $7)
     limit $5";

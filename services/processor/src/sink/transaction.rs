@@ -20,7 +20,7 @@ use clickstream_pipeline::{
 };
 use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::{
-    Row,
+    IsolationLevel, Row,
     types::{ToSql, Type},
 };
 use tracing::{Instrument as _, Span, debug_span};
@@ -63,7 +63,9 @@ impl<'a> FlushTransaction<'a> {
             Durability::Strict => SETTINGS.to_owned(),
             Durability::Replayable => format!("{SETTINGS}; set local synchronous_commit = off"),
         };
-        let tx = answered(sink.connection.client.transaction())
+        let build = sink.connection.client.build_transaction();
+        // the protocol is one for READ COMMITTED, whatever the session's default has become
+        let tx = answered(build.isolation_level(IsolationLevel::ReadCommitted).start())
             .instrument(step("begin"))
             .await?;
         crash_point("after_begin");
