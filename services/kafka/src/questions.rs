@@ -207,3 +207,40 @@ unsafe fn offsets(event: *mut ffi::rd_kafka_event_t) -> Vec<(String, i32, Option
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::time::Duration;
+
+    use rdkafka::{ClientConfig, consumer::BaseConsumer, consumer::Consumer};
+
+    use super::{Answer, LogEnd, Questions};
+
+    #[test]
+    fn a_question_that_nobody_answers_comes_back_with_its_number() {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", "127.0.0.1:1")
+            .create()
+            .unwrap();
+        let client = consumer.client();
+        let questions = Questions::of(client);
+        assert!(questions.poll(Duration::ZERO).is_none());
+        let timeout = Duration::from_millis(300);
+        questions.offsets(client, &[("clicks", 3)], LogEnd::End, 7, timeout);
+        questions.topics(client, &["clicks"], 8, timeout);
+        let mut failed = Vec::new();
+        while failed.len() < 2 {
+            let (number, answer) = questions.poll(Duration::from_secs(20)).unwrap();
+            match answer {
+                Answer::Offsets(Ok(found)) => assert!(found.iter().all(|(.., at)| at.is_none())),
+                Answer::Topics(Ok(found)) => assert_eq!(found, []),
+                Answer::Offsets(Err(why)) | Answer::Topics(Err(why)) => assert!(!why.is_empty()),
+            }
+            failed.push(number);
+        }
+        failed.sort_unstable();
+        assert_eq!(failed, [7, 8]);
+    }
+}

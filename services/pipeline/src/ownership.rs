@@ -17,273 +17,21 @@
 //! The reading thread and the writing task tell [`Ownership::on`] what has happened and carry out what it returns. It has
 //! no clock: times are counted from any fixed instant, and passed in.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::{
-    checkpoint::Counters,
-    engine::{Claim, Recovered},
-    offset::{NextOffset, TopicPartition},
-};
+use self::partition::{Partition, Phase};
+use crate::offset::TopicPartition;
 
+mod event;
 mod obstacle;
+mod partition;
+mod standing;
 #[cfg(test)]
 mod tests;
 
+pub use event::{Action, ClaimRequest, Claimed, Event, Grant};
 pub use obstacle::Obstacle;
-
-/// A partition to claim, with what the log looks like now.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct ClaimRequest {
-    /// Which one.
-    pub partition: TopicPartition,
-    /// First offset that is still in the log.
-    pub log_start: i64,
-    /// End of the log.
-    pub log_end: i64,
-}
-
-/// What became of a claim.
-#[derive(Debug)]
-pub enum Claimed {
-    /// It is ours.
-    Ours(Grant),
-    /// It cannot be read on, and a person has to decide.
-    Halted(Obstacle),
-}
-
-/// A claim that was granted.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    /// Where to go on.
-    pub recovered: Box<Recovered>,
-    /// The partition's totals there.
-    pub totals: Counters,
-    /// Kafka dropped these records before they were read; they are in `clickstream_gaps`.
-    pub gap: Option<Range<i64>>,
-    /// All gaps of the partition, that one included, in the order of the log.
-    pub gaps: Vec<Range<i64>>,
-}
-
-/// Something that has happened, told by the reading thread or the writing task.
-#[derive(Debug)]
-pub enum Event {
-    /// The group gives these partitions to this process.
-    Assigned(Vec<TopicPartition>),
-    /// The group takes these partitions away. With `release` the database is told that nobody holds them.
-    Revoked {
-        /// Which ones.
-        partitions: Vec<TopicPartition>,
-        /// Whether the claims still are this process's to give back.
-        release: bool,
-    },
-    /// The reader asks which questions are to be put to the brokers.
-    AskTurn,
-    /// The reader asks what the consumer is to be told.
-    ReaderTurn,
-    /// The answer to a question for the bounds of a log.
-    Bounds {
-        /// Of which partition.
-        partition: TopicPartition,
-        /// Number of the question.
-        number: u64,
-        /// First offset and end; `None`: no answer.
-        bounds: Option<(i64, i64)>,
-    },
-    /// The broker that leads the partition answers again.
-    Reachable(TopicPartition),
-    /// The rebalance callback goes on: of these partitions, those that are granted start where the claim says, and the
-    /// others are assigned paused.
-    CallbackEnds(Vec<TopicPartition>),
-    /// A seek has ended.
-    Sought {
-        /// Of which partition.
-        partition: TopicPartition,
-        /// Whether the consumer stands at the claimed position now.
-        done: bool,
-    },
-    /// The position lies outside the log.
-    Outside(TopicPartition),
-    /// Nothing of the partition waits for a commit any more.
-    Drained(TopicPartition),
-    /// A batch of the log cannot be read.
-    Unreadable {
-        /// In which partition.
-        partition: TopicPartition,
-        /// The offset of its first record.
-        offset: i64,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A partition is not what it was, and must not be read.
-    Barred {
-        /// Which one.
-        partition: TopicPartition,
-        /// What stands against it.
-        obstacle: Obstacle,
-    },
-    /// There is lag, everything answers, and nothing moves.
-    Stands {
-        /// In which partition.
-        partition: TopicPartition,
-        /// Where it stands.
-        position: NextOffset,
-    },
-    /// A partition is read, up to here.
-    Moved {
-        /// Which one.
-        partition: TopicPartition,
-        /// What comes next.
-        position: NextOffset,
-    },
-    /// There is no room for more records, or there is again.
-    Full(bool),
-    /// The writer asks which claims are wanted.
-    ClaimTurn,
-    /// A claim has been answered.
-    Claimed {
-        /// Of which partition.
-        partition: TopicPartition,
-        /// What became of it.
-        outcome: Claimed,
-    },
-    /// The claims under way have failed, none was made.
-    ClaimsFailed,
-    /// The writer asks which claims are to be given back.
-    ReleaseTurn,
-    /// They have been given back.
-    Released,
-    /// Another owner has claimed the partition.
-    Fenced {
-        /// Which one.
-        partition: TopicPartition,
-        /// How long to wait before it is claimed again.
-        pause: Duration,
-    },
-    /// The session with the database is gone, and every claim with it.
-    SessionLost {
-        /// How long to wait before partitions are claimed again.
-        pause: Duration,
-    },
-}
-
-/// What is to be done now, by whoever told the event, and in this order.
-#[derive(Debug)]
-pub enum Action {
-    /// Forget what the engine holds of the partition, its claim included.
-    Drop(TopicPartition),
-    /// Take no more records of it; what is buffered may still be committed.
-    Close(TopicPartition),
-    /// Start to take records, from the position of the grant.
-    Begin {
-        /// Which partition.
-        partition: TopicPartition,
-        /// Under which claim.
-        grant: Grant,
-        /// When the group gave it, where it is read for the first time since.
-        given: Option<Duration>,
-    },
-    /// Ask for the bounds of its log.
-    Ask {
-        /// Of which partition.
-        partition: TopicPartition,
-        /// Number of the question, which comes back with the answer.
-        number: u64,
-        /// It did not answer the last time: others must not wait for it.
-        alone: bool,
-    },
-    /// Make the consumer go on at this position.
-    Seek {
-        /// Which partition.
-        partition: TopicPartition,
-        /// Where to go on.
-        next: NextOffset,
-        /// Take it from the consumer first, and give it back.
-        afresh: bool,
-    },
-    /// Fetch no more of it.
-    Pause(TopicPartition),
-    /// Fetch it again.
-    Resume(TopicPartition),
-    /// Claim it.
-    Claim(ClaimRequest),
-    /// Give this claim back.
-    Release(TopicPartition, Claim),
-    /// A person has to look at it: said once for each obstacle.
-    Say(TopicPartition, Obstacle),
-    /// Nothing that this process can do makes the partition move.
-    End {
-        /// Which partition.
-        partition: TopicPartition,
-        /// Where it stands.
-        position: NextOffset,
-    },
-}
-
-/// Why a partition waits until it is claimed.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Cause {
-    /// The group has just given it.
-    Given,
-    /// No broker tells the bounds of its log.
-    NoLeader,
-    /// The session with the database is gone.
-    Session,
-    /// Another owner had claimed it.
-    Fenced,
-    /// The consumer could not go to the claimed position.
-    Seek,
-    /// The position was outside the log.
-    Outside,
-    /// It did not move.
-    Stuck,
-    /// The log seems to be shorter than what was read of it; its end is asked for again.
-    Shorter,
-    /// What halted it may have passed.
-    Examined,
-}
-
-/// What a partition is waiting for, or does.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// Its turn to be asked about.
-    Waiting(Cause),
-    /// The bounds of its log.
-    Asking,
-    /// PostgreSQL's answer to its claim.
-    Claiming,
-    /// The consumer, which goes to the claimed position.
-    Starting,
-    /// Records.
-    Reading,
-    /// Room for its records.
-    Paused,
-    /// The commit of what was read before its position left the log.
-    Draining,
-    /// A person, or the next examination.
-    Halted,
-    /// The end of a claim that nobody wants any more, or of giving it back.
-    Leaving,
-}
-
-impl Standing {
-    /// The word for `/status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting(Cause::NoLeader) => "waiting_for_leader",
-            Self::Waiting(Cause::Session) => "waiting_for_postgres",
-            Self::Waiting(Cause::Fenced) => "fenced",
-            Self::Waiting(Cause::Shorter) | Self::Asking => "waiting_for_log_bounds",
-            Self::Waiting(_) => "waiting",
-            Self::Claiming => "claiming",
-            Self::Starting => "starting",
-            Self::Reading => "reading",
-            Self::Paused => "paused",
-            Self::Draining => "draining",
-            Self::Halted => "halted",
-            Self::Leaving => "releasing",
-        }
-    }
-}
+pub use standing::{Cause, Standing};
 
 /// How long things take.
 #[derive(Copy, Clone, Debug)]
@@ -310,58 +58,6 @@ impl Default for Timing {
             answer: Duration::from_secs(15),
         }
     }
-}
-
-#[derive(Debug)]
-enum Phase {
-    Waiting {
-        until: Duration,
-        cause: Cause,
-        /// The position that a claim found beyond the end of the log.
-        beyond: Option<i64>,
-    },
-    Asking {
-        number: u64,
-        until: Duration,
-        beyond: Option<i64>,
-    },
-    Claiming {
-        request: ClaimRequest,
-        /// The writer is at it.
-        running: bool,
-    },
-    Granted(Grant),
-    Seeking(Grant),
-    Reading(Claim),
-    Draining(Claim),
-    Halted {
-        until: Duration,
-        /// What was read before may still be committed.
-        claim: Option<Claim>,
-    },
-    /// Taken away while its claim was under way.
-    Abandoned(ClaimRequest),
-    Releasing {
-        claim: Claim,
-        running: bool,
-    },
-}
-
-#[derive(Debug)]
-struct Partition {
-    phase: Phase,
-    /// When the group gave it, until it is read.
-    given: Option<Duration>,
-    /// What the consumer was told last.
-    fetched: bool,
-    /// Stands until something shows that it has passed, also while the partition is examined again.
-    obstacle: Option<Obstacle>,
-    /// Questions in a row without an answer.
-    failures: u32,
-    /// Where it stood when it was given back to the consumer because it did not move.
-    stuck: Option<NextOffset>,
-    /// The next seek takes it from the consumer first.
-    afresh: bool,
 }
 
 /// The states of all partitions of this process.
@@ -428,7 +124,7 @@ impl Ownership {
             | Event::Barred { partition: tp, .. }
             | Event::Stands { partition: tp, .. }
             | Event::Moved { partition: tp, .. }
-            | Event::Fenced { partition: tp, .. } => self.to_one(tp, event, now, &mut actions),
+            | Event::Fenced { partition: tp, .. } => self.about_one(tp, event, now, &mut actions),
         }
         actions
     }
@@ -698,10 +394,12 @@ impl Ownership {
                     partition.wait(until, Cause::Session);
                     actions.push(Action::Drop(tp));
                 }
-                Phase::Halted { claim, .. } => {
-                    if claim.take().is_some() {
-                        actions.push(Action::Drop(tp));
-                    }
+                Phase::Halted {
+                    claim: claim @ Some(_),
+                    ..
+                } => {
+                    *claim = None;
+                    actions.push(Action::Drop(tp));
                 }
                 Phase::Claiming { running: true, .. } | Phase::Granted(_) | Phase::Seeking(_) => {
                     partition.wait(until, Cause::Session);
@@ -711,7 +409,7 @@ impl Ownership {
         }
     }
 
-    fn to_one(
+    fn about_one(
         &mut self,
         tp: TopicPartition,
         event: Event,
@@ -784,205 +482,6 @@ impl Ownership {
                 _ => {}
             },
             _ => {}
-        }
-    }
-}
-
-/// Partitions as others see them.
-impl Ownership {
-    /// The partitions that the group gives to this process.
-    pub fn assigned(&self) -> impl Iterator<Item = TopicPartition> + '_ {
-        self.partitions
-            .iter()
-            .filter(|(_, partition)| partition.is_assigned())
-            .map(|(&tp, _)| tp)
-    }
-
-    /// Whether the group gives it to this process.
-    pub fn is_assigned(&self, tp: TopicPartition) -> bool {
-        self.partitions.get(&tp).is_some_and(Partition::is_assigned)
-    }
-
-    /// What it is waiting for, or does; `None`: it is not this process's.
-    pub fn standing(&self, tp: TopicPartition) -> Option<Standing> {
-        let partition = self.partitions.get(&tp)?;
-        Some(match partition.phase {
-            Phase::Waiting { cause, .. } => Standing::Waiting(cause),
-            Phase::Asking { .. } if partition.failures > 0 => Standing::Waiting(Cause::NoLeader),
-            Phase::Asking { .. } => Standing::Asking,
-            Phase::Claiming { .. } => Standing::Claiming,
-            Phase::Granted(_) | Phase::Seeking(_) => Standing::Starting,
-            Phase::Reading(_) if partition.fetched => Standing::Reading,
-            Phase::Reading(_) => Standing::Paused,
-            Phase::Draining(_) => Standing::Draining,
-            Phase::Halted { .. } => Standing::Halted,
-            Phase::Abandoned(_) | Phase::Releasing { .. } => Standing::Leaving,
-        })
-    }
-
-    /// Whether the consumer fetches it.
-    pub fn is_fetched(&self, tp: TopicPartition) -> bool {
-        self.partitions.get(&tp).is_some_and(|p| p.fetched)
-    }
-
-    /// Whether its records are taken.
-    pub fn is_reading(&self, tp: TopicPartition) -> bool {
-        self.partitions
-            .get(&tp)
-            .is_some_and(|p| matches!(p.phase, Phase::Reading(_)))
-    }
-
-    /// Whether PostgreSQL is asked for any of these, or will be.
-    pub fn is_claiming(&self, partitions: &[TopicPartition]) -> bool {
-        partitions.iter().any(|tp| {
-            self.partitions
-                .get(tp)
-                .is_some_and(|p| matches!(p.phase, Phase::Claiming { .. }))
-        })
-    }
-
-    /// Whether the bounds of any of these logs are being asked for.
-    pub fn is_asking(&self, partitions: &[TopicPartition]) -> bool {
-        partitions.iter().any(|tp| {
-            self.partitions
-                .get(tp)
-                .is_some_and(|p| matches!(p.phase, Phase::Asking { .. }))
-        })
-    }
-
-    /// Whether anything is to be given back.
-    pub fn is_releasing(&self) -> bool {
-        self.partitions
-            .values()
-            .any(|p| matches!(p.phase, Phase::Releasing { .. }))
-    }
-
-    /// Partitions that wait for the commit of what was read of them.
-    pub fn draining(&self) -> Vec<TopicPartition> {
-        self.partitions
-            .iter()
-            .filter(|(_, p)| matches!(p.phase, Phase::Draining(_)))
-            .map(|(&tp, _)| tp)
-            .collect()
-    }
-
-    /// Partitions that are read, and of which it is to be told how far.
-    pub fn watched(&self) -> Vec<TopicPartition> {
-        self.partitions
-            .iter()
-            .filter(|(_, p)| {
-                matches!(p.phase, Phase::Reading(_)) && (p.stuck.is_some() || p.obstacle.is_some())
-            })
-            .map(|(&tp, _)| tp)
-            .collect()
-    }
-
-    /// How many assigned partitions are neither read nor halted.
-    pub fn unclaimed(&self) -> usize {
-        self.partitions
-            .values()
-            .filter(|p| {
-                p.is_assigned()
-                    && p.obstacle.is_none()
-                    && !matches!(
-                        p.phase,
-                        Phase::Reading(_) | Phase::Draining(_) | Phase::Halted { .. }
-                    )
-            })
-            .count()
-    }
-
-    /// Partitions that a person has to look at, and why.
-    pub fn halted(&self) -> impl Iterator<Item = (TopicPartition, &Obstacle)> {
-        self.partitions
-            .iter()
-            .filter_map(|(&tp, p)| Some((tp, p.obstacle.as_ref()?)))
-    }
-
-    /// What stands against reading it.
-    pub fn obstacle(&self, tp: TopicPartition) -> Option<&Obstacle> {
-        self.partitions.get(&tp)?.obstacle.as_ref()
-    }
-}
-
-impl Partition {
-    fn at(phase: Phase) -> Self {
-        Self {
-            phase,
-            given: None,
-            fetched: false,
-            obstacle: None,
-            failures: 0,
-            stuck: None,
-            afresh: false,
-        }
-    }
-
-    fn is_assigned(&self) -> bool {
-        !matches!(self.phase, Phase::Abandoned(_) | Phase::Releasing { .. })
-    }
-
-    fn wait(&mut self, until: Duration, cause: Cause) {
-        self.phase = Phase::Waiting {
-            until,
-            cause,
-            beyond: None,
-        };
-    }
-
-    fn unanswered(&mut self, timing: &Timing, now: Duration) {
-        let Phase::Asking { beyond, .. } = self.phase else {
-            return;
-        };
-        let pause = timing
-            .again
-            .saturating_mul(1 << self.failures.min(10))
-            .min(timing.again_max);
-        self.failures = self.failures.saturating_add(1);
-        self.phase = Phase::Waiting {
-            until: now + pause,
-            cause: Cause::NoLeader,
-            beyond,
-        };
-    }
-
-    fn halt(
-        &mut self,
-        tp: TopicPartition,
-        obstacle: Obstacle,
-        claim: Option<Claim>,
-        until: Duration,
-        actions: &mut Vec<Action>,
-    ) {
-        self.phase = Phase::Halted { until, claim };
-        if self.obstacle.as_ref() != Some(&obstacle) {
-            actions.push(Action::Say(tp, obstacle.clone()));
-            self.obstacle = Some(obstacle);
-        }
-    }
-
-    fn begin(&mut self, tp: TopicPartition, grant: Grant, actions: &mut Vec<Action>) {
-        self.phase = Phase::Reading(grant.recovered.claim);
-        // a batch that cannot be read is met again before anybody knows
-        if !matches!(self.obstacle, Some(Obstacle::Unreadable { .. })) {
-            self.obstacle = None;
-        }
-        self.moved(grant.recovered.next);
-        actions.push(Action::Begin {
-            partition: tp,
-            grant,
-            given: self.given.take(),
-        });
-    }
-
-    fn moved(&mut self, position: NextOffset) {
-        if self.stuck.is_some_and(|stood| position > stood) {
-            self.stuck = None;
-        }
-        if let Some(Obstacle::Unreadable { offset, .. }) = self.obstacle
-            && position.covers(offset)
-        {
-            self.obstacle = None;
         }
     }
 }

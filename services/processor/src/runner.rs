@@ -464,7 +464,11 @@ impl Writer {
                 partition: tp,
                 outcome: claimed,
             };
-            self.shared.with(|state| state.on(told));
+            for action in self.shared.with(|state| state.on(told)) {
+                if let Action::Say(tp, obstacle) = action {
+                    error!(topic, partition = tp.partition, error = %obstacle, "partition halted");
+                }
+            }
         }
         self.shared.notify_reader();
         Ok(())

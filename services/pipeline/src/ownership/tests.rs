@@ -6,7 +6,12 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::{offset::TopicId, watermark::EventClock};
+use crate::{
+    checkpoint::Counters,
+    engine::{Claim, Recovered},
+    offset::{NextOffset, TopicId},
+    watermark::EventClock,
+};
 
 fn tp(partition: i32) -> TopicPartition {
     TopicPartition {

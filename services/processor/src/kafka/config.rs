@@ -19,6 +19,10 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// Records fetched ahead, in KiB over all partitions.
 const FETCH_QUEUES_KIB: i64 = 16_384;
+/// What one answer to a fetch may hold, in KiB. It comes on top of the queues, which are looked at before a fetch only.
+const FETCH_KIB: i64 = 16_384;
+/// What it may hold of one partition, in KiB over all partitions.
+const FETCHED_KIB: i64 = 32_768;
 /// How long the first answer of a broker may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
 
@@ -88,7 +92,6 @@ impl ConsumerSettings {
             ("fetch.min.bytes", "1"),
             // the default of a second makes catching up a saw-tooth
             ("fetch.queue.backoff.ms", "5"),
-            ("fetch.message.max.bytes", "1048576"),
             // brokers that answer and leaders of partitions, for `clickstream_kafka_up` and to know a stale end of a log
             ("statistics.interval.ms", "5000"),
             // the only place where librdkafka tells that a topic has got another id
@@ -118,19 +121,34 @@ impl ConsumerSettings {
         self.group = group;
     }
 
-    /// Bounds the fetch queues, which librdkafka counts per partition, to 16 MiB over all partitions: the
-    /// records of a few round trips each, whatever the number of partitions that this process is given.
+    /// Bounds what is fetched ahead, which librdkafka counts per partition, over all partitions: the records of a few
+    /// round trips each, whatever the number of partitions that this process is given. A batch that is larger than its
+    /// partition's share is fetched all the same.
     pub fn fit_queues(&mut self, topics: &[KnownTopic]) {
         let partitions: i64 = topics.iter().map(|topic| i64::from(topic.partitions)).sum();
-        let each = (FETCH_QUEUES_KIB / partitions.max(1)).clamp(256, 4_096);
-        self.config
-            .set("queued.max.messages.kbytes", each.to_string());
+        let (queue, fetched) = shares(partitions);
+        for (key, value) in [
+            ("queued.max.messages.kbytes", queue),
+            ("fetch.max.bytes", FETCH_KIB * 1_024),
+            ("fetch.message.max.bytes", fetched * 1_024),
+        ] {
+            self.config.set(key, value.to_string());
+        }
     }
 
     /// The settings as librdkafka takes them.
     pub fn config(&self) -> &ClientConfig {
         &self.config
     }
+}
+
+/// What each of so many partitions may have in its queue, and in an answer to a fetch, in KiB.
+fn shares(partitions: i64) -> (i64, i64) {
+    let partitions = partitions.max(1);
+    (
+        (FETCH_QUEUES_KIB / partitions).clamp(16, 4_096),
+        (FETCHED_KIB / partitions).clamp(64, 1_024),
+    )
 }
 
 /// Asks the brokers for the cluster's id and for the topics.
@@ -171,4 +189,24 @@ pub fn describe(settings: &ConsumerSettings) -> anyhow::Result<(Option<String>, 
         });
     }
     Ok((consumer.client().fetch_cluster_id(FIRST_ANSWER), known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shares;
+
+    #[test]
+    fn what_is_fetched_ahead_has_a_bound_over_all_partitions() {
+        assert_eq!(shares(0), (4_096, 1_024));
+        assert_eq!(shares(4), (4_096, 1_024));
+        assert_eq!(shares(32), (512, 1_024));
+        for partitions in [64, 500, 1_000] {
+            let (queue, fetched) = shares(partitions);
+            assert!(queue * partitions <= 16 * 1_024, "{partitions}: {queue}");
+            assert!(
+                fetched * partitions <= 64 * 1_024,
+                "{partitions}: {fetched}"
+            );
+        }
+    }
 }

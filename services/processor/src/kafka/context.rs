@@ -99,12 +99,12 @@ impl SourceContext {
                     let topic = self.topic(tp.topic);
                     error!(topic, partition = tp.partition, error = %obstacle, "partition halted");
                 }
-                Action::Begin { given, .. } => {
-                    // a later claim of the same assignment is no rebalance
-                    if let Some(given) = given {
-                        let gap = self.shared.uptime().saturating_sub(*given);
-                        self.metrics.rebalance_gap.observe(gap.as_secs_f64());
-                    }
+                // a later claim of the same assignment is no rebalance
+                Action::Begin {
+                    given: Some(given), ..
+                } => {
+                    let gap = self.shared.uptime().saturating_sub(*given);
+                    self.metrics.rebalance_gap.observe(gap.as_secs_f64());
                 }
                 _ => {}
             }

@@ -20,7 +20,7 @@ use rdkafka::{
 };
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     asker::Asker,
@@ -31,7 +31,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    failpoints::{stall, tuned},
+    failpoints::{goes_wrong, stall, tuned},
     metrics::SourceMetrics,
     shared::Shared,
     sink::Topics,
@@ -236,6 +236,11 @@ impl Source {
         match (code, tp) {
             (Code::AutoOffsetReset | Code::OffsetOutOfRange, Some(tp)) => {
                 let topic = self.topic(tp);
+                if !self.shared.with(|state| state.ownership.is_reading(tp)) {
+                    // what librdkafka makes of a batch that it cannot read is not to be believed
+                    debug!(topic, partition = tp.partition, offset, "outside the log");
+                    return Ok(());
+                }
                 error!(
                     topic,
                     partition = tp.partition,
@@ -318,7 +323,10 @@ impl Source {
                 _ => {}
             }
         }
-        self.set_paused(resumed.into_iter(), false);
+        self.set_paused(resumed.iter().copied(), false);
+        if !resumed.is_empty() && goes_wrong("resumes_stall") {
+            self.set_paused(resumed.into_iter(), true);
+        }
     }
 
     /// Makes a partition go on at `offset`; `afresh`: with another fetcher.
