@@ -523,3 +523,47 @@ impl SketchCache {
         self.kept.extend(changed.into_iter().take(SKETCHES_KEPT));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::{
+        batch::{Judged, Place},
+        decode::{Limits, decode},
+        offset::TopicId,
+    };
+
+    #[test]
+    fn only_partitions_of_rows_that_were_wrongly_called_new_are_distrusted() {
+        let payload = br#"{"event_id":"018e2f00-0000-7000-8000-000000000001","user_id":1,"event_ts":1710114600000,"url":"/"}"#;
+        let limits = Limits {
+            max_event_bytes: 1_000,
+            max_future_skew_micros: 0,
+        };
+        let received_at = EventTime::from_micros(1_710_114_600_000_000);
+        let event = decode(payload, received_at, &limits).unwrap();
+        let partition = |partition| TopicPartition {
+            topic: TopicId(1),
+            partition,
+        };
+        let mut batch = Batch::default();
+        for (number, suspect) in [(0, false), (1, false), (2, true)] {
+            let place = Place {
+                source: partition(number),
+                offset: 0,
+                received_at,
+            };
+            let judged = Judged {
+                window: TumblingWindow::new(60).containing(event.event_ts),
+                late: false,
+                suspect,
+            };
+            batch.push_event(place, payload, &event, judged);
+        }
+        // new and stored already, new, and a suspect that was stored already
+        assert_eq!(misjudged(&batch, &[0, 1, 2], &[1]), [partition(0)]);
+        assert_eq!(misjudged(&batch, &[0, 1, 2], &[0, 1]), []);
+    }
+}

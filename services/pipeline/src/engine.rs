@@ -534,4 +534,33 @@ mod tests {
         assert!(batch.rows.iter().all(|row| row.source == partition(1)));
         assert_eq!((batch.rows.len(), batch.dead_letters.len()), (1, 1));
     }
+
+    #[test]
+    fn a_stretch_without_a_surprise_makes_the_next_distrust_cheaper_again() {
+        let mut engine = Engine::new(&SemanticSpec::default(), 1 << 20, 1);
+        let tp = partition(0);
+        claimed(&mut engine, tp);
+        let mut offset = 0;
+        let mut rows_until_trusted = |engine: &mut Engine| {
+            let mut rows = 0_u32;
+            while engine.cold_partitions() > 0 {
+                let event = format!(
+                    r#"{{"event_id":"018e2f00-0000-7000-8000-{offset:012x}","user_id":1,"event_ts":1710114600000,"url":"/"}}"#
+                );
+                read(engine, tp, offset, event.as_bytes());
+                offset += 1;
+                rows += 1;
+            }
+            rows
+        };
+        engine.distrust([tp]);
+        engine.distrust([tp]);
+        assert_eq!(rows_until_trusted(&mut engine), 2 * COLD_ROWS);
+        engine.distrust([tp]);
+        assert_eq!(rows_until_trusted(&mut engine), 2 * COLD_ROWS);
+        engine.distrust([]);
+        assert_eq!(rows_until_trusted(&mut engine), 0);
+        engine.distrust([tp]);
+        assert_eq!(rows_until_trusted(&mut engine), 2 * COLD_ROWS);
+    }
 }
