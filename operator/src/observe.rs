@@ -70,6 +70,8 @@ pub struct PartitionReport {
     pub last_commit_at: Option<String>,
     /// Age of the oldest record that is read and not committed, or would be read next.
     pub oldest_unprocessed_seconds: Option<f64>,
+    /// For how long a Kafka transaction that is still open has held it back; absent where none does.
+    pub open_transaction_seconds: Option<f64>,
     /// Offsets that Kafka dropped before they were read, as `[first, next]`.
     #[serde(default)]
     pub gaps: Vec<[i64; 2]>,

@@ -3,6 +3,7 @@
 pub mod conditions;
 mod findings;
 mod numbers;
+mod transactions;
 
 use std::time::Duration;
 

@@ -7,21 +7,27 @@ use std::{
 
 use anyhow::ensure;
 use clickstream_testbed::{PostgresVersion, Process, Proxy, shared};
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
 
 use crate::{
     records::{Placed, after, before, clicks, now},
     rules::rules,
     scene::{Scene, while_that_goes_on},
-    stack::{PATIENCE, StackOptions},
+    stack::{PATIENCE, Stack, StackOptions},
 };
 
 /// Every alert that a test below provokes, with times and bounds that fit a test; what it asks for stays the chart's.
-const SHORTER: [(&str, &str, &str); 24] = [
+const SHORTER: [(&str, &str, &str); 26] = [
     ("DataLossDetected", "window", "10s"),
     ("DeadLetterRateHigh", "for", "0s"),
     ("DeadLetterRateHigh", "window", "8s"),
     ("FutureTimestampSpike", "for", "0s"),
     ("FutureTimestampSpike", "window", "8s"),
+    ("HangingTransaction", "for", "0s"),
+    ("HangingTransaction", "seconds", "5"),
     ("HeartbeatMissing", "for", "0s"),
     ("HeartbeatMissing", "seconds", "5"),
     ("LagGrowing", "for", "0s"),
@@ -213,6 +219,64 @@ async fn records_that_kafka_drops_show_before_and_after() -> anyhow::Result<()> 
         .await?;
     let _processor = scene.processor("processor-4")?;
     scene.resolves("ConservationBroken").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_its_producer_does_not_end_shows_until_it_is_ended() -> anyhow::Result<()>
+{
+    let scene = Scene::new(StackOptions::default(), &rules(&SHORTER)?).await?;
+    // how soon a partition that does not move is looked into: half a minute otherwise
+    let _processor =
+        scene.processor_with("processor-0", &[("CLICKSTREAM_TEST_STUCK_MS", "1000")])?;
+    let _producer = scene.producer(50, &CLEAN).await?;
+    let stack = &scene.stack;
+    stack
+        .eventually(
+            "events are stored",
+            "select count(*) > 50 from clickstream_events",
+        )
+        .await?;
+    let open = begin_transaction(stack).await?;
+    scene.fires("HangingTransaction").await?;
+    let other = scene
+        .prometheus
+        .query("clickstream_open_transaction_seconds{partition!=\"0\"} > 0")
+        .await?;
+    ensure!(other.is_empty(), "others wait as well: {other:?}");
+
+    tokio::task::spawn_blocking(move || open.commit_transaction(PATIENCE)).await??;
+    scene.resolves("HangingTransaction").await?;
+    stack
+        .eventually(
+            "what waited is stored",
+            "select count(*) = 10 from clickstream_events where event_id::text like '%-00000900000_'",
+        )
+        .await
+}
+
+/// Writes ten events to partition 0 in a transaction, and leaves it open for as long as the producer lives.
+async fn begin_transaction(stack: &Stack) -> anyhow::Result<BaseProducer> {
+    let (servers, topic) = (stack.kafka.bootstrap_servers(), stack.topic.clone());
+    tokio::task::spawn_blocking(move || -> anyhow::Result<BaseProducer> {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .set("transactional.id", &topic)
+            // Kafka must not end it before the test does
+            .set("transaction.timeout.ms", "600000")
+            .create()?;
+        producer.init_transactions(PATIENCE)?;
+        producer.begin_transaction()?;
+        for click in clicks(0x0900_0000..0x0900_000a, now()) {
+            let json = click.json();
+            let record = BaseRecord::<(), [u8]>::to(&topic)
+                .partition(0)
+                .payload(&json);
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        producer.flush(PATIENCE)?;
+        Ok(producer)
+    })
+    .await?
 }
 
 /// Asks for an orderly end and expects it to succeed.

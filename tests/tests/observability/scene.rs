@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -45,15 +44,18 @@ impl Scene {
 
     /// Starts a processor and has it scraped.
     pub fn processor(&self, pod: &str) -> anyhow::Result<Process> {
-        self.processor_of(&self.stack.document, pod)
+        self.processor_with(pod, &[])
     }
 
-    /// The same with another document.
-    pub fn processor_of(&self, document: &Path, pod: &str) -> anyhow::Result<Process> {
+    /// The same with more of an environment.
+    pub fn processor_with(&self, pod: &str, more: &[(&str, &str)]) -> anyhow::Result<Process> {
         let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
-        let environment = [("CLICKSTREAM_ADMIN_LISTEN", listen.as_str())];
-        let process = self.stack.start_from(document, pod, &environment)?;
+        let mut environment = vec![("CLICKSTREAM_ADMIN_LISTEN", listen.as_str())];
+        environment.extend(more);
+        let process = self
+            .stack
+            .start_from(&self.stack.document, pod, &environment)?;
         self.scrape(port, &[("pod", pod), ("target", "main")])?;
         Ok(process)
     }

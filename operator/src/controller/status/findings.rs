@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use super::{
     Observed,
     conditions::{Finding, Findings, lag_finding},
+    transactions,
 };
 use crate::{
     controller::apply::{migration::State, targets::Workload, topics::Failure},
@@ -73,7 +74,12 @@ pub fn of(
         database,
         processors,
         producer,
-        lag: lag_finding(spec.processor.lag_target, status.lag),
+        lag: lag(
+            &spec.kafka.bootstrap_servers,
+            observed.reports,
+            spec.processor.lag_target,
+            status.lag,
+        ),
         data_loss: data_loss(observed, &names, acknowledged),
         suspended: spec.suspend,
         refused,
@@ -218,6 +224,17 @@ fn outage(names: &[&str], reports: &[Vec<ProcessorStatus>]) -> Option<Finding> {
         );
         Finding::outage("PostgresUnreachable", message)
     })
+}
+
+/// An open transaction is told first: it is why there is lag, and nothing is wrong with the pipeline.
+fn lag(
+    bootstrap_servers: &str,
+    reports: &[Vec<ProcessorStatus>],
+    target: Option<u64>,
+    lag: Option<i64>,
+) -> Finding {
+    transactions::open_finding(bootstrap_servers, reports)
+        .unwrap_or_else(|| lag_finding(target, lag))
 }
 
 fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Finding {
@@ -397,5 +414,23 @@ mod tests {
                 && refusing.contains("(resources)"),
             "{refusing}"
         );
+    }
+
+    #[test]
+    fn an_open_transaction_is_told_whatever_the_lag_and_with_or_without_a_target() {
+        let held = |seconds: f64| {
+            [reports(json!({ "partitions": [
+                { "topic": "clicks", "partition": 0, "open_transaction_seconds": seconds },
+            ]}))]
+        };
+        for target in [None, Some(10)] {
+            for behind in [None, Some(5), Some(50)] {
+                let said = lag("kafka:9092", &held(300.0), target, behind);
+                assert_eq!(said.reason, "OpenTransaction");
+                assert!(!said.holds());
+                let ended = lag("kafka:9092", &held(0.0), target, behind);
+                assert_eq!(ended, lag_finding(target, behind));
+            }
+        }
     }
 }

@@ -171,7 +171,7 @@ fn of_target(
 }
 
 /// One report for each partition: while it changes owners two may speak of it, and the newer owner is right.
-fn newest(reports: &[ProcessorStatus]) -> Vec<&PartitionReport> {
+pub(super) fn newest(reports: &[ProcessorStatus]) -> Vec<&PartitionReport> {
     let mut by_partition: BTreeMap<(&str, i32), &PartitionReport> = BTreeMap::new();
     for partition in reports.iter().flat_map(|report| &report.partitions) {
         let known = by_partition

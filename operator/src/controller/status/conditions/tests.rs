@@ -117,6 +117,18 @@ fn lag_and_data_loss_never_change_ready() {
 }
 
 #[test]
+fn an_open_transaction_never_changes_ready() {
+    let findings = but(|f| f.lag = Finding::no("OpenTransaction", "open"));
+    let said = conditions(&findings, &[], GENERATION, at(0));
+    assert_eq!(
+        status(&said, "LagWithinTarget"),
+        ("False", "OpenTransaction")
+    );
+    assert_eq!(status(&said, "Ready").0, "True");
+    assert_eq!(status(&said, "Reconciling").0, "False");
+}
+
+#[test]
 fn lag_that_is_not_known_is_unknown() {
     assert_eq!(lag_finding(Some(10), None).truth, Truth::Unknown);
     assert_eq!(lag_finding(None, Some(5)).truth, Truth::Unknown);

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use super::*;
 
 fn report(topic: &str, partition: i32, epoch: i64, lag: Option<i64>) -> PartitionReport {
@@ -92,6 +94,27 @@ fn numbers_and_times_alone_are_no_news() {
     assert_eq!(without_numbers(&before), without_numbers(&after));
     after.targets[0].conserved = Some(false);
     assert_ne!(without_numbers(&before), without_numbers(&after));
+}
+
+#[test]
+fn minutes_of_an_open_transaction_are_no_news_and_its_beginning_is() {
+    let said = |reason: &str, message: &str| ClickstreamPipelineStatus {
+        conditions: vec![Condition {
+            type_: "LagWithinTarget".to_owned(),
+            status: "False".to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: Some(1),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        }],
+        ..ClickstreamPipelineStatus::default()
+    };
+    let two = said("OpenTransaction", "for 2 minutes");
+    let three = said("OpenTransaction", "for 3 minutes");
+    assert_eq!(without_numbers(&two), without_numbers(&three));
+    assert_ne!(without_times(&two), without_times(&three));
+    let lagging = said("Lagging", "2 records behind");
+    assert_ne!(without_numbers(&lagging), without_numbers(&two));
 }
 
 #[test]
