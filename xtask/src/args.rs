@@ -2,6 +2,7 @@
 //! seconds, before anything is compiled.
 
 mod bench;
+mod faults;
 mod kind;
 mod number;
 mod up;
@@ -9,6 +10,7 @@ mod up;
 use clap::{Parser, Subcommand};
 
 pub use self::bench::{BenchArgs, Benchmark, Output};
+pub use self::faults::FaultsArgs;
 pub use self::kind::{E2eArgs, KindArgs, KindCommand, Sources};
 pub(crate) use self::number::within;
 pub use self::up::UpArgs;
@@ -22,7 +24,8 @@ use crate::{images, test};
     after_help = "\
 Examples:
   cargo xtask up                 the pipeline on this machine, with traffic
-  cargo xtask test --fast        before each commit"
+  cargo xtask test --fast        before each commit
+  cargo xtask faults --list      what is broken on purpose, and what must hold"
 )]
 pub struct Xtask {
     /// What to do.
@@ -35,6 +38,8 @@ pub struct Xtask {
 pub enum Command {
     /// Check everything: format, lints, documentation, dependencies, then every test.
     Test(test::Args),
+    /// Break everything on purpose, row by row or three at a time, and see that nothing is lost or counted twice.
+    Faults(FaultsArgs),
     /// What the lab does.
     #[command(flatten)]
     Lab(LabCommand),
@@ -75,6 +80,8 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
     use clap::error::ErrorKind;
     use clap::{Command as Clap, CommandFactory as _};
 
@@ -167,7 +174,10 @@ mod tests {
             "pipelines",
             "rate",
             "runs",
+            "seed",
             "seeds",
+            "seeds",
+            "soak",
             "speed",
         ];
         assert_eq!(seen, all);

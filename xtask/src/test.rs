@@ -8,12 +8,12 @@
 
 mod audit;
 mod budget;
-mod counts;
+pub(crate) mod counts;
 mod plan;
-mod programs;
-mod step;
+pub(crate) mod programs;
+pub(crate) mod step;
 mod summary;
-mod workspace;
+pub(crate) mod workspace;
 
 use std::process::ExitCode;
 
@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if [Part::Unit, Part::Simulation, Part::Integration].map(|part| args.wants(part)) != [false; 3]
     {
-        let (report, programs) = programs::compile(args, &workspace);
+        let (report, programs) = programs::compile(args.wants(Part::Integration), &workspace);
         reports.push(report);
         let steps: Vec<Step> = plan::tests(args, &budget, &workspace, &programs);
         reports.extend(steps.into_iter().map(Step::run));

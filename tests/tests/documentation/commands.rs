@@ -32,6 +32,10 @@ pub const COMMANDS: &[(&str, Tried)] = &[
         Not("half an hour; `cargo xtask test` runs the same with fewer seeds"),
     ),
     (
+        "cargo xtask faults",
+        Not("runs tests that `cargo xtask test` runs as well, by name and again"),
+    ),
+    (
         "cargo xtask e2e --without-tls",
         Alike(".ci/run", "cargo xtask e2e --without-tls"),
     ),

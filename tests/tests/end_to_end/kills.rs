@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rand::RngExt as _;
 
 use crate::{
+    dice::dice,
     load::{Load, fault_time},
     progress::SHORT_SESSION,
     stack::{Stack, StackOptions},
@@ -12,9 +13,7 @@ use crate::{
 
 #[tokio::test]
 async fn processors_killed_at_random_lose_and_double_nothing() -> anyhow::Result<()> {
-    let seed = rand::random();
-    eprintln!("seed {seed}");
-    let mut dice = StdRng::seed_from_u64(seed);
+    let mut dice = dice();
     let stack = Stack::new(StackOptions::default()).await?;
     let load = Load::start(
         &stack,

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use super::counts::Counts;
 use super::step::{Report, announce};
 use super::workspace::{Package, SIMULATION, Workspace};
-use super::{Args, Part};
 
 /// A compiled test program.
 #[derive(Clone, Debug)]
@@ -46,6 +45,11 @@ impl TestProgram {
         self.integration && !self.is_simulation() && self.package == package.name
     }
 
+    /// An integration test of this name.
+    pub fn is_test(&self, target: &str) -> bool {
+        self.integration && self.target == target
+    }
+
     /// What to type to run it alone.
     pub fn command(&self) -> String {
         let kind = if self.integration {
@@ -57,12 +61,12 @@ impl TestProgram {
     }
 }
 
-/// Compiles what the wanted parts need. A red report comes with no programs.
-pub fn compile(args: &Args, workspace: &Workspace) -> (Report, Vec<TestProgram>) {
+/// Compiles the tests, with those on real servers or without. A red report comes with no programs.
+pub fn compile(on_servers: bool, workspace: &Workspace) -> (Report, Vec<TestProgram>) {
     let name = "compile the tests";
     announce(name);
     let begun = Instant::now();
-    let built = build(args, workspace);
+    let built = build(on_servers, workspace);
     let (outcome, programs) = match built {
         Ok(programs) => {
             let remark = format!("{} test programs", programs.len());
@@ -79,14 +83,14 @@ pub fn compile(args: &Args, workspace: &Workspace) -> (Report, Vec<TestProgram>)
     (report, programs)
 }
 
-fn build(args: &Args, workspace: &Workspace) -> anyhow::Result<Vec<TestProgram>> {
+fn build(on_servers: bool, workspace: &Workspace) -> anyhow::Result<Vec<TestProgram>> {
     clickstream_tools::ensure(&TEST_TOOLS)?;
     let mut command = cargo(["test", "--no-run", "--workspace", "--features"]);
     command
         .arg(TEST_FEATURES.join(","))
         .arg("--message-format=json-render-diagnostics")
         .args(["--lib", "--bins"]);
-    if args.wants(Part::Integration) {
+    if on_servers {
         command.arg("--tests");
     } else {
         for test in workspace.pure().flat_map(Package::tests) {

@@ -157,7 +157,10 @@ fn finished(status: ExitStatus) -> anyhow::Result<()> {
 }
 
 /// What every test of a real server may need: packages first, then what has to be fetched or built.
-fn servers() -> anyhow::Result<()> {
+///
+/// # Errors
+/// Something cannot be had.
+pub fn servers() -> anyhow::Result<()> {
     clickstream_tools::ensure(&[
         Tool::Java,
         Tool::Maven,
