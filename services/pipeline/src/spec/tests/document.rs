@@ -147,7 +147,7 @@ fn what_does_not_fit_is_named_with_its_path_and_line() {
             "policy: Store",
             "policy: Keep",
             "policy: Keep",
-            "spec.lateEvents.policy: unknown variant `Keep`, expected one of `Divert`, `Store`, `Drop`",
+            "spec.lateEvents.policy: unknown variant `Keep`, expected one of `Merge`, `Divert`, `Store`, `Drop`",
         ),
         (
             "{ size: 5m }",
