@@ -459,13 +459,19 @@ impl World {
                 self.take(Step::Lose);
             }
             Step::Release => self.release(),
-            Step::Lose => self.on(Event::SessionLost {
-                pause: Duration::from_millis(150),
-            }),
-            Step::Fence(p) => self.on(Event::Fenced {
-                partition: tp(p),
-                pause: secs(2),
-            }),
+            Step::Lose => {
+                self.on(Event::SessionLost {
+                    pause: Duration::from_millis(150),
+                });
+                assert!(self.engine.is_empty(), "no claim outlives its session");
+            }
+            Step::Fence(p) => {
+                self.on(Event::Fenced {
+                    partition: tp(p),
+                    pause: secs(2),
+                });
+                assert!(!self.engine.contains_key(&tp(p)), "fenced, and held on");
+            }
             Step::Outside(p) => self.on(Event::Outside(tp(p))),
             Step::Drain(p) => self.on(Event::Drained(tp(p))),
             Step::Unreadable(p) => self.on(Event::Unreadable {
