@@ -380,7 +380,9 @@ mod tests {
                 value,
                 "access.log",
             ];
-            let error = Cli::try_parse_from(words).map(|_| ()).unwrap_err();
+            let Err(error) = Cli::try_parse_from(words) else {
+                panic!("{option} {value} was taken");
+            };
             assert_eq!(error.kind(), ErrorKind::ValueValidation, "{error}");
             let said = error.to_string();
             for word in [option, value, allowed] {

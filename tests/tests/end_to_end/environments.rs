@@ -38,9 +38,9 @@ async fn each_of_two_clusters_with_the_same_names_gets_every_event() -> anyhow::
 async fn a_target_that_read_already_keeps_the_name_of_its_group() -> anyhow::Result<()> {
     let stack = Stack::new(StackOptions::default()).await?;
     let group = |log: &str| {
-        let lines = log.lines().filter(|line| line.contains("processor starts"));
+        let mut lines = log.lines().filter(|line| line.contains("processor starts"));
         let line = lines
-            .last()
+            .next_back()
             .expect("it says what it starts with")
             .to_owned();
         serde_json::from_str::<serde_json::Value>(&line)
