@@ -71,8 +71,7 @@ pub const ROWS: &[Row] = &[
             end_to_end("duplicates::an_id_counts_again_on_another_day"),
             end_to_end("duplicates::resends_of_what_was_stored_before_a_restart_count_once"),
         ],
-    )
-    .quick(),
+    ),
     Row::new(
         36,
         "every compression, tiny batches of megabytes, tombstones",

@@ -140,8 +140,7 @@ pub const ROWS: &[Row] = &[
             end_to_end("days::a_long_query_does_not_stop_the_stream_when_a_new_day_is_due"),
             end_to_end("sessions::tables_that_somebody_has_locked_are_waited_for"),
         ],
-    )
-    .quick(),
+    ),
     Row::new(
         26,
         "a flush and a foreign transaction wait for each other",

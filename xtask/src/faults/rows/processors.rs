@@ -70,8 +70,7 @@ pub const ROWS: &[Row] = &[
             ),
             end_to_end("storms::two_groups_on_the_same_tables_take_turns_and_double_nothing"),
         ],
-    )
-    .quick(),
+    ),
     Row::new(
         7,
         "the reader stops polling while the writer still commits",
