@@ -106,6 +106,7 @@ pub const ROWS: &[Row] = &[
             "sessions::a_server_that_is_read_only_is_left_until_it_is_promoted",
         )],
     )
+    .quick()
     .without("two servers behind one address that both take writes"),
     Row::new(
         22,
@@ -131,7 +132,8 @@ pub const ROWS: &[Row] = &[
         &[end_to_end(
             "sessions::a_server_without_a_free_connection_is_waited_for",
         )],
-    ),
+    )
+    .quick(),
     Row::new(
         25,
         "somebody holds a table in an exclusive lock",
@@ -161,7 +163,8 @@ pub const ROWS: &[Row] = &[
                 "sessions::rights_and_tables_that_are_taken_away_are_named_and_the_next_start_goes_on",
             ),
         ],
-    ),
+    )
+    .quick(),
     Row::new(
         28,
         "days without a partition, roles with odd settings",
