@@ -154,12 +154,6 @@ pub const COMMANDS: &[(&str, Tried)] = &[
     ("pg_dump", Backup),
     ("pg_restore", Backup),
     (
-        "kafka-transactions.sh",
-        Not(
-            "a program of a whole Kafka distribution, which is not among the classes of the testbed; tried by hand with Kafka 4.1.1",
-        ),
-    ),
-    (
         "clickstream-producer replay",
         Alike("services/producer/tests/kafka.rs", "\"replay\""),
     ),
