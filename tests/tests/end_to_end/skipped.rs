@@ -134,6 +134,8 @@ async fn a_transaction_that_stays_open_is_waited_for_and_said() -> anyhow::Resul
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", servers)
             .set("transactional.id", &topic)
+            // Kafka must not end it before the test does
+            .set("transaction.timeout.ms", "600000")
             .create()?;
         producer.init_transactions(PATIENCE)?;
         producer.begin_transaction()?;
