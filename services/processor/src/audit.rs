@@ -17,6 +17,7 @@ mod anchors;
 mod census;
 mod column;
 mod coverage;
+mod days;
 mod judge;
 mod ledgers;
 mod log;

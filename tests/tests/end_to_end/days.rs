@@ -1,4 +1,4 @@
-//! Day partitions: old logs, locks of other sessions, and retention.
+//! Day partitions: old logs, late events, locks of other sessions, and years of days.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,15 @@ use clickstream_testbed::{Postgres, PostgresOptions, shared};
 
 use crate::{
     records::{Click, Placed, after, before, clicks, now},
-    stack::{PATIENCE, Stack, StackOptions},
+    stack::{Stack, StackOptions},
     watch::{end, logged},
 };
 
-const DAY: Duration = Duration::from_secs(86_400);
+/// A day.
+pub const DAY: Duration = Duration::from_secs(86_400);
 
-async fn stack(target: &str) -> anyhow::Result<Stack> {
+/// A pipeline of a topic with two partitions; `target` is lines of the target in its document.
+pub async fn stack(target: &str) -> anyhow::Result<Stack> {
     Stack::new(StackOptions {
         partitions: 2,
         target: target.to_owned(),
@@ -25,12 +27,13 @@ async fn stack(target: &str) -> anyhow::Result<Stack> {
 }
 
 /// Half of them on each of two partitions.
-fn on_both(clicks: Vec<Click>) -> Vec<Placed> {
+pub fn on_both(clicks: Vec<Click>) -> Vec<Placed> {
     let placed = |(place, click): (usize, &Click)| click.on(i32::from(place % 2 == 1));
     clicks.iter().enumerate().map(placed).collect()
 }
 
-fn noon(year: i32, month: i32, day: i32) -> EventTime {
+/// Noon of a day.
+pub fn noon(year: i32, month: i32, day: i32) -> EventTime {
     let day = Day::from_ymd(year, month, day).expect("a day of the calendar");
     after(day.start(), Duration::from_secs(43_200))
 }
@@ -218,7 +221,8 @@ async fn a_day_summarises_its_times_and_freezes_by_itself() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn eleven_years_of_days_and_late_events_do_not_stop_the_stream() -> anyhow::Result<()> {
+async fn eleven_years_of_days_and_late_events_stop_neither_the_stream_nor_an_audit()
+-> anyhow::Result<()> {
     // the table of locks that a server with its defaults has
     let postgres = Postgres::start(PostgresOptions {
         settings: vec![("max_connections".to_owned(), "100".to_owned())],
@@ -226,15 +230,52 @@ async fn eleven_years_of_days_and_late_events_do_not_stop_the_stream() -> anyhow
     })
     .await?;
     let options = StackOptions {
-        partitions: 2,
+        partitions: 3,
         // looks late events up among the stored ones
         spec: "  lateEvents:\n    policy: Divert\n".to_owned(),
         ..StackOptions::default()
     };
     let stack = Stack::on(shared::kafka().await?, postgres, options).await?;
     let first = noon(2012, 1, 1);
+    make_days(&stack, 4_100).await?;
+    // grants their use, and finds a schema of so many tables in order
+    let (code, log) = stack.command(&["migrate"]).await?;
+    assert_eq!(code, 0, "{log}");
+    let processor = stack.start("one")?;
+    stack.place(on_both(clicks(0..100, now()))).await?;
+    stack.drained().await?;
+    // each of another day, three flushes' worth of days at once
+    let late = (0..400_u32).map(|day| {
+        let at = after(first, DAY * (day * 10));
+        Click::new(1_000 + u64::from(day), at)
+    });
+    let mut records: Vec<Placed> = late.clone().map(|click| click.on(0)).collect();
+    records.extend(on_both(clicks(100..200, now())));
+    // resends of late events
+    records.extend(late.take(50).map(|click| click.on(1)));
+    // a week, on time
+    for day in 0..8_u32 {
+        let numbers = 2_000 + u64::from(day) * 10..2_010 + u64::from(day) * 10;
+        let clicks = clicks(numbers, before(now(), DAY * (7 - day)));
+        records.extend(clicks.iter().map(|click| click.on(2)));
+    }
+    stack.place(records).await?;
+    stack.drained().await?;
+    assert_eq!(stack.total("accepted").await?, 280);
+    assert_eq!(stack.total("late").await?, 400);
+    assert_eq!(stack.total("duplicate").await?, 50);
+    end(&processor).await?;
+    stack.audit().await?;
+    audit_without_the_beginning_of_the_log(&stack).await?;
+    let (code, said) = stack.command(&["drop"]).await?;
+    assert_eq!(code, 0, "{said}");
+    Ok(())
+}
+
+/// Gives `days` days from 2012 on a partition each.
+async fn make_days(stack: &Stack, days: i32) -> anyhow::Result<()> {
     // a transaction has locks for some hundred of them
-    for hundred in 0..41_i32 {
+    for hundred in 0..days / 100 {
         let text = format!(
             "set role {}; set search_path = clickstream;
              do $$ begin
@@ -251,283 +292,56 @@ async fn eleven_years_of_days_and_late_events_do_not_stop_the_stream() -> anyhow
         );
         stack.client.batch_execute(&text).await?;
     }
-    // grants their use, and finds a schema of so many tables in order
-    let (code, log) = stack.command(&["migrate"]).await?;
-    assert_eq!(code, 0, "{log}");
-    let processor = stack.start("one")?;
-    stack.place(on_both(clicks(0..100, now()))).await?;
-    stack.drained().await?;
-    // each of another day, three flushes' worth of days at once
-    let late = (0..400_u32).map(|day| {
-        let at = after(first, DAY * (day * 10));
-        Click::new(1_000 + u64::from(day), at)
-    });
-    let mut records: Vec<Placed> = late.clone().map(|click| click.on(0)).collect();
-    records.extend(on_both(clicks(100..200, now())));
-    // resends of late events
-    records.extend(late.take(50).map(|click| click.on(1)));
-    stack.place(records).await?;
-    stack.drained().await?;
-    assert_eq!(stack.total("accepted").await?, 200);
-    assert_eq!(stack.total("late").await?, 400);
-    assert_eq!(stack.total("duplicate").await?, 50);
-    end(&processor).await?;
-    let (code, said) = stack.command(&["drop"]).await?;
-    assert_eq!(code, 0, "{said}");
     Ok(())
 }
 
-#[tokio::test]
-async fn a_day_that_takes_long_to_drop_does_not_hold_up_the_stream() -> anyhow::Result<()> {
-    let stack = stack("    retention:\n      events: 48h\n").await?;
-    let today = now();
-    let processor = stack.start("one")?;
-    for (day, numbers) in [(5, 0..100), (0, 100..200)] {
-        stack
-            .place(on_both(clicks(numbers, before(today, DAY * day))))
-            .await?;
-        stack.drained().await?;
-    }
-    end(&processor).await?;
-
-    // somebody has begun to drop the day and died, and its table cannot be read for now
-    let gone = before(today, DAY * 5).day().date();
-    stack
-        .client
-        .execute("select clickstream.clickstream_detach_day($1)", &[&gone])
-        .await?;
-    let reader = stack.postgres.connect(&stack.database).await?;
-    reader
-        .batch_execute(&format!(
-            "begin; lock table clickstream.clickstream_leaving_{} in access exclusive mode",
-            gone.format("%Y%m%d")
-        ))
-        .await?;
-    let processor = stack.start_with("again", &[("CLICKSTREAM_TEST_UPKEEP_MS", "200")])?;
-    logged(&processor, "retention has to wait").await?;
-    stack.place(on_both(clicks(200..300, today))).await?;
-    stack.drained().await?;
-    assert_eq!(stack.total("expired").await?, 0);
-
-    reader.batch_execute("rollback").await?;
-    stack
-        .eventually(
-            "the day is expired",
-            "select sum(expired) = 100 from clickstream_checkpoints",
-        )
-        .await?;
-    // the day after it too, which was made ahead of its time
-    stack
-        .eventually(
-            "no day is on its way out",
-            "select not exists (select from clickstream_leaving_days())",
-        )
-        .await?;
-    end(&processor).await?;
-    stack.audit().await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn retention_waits_for_a_partition_by_name_until_it_is_idle_and_reaches_outliers()
--> anyhow::Result<()> {
-    let stack = Stack::new(StackOptions {
-        partitions: 2,
-        spec: "  lateEvents:\n    policy: Store\n  watermark:\n    idleTimeout: 30s\n".to_owned(),
-        target: "    retention:\n      events: 48h\n".to_owned(),
-        ..StackOptions::default()
-    })
-    .await?;
-    let today = now();
-    let quick = [("CLICKSTREAM_TEST_UPKEEP_MS", "200")];
-    let processor = stack.start_with("one", &quick)?;
-    // nothing ever comes to partition 1
-    let mut records: Vec<Placed> = Vec::new();
-    for (day, numbers) in [(5, 0..50), (0, 50..100)] {
-        let clicks = clicks(numbers, before(today, DAY * day));
-        records.extend(clicks.iter().map(|click| click.on(0)));
-    }
-    // late, stored, and of a day without a partition
-    records.push(Click::new(100, noon(2001, 1, 1)).on(0));
-    stack.place(records).await?;
-    stack.drained().await?;
-    logged(&processor, "days past their retention are kept").await?;
-    assert_eq!(stack.total("expired").await?, 0);
-    // the partition counts as idle after 30 s, and holds nothing back any more
-    stack
-        .eventually(
-            "the day and the outlier are expired",
-            "select sum(expired) = 50 and sum(expired_late) = 1 from clickstream_checkpoints",
-        )
-        .await?;
-    assert_eq!(
-        stack
-            .count("select count(*) from clickstream_events")
-            .await?,
-        50
-    );
-    end(&processor).await?;
-    stack.audit().await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn ledgers_expire_in_batches_and_keep_what_is_younger() -> anyhow::Result<()> {
-    let stack = stack(
-        "    retention:\n      aggregates: 48h\n      deadLetters: 48h\n      lateEvents: 48h\n",
-    )
-    .await?;
-    // more than two batches of each, beside one row of today
-    stack
-        .client
-        .batch_execute(
-            "set search_path = clickstream;
-             insert into clickstream_agg_lanes
-             select day, day + interval '1 minute', substr(sha256(convert_to(n::text, 'UTF8')), 1, 16), 0, 1, n::text
-             from generate_series(1, 12000) as n, (values (timestamptz '2020-01-01 00:00Z')) as days (day);
-             insert into clickstream_dead_letters (topic, partition, source_offset, reason, detail, payload, received_at, stored_at)
-             select 'other', 0, n, 'invalid_json', '', '', '2020-01-01', '2020-01-01' from generate_series(1, 12000) as n;
-             insert into clickstream_late_events (topic, partition, source_offset, event_id, user_id, event_ts, event_date, url,
-                 received_at, stored_at)
-             select 'other', 0, n, gen_random_uuid(), 'u', '2020-01-01', '2020-01-01', '/', '2020-01-01', '2020-01-01'
-             from generate_series(1, 12000) as n",
-        )
-        .await?;
-    let processor = stack.start("one")?;
-    stack.place(on_both(clicks(0..100, now()))).await?;
-    stack.place(vec![(0, Some(b"{".to_vec()))]).await?;
-    stack.drained().await?;
-    stack
-        .eventually(
-            "the old rows are gone",
-            "select not exists (select from clickstream_agg_lanes where window_start < '2021-01-01')
-                and not exists (select from clickstream_late_events)
-                and (select count(*) = 1 from clickstream_dead_letters)",
-        )
-        .await?;
-    assert_eq!(
-        stack
-            .count("select sum(hits) from clickstream_agg_minute")
-            .await?,
-        100
-    );
-    end(&processor).await?;
-    stack.audit().await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn anchors_that_the_log_has_left_behind_go_but_the_newest() -> anyhow::Result<()> {
-    let stack = stack("").await?;
-    stack
-        .client
-        .batch_execute(&format!(
-            "insert into clickstream.clickstream_anchors (topic, partition, next_offset, reason, spec, clock_times, consumed,
-                 accepted, duplicate, rejected, late, skipped)
-             select '{}', 0, n, 'hourly', '{{}}', '{{}}', 0, 0, 0, 0, 0, 0 from generate_series(-100, -1) as n",
-            stack.topic
-        ))
-        .await?;
-    let processor = stack.start_with("one", &[("CLICKSTREAM_TEST_ANCHOR_MS", "200")])?;
-    stack.place(on_both(clicks(0..100, now()))).await?;
-    stack.drained().await?;
-    stack
-        .eventually(
-            "only what an audit can start from is kept",
-            "select min(next_offset) = 0 from clickstream_anchors",
-        )
-        .await?;
-    end(&processor).await?;
-    stack.audit().await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn retention_drops_whole_days_and_counts_them_as_expired() -> anyhow::Result<()> {
-    let stack = stack("    retention:\n      events: 48h\n").await?;
-    let today = now();
-    let processor = stack.start("one")?;
-    for (day, numbers) in [(5, 0..100), (4, 100..200), (0, 200..300)] {
-        let at = before(today, DAY * day);
-        stack
-            .place(
-                clicks(numbers, at)
-                    .iter()
-                    .enumerate()
-                    .map(|(place, click)| click.on(place as i32 % 2))
-                    .collect(),
-            )
-            .await?;
-        stack.drained().await?;
-    }
-    end(&processor).await?;
-    assert_eq!(stack.total("expired").await?, 0);
-    stack.audit().await?;
-
-    // maintenance is the first thing that a processor does
+/// Aggregates are compared with the rows of all time then, and a row that no record explains is looked for among all days.
+async fn audit_without_the_beginning_of_the_log(stack: &Stack) -> anyhow::Result<()> {
     let processor = stack.start("again")?;
+    let clicks = clicks(3_000..3_300, now());
+    let placed = clicks.iter().zip((0..3).cycle());
     stack
-        .eventually(
-            "two days are expired",
-            "select sum(expired) = 200 from clickstream_checkpoints",
+        .place(
+            placed
+                .map(|(click, partition)| click.on(partition))
+                .collect(),
         )
         .await?;
-    assert_eq!(
-        stack
-            .count("select count(*) from clickstream_events")
-            .await?,
-        100
-    );
-    assert_eq!(stack.total("accepted").await?, 300);
-    assert_eq!(
-        stack
-            .count("select sum(hits) from clickstream_agg_minute")
-            .await?,
-        300
-    );
-    end(&processor).await?;
-    stack.audit().await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn replaying_an_old_log_under_retention_drops_nothing_that_it_writes() -> anyhow::Result<()> {
-    let stack = stack("    retention:\n      events: 48h\n").await?;
-    let old = noon(2015, 5, 17);
-    let processor = stack.start("one")?;
-    for partition in [0, 1] {
-        let numbers = partition as u64 * 100..partition as u64 * 100 + 100;
-        stack
-            .place(
-                clicks(numbers, old)
-                    .iter()
-                    .map(|click| click.on(partition))
-                    .collect(),
-            )
-            .await?;
-    }
     stack.drained().await?;
     end(&processor).await?;
-    let processor = stack.start("again")?;
-    logged(&processor, "partitions assigned").await?;
-    // the days ahead are made after retention has had its turn
-    let deadline = Instant::now() + PATIENCE;
-    while stack
-        .count("select count(*) from clickstream_days() where day > now()")
-        .await?
-        == 0
-    {
-        ensure!(Instant::now() < deadline, "no maintenance");
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(
+    for partition in 0..3 {
+        let claimed = stack
+            .count(&format!(
+                "select max(next_offset) from clickstream_anchors where partition = {partition}"
+            ))
+            .await?;
         stack
-            .count("select count(*) from clickstream_events")
-            .await?,
-        200
+            .kafka
+            .delete_records(&stack.topic, partition, claimed)
+            .await?;
+    }
+    let report = stack.audit().await?;
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("compared with the stored rows"), "{notes}");
+
+    let stray = format!(
+        "insert into clickstream.clickstream_events
+             (event_id, user_id, event_ts, event_date, url, received_at, source_topic_id, source_partition, source_offset)
+         select gen_random_uuid(), user_id, '2013-05-05 12:00Z', '2013-05-05', url, received_at, source_topic_id,
+             source_partition, source_offset
+         from clickstream.clickstream_events
+         where event_date = '{}' and source_partition = 2 order by source_offset desc limit 1",
+        now().day()
     );
-    assert_eq!(stack.total("expired").await?, 0);
-    end(&processor).await?;
-    stack.audit().await?;
+    assert_eq!(stack.client.execute(&stray, &[]).await?, 1);
+    let (code, said) = stack.command(&["audit"]).await?;
+    assert_eq!(code, 3, "{said}");
+    for found in [
+        "stray_row",
+        "of 2013-05-05 names this record",
+        "window 2013-05-05",
+    ] {
+        assert!(said.contains(found), "no {found:?} in: {said}");
+    }
     Ok(())
 }

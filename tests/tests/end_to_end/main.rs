@@ -22,6 +22,7 @@ mod pooling;
 mod postgres_faults;
 mod progress;
 mod records;
+mod retention;
 mod roles;
 mod sessions;
 mod shapes;

@@ -2,14 +2,14 @@
 //! found: the rows that were found are the rows that are there if both are equally many.
 //!
 //! The table is walked in pieces of its heap, each in a statement of its own: no index is needed, and none of them keeps
-//! PostgreSQL from cleaning up for long. A day is read by way of the table of all days, so that no right on the day itself
-//! is needed.
+//! PostgreSQL from cleaning up for long.
 
 use std::collections::BTreeMap;
 
-use chrono::NaiveDate;
 use clickstream_pipeline::offset::{NextOffset, TopicId, TopicPartition};
 use tokio_postgres::Client;
+
+use super::days::{Source, Table, sources, tables};
 
 /// Pages of a piece: 512 MiB, a second or two.
 const PIECE_PAGES: i64 = 65_536;
@@ -90,10 +90,11 @@ pub async fn take(client: &Client, scopes: &[Scope]) -> anyhow::Result<Census> {
     for _ in 0..ATTEMPTS {
         let before = tables(client).await?;
         let mut census = Census::new();
-        for table in &before {
+        for source in sources(&before, PIECE_PAGES) {
             let mut from = 0;
-            while from < table.pages {
-                count(client, scopes, table, from..from + PIECE_PAGES, &mut census).await?;
+            while from < source.pages {
+                let pages = from..from + PIECE_PAGES;
+                count(client, scopes, &source, pages, &mut census).await?;
                 from += PIECE_PAGES;
             }
         }
@@ -113,55 +114,10 @@ pub async fn take(client: &Client, scopes: &[Scope]) -> anyhow::Result<Census> {
     )
 }
 
-/// One of the tables that hold rows.
-struct Table {
-    name: String,
-    day: Option<NaiveDate>,
-    pages: i64,
-}
-
-impl Table {
-    /// Where its rows are, and the condition that leaves only them.
-    fn source(&self) -> (&str, String) {
-        match self.day {
-            Some(day) => (
-                "clickstream_events",
-                format!("rows.event_date = date '{day}'"),
-            ),
-            None => (&self.name, "true".to_owned()),
-        }
-    }
-}
-
-/// The tables that hold rows. One that grows meanwhile grows by rows above the snapshot.
-async fn tables(client: &Client) -> anyhow::Result<Vec<Table>> {
-    let rows = client
-        .query(
-            "select format('%I.%I', spaces.nspname, child.relname),
-                case when child.relname ~ '^clickstream_events_[0-9]{8}$' then to_date(right(child.relname, 8), 'YYYYMMDD') end,
-                pg_relation_size(child.oid) / current_setting('block_size')::bigint + 1
-             from pg_inherits
-             join pg_class as child on child.oid = inhrelid
-             join pg_namespace as spaces on spaces.oid = child.relnamespace
-             where inhparent = 'clickstream_events'::regclass order by 1",
-            &[],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Table {
-                name: row.try_get(0)?,
-                day: row.try_get(1)?,
-                pages: row.try_get(2)?,
-            })
-        })
-        .collect()
-}
-
 async fn count(
     client: &Client,
     scopes: &[Scope],
-    table: &Table,
+    source: &Source<'_>,
     pages: std::ops::Range<i64>,
     census: &mut Census,
 ) -> anyhow::Result<()> {
@@ -175,7 +131,9 @@ async fn count(
         .map(|scope| i32::try_from(scope.buckets.shift).unwrap_or(0))
         .collect();
     let late_froms: Vec<i64> = scopes.iter().map(|scope| scope.late_from).collect();
-    let (table, condition) = table.source();
+    let Source {
+        table, condition, ..
+    } = source;
     let rows = client
         .query(
             &format!(

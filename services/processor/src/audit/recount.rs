@@ -1,14 +1,15 @@
 //! Aggregates against the stored rows, page by page and partition by partition: to name what differs where a window's sums
 //! are not the log's, and for windows whose records the log no longer has.
 //!
-//! Rows and aggregates of a stretch of time are read in one short transaction, so they agree while the pipeline runs on.
+//! Rows and aggregates of a window are read in one short transaction, so they agree while the pipeline runs on. Different
+//! windows need not be: a stretch of many days is read in pieces.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clickstream_pipeline::{
     event::EventTime,
     offset::{TopicId, TopicPartition},
@@ -21,6 +22,7 @@ use tokio_postgres::{Client, IsolationLevel, Transaction, types::ToSql};
 use super::{
     aggregates::{Fingerprints, Part, Traffic, WindowSum, shown},
     column::Instant,
+    days::end_of_piece,
     report::{Difference, Differences, Kind},
     retained::Retained,
     slices,
@@ -111,16 +113,32 @@ impl Recount<'_> {
     pub async fn run(
         &self,
         client: &mut Client,
+        mut stretch: Range<EventTime>,
+        counted: &mut Counted,
+        differences: &mut Differences,
+    ) -> anyhow::Result<()> {
+        while stretch.start < stretch.end {
+            let tx = client
+                .build_transaction()
+                .isolation_level(IsolationLevel::RepeatableRead)
+                .read_only(true)
+                .start()
+                .await?;
+            let end = end_of_piece(&tx, &stretch).await?;
+            self.piece(tx, stretch.start..end, counted, differences)
+                .await?;
+            stretch.start = end;
+        }
+        Ok(())
+    }
+
+    async fn piece(
+        &self,
+        tx: Transaction<'_>,
         stretch: Range<EventTime>,
         counted: &mut Counted,
         differences: &mut Differences,
     ) -> anyhow::Result<()> {
-        let tx = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
         let bounds: [DateTime<Utc>; 2] = [instant(stretch.start), instant(stretch.end)];
         let mut pages = self.lanes(&tx, bounds).await?;
         let mut traffic = self.rows(&tx, bounds, &mut pages).await?;
@@ -215,7 +233,8 @@ impl Recount<'_> {
         bounds: [DateTime<Utc>; 2],
         pages: &mut HashMap<(EventTime, [u8; 16]), Page>,
     ) -> anyhow::Result<BTreeMap<(EventTime, TopicPartition), Traffic>> {
-        let (first, last) = (bounds[0].date_naive(), bounds[1].date_naive());
+        let last = bounds[1] - TimeDelta::microseconds(1);
+        let (first, last) = (bounds[0].date_naive(), last.date_naive());
         let params: [&(dyn ToSql + Sync); 4] = [&bounds[0], &bounds[1], &first, &last];
         let rows = tx
             .query_raw(

@@ -12,6 +12,7 @@ use super::{
     anchors::{Anchor, Start},
     census::{Rows, Scope},
     column::Date,
+    days::{Source, sources, tables},
     log,
     report::{Difference, Differences, Kind},
     snapshot::Progress,
@@ -34,7 +35,7 @@ pub async fn compare(
     rows: &Rows,
     differences: &mut Differences,
 ) -> anyhow::Result<()> {
-    let mut named = 0;
+    let mut stretches = 0;
     for (bucket, &matched) in (0i64..).zip(&scope.buckets.rows) {
         let stored = rows.buckets.get(&bucket).copied().unwrap_or(0);
         if stored == matched {
@@ -42,10 +43,19 @@ pub async fn compare(
         }
         let first = scope.buckets.from + (bucket << scope.buckets.shift);
         let stretch = first..(first + (1 << scope.buckets.shift)).min(scope.end);
-        named += 1;
-        if stored > matched && named <= NAMED_STRETCHES {
-            name(client, consumer, progress, start, stretch, differences).await?;
-        } else {
+        stretches += 1;
+        let named = stored > matched
+            && stretches <= NAMED_STRETCHES
+            && name(
+                client,
+                consumer,
+                progress,
+                start,
+                stretch.clone(),
+                differences,
+            )
+            .await?;
+        if !named {
             let detail = format!(
                 "offsets {} to {}: {stored} rows, but {matched} belong to records",
                 stretch.start, stretch.end
@@ -62,6 +72,7 @@ pub async fn compare(
     Ok(())
 }
 
+/// Names the rows of a stretch that no record explains. False if there is none by now.
 async fn name(
     client: &Client,
     consumer: &Arc<BaseConsumer>,
@@ -69,7 +80,7 @@ async fn name(
     start: &Start,
     stretch: Range<i64>,
     differences: &mut Differences,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let anchors = start.anchors(client, progress).await?;
     let keys = keys(consumer, progress, anchors, stretch.clone()).await?;
     let params: [&(dyn ToSql + Sync); 4] = [
@@ -78,32 +89,44 @@ async fn name(
         &stretch.start,
         &stretch.end,
     ];
-    let rows = client
-        .query_raw(
-            "select event_id, event_date, source_offset from clickstream_events
-             where source_topic_id = $1 and source_partition = $2 and source_offset >= $3 and source_offset < $4
-             order by source_offset",
-            params,
-        )
-        .await?;
-    futures_util::pin_mut!(rows);
-    while let Some(row) = rows.try_next().await? {
-        let (id, date, offset): (Uuid, Date, i64) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let why = match keys.get(&offset) {
-            Some(key) if *key == (id, date.0) => continue,
-            Some(_) => "the record there is another event",
-            None => "there is no valid event there",
+    let mut strays = Vec::new();
+    let tables = tables(client).await?;
+    for Source {
+        table, condition, ..
+    } in sources(&tables, i64::MAX)
+    {
+        let rows = client
+            .query_raw(
+                &format!(
+                    "select event_id, event_date, source_offset from {table} as rows
+                     where {condition} and source_topic_id = $1 and source_partition = $2
+                       and source_offset >= $3 and source_offset < $4"
+                ),
+                params,
+            )
+            .await?;
+        futures_util::pin_mut!(rows);
+        while let Some(row) = rows.try_next().await? {
+            let (id, date, offset): (Uuid, Date, i64) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            if keys.get(&offset) != Some(&(id, date.0)) {
+                strays.push((offset, date.0, id));
+            }
+        }
+    }
+    strays.sort_unstable();
+    for &(offset, day, id) in &strays {
+        let why = if keys.contains_key(&offset) {
+            "the record there is another event"
+        } else {
+            "there is no valid event there"
         };
-        let detail = format!(
-            "row of event {id} of {} names this record, but {why}",
-            date.0
-        );
+        let detail = format!("row of event {id} of {day} names this record, but {why}");
         let found =
             Difference::new(Kind::StrayRow, detail).of(&progress.topic, progress.tp.partition);
         differences.add(Some(progress.tp), found.at(offset));
     }
-    Ok(())
+    Ok(!strays.is_empty())
 }
 
 /// Keys of the valid events of a stretch of the log.
