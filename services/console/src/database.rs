@@ -20,7 +20,7 @@ pub use rows::{
 };
 use statements::{
     CHECKPOINTS, DEAD_LETTERS, FINAL_UNTIL, GAPS, NEWEST_WINDOW, PAGES, PARTS, PIPELINE, ROWS,
-    RULES, SAMPLE, TOTALS, TRAFFIC, WINDOW_PAGES, WINDOW_URLS,
+    RULES, SAMPLE, TOTALS, TRAFFIC, WINDOW_PAGES, WINDOW_URLS, WINDOW_VISITORS,
 };
 
 use crate::traffic::{Chart, Span, Window, spans};
@@ -263,13 +263,15 @@ impl Database {
                 .query(WINDOW_PAGES, &[&from, &to, &SHOWN, &URL_CHARS])
                 .await?;
             let urls = transaction.query_one(WINDOW_URLS, &[&from, &to]).await?;
-            let parts = parts
-                .iter()
-                .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)));
+            let visitors = transaction
+                .query_opt(WINDOW_VISITORS, &[&from, &to])
+                .await?;
+            let parts = parts.iter().map(|row| (row.get(0), row.get(1), row.get(2)));
             Ok(WindowFacts {
                 core,
                 rules,
                 parts: parts.collect(),
+                visitors: visitors.map_or((0, 0), |row| (row.get(0), row.get(1))),
                 pages: pages.iter().map(page).collect(),
                 urls: urls.get(0),
                 rows: Ok(Vec::new()),

@@ -51,8 +51,6 @@ struct PartitionLine {
     topic: String,
     partition: i32,
     hits: i64,
-    visitors: i64,
-    sessions: i64,
     rows: Option<i64>,
     late: Option<i64>,
     first_offset: Option<i64>,
@@ -96,9 +94,7 @@ pub fn explain(start: i64, facts: WindowFacts) -> Explanation {
     let parts: BTreeMap<_, _> = facts
         .parts
         .iter()
-        .map(|(topic, partition, hits, visitors, sessions)| {
-            ((topic.as_str(), *partition), (*hits, *visitors, *sessions))
-        })
+        .map(|(topic, partition, hits)| ((topic.as_str(), *partition), *hits))
         .collect();
     let (stored, rows_unavailable) = match facts.rows {
         Ok(rows) => (Some(rows), None),
@@ -116,7 +112,6 @@ pub fn explain(start: i64, facts: WindowFacts) -> Explanation {
         .iter()
         .map(|checkpoint| {
             let place = (checkpoint.topic.as_str(), checkpoint.partition);
-            let (hits, visitors, sessions) = parts.get(&place).copied().unwrap_or_default();
             let found = of(&checkpoint.topic, checkpoint.partition);
             let counted = |count: fn(&StoredRows) -> i64| {
                 stored.is_some().then(|| found.as_ref().map_or(0, count))
@@ -124,9 +119,7 @@ pub fn explain(start: i64, facts: WindowFacts) -> Explanation {
             PartitionLine {
                 topic: checkpoint.topic.clone(),
                 partition: checkpoint.partition,
-                hits,
-                visitors,
-                sessions,
+                hits: parts.get(&place).copied().unwrap_or_default(),
                 rows: counted(|rows| rows.rows),
                 late: counted(|rows| rows.late),
                 first_offset: found.as_ref().map(|rows| rows.first_offset),
@@ -137,13 +130,12 @@ pub fn explain(start: i64, facts: WindowFacts) -> Explanation {
             }
         })
         .collect();
-    let sum = |of: fn(&(String, i32, i64, i64, i64)) -> i64| facts.parts.iter().map(of).sum();
     Explanation {
         start,
         end,
-        hits: sum(|part| part.2),
-        visitors: sum(|part| part.3),
-        sessions: sum(|part| part.4),
+        hits: facts.parts.iter().map(|(_, _, hits)| hits).sum(),
+        visitors: facts.visitors.0,
+        sessions: facts.visitors.1,
         urls: facts.urls,
         is_final: facts.core.final_until.is_some_and(|until| end <= until),
         final_until: facts.core.final_until,
@@ -214,7 +206,8 @@ mod tests {
                 final_until: Some(120),
             },
             rules: RULES,
-            parts: vec![("t".to_owned(), 0, 5, 3, 2)],
+            parts: vec![("t".to_owned(), 0, 5)],
+            visitors: (3, 2),
             pages: Vec::new(),
             urls: 4,
             rows,

@@ -94,7 +94,7 @@ const finalFact = (found) => {
   return fact('Finality', 'still open', open.length > 0 ? `event time has to move on by ${duration(left / 1000)}${grace}` : 'final_until has not come here yet');
 };
 
-const whoFact = (found) => fact('Visitors and sessions', `${number(found.visitors)} · ${number(found.sessions)}`, 'distinct, estimated; exact when few');
+const whoFact = (found) => fact('Visitors and sessions', `${number(found.visitors)} · ${number(found.sessions)}`, 'distinct, estimated to within some 2 %');
 
 const partitionRow = (line, found) => [
   String(line.partition),

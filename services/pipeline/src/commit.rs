@@ -20,16 +20,13 @@ use crate::{
     engine::{Claim, Flush},
     event::{Day, EventTime},
     offset::{NextOffset, TopicPartition},
-    settle::{Aggregates, HitDelta, Judgement, PartDelta, PartKey, Plan, Sketches},
+    settle::{Aggregates, HitDelta, Judgement, PartDelta, PartKey, Plan},
     spec::LatePolicy,
     window::{TumblingWindow, Window},
 };
 
 /// Below this many rows one `insert .. on conflict` (a single round trip) is quicker than a COPY (three).
 const SMALL_FLUSH: usize = 64;
-
-/// Windows whose sketches are kept in memory, over all partitions: at most about 2 KiB each.
-const SKETCHES_KEPT: usize = 1_024;
 
 /// What to do about a failed step.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,11 +115,6 @@ pub trait Transaction {
         &mut self,
         positions: &[Position],
     ) -> impl Future<Output = Result<Vec<TopicPartition>, Self::Error>>;
-    /// Reads stored sketches; absent ones are left out.
-    fn load_sketches(
-        &mut self,
-        keys: &[PartKey],
-    ) -> impl Future<Output = Result<BTreeMap<PartKey, Sketches>, Self::Error>>;
     /// Writes rows that are believed new; the primary key verifies it.
     fn copy_new(
         &mut self,
@@ -160,7 +152,7 @@ pub trait Transaction {
     ) -> impl Future<Output = Result<(), Self::Error>>;
     /// Adds hits, in key order.
     fn add_hits(&mut self, hits: &[HitDelta]) -> impl Future<Output = Result<(), Self::Error>>;
-    /// Adds hits to parts and replaces their sketches.
+    /// Adds hits to parts, and unites their distinct counts with these.
     fn write_parts(
         &mut self,
         parts: &[(PartKey, Window, &PartDelta)],
@@ -180,13 +172,6 @@ pub struct Rules {
     pub policy: LatePolicy,
     /// Everything before it was already reported final.
     pub final_until: Option<EventTime>,
-}
-
-/// Sketches of recently written windows. A cache: what is not here is read from the database under the fence, so nothing
-/// has to be recovered at a claim and memory stays bounded whatever times the events carry.
-#[derive(Default, Debug)]
-pub struct SketchCache {
-    kept: BTreeMap<PartKey, Sketches>,
 }
 
 /// A flush that was committed.
@@ -224,13 +209,12 @@ const MAX_REFUSED: usize = 10_000;
 pub async fn settle<S: Sink>(
     sink: &mut S,
     flush: &mut Flush,
-    cache: &mut SketchCache,
     rules: &Rules,
 ) -> Result<Settlement, Unsettled<S::Error>> {
     let mut distrust = flush.batch.rows.len() < SMALL_FLUSH;
     let mut refused = 0;
     loop {
-        let error = match attempt(sink, flush, cache, rules, distrust).await {
+        let error = match attempt(sink, flush, rules, distrust).await {
             Ok(settlement) => {
                 return Ok(Settlement {
                     refused,
@@ -287,7 +271,6 @@ fn handed_back<E: Failure>(error: E) -> Unsettled<E> {
 async fn attempt<S: Sink>(
     sink: &mut S,
     flush: &mut Flush,
-    cache: &mut SketchCache,
     rules: &Rules,
     distrust: bool,
 ) -> Result<Settlement, S::Error> {
@@ -303,16 +286,11 @@ async fn attempt<S: Sink>(
         flush.batch.remove(tp);
         flush.claims.remove(&tp);
         flush.fenced.push(tp);
-        cache.forget(tp);
     }
     let batch = &flush.batch;
     let plan = Plan::of(batch, rules.policy, distrust);
 
-    let (mut sketches, missing) = cache.take(plan.part_keys(batch, rules.policy));
-    if !missing.is_empty() {
-        sketches.extend(tx.load_sketches(&missing).await?);
-    }
-    let mut aggregates = Aggregates::new(rules.windows, rules.policy, sketches, rules.final_until);
+    let mut aggregates = Aggregates::new(rules.windows, rules.policy, rules.final_until);
     let mut judgement = Judgement::default();
     if !plan.new.is_empty() {
         // the verdict on these rows is known if the COPY succeeds: they are counted while the server writes them
@@ -349,8 +327,6 @@ async fn attempt<S: Sink>(
         .collect();
     tx.advance(&advances).await?;
     tx.commit().await?;
-
-    cache.keep(aggregates.into_sketches());
     Ok(Settlement {
         deltas,
         distrusted: misjudged(batch, &plan.suspects, &judgement.inserted),
@@ -491,37 +467,6 @@ fn positions(flush: &Flush) -> Vec<Position> {
             expected: span.from,
         })
         .collect()
-}
-
-impl SketchCache {
-    /// Forgets a partition: another owner may change its sketches from now on.
-    pub fn forget(&mut self, tp: TopicPartition) {
-        self.kept.retain(|(owner, _), _| *owner != tp);
-    }
-
-    /// Copies of the sketches that are here, and the keys of those that are not.
-    fn take(&self, keys: BTreeSet<PartKey>) -> (BTreeMap<PartKey, Sketches>, Vec<PartKey>) {
-        let mut found = BTreeMap::new();
-        let mut missing = Vec::new();
-        for key in keys {
-            match self.kept.get(&key) {
-                Some(sketches) => {
-                    found.insert(key, sketches.clone());
-                }
-                None => missing.push(key),
-            }
-        }
-        (found, missing)
-    }
-
-    /// Replaces what the commit changed.
-    fn keep(&mut self, changed: impl Iterator<Item = (PartKey, Sketches)>) {
-        let changed: BTreeMap<_, _> = changed.collect();
-        if self.kept.len() + changed.len() > SKETCHES_KEPT {
-            self.kept.clear();
-        }
-        self.kept.extend(changed.into_iter().take(SKETCHES_KEPT));
-    }
 }
 
 #[cfg(test)]

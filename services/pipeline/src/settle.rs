@@ -1,7 +1,7 @@
 //! What a flush means: which rows are written in which way, and, once the database has judged the suspects, what every
-//! partition's counters, hits and sketches become.
+//! partition's counters, hits and distinct counts gain.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use sha2::{Digest, Sha256};
@@ -51,27 +51,20 @@ pub struct HitDelta {
     pub hits: i64,
 }
 
-/// Distinct counts of one window in one partition.
+/// Key of a [`PartDelta`]: the partition and the start of the window.
+pub type PartKey = (TopicPartition, EventTime);
+
+/// What one row of `clickstream_traffic_parts` gains: all of it is added to what is stored, which need not be known.
 #[derive(Clone, Default, Debug)]
-pub struct Sketches {
+pub struct PartDelta {
+    /// Hits.
+    pub hits: i64,
+    /// Those of them that came after the window had been reported final.
+    pub revised: i64,
     /// Users.
     pub visitors: Sketch,
     /// Visits.
     pub sessions: Sketch,
-}
-
-/// Key of [`Sketches`]: the partition and the start of the window.
-pub type PartKey = (TopicPartition, EventTime);
-
-/// One row of `clickstream_traffic_parts`: hits to add, sketches as they become.
-#[derive(Clone, Debug)]
-pub struct PartDelta {
-    /// Hits to add.
-    pub hits: i64,
-    /// Those of them that came after the window had been reported final.
-    pub revised: i64,
-    /// The state that replaces the stored one.
-    pub sketches: Sketches,
 }
 
 /// Everything that follows from the accepted rows.
@@ -130,39 +123,20 @@ impl Plan {
         }
         plan
     }
-
-    /// The sketches that the flush may change.
-    pub fn part_keys(&self, batch: &Batch, policy: LatePolicy) -> BTreeSet<PartKey> {
-        let rows = self
-            .new
-            .iter()
-            .chain(&self.suspects)
-            .map(|&at| &batch.rows[at as usize]);
-        let keys: HashSet<PartKey, RandomState> = rows
-            .filter(|row| is_counted(row, policy))
-            .map(part_key)
-            .collect();
-        keys.into_iter().collect()
-    }
 }
 
 impl Aggregates {
-    /// Starts from the stored sketches; `final_until` is the end of the time that was already reported final.
+    /// Nothing yet; `final_until` is the end of the time that was already reported final.
     pub fn new(
         windows: TumblingWindow,
         policy: LatePolicy,
-        sketches: BTreeMap<PartKey, Sketches>,
         final_until: Option<EventTime>,
     ) -> Self {
-        let parts = sketches
-            .into_iter()
-            .map(|(key, sketches)| (key, PartDelta::of(sketches)))
-            .collect();
         Self {
             windows,
             policy,
             hits: HashMap::default(),
-            parts,
+            parts: BTreeMap::new(),
             counters: BTreeMap::new(),
             final_until,
         }
@@ -186,15 +160,12 @@ impl Aggregates {
             counters.revised += revised;
             let texts = batch.texts(row);
             *hits.entry((row.window_start, texts.url)).or_default() += 1;
-            let part = self
-                .parts
-                .entry(part_key(row))
-                .or_insert_with(|| PartDelta::of(Sketches::default()));
+            let part = self.parts.entry(part_key(row)).or_default();
             part.hits += 1;
             part.revised += revised;
-            part.sketches.visitors.add(texts.user_id);
+            part.visitors.add(texts.user_id);
             if let Some(session) = texts.session_id {
-                part.sketches.sessions.add(session);
+                part.sessions.add(session);
             }
         }
         for ((window, url), n) in hits {
@@ -218,19 +189,11 @@ impl Aggregates {
         hits
     }
 
-    /// Parts that changed, in the order of their key.
+    /// Parts that change, in the order of their key.
     pub fn parts(&self) -> impl Iterator<Item = (PartKey, Window, &PartDelta)> {
         self.parts
             .iter()
-            .filter(|(_, part)| part.hits > 0)
             .map(|(&key, part)| (key, self.windows.starting_at(key.1), part))
-    }
-
-    /// The sketches as the commit leaves them.
-    pub fn into_sketches(self) -> impl Iterator<Item = (PartKey, Sketches)> {
-        self.parts
-            .into_iter()
-            .map(|(key, part)| (key, part.sketches))
     }
 
     /// What each partition's checkpoint becomes. Every row of the batch that is neither stored nor late is a duplicate.
@@ -305,16 +268,6 @@ impl Aggregates {
                 )
             })
             .collect()
-    }
-}
-
-impl PartDelta {
-    fn of(sketches: Sketches) -> Self {
-        Self {
-            hits: 0,
-            revised: 0,
-            sketches,
-        }
     }
 }
 

@@ -11,25 +11,20 @@ use clickstream_telemetry::{admin, metrics, shutdown};
 use rand::Rng;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     gauges::Present,
     heartbeat::Heart,
     kafka::{ConsumerSettings, Source, describe, watch_retention},
     metrics::{Gauges, HeartbeatMetrics, SourceMetrics, WriterMetrics},
+    opening::{self, Opened, Opening},
     runner::{Writer, WriterSettings},
     shared::{BufferLimits, Shared},
-    sink::{self, Connection, Owner, PostgresSink, TargetError, Topics},
+    sink::{Owner, Topics},
     status::ProcessorHealth,
     upkeep::Upkeep,
 };
-
-/// How long to go on trying to reach PostgreSQL at start before every try is logged as an error.
-const START_PAUSE: Duration = Duration::from_secs(2);
-
-/// A server that takes longer to say what is in the schema has frozen; the next start finds it again, or another one.
-const START_ANSWER: Duration = Duration::from_secs(30);
 
 /// Runs a processor until it is told to stop.
 ///
@@ -78,50 +73,36 @@ pub async fn run(
         tokio::task::spawn_blocking(move || describe(&consumer))
     };
     let postgres = target.connection_settings(secrets.as_ref())?;
-    let connected = connect(&postgres, &target.schema, &owner, &stop);
+    let connected = opening::connect(&postgres, &target.schema, &owner, &stop);
     let (described, connected) = tokio::join!(described, connected);
     let (kafka_cluster, known) = described.context("asking the brokers")??;
     consumer.fit_queues(&known);
     let Some(connection) = connected? else {
         return Ok(());
     };
-    sink::require_own_session(
-        &connection,
-        &postgres,
-        &target.schema,
-        &sink::application(&owner),
-    )
-    .await?;
-
-    let opened = async {
-        sink::open(&connection.client, &target, &schema_owner, &semantic).await?;
-        let group = sink::consumer_group(&connection.client, &schema_owner, &target.name).await?;
-        let topics = sink::register_topics(
-            &connection.client,
-            &schema_owner,
-            kafka_cluster.as_deref(),
-            &known,
-            &created_topics(&pipeline),
-        )
-        .await?;
-        Ok((group, topics))
+    let opening = Opening {
+        postgres: &postgres,
+        target: &target,
+        schema_owner: &schema_owner,
+        semantic: &semantic,
+        owner: &owner,
+        kafka_cluster: kafka_cluster.as_deref(),
+        known: &known,
+        created_topics: &created_topics(&pipeline),
     };
-    let (group, topics) = tokio::time::timeout(START_ANSWER, opened)
-        .await
-        .with_context(|| {
-            format!(
-                "postgresql did not answer within {} s while the schema was opened",
-                START_ANSWER.as_secs()
-            )
-        })?
-        .map_err(explained)?;
+    let Some(Opened {
+        sink,
+        group,
+        topics,
+    }) = opening.open(connection, &stop).await?
+    else {
+        return Ok(());
+    };
     consumer.join(group);
     let ids: BTreeMap<_, _> = known
         .into_iter()
         .map(|topic| (topic.name, topic.id))
         .collect();
-    let sink =
-        PostgresSink::new(connection, topics.clone(), target.durability, owner.clone()).await?;
 
     let flush = &pipeline.spec.processor.flush;
     let limits = BufferLimits {
@@ -273,30 +254,4 @@ async fn work(
             Ok(())
         }
     }
-}
-
-/// Connects, waiting for a server that is away; `None` when told to stop meanwhile.
-async fn connect(
-    settings: &clickstream_pipeline::spec::PostgresSettings,
-    schema: &str,
-    owner: &str,
-    stop: &CancellationToken,
-) -> anyhow::Result<Option<Connection>> {
-    loop {
-        match sink::connect(settings, schema, &sink::application(owner)).await {
-            Ok(connection) => return Ok(Some(connection)),
-            Err(failure) if failure.may_come_back() => {
-                error!(error = %failure, "waiting for postgresql")
-            }
-            Err(failure) => return Err(failure.into()),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(START_PAUSE) => {}
-            () = stop.cancelled() => return Ok(None),
-        }
-    }
-}
-
-fn explained(error: TargetError) -> anyhow::Error {
-    anyhow::Error::new(error)
 }

@@ -18,6 +18,7 @@ mod census;
 mod column;
 mod coverage;
 mod days;
+mod forms;
 mod judge;
 mod ledgers;
 mod log;
@@ -27,13 +28,13 @@ mod proof;
 mod recount;
 mod report;
 mod retained;
-mod sketches;
 mod slices;
 mod snapshot;
 mod stored;
 mod strays;
 mod tables;
 mod tally;
+mod unions;
 
 use std::{io::Write, process::ExitCode, sync::Arc};
 
@@ -49,7 +50,7 @@ use crate::{
     kafka::{ConsumerSettings, describe},
 };
 
-/// Two weeks of minutes, and some 50 MiB of sketches. What comes later still is compared with the rows.
+/// Two weeks of minutes, and at most 120 MiB of users and visits. What comes later still is compared with the rows.
 const HELD_WINDOWS: usize = 20_000;
 /// With the feature `failpoints`: rows of a slice.
 const SLICE_ROWS: &str = "CLICKSTREAM_AUDIT_SLICE_ROWS";

@@ -18,6 +18,7 @@ pub mod journeys;
 pub mod kafka;
 pub mod metrics;
 pub mod migrate;
+pub mod opening;
 pub mod progress;
 pub mod retry;
 pub mod runner;

@@ -8,7 +8,7 @@ use std::{
 
 use chrono::Utc;
 use clickstream_pipeline::{
-    commit::{Failure as _, Remedy, Rules, Settlement, SketchCache, settle},
+    commit::{Failure as _, Remedy, Rules, Settlement, settle},
     engine::Flush,
     event::{Day, EventTime},
     offset::TopicPartition,
@@ -99,7 +99,6 @@ pub struct Writer {
     shared: Arc<Shared>,
     metrics: WriterMetrics,
     sink: Option<PostgresSink>,
-    sketches: SketchCache,
     final_until: Option<EventTime>,
     days: HashSet<Day>,
     /// Days that are to get a partition.
@@ -135,7 +134,6 @@ impl Writer {
             shared,
             metrics,
             sink: None,
-            sketches: SketchCache::default(),
             final_until: None,
             days: HashSet::new(),
             due_days: BTreeSet::new(),
@@ -247,7 +245,7 @@ impl Writer {
                 return Ok(());
             };
             let policy = rules.policy;
-            let settled = settle(sink, flush, &mut self.sketches, &rules);
+            let settled = settle(sink, flush, &rules);
             let (settled, ahead) =
                 while_ahead(settled, &self.shared, policy, self.next.is_none()).await;
             if let Some(ahead) = ahead {
@@ -417,7 +415,6 @@ impl Writer {
             }
         };
         for (tp, claimed) in claimed {
-            self.sketches.forget(tp);
             let topic = self
                 .settings
                 .topics

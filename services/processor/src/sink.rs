@@ -9,6 +9,7 @@ mod pooling;
 mod release;
 mod rows;
 mod statements;
+pub mod statistics;
 mod target;
 mod transaction;
 
@@ -17,7 +18,6 @@ use std::collections::BTreeMap;
 use clickstream_pipeline::{
     commit::{Failure, Remedy, Sink},
     offset::TopicId,
-    sketch,
     spec::Durability,
 };
 use thiserror::Error;
@@ -60,9 +60,6 @@ pub enum SinkFault {
     /// The server or the connection.
     #[error("{}", retry::explain(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// A stored sketch cannot be read.
-    #[error(transparent)]
-    Sketch(#[from] sketch::Unreadable),
     /// A checkpoint that the fence had locked did not move: somebody changed it outside the protocol.
     #[error(
         "{moved} of {expected} checkpoints moved although all were locked: something else writes clickstream_checkpoints"
@@ -83,7 +80,7 @@ impl Failure for SinkFault {
         match self {
             Self::Postgres(error) => retry::remedy(error),
             Self::Deadline(_) => Remedy::Reclaim,
-            Self::Sketch(_) | Self::NotAdvanced { .. } => Remedy::Stop,
+            Self::NotAdvanced { .. } => Remedy::Stop,
         }
     }
 }

@@ -35,5 +35,6 @@ mod storms;
 mod tls;
 mod tracing;
 mod upgrade;
+mod visitors;
 mod watch;
 mod zombies;

@@ -1,8 +1,8 @@
 //! A processor may be started any number of times.
 
 use crate::{
-    stack::{Stack, StackOptions},
-    watch::end,
+    stack::{LOOK, Stack, StackOptions},
+    watch::{end, logged},
 };
 
 #[tokio::test]
@@ -40,5 +40,30 @@ async fn a_migration_gives_numbers_back_that_starts_have_used_up() -> anyhow::Re
             .await?,
         1
     );
+    end(&processor).await
+}
+
+#[tokio::test]
+async fn a_session_that_is_lost_in_the_middle_of_a_start_is_opened_again() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions::default()).await?;
+    // the start waits for this lock with the schema recognised and its topics not yet registered
+    let mut other = stack.postgres.connect(&stack.database).await?;
+    let held = other.transaction().await?;
+    held.batch_execute("lock table clickstream.clickstream_topics in access exclusive mode")
+        .await?;
+    let processor = stack.start("one")?;
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and application_name like 'clickstream%'";
+    while stack.count(waiting).await? == 0 {
+        tokio::time::sleep(LOOK).await;
+    }
+    stack.client.batch_execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock' and application_name like 'clickstream%'",
+    )
+    .await?;
+    held.commit().await?;
+    logged(&processor, "waiting for postgresql").await?;
+    stack.owned_by(&["one"]).await?;
     end(&processor).await
 }

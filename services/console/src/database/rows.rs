@@ -109,8 +109,10 @@ pub struct WindowFacts {
     pub core: Core,
     /// The rules in force; None before the first claim.
     pub rules: Option<Rules>,
-    /// Traffic by partition: topic, partition, hits, visitors, sessions.
-    pub parts: Vec<(String, i32, i64, i64, i64)>,
+    /// Traffic by partition: topic, partition, hits.
+    pub parts: Vec<(String, i32, i64)>,
+    /// Distinct users and visits over all partitions.
+    pub visitors: (i64, i64),
     /// Pages with the most hits.
     pub pages: Vec<Page>,
     /// Distinct pages.

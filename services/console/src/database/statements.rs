@@ -14,9 +14,9 @@ pub(super) const CHECKPOINTS: &str =
 
 pub(super) const FINAL_UNTIL: &str = "select final_until from clickstream_finality";
 
-// by the primary key, whose first column is window_start
-pub(super) const TRAFFIC: &str = "select window_start, sum(hits)::bigint, sum(visitors)::bigint, sum(sessions)::bigint
-    from clickstream_traffic_parts where window_start >= $1 and window_start <= $2 group by window_start order by window_start";
+// by the primary key of the table behind it, whose first column is window_start
+pub(super) const TRAFFIC: &str = "select window_start, hits, visitors, sessions
+    from clickstream_traffic_minute where window_start >= $1 and window_start <= $2 order by window_start";
 
 pub(super) const NEWEST_WINDOW: &str = "select max(window_start) from clickstream_traffic_parts";
 
@@ -48,9 +48,10 @@ pub(super) const RULES: &str = "select (anchors.spec ->> 'delay_micros')::bigint
 pub(super) const GAPS: &str =
     "select count(*), coalesce(sum(next_offset - first_offset), 0)::bigint from clickstream_gaps";
 
-pub(super) const PARTS: &str =
-    "select topic, partition, hits, visitors, sessions from clickstream_traffic_parts
+pub(super) const PARTS: &str = "select topic, partition, hits from clickstream_traffic_parts
     where window_start = $1 and window_end = $2 order by topic, partition limit $3";
+
+pub(super) const WINDOW_VISITORS: &str = "select visitors, sessions from clickstream_traffic_minute where window_start = $1 and window_end = $2";
 
 pub(super) const WINDOW_PAGES: &str = "select left(min(url), $4), sum(hits)::bigint as hits
     from clickstream_agg_lanes where window_start = $1 and window_end = $2

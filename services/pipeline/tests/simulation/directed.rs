@@ -9,7 +9,7 @@ use std::{
 
 use clickstream_pipeline::{
     checkpoint::Counters,
-    commit::{Rules, SketchCache, settle},
+    commit::{Rules, settle},
     engine::{Engine, Flush, Intake, Record},
     event::EventTime,
     offset::{TopicId, TopicPartition},
@@ -97,8 +97,7 @@ fn a_refused_resend_whose_twin_the_filter_forgot_within_the_flush_is_a_duplicate
         policy: scenario.spec.late_policy,
         final_until: None,
     };
-    let mut cache = SketchCache::default();
-    let settled = finish(settle(&mut connection, &mut flush, &mut cache, &rules));
+    let settled = finish(settle(&mut connection, &mut flush, &rules));
     let settlement = settled.expect("one row is no reason to stop");
     let expected = Counters {
         consumed: 501,

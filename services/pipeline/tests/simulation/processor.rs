@@ -11,7 +11,7 @@ use std::{
 };
 
 use clickstream_pipeline::{
-    commit::{Remedy, Rules, Settlement, SketchCache, Unsettled, settle},
+    commit::{Remedy, Rules, Settlement, Unsettled, settle},
     engine::{Engine, Flush},
     event::EventTime,
     offset::TopicPartition,
@@ -86,7 +86,6 @@ enum Work {
 struct Settled {
     connection: Connection,
     flush: Flush,
-    cache: SketchCache,
     result: Result<Settlement, Unsettled<Error>>,
 }
 
@@ -116,7 +115,6 @@ pub struct Processor {
     now: Duration,
     /// Absent while work is under way.
     connection: Option<Connection>,
-    cache: Option<SketchCache>,
     work: Option<Work>,
     retry: Option<Flush>,
     /// Partitions of the flush under way.
@@ -143,7 +141,6 @@ impl Processor {
             },
             dice: Dice::new(scenario.seed, 100 + number),
             connection: Some(Connection::open(database)),
-            cache: Some(SketchCache::default()),
             work: None,
             retry: None,
             in_flight: BTreeSet::new(),
@@ -248,18 +245,16 @@ impl Processor {
         let Some(mut flush) = flush else {
             return false;
         };
-        let (Some(mut connection), Some(mut cache)) = (self.connection.take(), self.cache.take())
-        else {
+        let Some(mut connection) = self.connection.take() else {
             return false;
         };
         self.in_flight = flush.claims.keys().copied().collect();
         let rules = self.rules;
         self.work = Some(Work::Flush(Box::pin(async move {
-            let result = settle(&mut connection, &mut flush, &mut cache, &rules).await;
+            let result = settle(&mut connection, &mut flush, &rules).await;
             Settled {
                 connection,
                 flush,
-                cache,
                 result,
             }
         })));
@@ -296,7 +291,6 @@ impl Processor {
             }
         };
         for (tp, mut outcome) in claimed {
-            self.forget(tp);
             match &mut outcome {
                 Claimed::Ours(grant) => {
                     tally.claims += 1;
@@ -332,11 +326,9 @@ impl Processor {
         let Settled {
             connection,
             mut flush,
-            cache,
             result,
         } = settled;
         self.connection = Some(connection);
-        self.cache = Some(cache);
         for partition in std::mem::take(&mut flush.fenced) {
             tally.fenced += 1;
             let pause = Duration::from_millis(self.dice.below(20) as u64);
@@ -384,9 +376,6 @@ impl Processor {
     fn reconnect(&mut self, moved: Vec<TopicPartition>) {
         self.connection = Some(Connection::open(&self.database));
         self.in_flight.clear();
-        if !self.sabotaged(Sabotage::CacheOutlivesClaim) {
-            self.cache = Some(SketchCache::default());
-        }
         let pause = Duration::from_millis(self.dice.below(10) as u64);
         if self.sabotaged(Sabotage::OnlyTheFlushIsReclaimed) {
             for partition in moved {
@@ -394,14 +383,6 @@ impl Processor {
             }
         } else {
             self.on(Event::SessionLost { pause });
-        }
-    }
-
-    fn forget(&mut self, tp: TopicPartition) {
-        if !self.sabotaged(Sabotage::CacheOutlivesClaim)
-            && let Some(cache) = &mut self.cache
-        {
-            cache.forget(tp);
         }
     }
 

@@ -15,8 +15,8 @@ pub enum Sabotage {
     CrashKeepsCheckpoints,
     /// After a commit of unknown outcome the flush is sent again under the new claim.
     RepeatAfterUnknownCommit,
-    /// Sketches are kept in memory over another owner's time.
-    CacheOutlivesClaim,
+    /// Users and visits of a flush replace those that are stored, which other flushes have seen.
+    VisitorsAreReplaced,
     /// After a claim the reader goes on where it stood, not where the database stands.
     QueueOutlivesClaim,
     /// The event times of the checkpoint are not taken up at a claim.
@@ -41,7 +41,7 @@ impl Sabotage {
         Self::TwinsDoNotWait,
         Self::CrashKeepsCheckpoints,
         Self::RepeatAfterUnknownCommit,
-        Self::CacheOutlivesClaim,
+        Self::VisitorsAreReplaced,
         Self::QueueOutlivesClaim,
         Self::ClockForgottenAtClaim,
         Self::ClaimIsTorn,

@@ -8,7 +8,8 @@ use clickstream_pipeline::{
     decode::RejectReason,
     engine::Claim,
     offset::{NextOffset, TopicPartition},
-    settle::{PartKey, Sketches},
+    settle::PartKey,
+    sketch::Sketch,
     watermark::EventClock,
 };
 
@@ -59,12 +60,14 @@ pub struct Progress {
 }
 
 /// A row of the traffic parts.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Part {
     /// Hits.
     pub hits: i64,
-    /// Distinct counts.
-    pub sketches: Sketches,
+    /// Users.
+    pub visitors: Sketch,
+    /// Visits.
+    pub sessions: Sketch,
 }
 
 /// How one transaction moves a checkpoint.
@@ -93,8 +96,10 @@ pub struct Changes {
     pub letters: BTreeMap<Place, Letter>,
     /// Added hits by start of window and page.
     pub hits: BTreeMap<(i64, String), i64>,
-    /// Added hits and new sketches.
+    /// Added hits, users and visits.
     pub parts: BTreeMap<PartKey, Part>,
+    /// Whether these users and visits replace those that are stored (for sabotage only).
+    pub replaces: bool,
     /// Moved checkpoints.
     pub steps: BTreeMap<TopicPartition, Step>,
     /// How many commits had happened when late events were looked up among the stored ones.
@@ -147,7 +152,12 @@ impl State {
         for (key, change) in &changes.parts {
             let part = self.parts.entry(*key).or_default();
             part.hits += change.hits;
-            part.sketches = change.sketches.clone();
+            if changes.replaces {
+                part.visitors = Sketch::default();
+                part.sessions = Sketch::default();
+            }
+            part.visitors.unite(&change.visitors);
+            part.sessions.unite(&change.sessions);
         }
         for (tp, step) in &changes.steps {
             self.advance(*tp, step);

@@ -10,8 +10,7 @@ use clickstream_pipeline::{
     engine::Recovered,
     offset::{NextOffset, TopicPartition},
     ownership::{Claimed, Grant, Obstacle},
-    settle::{HitDelta, PartDelta, PartKey, Sketches},
-    sketch::Sketch,
+    settle::{HitDelta, PartDelta, PartKey},
     watermark::EventClock,
     window::Window,
 };
@@ -216,27 +215,6 @@ impl Transaction for Tx {
         Ok(held)
     }
 
-    async fn load_sketches(
-        &mut self,
-        keys: &[PartKey],
-    ) -> Result<BTreeMap<PartKey, Sketches>, Error> {
-        let db = self.step().await?;
-        let stored = |key: &PartKey| {
-            let part = db.state.parts.get(key)?;
-            let read = |sketch: &Sketch| {
-                Sketch::from_bytes(&sketch.to_bytes()).expect("its own stored form")
-            };
-            Some((
-                *key,
-                Sketches {
-                    visitors: read(&part.sketches.visitors),
-                    sessions: read(&part.sketches.sessions),
-                },
-            ))
-        };
-        Ok(keys.iter().filter_map(stored).collect())
-    }
-
     async fn copy_new(&mut self, batch: &Batch, rows: &[u32]) -> Result<(), Error> {
         self.step().await?;
         for &at in rows {
@@ -361,11 +339,14 @@ impl Transaction for Tx {
 
     async fn write_parts(&mut self, parts: &[(PartKey, Window, &PartDelta)]) -> Result<(), Error> {
         let mut db = self.step().await?;
+        let replaces = db.sabotaged(Sabotage::VisitorsAreReplaced);
         let own = &mut db.own(self.id)?.changes;
+        own.replaces = replaces;
         for (key, _, delta) in parts {
             let part = Part {
                 hits: delta.hits,
-                sketches: delta.sketches.clone(),
+                visitors: delta.visitors.clone(),
+                sessions: delta.sessions.clone(),
             };
             own.parts.insert(*key, part);
         }

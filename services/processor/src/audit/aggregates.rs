@@ -19,10 +19,11 @@ use clickstream_pipeline::{
 
 use super::{
     report::{Difference, Differences, Kind},
-    sketches::canonical,
     stored::user_text,
 };
 
+/// `sketch_format` of rows that a processor of an earlier version wrote (also): their bits lack values.
+const OLDER_FORMAT: i16 = 1;
 /// Characters of a page's address that a report shows.
 const SHOWN: usize = 120;
 
@@ -46,19 +47,15 @@ pub struct WindowSum {
     traffic: u128,
 }
 
-/// A row of `clickstream_traffic_parts`, its sketches by what they say.
+/// A row of `clickstream_traffic_parts`, its sets by what is in them.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Part {
     /// Accepted events.
     pub hits: i64,
-    /// Estimate of distinct users.
-    pub visitors: i64,
-    /// Estimate of distinct visits.
-    pub sessions: i64,
-    /// Form of the sketches.
+    /// Form of the sets of users and visits.
     pub sketch_format: i16,
-    /// Fingerprints of the two sketches.
-    pub sketches: [u128; 2],
+    /// Fingerprints of the two sets.
+    pub sets: [u128; 2],
 }
 
 /// What one window of one partition becomes while its records are read.
@@ -91,6 +88,8 @@ pub struct Sums<'a> {
     pub reopened: &'a mut HashSet<EventTime>,
     /// Whether what is stored of a window may have expired.
     pub excluded: &'a dyn Fn(Window) -> bool,
+    /// Whether the partition's row of the window that starts there is of the older form.
+    pub older: &'a dyn Fn(EventTime) -> bool,
 }
 
 impl Fingerprints {
@@ -99,9 +98,12 @@ impl Fingerprints {
         self.hash(url_hash)
     }
 
-    /// The hash of what a sketch says.
-    pub fn of_sketch(&self, bytes: Vec<u8>) -> u128 {
-        self.hash(canonical(bytes))
+    /// The hash of a set of bits, however many empty bytes are at its end; of no set where there is none.
+    pub fn of_bits(&self, bits: Option<&[u8]>) -> u128 {
+        self.hash(bits.map(|bytes| {
+            let used = bytes.iter().rposition(|byte| *byte != 0);
+            &bytes[..used.map_or(0, |last| last + 1)]
+        }))
     }
 
     fn hash(&self, value: impl Hash) -> u128 {
@@ -142,6 +144,20 @@ impl WindowSum {
 }
 
 impl Part {
+    /// A row whose sets say nothing.
+    pub fn of_older_form(hits: i64) -> Self {
+        Self {
+            hits,
+            sketch_format: OLDER_FORMAT,
+            sets: [0; 2],
+        }
+    }
+
+    /// Whether its sets say nothing.
+    pub fn is_of_older_form(&self) -> bool {
+        self.sketch_format == OLDER_FORMAT
+    }
+
     /// Compares with the stored row, or with the fact that there is none.
     pub fn compare(
         &self,
@@ -155,13 +171,6 @@ impl Part {
             let found = Difference::new(kind, detail);
             differences.add(Some(tp), found.of(topic, tp.partition).in_window(start));
         };
-        let numbers = |part: &Part| {
-            [
-                (Kind::TrafficHitsDiffer, "hits", part.hits),
-                (Kind::EstimateDiffers, "visitors", part.visitors),
-                (Kind::EstimateDiffers, "sessions", part.sessions),
-            ]
-        };
         let Some(stored) = stored else {
             if self.hits != 0 {
                 let detail = format!("hits: stored 0, recomputed {}", self.hits);
@@ -169,15 +178,15 @@ impl Part {
             }
             return;
         };
-        for ((kind, what, expected), (_, _, found)) in
-            numbers(self).into_iter().zip(numbers(stored))
-        {
-            if expected != found {
-                differ(
-                    kind,
-                    format!("{what}: stored {found}, recomputed {expected}"),
-                );
-            }
+        if stored.hits != self.hits {
+            let (expected, found) = (self.hits, stored.hits);
+            differ(
+                Kind::TrafficHitsDiffer,
+                format!("hits: stored {found}, recomputed {expected}"),
+            );
+        }
+        if stored.is_of_older_form() {
+            return;
         }
         if stored.sketch_format != self.sketch_format {
             let (expected, found) = (self.sketch_format, stored.sketch_format);
@@ -186,11 +195,11 @@ impl Part {
                 format!("sketch_format {found} instead of {expected}"),
             );
         }
-        for (at, (column, values)) in [("visitors_sketch", "users"), ("sessions_sketch", "visits")]
+        for (at, (column, values)) in [("visitors_bits", "users"), ("sessions_bits", "visits")]
             .into_iter()
             .enumerate()
         {
-            if stored.sketches[at] != self.sketches[at] {
+            if stored.sets[at] != self.sets[at] {
                 differ(
                     Kind::SketchDiffers,
                     format!("{column}: not that of the window's {values}"),
@@ -214,11 +223,9 @@ impl Traffic {
     pub fn part(&self, fingerprints: &Fingerprints) -> Part {
         Part {
             hits: self.hits,
-            visitors: self.visitors.estimate(),
-            sessions: self.sessions.estimate(),
             sketch_format: SKETCH_FORMAT,
-            sketches: [&self.visitors, &self.sessions]
-                .map(|sketch| fingerprints.of_sketch(sketch.to_bytes())),
+            sets: [&self.visitors, &self.sessions]
+                .map(|sketch| fingerprints.of_bits(Some(sketch.bytes()))),
         }
     }
 }
@@ -276,7 +283,11 @@ impl OpenWindows {
     }
 
     fn sum_up(&mut self, window: Window, traffic: &Traffic, sums: &mut Sums<'_>) {
-        let part = traffic.part(sums.fingerprints);
+        let part = if (sums.older)(window.start) {
+            Part::of_older_form(traffic.hits)
+        } else {
+            traffic.part(sums.fingerprints)
+        };
         sums.windows
             .entry(window.start)
             .or_insert_with(|| WindowSum::ending(window.end))
@@ -355,6 +366,16 @@ mod tests {
     }
 
     #[test]
+    fn bits_are_equal_whatever_is_empty_behind_them_and_no_bits_are_not_none() {
+        let fingerprints = Fingerprints::default();
+        let of = |bits: Option<&[u8]>| fingerprints.of_bits(bits);
+        assert_eq!(of(Some(&[4, 0, 1])), of(Some(&[4, 0, 1, 0, 0])));
+        assert_eq!(of(Some(&[])), of(Some(&[0; 3_072])));
+        assert_ne!(of(Some(&[4, 0, 1])), of(Some(&[4, 1])));
+        assert_ne!(of(Some(&[])), of(None));
+    }
+
+    #[test]
     fn windows_differ_when_either_side_lacks_them() {
         let only = |minute: i64| {
             HashMap::from([(window(minute).start, WindowSum::ending(window(minute).end))])
@@ -362,33 +383,5 @@ mod tests {
         let none = HashSet::new();
         assert_eq!(differing(&only(1), &only(1), &none), []);
         assert_eq!(differing(&only(2), &only(1), &none), [window(1), window(2)]);
-    }
-
-    #[test]
-    fn estimates_depend_on_the_set_of_values_alone() {
-        // as the processor does it: flushes of any size, each in key order, stored and loaded in between
-        let users: Vec<String> = (0..20_000).map(|i| format!("user-{}", i % 7_000)).collect();
-        for (taken, flush) in [
-            (31, 7),
-            (500, 13),
-            (7_000, 61),
-            (20_000, 1_009),
-            (20_000, 9_973),
-        ] {
-            let mut in_log_order = Sketch::default();
-            let mut in_flushes = Sketch::default();
-            for batch in users[..taken].chunks(flush) {
-                batch.iter().for_each(|user| in_log_order.add(user));
-                let mut sorted: Vec<&String> = batch.iter().collect();
-                sorted.sort_by_key(|user| url_hash(user));
-                sorted.into_iter().for_each(|user| in_flushes.add(user));
-                in_flushes = Sketch::from_bytes(&in_flushes.to_bytes()).unwrap();
-            }
-            assert_eq!(
-                in_log_order.estimate(),
-                in_flushes.estimate(),
-                "{taken} in flushes of {flush}"
-            );
-        }
     }
 }

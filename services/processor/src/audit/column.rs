@@ -3,7 +3,7 @@
 use std::{error::Error, net::IpAddr};
 
 use clickstream_pipeline::event::{Day, EventTime};
-use postgres_protocol::types::{date_from_sql, inet_from_sql, timestamp_from_sql};
+use postgres_protocol::types::{date_from_sql, inet_from_sql, timestamp_from_sql, varbit_from_sql};
 use tokio_postgres::types::{FromSql, Type, accepts};
 
 /// PostgreSQL counts time from 2000-01-01; this many microseconds after the Unix epoch.
@@ -18,6 +18,10 @@ pub struct Instant(pub EventTime);
 /// A `date`.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Date(pub Day);
+
+/// A `bit(n)`, the highest bit of a byte first.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Bits<'a>(pub &'a [u8]);
 
 /// An `inet`. Events hold single addresses; another netmask than the full one is a difference.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -41,6 +45,14 @@ impl<'a> FromSql<'a> for Instant {
     }
 
     accepts!(TIMESTAMPTZ);
+}
+
+impl<'a> FromSql<'a> for Bits<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(varbit_from_sql(raw)?.bytes()))
+    }
+
+    accepts!(BIT);
 }
 
 impl<'a> FromSql<'a> for Date {

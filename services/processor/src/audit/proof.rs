@@ -283,6 +283,7 @@ impl Proof {
                 windows,
                 reopened: &mut self.reopened,
                 excluded: &|window| retained.window_is_gone(window),
+                older: &|start| self.slices.forms.is_older(progress.tp, start),
             };
             let audit = PartitionAudit::new(&shared, progress, given, sums, &mut self.differences);
             recomputed.push(audit.run().await?);
@@ -311,6 +312,18 @@ impl Proof {
         if self.retained.expires() {
             self.notes
                 .push("what retention may have expired by now was not missed".to_owned());
+        }
+        let (older, windows) = (self.slices.forms.older_windows(), self.slices.windows.len());
+        if older > 0 {
+            self.notes.push(format!(
+                "visitors and sessions of {older} of {windows} windows are of an older form and were not compared"
+            ));
+        }
+        if !self.slices.sees_view {
+            self.notes.push(
+                "clickstream_traffic_minute was not compared, since the role may not read it"
+                    .to_owned(),
+            );
         }
         let mut not_proven = Vec::new();
         let mut partitions = Vec::new();
@@ -359,7 +372,8 @@ impl Proof {
                 .map(|(_, rows)| rows.on_time + rows.late)
                 .sum(),
             windows: compared.windows,
-            windows_stored: self.slices.windows.len(),
+            windows_stored: windows,
+            windows_of_older_form: older,
             partitions,
             differences_total: self.differences.total(),
             differences: self.differences.into_listed(),

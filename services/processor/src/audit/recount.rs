@@ -25,7 +25,7 @@ use super::{
     days::end_of_piece,
     report::{Difference, Differences, Kind},
     retained::Retained,
-    slices,
+    slices::{self, PART},
 };
 
 /// Hits after which a stretch ends: about a second of reading, and some ten MiB of pages in memory.
@@ -39,7 +39,7 @@ pub struct Recount<'a> {
     pub windows: TumblingWindow,
     /// What retention may have dropped.
     pub retained: &'a Retained,
-    /// Keys of the sketches' fingerprints.
+    /// Keys of the sets' fingerprints.
     pub fingerprints: &'a Fingerprints,
 }
 
@@ -286,10 +286,11 @@ impl Recount<'_> {
     ) -> anyhow::Result<BTreeMap<(EventTime, TopicPartition), Part>> {
         let rows = tx
             .query_raw(
-                "select window_start, topics.topic_id, parts.partition, hits, visitors, sessions, sketch_format, visitors_sketch,
-                    sessions_sketch
-                 from clickstream_traffic_parts as parts join clickstream_topics as topics on topics.topic = parts.topic
-                 where window_start >= $1 and window_start < $2",
+                &format!(
+                    "select window_start, topics.topic_id, parts.partition, {PART}
+                     from clickstream_traffic_parts as parts join clickstream_topics as topics on topics.topic = parts.topic
+                     where window_start >= $1 and window_start < $2"
+                ),
                 bounds,
             )
             .await?;

@@ -46,9 +46,9 @@ pub enum Kind {
     HitsDiffer,
     /// Hits of a partition in a window.
     TrafficHitsDiffer,
-    /// Distinct visitors or sessions of a partition in a window.
+    /// Distinct users or visits of a window over all partitions, as the view shows them.
     EstimateDiffers,
-    /// A stored sketch of a partition in a window.
+    /// Stored users or visits of a partition in a window.
     SketchDiffers,
     /// An aggregate row whose own columns contradict each other.
     AggregateMalformed,
@@ -152,6 +152,8 @@ pub struct AuditReport {
     pub windows: usize,
     /// Windows that are stored.
     pub windows_stored: usize,
+    /// Of them, those that a processor of an earlier version wrote (also): their distinct counts were not compared.
+    pub windows_of_older_form: usize,
     /// In the order of topic and partition.
     pub partitions: Vec<PartitionReport>,
     /// The first hundred.
@@ -333,9 +335,14 @@ impl AuditReport {
         let (records, partitions) = (self.compared_records(), self.partitions.len());
         match self.outcome {
             Outcome::Clean if self.records_compared >= self.records_counted => format!(
-                "audit clean: {records} of {partitions} partitions, {} rows, {}: everything follows from the log",
+                "audit clean: {records} of {partitions} partitions, {} rows, {}: everything{} follows from the log",
                 self.rows,
-                self.compared_windows()
+                self.compared_windows(),
+                if self.windows_of_older_form == 0 {
+                    ""
+                } else {
+                    " else"
+                }
             ),
             Outcome::Clean => format!(
                 "audit clean: {records} of {partitions} partitions, {} rows, {}: all that the log still has follows from it, and the rest adds up",
@@ -365,11 +372,15 @@ impl AuditReport {
 
     fn compared_windows(&self) -> String {
         let (part, whole) = (self.windows, self.windows_stored);
-        if part >= whole {
+        let compared = if part >= whole {
             format!("{part} windows")
         } else {
             let share = share(part as i128, whole as i128);
             format!("{part} of {whole} windows ({share})")
+        };
+        match self.windows_of_older_form {
+            0 => compared,
+            older => format!("{compared}, visitors and sessions of {older} of them left out"),
         }
     }
 }

@@ -16,18 +16,20 @@ use tokio_postgres::{Client, IsolationLevel, Row, Transaction, types::Timestamp}
 
 use super::{
     aggregates::{Fingerprints, Part, WindowSum, shown},
-    column::Instant,
+    column::{Bits, Instant},
+    forms::Forms,
     report::{Difference, Differences, Kind},
+    unions::{self, Unions},
 };
 use crate::failpoints::stall;
 
 /// Rows of `clickstream_agg_lanes` in a slice, unless a single window has more: a second of reading or less.
 pub const SLICE_ROWS: i64 = 200_000;
-/// Rows of `clickstream_traffic_parts` weigh more, by their sketches.
-const PARTS_WEIGH: i64 = 10;
+/// Rows of `clickstream_traffic_parts` weigh more: each has two sets of 3 KiB, which the view unites once more.
+const PARTS_WEIGH: i64 = 20;
 
 /// An end of a slice; all time lies between the first and the last.
-type Bound = Timestamp<DateTime<Utc>>;
+pub type Bound = Timestamp<DateTime<Utc>>;
 
 /// The aggregates by windows, and how far each partition was when its slice was read.
 #[derive(Default, Debug)]
@@ -40,6 +42,10 @@ pub struct Slices {
     cuts: Vec<EventTime>,
     /// Next offsets, from this slice on.
     nexts: HashMap<TopicPartition, Vec<(usize, i64)>>,
+    /// Which rows' users and visits can be compared.
+    pub forms: Forms,
+    /// Whether the role may read the view of all partitions' traffic.
+    pub sees_view: bool,
 }
 
 /// Traffic of one partition.
@@ -70,7 +76,10 @@ impl Slices {
         rows: i64,
         differences: &mut Differences,
     ) -> anyhow::Result<Self> {
-        let mut slices = Self::default();
+        let mut slices = Self {
+            sees_view: unions::may_read(client).await?,
+            ..Self::default()
+        };
         let mut from = Bound::NegInfinity;
         loop {
             let to = end_of_slice(client, &from, rows).await?;
@@ -90,7 +99,12 @@ impl Slices {
             };
             slice.positions().await?;
             slice.lanes().await?;
-            slice.parts().await?;
+            let unions = slice.parts().await?;
+            if slice.slices.sees_view {
+                unions
+                    .compare(&tx, [&from, &to], fingerprints, slice.differences)
+                    .await?;
+            }
             tx.commit().await?;
             stall("audit_slice");
             let Timestamp::Value(cut) = to else {
@@ -230,14 +244,20 @@ impl Slice<'_> {
         Ok(())
     }
 
-    async fn parts(&mut self) -> anyhow::Result<()> {
+    /// In the order of time, as [`Forms`] and [`Unions`] take them.
+    async fn parts(&mut self) -> anyhow::Result<Unions> {
+        let mut unions = Unions::default();
         let rows = self
             .tx
             .query_raw(
-                "select window_start, window_end, topics.topic_id, parts.partition, hits, visitors, sessions, sketch_format,
-                    visitors_sketch, sessions_sketch, parts.topic
-                 from clickstream_traffic_parts as parts left join clickstream_topics as topics on topics.topic = parts.topic
-                 where window_start >= $1 and window_start < $2",
+                &format!(
+                    "select window_start, window_end,
+                        (select topic_id from clickstream_topics as topics where topics.topic = parts.topic),
+                        parts.partition, parts.topic, {PART}
+                     from clickstream_traffic_parts as parts
+                     where window_start >= $1 and window_start < $2
+                     order by window_start, window_end"
+                ),
                 self.bounds,
             )
             .await?;
@@ -246,8 +266,10 @@ impl Slice<'_> {
             let Some(window) = self.window(&row)? else {
                 continue;
             };
+            let part = part(&row, 5, self.fingerprints)?;
+            unions.add(window, &part, &row, 7, self.fingerprints)?;
             let Some(topic) = row.try_get::<_, Option<i16>>(2)? else {
-                let topic: &str = row.try_get(10)?;
+                let topic: &str = row.try_get(4)?;
                 let detail = format!("traffic of {topic}, which clickstream_topics does not know");
                 self.malformed(window.start, detail);
                 continue;
@@ -256,7 +278,9 @@ impl Slice<'_> {
                 topic: TopicId(topic),
                 partition: row.try_get(3)?,
             };
-            let part = part(&row, 4, self.fingerprints)?;
+            self.slices
+                .forms
+                .note(tp, window.start, part.is_of_older_form());
             let total = self.slices.totals.entry(tp).or_default();
             total.hits += part.hits;
             total.windows += 1;
@@ -266,7 +290,8 @@ impl Slice<'_> {
                 .or_insert_with(|| WindowSum::ending(window.end))
                 .add_part(self.fingerprints, tp, &part);
         }
-        Ok(())
+        unions.close(self.fingerprints);
+        Ok(unions)
     }
 
     /// The window of a row, which must be one of the schema's; `None` far outside of all that events can have.
@@ -297,7 +322,11 @@ impl Slice<'_> {
     }
 }
 
-/// Hits, estimates and sketches of a row, from this column on.
+/// What [`part`] reads. Bits that lack values are left where they are.
+pub const PART: &str = "hits, sketch_format, case when sketch_format <> 1 then visitors_bits end, \
+     case when sketch_format <> 1 then sessions_bits end";
+
+/// Hits, form and bits of a row, from this column on.
 ///
 /// # Errors
 /// A column of another type.
@@ -306,15 +335,21 @@ pub fn part(
     first: usize,
     fingerprints: &Fingerprints,
 ) -> Result<Part, tokio_postgres::Error> {
-    Ok(Part {
+    let part = Part {
         hits: row.try_get(first)?,
-        visitors: row.try_get(first + 1)?,
-        sessions: row.try_get(first + 2)?,
-        sketch_format: row.try_get(first + 3)?,
-        sketches: [
-            fingerprints.of_sketch(row.try_get(first + 4)?),
-            fingerprints.of_sketch(row.try_get(first + 5)?),
-        ],
+        sketch_format: row.try_get(first + 1)?,
+        sets: [0; 2],
+    };
+    if part.is_of_older_form() {
+        return Ok(Part::of_older_form(part.hits));
+    }
+    let set = |column| {
+        let bits: Option<Bits<'_>> = row.try_get(column)?;
+        Ok::<_, tokio_postgres::Error>(fingerprints.of_bits(bits.map(|bits| bits.0)))
+    };
+    Ok(Part {
+        sets: [set(first + 2)?, set(first + 3)?],
+        ..part
     })
 }
 

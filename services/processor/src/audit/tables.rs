@@ -199,8 +199,8 @@ impl Proof {
                     )
                 } else {
                     (
-                        Kind::EstimateDiffers,
-                        "estimates or sketches of some partition".to_owned(),
+                        Kind::SketchDiffers,
+                        "users or visits of some partition".to_owned(),
                     )
                 };
                 self.differences

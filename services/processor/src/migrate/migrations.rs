@@ -5,7 +5,7 @@ use refinery_core::{Migration, Runner};
 use crate::failpoints;
 
 /// Each file by its name without `.sql`, oldest first.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("V1__tables", include_str!("../../../../sql/V1__tables.sql")),
     ("V2__views", include_str!("../../../../sql/V2__views.sql")),
     (
@@ -22,6 +22,10 @@ const FILES: [(&str, &str); 7] = [
     ),
     ("V6__merge", include_str!("../../../../sql/V6__merge.sql")),
     ("V7__groups", include_str!("../../../../sql/V7__groups.sql")),
+    (
+        "V8__visitors",
+        include_str!("../../../../sql/V8__visitors.sql"),
+    ),
 ];
 
 /// All of them.

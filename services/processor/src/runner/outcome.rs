@@ -95,7 +95,7 @@ pub fn class(fault: &SinkFault) -> ErrorClass {
     match fault {
         SinkFault::Postgres(error) => retry::class_of(error),
         SinkFault::Deadline(_) => ErrorClass::Timeout,
-        SinkFault::Sketch(_) | SinkFault::NotAdvanced { .. } => ErrorClass::Other,
+        SinkFault::NotAdvanced { .. } => ErrorClass::Other,
     }
 }
 

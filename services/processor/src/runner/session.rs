@@ -1,9 +1,6 @@
 //! The session with PostgreSQL: what a failure means for it, and how it comes back.
 
-use clickstream_pipeline::{
-    commit::{Remedy, SketchCache},
-    ownership::Event,
-};
+use clickstream_pipeline::{commit::Remedy, ownership::Event};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -52,7 +49,6 @@ impl Writer {
         self.attempts = 0;
         self.metrics.sink_up.set(1);
         self.sink = Some(sink);
-        self.sketches = SketchCache::default();
         self.last_maintenance = None;
         self.shared.with(|state| state.sink_healthy = true);
     }

@@ -17,6 +17,10 @@ use super::copy;
 #[derive(Copy, Clone, Debug)]
 pub struct Timestamptz(pub EventTime);
 
+/// Bits, the highest one of a byte first, written as `bit varying`.
+#[derive(Copy, Clone, Debug)]
+pub struct Bits<'a>(pub &'a [u8]);
+
 /// A UTC day, written as `date`.
 #[derive(Copy, Clone, Debug)]
 pub struct Date(pub Day);
@@ -31,6 +35,19 @@ impl ToSql for Timestamptz {
 
     fn accepts(ty: &Type) -> bool {
         *ty == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}
+
+impl ToSql for Bits<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> SqlResult {
+        types::varbit_to_sql(8 * self.0.len(), self.0.iter().copied(), out)?;
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::VARBIT
     }
 
     to_sql_checked!();

@@ -5,7 +5,6 @@ use tokio_postgres::{Client, Error, Statement};
 /// Prepared statements.
 pub struct Statements {
     pub fence: Statement,
-    pub load_sketches: Statement,
     pub insert_events: Statement,
     pub insert_late: Statement,
     pub remove_late: Statement,
@@ -23,12 +22,6 @@ const FENCE: &str = "
     where points.claim_token = mine.token and points.next_offset = mine.expected
     order by points.topic, points.partition
     for no key update of points";
-
-const LOAD_SKETCHES: &str = "
-    select parts.topic, parts.partition, parts.window_start, parts.visitors_sketch, parts.sessions_sketch
-    from clickstream_traffic_parts as parts
-    join unnest($1::text[], $2::int[], $3::timestamptz[]) as wanted (topic, partition, window_start)
-      on parts.topic = wanted.topic and parts.partition = wanted.partition and parts.window_start = wanted.window_start";
 
 const INSERT_EVENTS: &str = "
     insert into clickstream_events (event_id, user_id, event_ts, event_date, url, referrer, ip, received_at, session_id,
@@ -64,17 +57,20 @@ const ADD_HITS: &str = "
     on conflict (window_start, window_end, url_hash, lane)
     do update set hits = clickstream_agg_lanes.hits + excluded.hits";
 
+// Bits come without the empty columns at their end; the cast fills them up. A row that a processor of an earlier version began
+// keeps its `sketch_format`: not all of its values are among these bits.
 const WRITE_PARTS: &str = "
-    insert into clickstream_traffic_parts as stored (window_start, window_end, topic, partition, hits, revised, visitors,
-        sessions, visitors_sketch, sessions_sketch, sketch_format)
-    select *, $11::smallint
-    from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[],
-        $8::bigint[], $9::bytea[], $10::bytea[])
+    insert into clickstream_traffic_parts as stored (window_start, window_end, topic, partition, hits, revised, visitors_bits,
+        sessions_bits, sketch_format)
+    select added.window_start, added.window_end, added.topic, added.partition, added.hits, added.revised,
+        added.visitors::bit(24576), added.sessions::bit(24576), $9::smallint
+    from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::varbit[],
+        $8::varbit[])
+      as added (window_start, window_end, topic, partition, hits, revised, visitors, sessions)
     on conflict (window_start, window_end, topic, partition)
     do update set hits = stored.hits + excluded.hits, revised = stored.revised + excluded.revised,
-        visitors = excluded.visitors, sessions = excluded.sessions,
-        visitors_sketch = excluded.visitors_sketch, sessions_sketch = excluded.sessions_sketch,
-        sketch_format = excluded.sketch_format";
+        visitors_bits = coalesce(stored.visitors_bits | excluded.visitors_bits, excluded.visitors_bits),
+        sessions_bits = coalesce(stored.sessions_bits | excluded.sessions_bits, excluded.sessions_bits)";
 
 // the 31 times of all partitions come as one array, and every partition takes its slice of it
 const ADVANCE: &str = "
@@ -104,7 +100,6 @@ impl Statements {
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Self {
             fence: client.prepare(FENCE).await?,
-            load_sketches: client.prepare(LOAD_SKETCHES).await?,
             insert_events: client.prepare(INSERT_EVENTS).await?,
             insert_late: client.prepare(INSERT_LATE).await?,
             remove_late: client.prepare(REMOVE_LATE).await?,

@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate};
 use clickstream_pipeline::{
     batch::Batch,
     commit::{Advance, Position, StoredTwin, Transaction},
-    event::{Day, EventTime},
+    event::Day,
     offset::{TopicId, TopicPartition},
-    settle::{HitDelta, PartDelta, PartKey, Sketches},
-    sketch::{SKETCH_FORMAT, Sketch},
+    settle::{HitDelta, PartDelta, PartKey},
+    sketch::SKETCH_FORMAT,
     spec::Durability,
     window::Window,
 };
@@ -29,7 +29,7 @@ use uuid::Uuid;
 use super::{
     PostgresSink, SinkFault, Topics,
     copy::{self, Prepared},
-    rows::{EventColumns, KeyColumns, Timestamptz},
+    rows::{Bits, EventColumns, KeyColumns, Timestamptz},
     statements::Statements,
 };
 use crate::failpoints::{crash_point, tuned};
@@ -148,41 +148,6 @@ impl Transaction for FlushTransaction<'_> {
                 })
             })
             .collect())
-    }
-
-    async fn load_sketches(
-        &mut self,
-        keys: &[PartKey],
-    ) -> Result<BTreeMap<PartKey, Sketches>, SinkFault> {
-        let topics: Vec<&str> = keys.iter().map(|(tp, _)| self.topic(tp.topic)).collect();
-        let partitions: Vec<i32> = keys.iter().map(|(tp, _)| tp.partition).collect();
-        let starts: Vec<Timestamptz> = keys.iter().map(|(_, start)| Timestamptz(*start)).collect();
-        let rows = answered(self.tx.query(
-            &self.statements.load_sketches,
-            &[&topics, &partitions, &starts],
-        ))
-        .instrument(step("load sketches"))
-        .await?;
-        let mut stored = BTreeMap::new();
-        for row in rows {
-            let Some(topic) = self.topic_id(row.get(0)) else {
-                continue;
-            };
-            let start: DateTime<Utc> = row.get(2);
-            let key = (
-                TopicPartition {
-                    topic,
-                    partition: row.get(1),
-                },
-                EventTime::from_micros(start.timestamp_micros()),
-            );
-            let sketches = Sketches {
-                visitors: Sketch::from_bytes(row.get(3))?,
-                sessions: Sketch::from_bytes(row.get(4))?,
-            };
-            stored.insert(key, sketches);
-        }
-        Ok(stored)
     }
 
     async fn copy_new(&mut self, batch: &Batch, rows: &[u32]) -> Result<(), SinkFault> {
@@ -373,23 +338,15 @@ impl Transaction for FlushTransaction<'_> {
         let partitions: Vec<i32> = parts.iter().map(|((tp, _), _, _)| tp.partition).collect();
         let hits: Vec<i64> = parts.iter().map(|(_, _, p)| p.hits).collect();
         let revised: Vec<i64> = parts.iter().map(|(_, _, p)| p.revised).collect();
-        let visitors: Vec<i64> = parts
+        let visitors: Vec<Bits<'_>> = parts
             .iter()
-            .map(|(_, _, p)| p.sketches.visitors.estimate())
+            .map(|(_, _, p)| Bits(p.visitors.bytes()))
             .collect();
-        let sessions: Vec<i64> = parts
+        let sessions: Vec<Bits<'_>> = parts
             .iter()
-            .map(|(_, _, p)| p.sketches.sessions.estimate())
+            .map(|(_, _, p)| Bits(p.sessions.bytes()))
             .collect();
-        let visitor_sketches: Vec<Vec<u8>> = parts
-            .iter()
-            .map(|(_, _, p)| p.sketches.visitors.to_bytes())
-            .collect();
-        let session_sketches: Vec<Vec<u8>> = parts
-            .iter()
-            .map(|(_, _, p)| p.sketches.sessions.to_bytes())
-            .collect();
-        let params: [&(dyn ToSql + Sync); 11] = [
+        let params: [&(dyn ToSql + Sync); 9] = [
             &starts,
             &ends,
             &topics,
@@ -398,8 +355,6 @@ impl Transaction for FlushTransaction<'_> {
             &revised,
             &visitors,
             &sessions,
-            &visitor_sketches,
-            &session_sketches,
             &SKETCH_FORMAT,
         ];
         answered(self.tx.execute(&self.statements.write_parts, &params))

@@ -121,8 +121,9 @@ async fn ledgers_are_counted_from_where_their_retention_cannot_have_come() -> an
 }
 
 #[tokio::test]
-async fn a_sketch_of_another_window_is_found_where_only_rows_are_left() -> anyhow::Result<()> {
-    for column in ["visitors_sketch", "sessions_sketch"] {
+async fn users_and_visits_of_another_window_are_found_where_only_rows_are_left()
+-> anyhow::Result<()> {
+    for column in ["visitors_bits", "sessions_bits"] {
         let report = after(&format!(
             "update clickstream_traffic_parts as parts set {column} = others.{column}
              from clickstream_traffic_parts as others
@@ -133,6 +134,18 @@ async fn a_sketch_of_another_window_is_found_where_only_rows_are_left() -> anyho
         assert_differs(&report, Kind::SketchDiffers, column);
         assert_eq!(report.differences_total, 1, "{report}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_of_an_earlier_version_are_counted_where_only_rows_are_left() -> anyhow::Result<()> {
+    let report = after(
+        "update clickstream_traffic_parts set sketch_format = 1, visitors_bits = null, visitors = 4711
+         where partition = 1 and window_start = (select min(window_start) from clickstream_traffic_parts)",
+    )
+    .await?;
+    assert_clean(&report);
+    assert_eq!(report.windows_of_older_form, 1, "{report}");
     Ok(())
 }
 

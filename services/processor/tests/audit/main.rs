@@ -3,6 +3,7 @@
 
 mod clicks;
 mod cut;
+mod distinct;
 mod pipeline;
 mod roles;
 mod scenarios;

@@ -51,6 +51,20 @@ async fn an_auditor_needs_no_right_but_those_of_the_documentation() -> anyhow::R
     let report = pipeline.audit().await?;
     assert_clean(&report);
     assert_eq!(report.records, 1_401, "{report}");
+    assert_eq!(report.notes, Vec::<String>::new());
+    // it was granted before there was a view to compare
+    pipeline
+        .client
+        .batch_execute(&format!(
+            "revoke select on clickstream_traffic_minute from {role}"
+        ))
+        .await?;
+    let report = pipeline.audit().await?;
+    assert_clean(&report);
+    assert!(
+        report.notes[0].contains("the role may not read it"),
+        "{report}"
+    );
     // and it can change nothing
     pipeline
         .client

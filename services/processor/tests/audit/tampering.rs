@@ -12,7 +12,8 @@ use crate::{
 /// Records in each of the two partitions.
 const RECORDS: u64 = 1_500;
 
-async fn filled() -> anyhow::Result<&'static Pipeline> {
+/// A pipeline to copy, drained and clean.
+pub async fn filled() -> anyhow::Result<&'static Pipeline> {
     static FILLED: OnceCell<Pipeline> = OnceCell::const_new();
     FILLED
         .get_or_try_init(|| async {
@@ -28,7 +29,7 @@ async fn filled() -> anyhow::Result<&'static Pipeline> {
 }
 
 /// The report after `sql` has changed one row.
-async fn after(sql: &str) -> anyhow::Result<AuditReport> {
+pub async fn after(sql: &str) -> anyhow::Result<AuditReport> {
     let copy = filled().await?.copy().await?;
     copy.tamper(sql).await?;
     copy.audit().await
@@ -209,16 +210,6 @@ async fn traffic_of_a_partition_is_compared_with_its_records() -> anyhow::Result
     for (change, kind, words) in [
         ("hits = hits - 1", Kind::TrafficHitsDiffer, "hits: stored"),
         (
-            "visitors = visitors + 1",
-            Kind::EstimateDiffers,
-            "visitors: stored",
-        ),
-        (
-            "sessions = sessions + 1",
-            Kind::EstimateDiffers,
-            "sessions: stored",
-        ),
-        (
             "window_end = window_end + interval '1 minute'",
             Kind::AggregateMalformed,
             "no window of the schema",
@@ -232,38 +223,6 @@ async fn traffic_of_a_partition_is_compared_with_its_records() -> anyhow::Result
     }
     let report = after(&format!("delete from clickstream_traffic_parts {one}")).await?;
     assert_differs(&report, Kind::TrafficHitsDiffer, "stored 0");
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_sketch_that_is_not_that_of_the_records_is_found() -> anyhow::Result<()> {
-    let of = "where parts.partition = 1 and parts.window_start = (select min(window_start) from clickstream_traffic_parts)";
-    for column in ["visitors_sketch", "sessions_sketch"] {
-        for (change, words) in [
-            // of the next window: the next flush would go on from it, and sums over hours hold it
-            (format!("{column} = others.{column}"), "not that of"),
-            // one coupon less, and something that is no sketch
-            (
-                format!("{column} = substr(parts.{column}, 1, length(parts.{column}) - 4)"),
-                "not that of",
-            ),
-            (format!("{column} = '\\x0102'"), "not that of"),
-        ] {
-            let report = after(&format!(
-                "update clickstream_traffic_parts as parts set {change} from clickstream_traffic_parts as others
-                 {of} and others.partition = 1 and others.window_start = parts.window_end"
-            ))
-            .await?;
-            assert_differs(&report, Kind::SketchDiffers, column);
-            assert_differs(&report, Kind::SketchDiffers, words);
-            assert_eq!(report.differences_total, 1, "{report}");
-        }
-    }
-    let report = after(&format!(
-        "update clickstream_traffic_parts as parts set sketch_format = 2 {of}"
-    ))
-    .await?;
-    assert_differs(&report, Kind::SketchDiffers, "sketch_format 2");
     Ok(())
 }
 
