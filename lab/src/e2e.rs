@@ -139,6 +139,6 @@ fn document(replicas: u32) -> anyhow::Result<Value> {
     let mut document = Pipeline::quickstart()?;
     document["spec"]["processor"] = json!({ "replicas": replicas });
     document["spec"]["producer"]["rate"] = json!(RATE);
-    document["spec"]["targets"][0]["readers"] = json!([console::ROLE]);
+    document["spec"]["targets"][0]["rawReaders"] = json!([console::ROLE]);
     Ok(document)
 }

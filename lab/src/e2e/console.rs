@@ -15,7 +15,7 @@ use crate::kind::stack::{self, NAMESPACE, RELEASE, Release};
 use crate::program;
 use xtask::steps::Steps;
 
-/// The role that reads; named under `readers` of the target.
+/// The role that reads; named under `rawReaders` of the target.
 pub const ROLE: &str = "dashboard";
 
 /// Of a database that lives for minutes, in a cluster of its own.

@@ -40,8 +40,9 @@ pub async fn reader(postgres_url: &str, pipeline: &mut ClickstreamPipeline) -> a
             .await?;
     }
     for target in &mut pipeline.spec.targets {
-        if !target.readers.iter().any(|role| role == READER) {
-            target.readers.push(READER.to_owned());
+        target.readers.retain(|role| role != READER);
+        if !target.raw_readers.iter().any(|role| role == READER) {
+            target.raw_readers.push(READER.to_owned());
         }
     }
     Ok(())
@@ -59,7 +60,7 @@ impl Console {
         processors: &[String],
     ) -> anyhow::Result<Self> {
         let mut database = Url::parse(postgres_url).context("the database's address")?;
-        if target.readers.iter().any(|role| role == READER) {
+        if target.raw_readers.iter().any(|role| role == READER) {
             database
                 .set_username(READER)
                 .ok()

@@ -60,7 +60,7 @@ pub enum ReadError {
     Dial(#[from] DialError),
     /// The role may not read it.
     #[error(
-        "the role may not read this: name it under spec.targets[].readers, or grant it by hand (docs/console.md)"
+        "the role may not read this: name it under spec.targets[].rawReaders, or grant it by hand (docs/console.md)"
     )]
     NotGranted,
     /// There are no tables.

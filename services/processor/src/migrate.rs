@@ -1,5 +1,6 @@
 //! `clickstream-processor migrate`: brings a target's schema to this binary's version.
 
+mod grants;
 mod migrations;
 
 use anyhow::{Context, bail};
@@ -8,10 +9,14 @@ use serde::Serialize;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
+use self::grants::{MissingReader, grant};
 use crate::sink::{self, Owner, check_owner, consumer_group, is_missing};
 
 /// Where applied migrations are noted.
 const HISTORY: &str = "clickstream_migrations";
+
+/// What the statistics of one table may take after a migration, in seconds.
+const ANALYZE_SECONDS: u32 = 60;
 
 /// What is there after a migration: the operator's only way to know the database.
 #[derive(Debug, Serialize)]
@@ -29,13 +34,6 @@ struct ReportedTopic {
     name: String,
     id: Option<String>,
     created: bool,
-}
-
-/// A role that was to read and does not exist.
-#[derive(Debug, Serialize)]
-struct MissingReader {
-    role: String,
-    sql: String,
 }
 
 /// The newest version that this binary knows.
@@ -120,12 +118,15 @@ pub async fn migrate(
     } else {
         apply(client).await?
     };
-    let missing_readers = grant(client, schema, &settings.user, &writer, &target.readers).await?;
+    let missing_readers = grant(client, target, &settings.user, &writer).await?;
+    if before.is_some() && applied > 0 {
+        analyze(client).await;
+    }
     info!(
         schema,
         version = before.unwrap_or(known).max(known),
         applied,
-        readers = target.readers.len() - missing_readers.len(),
+        readers = target.readers.len() + target.raw_readers.len() - missing_readers.len(),
         "schema is up to date"
     );
     Ok(Report {
@@ -193,56 +194,43 @@ async fn create_schema(client: &Client, schema: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Grants the writer what it needs when it is not the owner, and readers that exist USAGE and SELECT.
-async fn grant(
-    client: &Client,
-    schema: &str,
-    owner: &str,
-    writer: &str,
-    readers: &[String],
-) -> anyhow::Result<Vec<MissingReader>> {
-    let schema = quoted(schema);
-    if writer != owner {
-        let writer = quoted(writer);
-        client
-            .batch_execute(&format!(
-                "grant usage on schema {schema} to {writer};
-                 grant select, insert, update, delete on all tables in schema {schema} to {writer};
-                 grant execute on all functions in schema {schema} to {writer}"
-            ))
-            .await
-            .context("granting rights to the writer")?;
-    }
-    let mut missing = Vec::new();
-    for reader in readers {
-        let there: bool = client
-            .query_one(
-                "select exists (select from pg_roles where rolname = $1)",
-                &[reader],
-            )
-            .await?
-            .get(0);
-        let role = quoted(reader);
-        let sql = format!(
-            "grant usage on schema {schema} to {role}; grant select on all tables in schema {schema} to {role}"
-        );
-        if there {
+/// Statistics of the tables that a migration may have changed; a processor keeps up those of the events. No upgrade fails
+/// for want of them, and none waits for them for long.
+async fn analyze(client: &Client) {
+    let tables = client
+        .query(
+            "select oid::regclass::text from pg_class
+             where relnamespace = current_schema()::regnamespace and relkind = 'r' and not relispartition
+               and relname like 'clickstream\\_%' and pg_has_role(relowner, 'usage')",
+            &[],
+        )
+        .await;
+    let statements = match &tables {
+        Ok(rows) => rows
+            .iter()
+            .map(|row| format!("analyze (skip_locked) {}", row.get::<_, &str>(0)))
+            .chain(["select clickstream_analyze_events()".to_owned()])
+            .collect(),
+        Err(error) => {
+            warn!(%error, "cannot list the tables to analyse");
+            Vec::new()
+        }
+    };
+    for statement in statements {
+        // one at a time, each in a transaction of its own
+        let done = async {
             client
-                .batch_execute(&sql)
-                .await
-                .with_context(|| format!("granting rights to reader {reader}"))?;
-        } else {
-            warn!(
-                reader,
-                "reader role does not exist, nothing was granted; create it and run: {sql}"
-            );
-            missing.push(MissingReader {
-                role: reader.clone(),
-                sql,
-            });
+                .batch_execute(&format!("set statement_timeout = '{ANALYZE_SECONDS}s'"))
+                .await?;
+            client.batch_execute(&statement).await
+        };
+        if let Err(error) = done.await {
+            warn!(statement, error = %crate::retry::explain(&error), "statistics were left for later");
         }
     }
-    Ok(missing)
+    if let Err(error) = client.batch_execute("set statement_timeout = 0").await {
+        warn!(%error, "cannot set the session back");
+    }
 }
 
 /// An identifier with its quotes doubled.

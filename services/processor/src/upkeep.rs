@@ -1,5 +1,5 @@
-//! Retention, beside the stream: a task with a session of its own, one per target. A day may take an hour to count or a
-//! ledger a thousand batches to shrink, and no flush waits for it.
+//! Retention and statistics, beside the stream: a task with a session of its own, one per target. A day may take an hour to
+//! count or a ledger a thousand batches to shrink, and no flush waits for it.
 
 use std::time::Duration;
 
@@ -18,10 +18,11 @@ use crate::{
     sink::{
         self, SinkFault,
         expiry::{self, HoldsBack, Ledger, Retention},
+        statistics::{self, Events},
     },
 };
 
-/// How often what is past its time is looked for.
+/// How often it looks for what is past its time, or worth statistics.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// What the task is given.
@@ -42,27 +43,36 @@ pub struct Upkeep {
     pub metrics: WriterMetrics,
 }
 
+/// What one turn leaves to the next.
+#[derive(Default)]
+struct Memory {
+    /// The partition that was last said to hold retention back.
+    told: Option<HoldsBack>,
+    /// The day that was summarised last.
+    summarised: Option<Day>,
+    /// What last became of the statistics.
+    events: Option<Events>,
+}
+
 impl Upkeep {
     /// Works until `stop`. Whatever fails is said and tried again a minute later: nothing of the stream depends on it.
     pub async fn run(self, stop: CancellationToken) {
-        if Retention::is_off(&self.retention) {
-            return;
-        }
         let mut session = None;
-        let mut told = None;
+        let mut memory = Memory::default();
         while !stop.is_cancelled() {
             let turn = async {
                 if session.as_ref().is_none_or(Client::is_closed) {
                     session = self.elected().await?;
                 }
                 if let Some(client) = &session {
-                    self.expire(client, &mut told, &stop).await?;
+                    self.expire(client, &mut memory.told, &stop).await?;
+                    self.describe(client, &mut memory, &stop).await?;
                 }
                 anyhow::Ok(())
             };
             tokio::select! {
                 done = turn => if let Err(error) = done {
-                    warn!(error = format!("{error:#}"), "retention has to wait");
+                    warn!(error = format!("{error:#}"), "retention has to wait, and statistics with it");
                     session = None;
                 },
                 // what is under way is rolled back with the session
@@ -75,7 +85,7 @@ impl Upkeep {
         }
     }
 
-    /// A session, if no other processor of the target looks after retention already.
+    /// A session, if no other processor of the target has it already.
     async fn elected(&self) -> anyhow::Result<Option<Client>> {
         // not the name of a writer's session: a claim ends those of previous owners
         let name = format!("clickstream-upkeep {}", self.owner);
@@ -141,6 +151,38 @@ impl Upkeep {
             }
         }
         self.expire_outliers(client, oldest, stop).await
+    }
+
+    /// What the planner and the indexes know. A day that is over is summarised once for each life of this process, which
+    /// costs nothing where it was done.
+    async fn describe(
+        &self,
+        client: &Client,
+        memory: &mut Memory,
+        stop: &CancellationToken,
+    ) -> Result<(), SinkFault> {
+        let over = statistics::last_day(client, Utc::now().date_naive()).await?;
+        if let Some(day) = over.filter(|_| over != memory.summarised) {
+            let ranges = statistics::summarise(client, day).await?;
+            if ranges.is_some() {
+                memory.summarised = over;
+            }
+            debug!(%day, ranges, "summarised a day that is over");
+        }
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        let events = statistics::analyse(client).await?;
+        match events {
+            Events::Analysed => info!("took statistics of the events of all days"),
+            Events::Left if memory.events != Some(Events::Left) => warn!(
+                "no statistics of the events of all days are taken: that locks each day, and they are too many for \
+                 max_locks_per_transaction; queries over many days may be planned badly"
+            ),
+            Events::Left | Events::Known | Events::Busy => {}
+        }
+        memory.events = Some(events);
+        Ok(())
     }
 
     async fn drop_detached(&self, client: &Client, day: Day) -> Result<(), SinkFault> {

@@ -33,7 +33,7 @@ impl Stage {
             .batch_execute(&format!("create role {reader} login"))
             .await?;
         let stack = Stack::new(StackOptions {
-            target: format!("    readers: [{reader}]\n"),
+            target: format!("    rawReaders: [{reader}]\n"),
             ..StackOptions::default()
         })
         .await?;

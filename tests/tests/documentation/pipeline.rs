@@ -15,8 +15,11 @@ use tokio_postgres::Client;
 pub const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The role that reads, as docs/reader-role.md names it.
+/// The role that reads everything, as the quickstart names it.
 pub const READER: &str = "dashboard";
+
+/// The role that reads views.
+pub const ONLOOKER: &str = "onlooker";
 
 /// Programs, and a topic on the shared broker.
 pub struct Pipeline {
@@ -55,7 +58,7 @@ impl Pipeline {
                 "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: {name}\nspec:\n  \
                  kafka:\n    bootstrapServers: {servers}\n  topics:\n  - name: {topic}\n    management: External\n  \
                  watermark:\n    idleTimeout: 1s\n  targets:\n  - name: main\n    connection:\n      host: 127.0.0.1\n      \
-                 port: {port}\n      database: {database}\n      user: postgres\n      sslMode: Disable\n    readers: [{READER}]\n",
+                 port: {port}\n      database: {database}\n      user: postgres\n      sslMode: Disable\n    readers: [{ONLOOKER}]\n    rawReaders: [{READER}]\n",
             ),
         )?;
         Ok(path)

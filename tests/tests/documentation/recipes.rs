@@ -2,11 +2,11 @@
 
 use anyhow::{Context as _, bail, ensure};
 use clickstream_testbed::{Postgres, PostgresOptions};
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, error::SqlState};
 
 use crate::{
     markdown::{Block, page},
-    pipeline::{Pipeline, READER, stored},
+    pipeline::{ONLOOKER, Pipeline, READER, stored},
 };
 
 /// An hour of traffic.
@@ -24,6 +24,11 @@ async fn every_recipe_gives_rows_to_the_read_only_role() -> anyhow::Result<()> {
         bail!("docs/reader-role.md: three blocks of SQL are expected: create, grant, take back");
     };
     run(&admin, create).await?;
+    admin
+        .batch_execute(&format!(
+            "create role {ONLOOKER} login; alter role {ONLOOKER} set search_path = clickstream"
+        ))
+        .await?;
 
     let pipeline = Pipeline::new().await?;
     let document = pipeline.document(DATABASE, postgres.port())?;
@@ -33,7 +38,10 @@ async fn every_recipe_gives_rows_to_the_read_only_role() -> anyhow::Result<()> {
     stored(&admin, RECORDS, &processor).await?;
 
     // the rights that the migration granted
-    let dashboard = sign_in(&postgres).await?;
+    let dashboard = sign_in(&postgres, READER).await?;
+    let onlooker = sign_in(&postgres, ONLOOKER).await?;
+    let tables = tables(&admin).await?;
+    let mut of_views = 0;
     let mut failures = Vec::new();
     let mut tried = 0;
     let pages = ["docs/sql.md", "docs/troubleshooting.md", "README.md"];
@@ -50,9 +58,19 @@ async fn every_recipe_gives_rows_to_the_read_only_role() -> anyhow::Result<()> {
             }
             Ok(_) => {}
         }
+        // who may read views only gets as far as these go, and no further
+        let asks_tables = asked(&block.text).any(|name| tables.iter().any(|table| table == name));
+        of_views += usize::from(!asks_tables);
+        match run(&onlooker, block).await {
+            Ok(_) if !asks_tables => {}
+            Ok(_) => failures.push(format!("{}: a reader of views may ask this", block.at)),
+            Err(error) if asks_tables && refused(&error) => {}
+            Err(error) => failures.push(format!("a reader of views: {error:#}")),
+        }
     }
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
     ensure!(tried > 25, "only {tried} statements were found");
+    ensure!(of_views > 12, "only {of_views} of them ask views alone");
 
     // the rights that a person grants by hand, and takes back
     admin
@@ -94,11 +112,38 @@ async fn run(client: &Client, block: &Block) -> anyhow::Result<usize> {
     Ok(rows.count())
 }
 
-async fn sign_in(postgres: &Postgres) -> anyhow::Result<Client> {
-    let url = format!(
-        "postgres://{READER}@127.0.0.1:{}/{DATABASE}",
-        postgres.port()
-    );
+/// The names of what only some may read.
+async fn tables(admin: &Client) -> anyhow::Result<Vec<String>> {
+    let rows = admin
+        .query(
+            "select relname from pg_class where relnamespace = 'clickstream'::regnamespace and relkind in ('r', 'p')",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The names that a statement reads from.
+fn asked(sql: &str) -> impl Iterator<Item = &str> {
+    let words: Vec<&str> = sql.split_whitespace().collect();
+    let after = words
+        .windows(2)
+        .filter(|pair| ["from", "join"].contains(&pair[0]))
+        .map(|pair| pair[1].trim_matches([';', ',', ')', '(']))
+        .map(|name| name.rsplit('.').next().unwrap_or(name))
+        .collect::<Vec<_>>();
+    after.into_iter()
+}
+
+fn refused(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<tokio_postgres::Error>()
+        .and_then(tokio_postgres::Error::code)
+        == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+}
+
+async fn sign_in(postgres: &Postgres, role: &str) -> anyhow::Result<Client> {
+    let url = format!("postgres://{role}@127.0.0.1:{}/{DATABASE}", postgres.port());
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)

@@ -21,6 +21,7 @@ mod ownership;
 mod pooling;
 mod postgres_faults;
 mod progress;
+mod readers;
 mod records;
 mod retention;
 mod roles;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clickstream_producer::generator::GeneratorOptions;
-use clickstream_testbed::workspace_root;
+use clickstream_testbed::{PostgresVersion, shared, unique_name, workspace_root};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::{
@@ -20,8 +20,10 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panel_about_pipelines_has_data_behind_it() -> anyhow::Result<()> {
+    let (views_only, everything) = (role("views").await?, role("everything").await?);
     let options = StackOptions {
         spec: "  watermark:\n    idleTimeout: 1s\n".to_owned(),
+        target: format!("    readers: [{views_only}]\n    rawReaders: [{everything}]\n"),
         ..StackOptions::default()
     };
     let scene = Scene::new(options, &rules(&[])?).await?;
@@ -87,7 +89,8 @@ async fn every_panel_about_pipelines_has_data_behind_it() -> anyhow::Result<()> 
     };
     while_that_goes_on(ends, all_give_data(&scene.prometheus, expressions)).await?;
 
-    let reader = reader(&scene).await?;
+    // boards do with the views
+    let reader = sign_in(&scene, &views_only).await?;
     let mut queries = 0;
     for query in boards.iter().flat_map(|board| board.queries()) {
         if query.is_sql {
@@ -96,6 +99,7 @@ async fn every_panel_about_pipelines_has_data_behind_it() -> anyhow::Result<()> 
         }
     }
     ensure!(queries > 10, "{queries} queries");
+    let reader = sign_in(&scene, &everything).await?;
     for (runbook, language, query) in runbook_queries()? {
         // what they look for may well not be there; they must be understood
         match language.as_str() {
@@ -188,20 +192,26 @@ fn runbook_queries() -> anyhow::Result<Vec<(String, String, String)>> {
     Ok(queries)
 }
 
-/// A session of a role as docs/reader-role.md makes it.
-async fn reader(scene: &Scene) -> anyhow::Result<Client> {
-    let stack = &scene.stack;
-    let role = format!("reader_{}", stack.database);
-    stack
-        .client
+/// A role as docs/reader-role.md makes it, for the migration to grant it what its list may read.
+async fn role(name: &str) -> anyhow::Result<String> {
+    let role = unique_name(name);
+    let admin = shared::postgres(PostgresVersion::V18)
+        .await?
+        .connect("postgres")
+        .await?;
+    admin
         .batch_execute(&format!(
             "create role {role} login;
              alter role {role} set default_transaction_read_only = on;
-             alter role {role} set search_path = clickstream;
-             grant usage on schema clickstream to {role};
-             grant select on all tables in schema clickstream to {role};"
+             alter role {role} set search_path = clickstream"
         ))
         .await?;
+    Ok(role)
+}
+
+/// A session of this role.
+async fn sign_in(scene: &Scene, role: &str) -> anyhow::Result<Client> {
+    let stack = &scene.stack;
     let address = format!(
         "postgres://{role}@127.0.0.1:{}/{}",
         stack.postgres.port(),

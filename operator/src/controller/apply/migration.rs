@@ -57,7 +57,7 @@ pub struct ReportedTopic {
 pub struct MissingReader {
     /// The role.
     pub role: String,
-    /// What to type once it exists.
+    /// What to type once it exists; empty: the same as for the one before.
     pub sql: String,
 }
 

@@ -21,6 +21,7 @@ pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[S
         // what only a migration looks at
         target.migration = MigrationSpec::default();
         target.readers.clear();
+        target.raw_readers.clear();
     }
     if !created.is_empty() {
         document

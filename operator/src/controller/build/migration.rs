@@ -126,7 +126,7 @@ pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> St
 /// The migrations belong to the image. Who may read is granted by them too, so readers count; how long rows are kept does not.
 fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> String {
     let mut hash = Sha256::new();
-    let wanted: Value = json!({
+    let mut wanted: Value = json!({
         "image": image,
         "connection": target.connection,
         "migration": target.migration,
@@ -134,6 +134,10 @@ fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> Strin
         "readers": target.readers,
         "owner": format!("{}/{}", pipeline.namespace, pipeline.name),
     });
+    // where there are none the hash is that of releases before the field: a pipeline that is pinned to one is left alone
+    if !target.raw_readers.is_empty() {
+        wanted["rawReaders"] = json!(target.raw_readers);
+    }
     hash.update(wanted.to_string());
     names::short_hash(&hash.finalize())
 }

@@ -180,11 +180,12 @@ fn database(observed: &Observed<'_>) -> Finding {
         let readers: Vec<_> = (0..targets.len())
             .filter_map(|index| observed.migrations.report(index))
             .flat_map(|report| &report.missing_readers)
-            .map(|missing| {
-                format!(
-                    "reader {} does not exist; create it, then type: {}",
-                    missing.role, missing.sql
-                )
+            .map(|missing| match missing.sql.as_str() {
+                "" => format!("reader {} does not exist: as before", missing.role),
+                sql => format!(
+                    "reader {} does not exist; create it, then type: {sql}",
+                    missing.role
+                ),
             })
             .collect();
         if readers.is_empty() {

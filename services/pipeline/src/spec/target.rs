@@ -14,11 +14,23 @@ use super::validate::At;
 use super::schema;
 
 #[cfg(feature = "schema")]
-const TARGET_RULES: [schema::Rule; 1] = [schema::Rule {
-    rule: "(has(self.schema) ? self.schema : 'clickstream') == (has(oldSelf.schema) ? oldSelf.schema : 'clickstream')",
-    message: "a target keeps its schema: add a target with another name for the new schema, then remove this one",
-    field: ".schema",
-}];
+const TARGET_RULES: [schema::Rule; 3] = [
+    schema::Rule {
+        rule: "(has(self.schema) ? self.schema : 'clickstream') == (has(oldSelf.schema) ? oldSelf.schema : 'clickstream')",
+        message: "a target keeps its schema: add a target with another name for the new schema, then remove this one",
+        field: ".schema",
+    },
+    schema::Rule {
+        rule: "!has(self.readers) || !has(self.rawReaders) || !self.rawReaders.exists(role, role in self.readers)",
+        message: "a role is listed under readers as well; remove it there",
+        field: ".rawReaders",
+    },
+    schema::Rule {
+        rule: "!has(self.rawReaders) || !has(self.connection.user) || !(self.connection.user in self.rawReaders)",
+        message: "the role that the processors sign in as has its rights already; remove it",
+        field: ".rawReaders",
+    },
+];
 
 #[cfg(feature = "schema")]
 const SCHEMA_RULES: [schema::Rule; 1] = [schema::Rule {
@@ -57,10 +69,15 @@ pub struct TargetSpec {
     /// How long rows are kept. Rolling. Default: for ever.
     #[serde(default)]
     pub retention: RetentionSpec,
-    /// Roles that may read the tables and views, at most 32; one that does not exist is waited for. Live. Default: none.
+    /// Roles that may read the views and no table, at most 32; one that does not exist is waited for. Live. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 32), inner(length(min = 1, max = 63), regex(pattern = schema::PRINTABLE)), extend("x-kubernetes-list-type" = "set")))]
     pub readers: Vec<String>,
+    /// Roles that may read the tables as well: who clicked, from which address, and refused records byte for byte. At most
+    /// 32, none of `readers`. Live. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 32), inner(length(min = 1, max = 63), regex(pattern = schema::PRINTABLE)), extend("x-kubernetes-list-type" = "set")))]
+    pub raw_readers: Vec<String>,
     /// Number of processors for this target; the scale subresource leaves it alone then. Live. 1 to 1000. Default:
     /// `spec.processor.replicas`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,24 +151,40 @@ impl TargetSpec {
         }
         check_schema(&self.schema, &mut at.field("schema"));
         self.retention.check(&mut at.field("retention"));
-        self.check_readers(&mut at.field("readers"));
+        check_roles(&self.readers, &mut at.field("readers"));
+        self.check_raw_readers(&mut at.field("rawReaders"));
         if let Some(replicas) = self.replicas {
             check_replicas(replicas, &mut at.field("replicas"));
         }
     }
 
-    fn check_readers(&self, at: &mut At<'_>) {
-        if self.readers.len() > 32 {
-            at.problem("list at most 32 roles; grant a group role to more");
+    fn check_raw_readers(&self, at: &mut At<'_>) {
+        check_roles(&self.raw_readers, at);
+        for (index, role) in self.raw_readers.iter().enumerate() {
+            if self.readers.contains(role) {
+                at.index(index)
+                    .problem("listed under readers as well; remove it there");
+            }
+            if self.connection.user.as_ref() == Some(role) {
+                at.index(index).problem(
+                    "the role that the processors sign in as has its rights already; remove it",
+                );
+            }
         }
-        let mut seen = BTreeSet::new();
-        for (index, role) in self.readers.iter().enumerate() {
-            if !connection::is_name(role) {
-                at.index(index).problem(connection::NAME_RULE);
-            }
-            if !seen.insert(role) {
-                at.index(index).problem("listed twice; remove one");
-            }
+    }
+}
+
+fn check_roles(roles: &[String], at: &mut At<'_>) {
+    if roles.len() > 32 {
+        at.problem("list at most 32 roles; grant a group role to more");
+    }
+    let mut seen = BTreeSet::new();
+    for (index, role) in roles.iter().enumerate() {
+        if !connection::is_name(role) {
+            at.index(index).problem(connection::NAME_RULE);
+        }
+        if !seen.insert(role) {
+            at.index(index).problem("listed twice; remove one");
         }
     }
 }

@@ -5,7 +5,7 @@ use refinery_core::{Migration, Runner};
 use crate::failpoints;
 
 /// Each file by its name without `.sql`, oldest first.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("V1__tables", include_str!("../../../../sql/V1__tables.sql")),
     ("V2__views", include_str!("../../../../sql/V2__views.sql")),
     (
@@ -25,6 +25,10 @@ const FILES: [(&str, &str); 8] = [
     (
         "V8__visitors",
         include_str!("../../../../sql/V8__visitors.sql"),
+    ),
+    (
+        "V9__readers",
+        include_str!("../../../../sql/V9__readers.sql"),
     ),
 ];
 

@@ -72,17 +72,6 @@ impl Retention {
         }
     }
 
-    /// Whether everything is kept for ever.
-    pub fn is_off(spec: &RetentionSpec) -> bool {
-        let kept = [
-            spec.events,
-            spec.aggregates,
-            spec.dead_letters,
-            spec.late_events,
-        ];
-        kept.iter().all(Option::is_none)
-    }
-
     /// The instant before which rows of a ledger go. Windows are kept by their end and found by their start.
     pub fn before(&self, ledger: Ledger, window_micros: i64) -> Option<DateTime<Utc>> {
         match ledger {

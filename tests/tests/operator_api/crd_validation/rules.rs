@@ -145,6 +145,36 @@ async fn each_rule_between_fields_has_its_message() -> anyhow::Result<()> {
             "Duplicate value",
         ),
         (
+            "/spec/targets/0/readers",
+            json!(["a", { "role": "b", "raw": true }]),
+            "spec.targets[0].readers[1]",
+            "must be of type string",
+        ),
+        (
+            "/spec/targets/0/rawReaders",
+            json!(["a", "a"]),
+            "spec.targets[0].rawReaders[1]",
+            "Duplicate value",
+        ),
+        (
+            "/spec/targets/0/rawReaders",
+            json!(["a", ""]),
+            "spec.targets[0].rawReaders[1]",
+            "at least 1 char",
+        ),
+        (
+            "/spec/targets/0",
+            json!({ "connection": { "secret": { "name": "s" } }, "readers": ["a", "b"], "rawReaders": ["b"] }),
+            "spec.targets[0].rawReaders",
+            "remove it there",
+        ),
+        (
+            "/spec/targets/0",
+            json!({ "connection": { "host": "h", "database": "d", "user": "w" }, "rawReaders": ["a", "w"] }),
+            "spec.targets[0].rawReaders",
+            "has its rights already",
+        ),
+        (
             "/spec/processor",
             json!({ "labels": { "app.kubernetes.io/name": "x" } }),
             "spec.processor.labels",
@@ -195,6 +225,13 @@ async fn what_cannot_change_is_refused_and_all_else_may() -> anyhow::Result<()> 
     };
     let target = |name: &str, schema: &str| json!({ "name": name, "schema": schema, "connection": { "secret": { "name": "s" } } });
     let targets = |targets: &[Value]| vec![("/spec/targets", json!(targets))];
+    let readers = |lists: Value| {
+        let mut target = json!({ "connection": { "host": "h", "database": "d", "user": "w" } });
+        for (list, roles) in lists.as_object().into_iter().flatten() {
+            target[list] = roles.clone();
+        }
+        vec![("/spec/targets/0", target)]
+    };
     const SCHEMA: Option<(&str, &str)> = Some(("spec.targets[0].schema", "add a target"));
     const TOPICS: Option<(&str, &str)> = Some(("spec.topics", "list the other topic beside it"));
     for (index, (before, after, refusal)) in [
@@ -228,6 +265,17 @@ async fn what_cannot_change_is_refused_and_all_else_may() -> anyhow::Result<()> 
             targets(&[target("a", "s"), target("b", "t")]),
             targets(&[target("b", "s"), target("a", "t")]),
             SCHEMA,
+        ),
+        // a role gets the tables, and another the views alone; who named the writer among readers may go on to
+        (
+            readers(json!({ "readers": ["a", "w"] })),
+            readers(json!({ "readers": ["w"], "rawReaders": ["a"] })),
+            None,
+        ),
+        (
+            readers(json!({ "rawReaders": ["a"] })),
+            readers(json!({ "readers": ["a"] })),
+            None,
         ),
         // whether a schema holds windows is not the server's to know
         (

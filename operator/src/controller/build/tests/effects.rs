@@ -26,10 +26,11 @@ const READ_BY_THE_PRODUCER: [&str; 7] = [
 ];
 
 /// What decides whether tables are migrated again.
-const MIGRATES: [&str; 5] = [
+const MIGRATES: [&str; 6] = [
     "image",
     "targets[].connection",
     "targets[].migration",
+    "targets[].rawReaders",
     "targets[].readers",
     "targets[].schema",
 ];

@@ -136,6 +136,37 @@ fn readers_are_different_and_few() {
 }
 
 #[test]
+fn roles_that_read_tables_are_neither_plain_readers_nor_the_writer() {
+    let raw = |role: &str, problem: &[&str]| {
+        problems(
+            |p| p.spec.targets[0].raw_readers = vec![text("console"), text(role)],
+            problem,
+        );
+    };
+    raw("analyst", &[]);
+    for role in ["console", "grafana", "", "a\0b"] {
+        raw(role, &["spec.targets[0].rawReaders[1]"]);
+    }
+    problems(
+        |p| {
+            let target = &mut p.spec.targets[0];
+            target.connection.user = Some(text("writer"));
+            target.raw_readers = vec![text("writer")];
+        },
+        &["spec.targets[0].rawReaders[0]"],
+    );
+    // a resource that was accepted before there was `rawReaders` stays so
+    problems(
+        |p| {
+            let target = &mut p.spec.targets[0];
+            target.connection.user = Some(text("writer"));
+            target.readers = vec![text("writer")];
+        },
+        &[],
+    );
+}
+
+#[test]
 fn rows_are_kept_for_at_least_a_day() {
     let kept = |change: fn(&mut RetentionSpec), field: &str| {
         let path = format!("spec.targets[0].retention.{field}");
