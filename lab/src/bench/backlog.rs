@@ -49,13 +49,51 @@ pub enum Resends {
     None,
 }
 
+/// What only some benchmarks want otherwise.
+struct Style {
+    /// Whether one record in ten thousand has the header of a sampled span.
+    sampled: bool,
+    /// The event time from the first record to the last.
+    covered: Duration,
+    /// The part of the events that comes late.
+    late: f64,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self {
+            sampled: false,
+            covered: COVERED,
+            late: 0.0,
+        }
+    }
+}
+
 impl Backlog {
     /// Fills a new topic: about 250 bytes a record, 2 % duplicates, 1 % malformed, an hour of event time up to now.
     ///
     /// # Errors
     /// Kafka refuses.
     pub async fn fill(stand: &Stand, contents: Contents) -> anyhow::Result<Self> {
-        Self::filled(stand, contents, false).await
+        Self::filled(stand, contents, Style::default()).await
+    }
+
+    /// The same over another stretch of event time, in which this part of the events comes late.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub async fn fill_over(
+        stand: &Stand,
+        contents: Contents,
+        covered: Duration,
+        late: f64,
+    ) -> anyhow::Result<Self> {
+        let style = Style {
+            covered,
+            late,
+            ..Style::default()
+        };
+        Self::filled(stand, contents, style).await
     }
 
     /// The same, with the header of a sampled span on one record in ten thousand.
@@ -63,15 +101,19 @@ impl Backlog {
     /// # Errors
     /// Kafka refuses.
     pub async fn fill_sampled(stand: &Stand, contents: Contents) -> anyhow::Result<Self> {
-        Self::filled(stand, contents, true).await
+        let style = Style {
+            sampled: true,
+            ..Style::default()
+        };
+        Self::filled(stand, contents, style).await
     }
 
-    async fn filled(stand: &Stand, contents: Contents, sampled: bool) -> anyhow::Result<Self> {
+    async fn filled(stand: &Stand, contents: Contents, style: Style) -> anyhow::Result<Self> {
         let log = stand.topic().await?;
         let Contents { records, ids, .. } = contents;
         eprintln!("filling a topic with {records} records, ids {ids:?}");
         let writer = log.clone();
-        tokio::task::spawn_blocking(move || write(&writer, contents, sampled)).await??;
+        tokio::task::spawn_blocking(move || write(&writer, contents, style)).await??;
         let end: i64 = log.ends().await?.values().sum();
         anyhow::ensure!(
             end == i64::try_from(records)?,
@@ -81,10 +123,10 @@ impl Backlog {
     }
 }
 
-fn write(log: &Log, contents: Contents, sampled: bool) -> anyhow::Result<()> {
+fn write(log: &Log, contents: Contents, style: Style) -> anyhow::Result<()> {
     let mut options = GeneratorOptions {
-        rate: (contents.records / COVERED.as_secs()).max(1),
-        late: 0.0,
+        rate: (contents.records / style.covered.as_secs().max(1)).max(1),
+        late: style.late,
         ids: contents.ids,
         cross_partition_duplicates: f64::from(u8::from(contents.resends == Resends::Elsewhere)),
         ..GeneratorOptions::default()
@@ -92,7 +134,7 @@ fn write(log: &Log, contents: Contents, sampled: bool) -> anyhow::Result<()> {
     if contents.resends == Resends::None {
         options.duplicates = 0.0;
     }
-    let begin = Utc::now() - TimeDelta::from_std(COVERED)?;
+    let begin = Utc::now() - TimeDelta::from_std(style.covered)?;
     let generator = Generator::new(options, EventTime::from_micros(begin.timestamp_micros()))?;
     let mut config = log.config().clone();
     config
@@ -105,7 +147,7 @@ fn write(log: &Log, contents: Contents, sampled: bool) -> anyhow::Result<()> {
         let mut next = BaseRecord::to(log.topic())
             .key(&record.key)
             .payload(&record.payload);
-        if sampled && number % ONE_IN == 0 {
+        if style.sampled && number % ONE_IN == 0 {
             let parent = format!("00-{number:032x}-{number:016x}-01");
             let header = Header {
                 key: "traceparent",

@@ -9,6 +9,9 @@ use super::machine::Machine;
 /// A run in which others used more than this part of the CPU is marked.
 const BUSY: f64 = 0.10;
 
+/// Said of a figure that is worse than its floor.
+const MISSED: &str = "MISSED";
+
 /// The reports of one benchmark.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -76,7 +79,7 @@ impl Aim {
         match (reached(self.floor), reached(self.goal)) {
             (_, true) => "goal",
             (true, false) => "ok",
-            (false, false) => "MISSED",
+            (false, false) => MISSED,
         }
     }
 }
@@ -126,6 +129,14 @@ impl Report {
     /// The benchmark's name.
     pub fn benchmark(&self) -> &'static str {
         self.benchmark
+    }
+
+    /// Whether one of the figures is worse than its floor.
+    pub fn misses_a_floor(&self) -> bool {
+        let missed = |figure: &Figure| figure.aim.map(|aim| aim.verdict(figure.median));
+        self.figures
+            .iter()
+            .any(|figure| missed(figure) == Some(MISSED))
     }
 
     /// The report for people.

@@ -11,7 +11,8 @@ use clap::ValueEnum;
 Examples:
   cargo xtask bench                            everything; half an hour
   cargo xtask bench drain --runs 5             throughput against COPY
-  cargo xtask bench latency start -o json      the results also lie in target/bench/*.json")]
+  cargo xtask bench latency start -o json      the results also lie in target/bench/*.json
+  cargo xtask bench upgrade                    from the first release's tables to these, under load")]
 pub struct BenchArgs {
     /// Which benchmarks.
     #[arg(value_enum, default_value = "all")]
@@ -32,6 +33,18 @@ pub struct BenchArgs {
     /// Pipelines that the operator's benchmark creates at once.
     #[arg(long, value_name = "N", default_value_t = 1000, allow_hyphen_values = true, value_parser = super::within(1..=1_000_000_u32))]
     pub pipelines: u32,
+
+    /// What the upgrade begins with: a revision of this repository, which is compiled, or a folder with its processor.
+    #[arg(long, value_name = "REVISION|DIR", default_value = "71ba38b")]
+    pub from: String,
+
+    /// Records in the tables when the upgrade begins.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, allow_hyphen_values = true, value_parser = super::within(1000..=10_000_000_000_u64))]
+    pub rows: u64,
+
+    /// Events a second while it happens.
+    #[arg(long, value_name = "N", default_value_t = 1000, allow_hyphen_values = true, value_parser = super::within(1..=1_000_000_u64))]
+    pub rate: u64,
 
     /// Run the programs in this folder instead of building them.
     #[arg(long, value_name = "DIR")]
@@ -65,13 +78,15 @@ pub enum Benchmark {
     Console,
     /// The operator: one pipeline, many at once, none at all, and an API server that restarts.
     Operator,
-    /// All of them.
+    /// An older release's tables, migrated under its processor's hands; fails where a floor is missed.
+    Upgrade,
+    /// All of them but `upgrade`, which compiles another release.
     All,
 }
 
 impl Benchmark {
     /// All of them, in the order in which they run.
-    pub const EACH: [Self; 10] = [
+    pub const EACH: [Self; 11] = [
         Self::Drain,
         Self::Restart,
         Self::Memory,
@@ -81,8 +96,16 @@ impl Benchmark {
         Self::Metrics,
         Self::Tracing,
         Self::Console,
+        Self::Upgrade,
+        // last: its servers are others
         Self::Operator,
     ];
+
+    /// Whether it is one of those that `asked` names.
+    #[must_use]
+    pub fn is_asked(self, asked: &[Self]) -> bool {
+        asked.contains(&self) || (asked.contains(&Self::All) && self != Self::Upgrade)
+    }
 
     /// Its name on the command line.
     #[must_use]
@@ -98,6 +121,7 @@ impl Benchmark {
             Self::Tracing => "tracing",
             Self::Console => "console",
             Self::Operator => "operator",
+            Self::Upgrade => "upgrade",
             Self::All => "all",
         }
     }
