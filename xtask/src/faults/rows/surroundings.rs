@@ -39,7 +39,10 @@ pub const ROWS: &[Row] = &[
         45,
         "the schema is migrated while processors of before run",
         "they go on under load, and so does what replaces them",
-        &[end_to_end("upgrade::processors_of_the_version_before_go_on_under_load_when_the_schema_grows")],
+        &[
+            end_to_end("upgrade::processors_of_the_version_before_go_on_under_load_when_the_schema_grows"),
+            end_to_end("upgrade::the_first_release_writes_the_tables_of_this_one_until_it_is_replaced_and_when_it_comes_back"),
+        ],
     ),
     Row::new(
         46,
