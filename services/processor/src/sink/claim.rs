@@ -135,7 +135,19 @@ impl PostgresSink {
                 }),
             );
         }
-        answered(tx.execute(ANCHOR, &[&topics, &partitions, &"claim", &json!(spec)])).await?;
+        let tokens: Vec<Option<Uuid>> = requests
+            .iter()
+            .map(|request| match &claimed[&request.partition] {
+                Claimed::Ours(grant) => Some(grant.recovered.claim.token),
+                Claimed::Halted(_) => None,
+            })
+            .collect();
+        let reason = "claim";
+        answered(tx.execute(
+            ANCHOR,
+            &[&topics, &partitions, &tokens, &reason, &json!(spec)],
+        ))
+        .await?;
         answered(tx.commit()).await?;
         Ok(claimed)
     }
@@ -170,15 +182,17 @@ impl PostgresSink {
     }
 }
 
-/// Writes anchors for partitions from their present checkpoints.
+/// Notes where partitions stand, of those that are still held by these claims. An anchor says by which rules the log is
+/// judged from its place on: that is for the owner to say.
 pub(super) const ANCHOR: &str = "
     insert into clickstream_anchors (topic, partition, next_offset, reason, spec, clock_t, clock_times, consumed, accepted,
         merged, duplicate, rejected, late, skipped)
-    select points.topic, points.partition, points.next_offset, $3, $4, points.clock_t, points.clock_times, points.consumed,
+    select points.topic, points.partition, points.next_offset, $4, $5, points.clock_t, points.clock_times, points.consumed,
         points.accepted, points.merged, points.duplicate, points.rejected, points.late, points.skipped
     from clickstream_checkpoints as points
-    join unnest($1::text[], $2::int[]) as wanted (topic, partition)
-      on points.topic = wanted.topic and points.partition = wanted.partition
+    join unnest($1::text[], $2::int[], $3::uuid[]) as mine (topic, partition, token)
+      on points.topic = mine.topic and points.partition = mine.partition and points.claim_token = mine.token
+    for no key update of points
     on conflict (topic, partition, next_offset) do update set spec = excluded.spec";
 
 /// Takes the smallest lane that no other live session of this schema holds.

@@ -11,25 +11,13 @@ use serde_json::json;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{PostgresSink, SinkFault, transaction::answered};
+use super::{PostgresSink, SinkFault, claim::ANCHOR, transaction::answered};
 
 /// Rows of a day that are moved out of the default partition when the day gets its own: a fraction of a
 /// second, in which writers of other outliers wait.
 const MOST_MOVED: i32 = 50_000;
 /// While nothing is final yet every window is open: where one partition holds years of them back, counting must not take long.
 const WINDOWS_COUNTED: i64 = 10_000;
-
-/// An anchor says by which rules the log is judged from its place on: that is for the owner to say.
-const HOURLY_ANCHOR: &str = "
-    insert into clickstream_anchors (topic, partition, next_offset, reason, spec, clock_t, clock_times, consumed, accepted,
-        merged, duplicate, rejected, late, skipped)
-    select points.topic, points.partition, points.next_offset, 'hourly', $4, points.clock_t, points.clock_times,
-        points.consumed, points.accepted, points.merged, points.duplicate, points.rejected, points.late, points.skipped
-    from clickstream_checkpoints as points
-    join unnest($1::text[], $2::int[], $3::uuid[]) as mine (topic, partition, token)
-      on points.topic = mine.topic and points.partition = mine.partition and points.claim_token = mine.token
-    for no key update of points
-    on conflict (topic, partition, next_offset) do update set spec = excluded.spec";
 
 const PRUNE_ANCHORS: &str = "
     delete from clickstream_anchors as anchors
@@ -133,7 +121,8 @@ impl PostgresSink {
         let tokens: Vec<Uuid> = partitions.iter().map(|(_, claim, _)| claim.token).collect();
         let starts: Vec<Option<i64>> = partitions.iter().map(|(_, _, start)| *start).collect();
         let client = &self.connection.client;
-        answered(client.execute(HOURLY_ANCHOR, &[&topics, &numbers, &tokens, &json!(spec)]))
+        let reason = "hourly";
+        answered(client.execute(ANCHOR, &[&topics, &numbers, &tokens, &reason, &json!(spec)]))
             .await?;
         answered(client.execute(PRUNE_ANCHORS, &[&topics, &numbers, &starts])).await?;
         Ok(())
