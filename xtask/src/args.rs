@@ -173,6 +173,8 @@ mod tests {
             "operator-away",
             "pipelines",
             "rate",
+            "rate",
+            "rows",
             "runs",
             "seed",
             "seeds",
