@@ -11,7 +11,10 @@ use rdkafka::{
 
 use crate::{
     load::{Load, fault_time},
+    progress::SHORT_SESSION,
+    records::{Placed, clicks, now},
     stack::{PATIENCE, Stack, StackOptions},
+    watch::{end, logged},
 };
 
 /// Records that a process that has ended says it took from Kafka.
@@ -125,4 +128,41 @@ async fn a_processor_is_ready_once_the_group_counts_it_in() -> anyhow::Result<()
     let log = watched.process.log();
     ensure!(log.contains("partitions assigned"), "ready before: {log}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_partition_that_was_paused_when_it_left_is_read_when_it_comes_back() -> anyhow::Result<()>
+{
+    let stack = Stack::new(StackOptions {
+        spec: "  processor:\n    flush:\n      maxRows: 1000\n".to_owned(),
+        ..StackOptions::default()
+    })
+    .await?;
+    let watched = stack.start_watched_with("stays", &[SHORT_SESSION])?;
+    stack.owned_by(&["stays"]).await?;
+    let to_all = |numbers: std::ops::Range<u64>| -> Vec<Placed> {
+        let clicks = clicks(numbers, now()).into_iter();
+        let places = (0..4).cycle();
+        clicks.zip(places).map(|(click, at)| click.on(at)).collect()
+    };
+    // no flush gets through, so the buffer is full and every partition paused
+    let mut other = stack.postgres.connect(&stack.database).await?;
+    let held = other.transaction().await?;
+    let lock = "select from clickstream.clickstream_checkpoints for update";
+    held.batch_execute(lock).await?;
+    stack.place(to_all(0..8_000)).await?;
+    watched
+        .shows("/metrics", "clickstream_intake_pauses_total 1")
+        .await?;
+    let comes = stack.start_with("comes", &[SHORT_SESSION])?;
+    logged(&watched.process, "the last flush did not end in time").await?;
+    held.rollback().await?;
+    stack.owned_by(&["stays", "comes"]).await?;
+    stack.drained().await?;
+    // what the other one gives back is claimed while it is assigned
+    end(&comes).await?;
+    stack.owned_by(&["stays"]).await?;
+    stack.place(to_all(8_000..9_000)).await?;
+    stack.drained_within(Duration::from_secs(15)).await?;
+    stack.ends_clean(&[&watched.process]).await
 }

@@ -19,7 +19,7 @@ use crate::{
 /// How long it goes on where `CLICKSTREAM_SOAK_SECONDS` says nothing.
 const ORDINARY: Duration = Duration::from_secs(60);
 /// Records a second.
-const RATE: u64 = 500;
+const RATE: u64 = 2_000;
 /// Faults that overlap.
 const AT_A_TIME: usize = 3;
 
@@ -161,7 +161,7 @@ impl Scene {
                 wait().await;
                 if plan.choice.is_multiple_of(2) {
                     extra.kill()?;
-                } else {
+                } else if extra.exited()?.is_none() {
                     extra.terminate()?;
                     extra.wait(PATIENCE).await?;
                 }

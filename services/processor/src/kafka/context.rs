@@ -275,12 +275,15 @@ impl SourceContext {
         self.ask(consumer);
         self.wait_for_claims(&partitions);
 
-        let mut waiting = Vec::new();
+        let (mut waiting, mut beginning) = (Vec::new(), Vec::new());
         for action in self.on(Event::CallbackEnds(partitions.clone())) {
             let (tp, offset) = match action {
                 Action::Begin {
                     partition, grant, ..
-                } => (partition, Offset::Offset(grant.recovered.next.get())),
+                } => {
+                    beginning.push(partition);
+                    (partition, Offset::Offset(grant.recovered.next.get()))
+                }
                 Action::Pause(tp) => {
                     waiting.push(tp);
                     // not read from: paused before the first fetch, sought before it is resumed
@@ -306,6 +309,12 @@ impl SourceContext {
             && let Err(error) = consumer.pause(&self.list(waiting.iter().copied()))
         {
             error!(error = %error, "cannot pause partitions that are not claimed yet");
+        }
+        // librdkafka keeps a pause over the loss of a partition: one that was paused when it left would come back paused
+        if !beginning.is_empty()
+            && let Err(error) = consumer.resume(&self.list(beginning.iter().copied()))
+        {
+            error!(error = %error, "cannot resume partitions that were paused when they left");
         }
         info!(
             partitions = partitions.len(),
