@@ -2,6 +2,7 @@
 
 mod grants;
 mod migrations;
+mod prompt;
 
 use anyhow::{Context, bail};
 use clickstream_pipeline::spec::{Secrets, TargetSpec};
@@ -143,7 +144,7 @@ async fn apply(client: &mut Client) -> anyhow::Result<usize> {
     runner.set_migration_table_name(HISTORY);
     let report = runner
         .set_grouped(true)
-        .run_async(client)
+        .run_async(&mut prompt::Prompt(client))
         .await
         .context("applying migrations")?;
     for migration in report.applied_migrations() {

@@ -10,7 +10,7 @@ use clickstream_pipeline::event::EventTime;
 use self::first_release::FirstRelease;
 use crate::{
     load::Load,
-    records::{Click, after, clicks, now},
+    records::{Click, after, before, clicks, now},
     stack::{Stack, StackOptions},
 };
 
@@ -132,7 +132,11 @@ async fn the_first_release_writes_the_tables_of_this_one_until_it_is_replaced_an
     );
     drop(first);
     sent(&stack, 1, &clicks(85..130, begin)).await?;
+    // merged, of which the first release knows nothing
+    let late = before(begin, Duration::from_secs(3_600));
+    sent(&stack, 0, &clicks(200..210, late)).await?;
     stack.drained().await?;
+    assert_eq!(stack.total("merged").await?, 10);
     // its claims name a session that is no more
     second.kill()?;
 
@@ -151,17 +155,51 @@ async fn the_first_release_writes_the_tables_of_this_one_until_it_is_replaced_an
     stack.drained().await?;
     stack.ends_clean(&[&third]).await?;
 
-    // 0 to 199 once each; 150 to 169 came at two times
-    assert_eq!(stack.total("accepted").await?, 200);
+    // 0 to 209 once each; 150 to 169 came at two times
+    assert_eq!(stack.total("accepted").await?, 210);
     assert_eq!(
         stack
             .count("select count(*) from clickstream_events")
             .await?,
-        200
+        210
     );
     let hits = "select sum(hits) from clickstream_agg_minute";
-    assert_eq!(stack.count(hits).await?, 200);
+    assert_eq!(stack.count(hits).await?, 210);
     let hits = "select sum(hits) from clickstream_traffic_minute";
-    assert_eq!(stack.count(hits).await?, 200);
+    assert_eq!(stack.count(hits).await?, 210);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_long_query_does_not_make_flushes_wait_for_a_migration() -> anyhow::Result<()> {
+    let stack = of_the_first_release().await?;
+    let mut first = FirstRelease::claims(&stack, 2).await?;
+    let reader = stack.postgres.connect(&stack.database).await?;
+    reader
+        .batch_execute("begin; select from clickstream.clickstream_traffic_minute")
+        .await?;
+    let over = tokio::time::Instant::now() + Duration::from_secs(4);
+    let reads = async {
+        tokio::time::sleep_until(over).await;
+        reader.batch_execute("commit").await
+    };
+    let flushes = async {
+        let (mut number, mut longest) = (0, Duration::ZERO);
+        while tokio::time::Instant::now() < over {
+            let click = clicks(number..number + 1, now());
+            let stamp = sent(&stack, 0, &click).await?;
+            let begin = tokio::time::Instant::now();
+            first.flushes(0, &click, stamp).await?;
+            longest = longest.max(begin.elapsed());
+            number += 1;
+        }
+        anyhow::Ok(longest)
+    };
+    let (migrated, read, longest) = tokio::join!(stack.command(&["migrate"]), reads, flushes);
+    read?;
+    let (code, said) = migrated?;
+    ensure!(code == 0, "{said}");
+    let longest = longest?;
+    ensure!(longest < Duration::from_secs(1), "a flush took {longest:?}");
     Ok(())
 }

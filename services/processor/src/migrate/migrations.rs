@@ -5,7 +5,7 @@ use refinery_core::{Migration, Runner};
 use crate::failpoints;
 
 /// Each file by its name without `.sql`, oldest first.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("V1__tables", include_str!("../../../../sql/V1__tables.sql")),
     ("V2__views", include_str!("../../../../sql/V2__views.sql")),
     (
@@ -29,6 +29,10 @@ const FILES: [(&str, &str); 9] = [
     (
         "V9__readers",
         include_str!("../../../../sql/V9__readers.sql"),
+    ),
+    (
+        "V10__anchors",
+        include_str!("../../../../sql/V10__anchors.sql"),
     ),
 ];
 

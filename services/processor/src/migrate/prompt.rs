@@ -1,0 +1,98 @@
+//! Migrations that make nobody wait for long: they begin with the locks for which they could have to wait, together and within a
+//! moment, or they let go of everything and try again.
+//!
+//! A migration holds up every flush from its first statement on. Whoever reads a view for a minute would make it wait for that
+//! long in the middle, and all flushes with it.
+
+use std::{future::Future, time::Duration};
+
+use refinery_core::{
+    AsyncMigrate, Migration,
+    traits::r#async::{AsyncQuery, AsyncTransaction},
+};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Client, Error, error::SqlState};
+use tracing::info;
+
+/// How long a migration tries to find a moment without long queries.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long flushes are left alone after an attempt.
+const PAUSE: Duration = Duration::from_millis(800);
+
+/// How a migration begins that processors may meet at work.
+const UNDER_LOAD: &str = "set local lock_timeout";
+
+/// Ends what the server does by itself to these tables (vacuum, analyze): it gives way to whoever has waited for a second,
+/// which here makes nobody else wait.
+const NO_UPKEEP: &str = "
+    set local lock_timeout = '5s';
+    lock table clickstream_checkpoints, clickstream_anchors, clickstream_agg_lanes, clickstream_traffic_parts, clickstream_finality,
+        clickstream_dead_letters, clickstream_late_events in share update exclusive mode;";
+
+/// What readers hold and migrations change, after the lock that flushes take first. A lock on a view is one on its tables, too.
+/// Each migration sets a longer `lock_timeout` for what it meets after these.
+const LOCKS: &str = "
+    set local lock_timeout = '200ms';
+    lock table clickstream_checkpoints in access exclusive mode;
+    lock table clickstream_anchors, clickstream_agg_minute, clickstream_traffic_minute in access exclusive mode;";
+
+/// A session that migrates.
+pub struct Prompt<'c>(pub &'c mut Client);
+
+impl AsyncTransaction for Prompt<'_> {
+    type Error = Error;
+
+    fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
+        &'a mut self,
+        queries: T,
+    ) -> impl Future<Output = Result<usize, Error>> + Send + 'a {
+        let queries: Vec<&str> = queries.collect();
+        async move {
+            let begin = Instant::now();
+            loop {
+                match attempt(self.0, &queries).await {
+                    Err(error)
+                        if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+                            && begin.elapsed() < PATIENCE =>
+                    {
+                        info!("somebody reads for long what is to be changed: trying again");
+                        sleep(PAUSE).await;
+                    }
+                    ended => return ended,
+                }
+            }
+        }
+    }
+}
+
+impl AsyncQuery<Vec<Migration>> for Prompt<'_> {
+    fn query<'a>(
+        &'a mut self,
+        query: &'a str,
+    ) -> impl Future<Output = Result<Vec<Migration>, Error>> + Send + 'a {
+        AsyncQuery::query(&mut *self.0, query)
+    }
+}
+
+impl AsyncMigrate for Prompt<'_> {}
+
+/// All of it or nothing.
+async fn attempt(client: &mut Client, queries: &[&str]) -> Result<usize, Error> {
+    let under_load = queries
+        .first()
+        .is_some_and(|query| query.starts_with(UNDER_LOAD));
+    if under_load {
+        let transaction = client.transaction().await?;
+        transaction.batch_execute(NO_UPKEEP).await?;
+        transaction.commit().await?;
+    }
+    let transaction = client.transaction().await?;
+    if under_load {
+        transaction.batch_execute(LOCKS).await?;
+    }
+    for query in queries {
+        transaction.batch_execute(query).await?;
+    }
+    transaction.commit().await?;
+    Ok(queries.len())
+}
