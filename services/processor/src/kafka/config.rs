@@ -123,7 +123,7 @@ impl ConsumerSettings {
 
     /// Bounds what is fetched ahead, which librdkafka counts per partition, over all partitions: the records of a few
     /// round trips each, whatever the number of partitions that this process is given. A batch that is larger than its
-    /// partition's share is fetched all the same.
+    /// partition's share is fetched all the same, when it is that partition's turn to be the first in an answer.
     pub fn fit_queues(&mut self, topics: &[KnownTopic]) {
         let partitions: i64 = topics.iter().map(|topic| i64::from(topic.partitions)).sum();
         let (queue, fetched) = shares(partitions);

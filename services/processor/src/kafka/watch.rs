@@ -34,6 +34,40 @@ const IDENTITY: Duration = Duration::from_secs(30);
 /// two looks does not make it.
 const STANDING: Duration = Duration::from_millis(LOOK.as_millis() as u64 * 3 / 2);
 
+/// A partition stands when it has waited for so many times as long as the one that waited longest and was served. Brokers serve
+/// partitions in turn, and an answer holds one batch that is larger than a partition's share in it: behind a backlog on a
+/// thousand partitions a turn comes once in a thousand answers.
+const TURNS: u32 = 2;
+
+/// How long partitions with lag have lately waited until they moved.
+#[derive(Default)]
+struct Turns {
+    /// The longest wait, and when it ended.
+    longest: Option<(Duration, Instant)>,
+}
+
+impl Turns {
+    /// One has moved after such a wait. What is older than `memory` is forgotten: when nobody is served any more, nobody
+    /// waits for a turn.
+    fn served(&mut self, waited: Duration, now: Instant, memory: Duration) {
+        if self.longest(now, memory) <= waited {
+            self.longest = Some((waited, now));
+        }
+    }
+
+    fn longest(&self, now: Instant, memory: Duration) -> Duration {
+        match self.longest {
+            Some((waited, ended)) if now.duration_since(ended) < memory => waited,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How long a partition may wait.
+    fn patience(&self, now: Instant, stuck: Duration) -> Duration {
+        stuck.max(self.longest(now, stuck) * TURNS)
+    }
+}
+
 /// What was seen the last time.
 pub struct Watch {
     last_look: Instant,
@@ -44,6 +78,8 @@ pub struct Watch {
     hinted: BTreeMap<TopicPartition, i64>,
     /// Since when each partition has stood where it stands.
     moved: BTreeMap<TopicPartition, (NextOffset, Instant)>,
+    /// How long turns take.
+    turns: Turns,
 }
 
 impl Watch {
@@ -56,6 +92,7 @@ impl Watch {
             last_fetched: now,
             hinted: BTreeMap::new(),
             moved: BTreeMap::new(),
+            turns: Turns::default(),
         }
     }
 }
@@ -222,6 +259,10 @@ impl Source {
         for (tp, position, fine) in standing {
             let (stood_at, since) = *self.watch.moved.entry(tp).or_insert((position, now));
             if fine || stood_at != position {
+                if stood_at != position {
+                    let waited = now.duration_since(since);
+                    self.watch.turns.served(waited, now, stuck());
+                }
                 self.watch.moved.insert(tp, (position, now));
                 self.note_held(tp, None);
                 continue;
@@ -230,9 +271,15 @@ impl Source {
                 self.shared.with(|state| state.engine.left_end(tp));
             }
             if since.elapsed() >= stuck() {
-                doubted.push((tp, Purpose::Verdict(position)));
+                doubted.push((tp, since, Purpose::Verdict(position)));
             }
         }
+        // those that wait for their turn are told from those that stand when all have been looked at
+        let patience = self.watch.turns.patience(now, stuck());
+        let doubted = doubted
+            .into_iter()
+            .filter(|(_, since, _)| now.duration_since(*since) >= patience);
+        let mut doubted: Vec<_> = doubted.map(|(tp, _, purpose)| (tp, purpose)).collect();
         let context = self.consumer.context();
         if let Some(asker) = context.asker.lock().as_ref() {
             doubted.retain(|(tp, _)| {
@@ -289,5 +336,56 @@ impl Source {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STUCK: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_partition_that_waits_for_its_turn_does_not_stand() {
+        let begin = Instant::now();
+        let mut turns = Turns::default();
+        // a round of a thousand partitions takes 100 s, and each moves once in it
+        for second in 1..=100 {
+            let (waited, now) = (
+                Duration::from_secs(second),
+                begin + Duration::from_secs(second),
+            );
+            turns.served(waited, now, STUCK);
+            assert!(turns.patience(now, STUCK) > waited, "{second} s");
+        }
+        // the next round: all of them wait for 100 s
+        for second in 101..=200 {
+            let now = begin + Duration::from_secs(second);
+            turns.served(Duration::from_secs(100), now, STUCK);
+            assert_eq!(turns.patience(now, STUCK), Duration::from_secs(200));
+        }
+    }
+
+    #[test]
+    fn one_that_others_overtake_stands() {
+        let begin = Instant::now();
+        let mut turns = Turns::default();
+        for second in 1..=60 {
+            let now = begin + Duration::from_secs(second);
+            turns.served(Duration::from_secs(1), now, STUCK);
+            assert_eq!(turns.patience(now, STUCK), STUCK);
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_turn_when_none_is_served() {
+        let begin = Instant::now();
+        let mut turns = Turns::default();
+        turns.served(Duration::from_secs(100), begin, STUCK);
+        assert_eq!(turns.patience(begin + STUCK, STUCK), STUCK);
+        // and a longer one that is over does not hide those of now
+        let now = begin + STUCK;
+        turns.served(Duration::from_secs(20), now, STUCK);
+        assert_eq!(turns.patience(now, STUCK), Duration::from_secs(40));
     }
 }
