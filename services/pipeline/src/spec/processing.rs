@@ -53,6 +53,9 @@ pub struct LateEventsSpec {
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "744h"))))]
     pub allowed_lateness: Duration,
     /// What happens to events later than that. Rolling. Default `Merge`.
+    // left out of what processors are given where it is the default, which theirs may differ from: a pipeline that is pinned
+    // to the first release, which does not know Merge, goes on as it was
+    #[serde(skip_serializing_if = "LatePolicy::is_default")]
     pub policy: LatePolicy,
 }
 

@@ -21,6 +21,11 @@ pub enum LatePolicy {
 }
 
 impl LatePolicy {
+    /// Whether a document need not name it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether a late event becomes a row of `clickstream_events`.
     pub fn stores(self) -> bool {
         matches!(self, Self::Merge | Self::Store)

@@ -242,3 +242,15 @@ fn an_error_does_not_repeat_the_value_of_an_unknown_field() {
     );
     assert!(!error.contains("hunter2"), "{error}");
 }
+
+#[test]
+fn a_policy_for_late_events_that_is_the_default_is_not_written_to_processors_that_may_have_another()
+{
+    let mut pipeline = minimal();
+    let written = serde_yaml::to_string(&pipeline).unwrap();
+    assert!(!written.contains("policy:"), "{written}");
+    pipeline.spec.late_events.policy = LatePolicy::Divert;
+    let written = serde_yaml::to_string(&pipeline).unwrap();
+    assert!(written.contains("policy: Divert"), "{written}");
+    assert_eq!(ClickstreamPipeline::from_yaml(&written), Ok(pipeline));
+}
