@@ -9,15 +9,18 @@
 mod backlog;
 mod console;
 mod copy;
+mod days;
 mod drain;
 mod exactly_once;
 mod figure;
 mod latency;
+mod leaderless;
 mod load;
 mod machine;
 mod metrics;
 #[cfg(feature = "operator")]
 mod operator;
+mod partitions;
 mod restart;
 mod stand;
 mod start;
@@ -40,11 +43,9 @@ use clickstream_tools::workspace_root;
 /// # Errors
 /// Something cannot be built or started, or a processor dies.
 pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    // the operator's servers are others, and are not started beside these
-    let needs_stand = args
-        .benchmarks
-        .iter()
-        .any(|benchmark| *benchmark != Benchmark::Operator);
+    // the servers of these are others, and are not started beside those of the rest
+    let has_own = |benchmark| matches!(benchmark, Benchmark::Leaderless | Benchmark::Operator);
+    let needs_stand = args.benchmarks.iter().any(|benchmark| !has_own(*benchmark));
     let mut stand = match needs_stand {
         true => Some(Stand::start(args.binaries.as_deref()).await?),
         false => None,
@@ -57,7 +58,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         }
         let name = benchmark.name();
         eprintln!("── {name}");
-        if benchmark == Benchmark::Operator && stand.take().is_some() {
+        if has_own(benchmark) && stand.take().is_some() {
             machine = Machine::describe(None, args.binaries.is_some()).await?;
         }
         let measured = match (&stand, benchmark) {
@@ -71,6 +72,9 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
             (Some(stand), Benchmark::Tracing) => tracing::run(stand, &args).await,
             (Some(stand), Benchmark::Console) => console::run(stand, &args).await,
             (Some(stand), Benchmark::Upgrade) => upgrade::run(stand, &args).await,
+            (Some(stand), Benchmark::Days) => Box::pin(days::run(stand, &args)).await,
+            (Some(stand), Benchmark::Partitions) => partitions::run(stand, &args).await,
+            (_, Benchmark::Leaderless) => leaderless::run(&args).await,
             #[cfg(feature = "operator")]
             (_, Benchmark::Operator) => operator::run(&args).await,
             #[cfg(not(feature = "operator"))]
@@ -82,7 +86,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
                 let report = Report::new(name, machine.clone(), figures);
                 publish(&report, args.output)?;
                 // the others' floors are for machines that do nothing else
-                failed |= benchmark == Benchmark::Upgrade && report.misses_a_floor();
+                failed |= benchmark.is_strict() && report.misses_a_floor();
             }
             // the others' figures are still wanted
             Err(error) => {

@@ -167,6 +167,7 @@ mod tests {
         }
         seen.sort();
         let all = [
+            "backlog",
             "events",
             "for",
             "for",

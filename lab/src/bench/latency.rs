@@ -36,17 +36,17 @@ const RATES: [(u64, Option<Aim>, Aim); 3] = [
 ];
 
 /// What does not count: connections open, plans are made, pages are read.
-const WARM_UP: Duration = Duration::from_secs(3);
+pub const WARM_UP: Duration = Duration::from_secs(3);
 
 /// How often the independent session looks.
-const PERIOD: Duration = Duration::from_millis(1);
+pub const PERIOD: Duration = Duration::from_millis(1);
 
 /// How long the last records may take to become visible.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a record ended up in the log.
 #[derive(Clone, Copy)]
-struct Delivered {
+pub struct Delivered {
     index: u64,
     partition: i32,
     offset: i64,
@@ -55,16 +55,28 @@ struct Delivered {
 }
 
 /// Every moment at which a checkpoint was seen to have moved, by partition.
-type Sightings = Vec<Vec<(Instant, i64)>>;
+pub type Sightings = Vec<Vec<(Instant, i64)>>;
 
-struct Latencies {
+/// How long records took, in milliseconds.
+pub struct Latencies {
     /// To the broker's acknowledgement: how much of the rest is Kafka's and the client's.
-    acknowledged_p50: f64,
-    acknowledged_p99: f64,
-    p50: f64,
-    p99: f64,
-    max: f64,
-    foreign_cpu: f64,
+    pub acknowledged_p50: f64,
+    /// The same of all but one in a hundred.
+    pub acknowledged_p99: f64,
+    /// Until half were visible.
+    pub p50: f64,
+    /// Until all but one in a hundred were.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+    /// Others' part of the CPU.
+    pub foreign_cpu: f64,
+}
+
+/// A session that looks at the checkpoints until it is told to stop.
+pub struct Watch {
+    thread: std::thread::JoinHandle<anyhow::Result<Sightings>>,
+    stop: oneshot::Sender<()>,
 }
 
 /// Every rate, as often as asked.
@@ -116,12 +128,11 @@ async fn measure(stand: &Stand, rate: u64, period: Duration) -> anyhow::Result<L
         .wait(&processor, Duration::from_millis(10), claimed)
         .await?;
     let records = rate * (WARM_UP + period).as_secs();
-    let (stop, stopped) = oneshot::channel();
-    let watcher = watch(&trial, stopped)?;
+    let watch = Watch::start(&trial, PARTITIONS, PERIOD)?;
     let load = Load::now()?;
     let writer = log.clone();
     let (begin, delivered) =
-        tokio::task::spawn_blocking(move || send(&writer, rate, records)).await??;
+        tokio::task::spawn_blocking(move || send(&writer, rate, records, &[])).await??;
     let end: i64 = log.ends().await?.values().sum();
     let visible = trial.wait(&processor, Duration::from_millis(10), |progress| {
         progress.offsets >= end
@@ -132,10 +143,7 @@ async fn measure(stand: &Stand, rate: u64, period: Duration) -> anyhow::Result<L
     let foreign_cpu = load.foreign_since()?;
     // one more look after the last commit
     tokio::time::sleep(10 * PERIOD).await;
-    stop.send(()).ok();
-    let sightings = tokio::task::spawn_blocking(move || watcher.join())
-        .await?
-        .map_err(|_| anyhow::anyhow!("the watching thread panicked"))??;
+    let sightings = watch.end().await?;
     trial.end(Some(processor)).await?;
     anyhow::ensure!(
         delivered.len() as u64 == records,
@@ -145,43 +153,57 @@ async fn measure(stand: &Stand, rate: u64, period: Duration) -> anyhow::Result<L
     latencies(rate, begin, &delivered, &sightings, foreign_cpu)
 }
 
-/// A session of its own, on a thread of its own, so that nothing else delays the moments it takes.
-fn watch(
-    trial: &Trial,
-    mut stopped: oneshot::Receiver<()>,
-) -> anyhow::Result<std::thread::JoinHandle<anyhow::Result<Sightings>>> {
-    let (url, schema) = (trial.url.clone(), trial.document.target().schema.clone());
-    let watching = async move {
-        let client = checkpoints::connect(&url, &schema).await?;
-        let question = client
-            .prepare("select partition, next_offset from clickstream_checkpoints")
-            .await?;
-        let mut sightings: Sightings = vec![Vec::new(); PARTITIONS as usize];
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
-            ticks.tick().await;
-            let rows = client.query(&question, &[]).await?;
-            let now = Instant::now();
-            for row in rows {
-                let (partition, next): (i32, i64) = (row.get(0), row.get(1));
-                let seen = &mut sightings[usize::try_from(partition)?];
-                if seen.last().is_none_or(|(_, last)| *last < next) {
-                    seen.push((now, next));
+impl Watch {
+    /// A session of its own, on a thread of its own, so that nothing else delays the moments it takes.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(trial: &Trial, partitions: u32, period: Duration) -> anyhow::Result<Self> {
+        let (url, schema) = (trial.url.clone(), trial.document.target().schema.clone());
+        let (stop, mut stopped) = oneshot::channel();
+        let watching = async move {
+            let client = checkpoints::connect(&url, &schema).await?;
+            let question = client
+                .prepare("select partition, next_offset from clickstream_checkpoints")
+                .await?;
+            let mut sightings: Sightings = vec![Vec::new(); partitions as usize];
+            let mut ticks = tokio::time::interval(period);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
+                ticks.tick().await;
+                let rows = client.query(&question, &[]).await?;
+                let now = Instant::now();
+                for row in rows {
+                    let (partition, next): (i32, i64) = (row.get(0), row.get(1));
+                    let seen = &mut sightings[usize::try_from(partition)?];
+                    if seen.last().is_none_or(|(_, last)| *last < next) {
+                        seen.push((now, next));
+                    }
                 }
             }
-        }
-        Ok(sightings)
-    };
-    let thread = std::thread::Builder::new()
-        .name("watch".to_owned())
-        .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(watching)
-        })?;
-    Ok(thread)
+            Ok(sightings)
+        };
+        let thread = std::thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                runtime.block_on(watching)
+            })?;
+        Ok(Self { thread, stop })
+    }
+
+    /// Stops it; what it has seen.
+    ///
+    /// # Errors
+    /// Its session broke.
+    pub async fn end(self) -> anyhow::Result<Sightings> {
+        self.stop.send(()).ok();
+        tokio::task::spawn_blocking(move || self.thread.join())
+            .await?
+            .map_err(|_| anyhow::anyhow!("the watching thread panicked"))?
+    }
 }
 
 struct Deliveries(Arc<Mutex<Vec<Delivered>>>);
@@ -208,12 +230,21 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Sends on schedule, with the settings of our own producer: up to 5 ms are its batching.
+/// Sends on schedule, with the settings of our own producer: up to 5 ms are its batching. To these partitions in turn, or, if
+/// none are named, as keys say. When the first record was due, and which were delivered.
+///
+/// # Errors
+/// A record cannot be sent.
 #[expect(
     clippy::disallowed_methods,
     reason = "a thread of its own that waits for the next record's due time"
 )]
-fn send(log: &Log, rate: u64, records: u64) -> anyhow::Result<(Instant, Vec<Delivered>)> {
+pub fn send(
+    log: &Log,
+    rate: u64,
+    records: u64,
+    partitions: &[i32],
+) -> anyhow::Result<(Instant, Vec<Delivered>)> {
     let options = GeneratorOptions {
         rate,
         duplicates: 0.0,
@@ -240,15 +271,19 @@ fn send(log: &Log, rate: u64, records: u64) -> anyhow::Result<(Instant, Vec<Deli
         .client()
         .fetch_metadata(Some(log.topic()), Duration::from_secs(10))?;
     let begin = Instant::now() + Duration::from_millis(200);
+    let mut places = partitions.iter().cycle();
     for (index, record) in (0_u64..).zip(&prepared) {
         let due = begin + record.due;
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {
             std::thread::sleep(early);
         }
-        let next = BaseRecord::with_opaque_to(log.topic(), Box::new(index))
+        let mut next = BaseRecord::with_opaque_to(log.topic(), Box::new(index))
             .key(&record.key)
             .payload(&record.payload);
+        if let Some(place) = places.next() {
+            next = next.partition(*place);
+        }
         producer
             .send(next)
             .map_err(|(error, _)| error)
@@ -260,7 +295,11 @@ fn send(log: &Log, rate: u64, records: u64) -> anyhow::Result<(Instant, Vec<Deli
     Ok((begin, delivered))
 }
 
-fn latencies(
+/// How long these records took, those of the first seconds left out.
+///
+/// # Errors
+/// A record was never seen.
+pub fn latencies(
     rate: u64,
     begin: Instant,
     delivered: &[Delivered],

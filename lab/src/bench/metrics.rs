@@ -113,7 +113,10 @@ async fn on(stand: &Stand, backlog: &Backlog) -> anyhow::Result<DrainRun> {
 }
 
 /// The page, as Prometheus would get it.
-async fn read(port: u16) -> anyhow::Result<String> {
+///
+/// # Errors
+/// Nobody answers.
+pub async fn read(port: u16) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: processor\r\nConnection: close\r\n\r\n")

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use clickstream_pipeline::spec::ClickstreamPipeline;
 use clickstream_testbed::{Kafka, KafkaOptions, Postgres, PostgresOptions, Process};
 use tokio_postgres::{Client, Statement};
 
@@ -60,18 +61,31 @@ impl Stand {
     /// # Errors
     /// Something cannot be had.
     pub async fn start(binaries: Option<&Path>) -> anyhow::Result<Self> {
+        let kafka = KafkaOptions {
+            heap_mb: 768,
+            ..KafkaOptions::default()
+        };
+        Self::start_with(binaries, kafka).await
+    }
+
+    /// The same on another Kafka.
+    ///
+    /// # Errors
+    /// Something cannot be had.
+    pub async fn start_with(binaries: Option<&Path>, kafka: KafkaOptions) -> anyhow::Result<Self> {
         let dir = clickstream_testbed::server_dir("bench")?;
         let binaries = Binaries::get(binaries, &dir)?;
         let postgres = PostgresOptions {
             fsync: true,
-            settings: [("shared_buffers", "1GB"), ("max_wal_size", "8GB")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .to_vec(),
+            settings: [
+                ("shared_buffers", "1GB"),
+                ("max_wal_size", "8GB"),
+                // its default, which with the default of max_locks_per_transaction makes the table of locks
+                ("max_connections", "100"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .to_vec(),
             ..PostgresOptions::default()
-        };
-        let kafka = KafkaOptions {
-            heap_mb: 768,
-            ..KafkaOptions::default()
         };
         eprintln!("starting Kafka and PostgreSQL");
         let (postgres, kafka) = tokio::try_join!(Postgres::start(postgres), Kafka::start(kafka))?;
@@ -82,6 +96,11 @@ impl Stand {
             binaries,
             dir,
         })
+    }
+
+    /// The brokers.
+    pub fn kafka(&self) -> &Kafka {
+        &self.kafka
     }
 
     /// The database server.
@@ -104,10 +123,18 @@ impl Stand {
     /// # Errors
     /// Kafka refuses.
     pub async fn topic(&self) -> anyhow::Result<Log> {
+        self.topic_of(PARTITIONS).await
+    }
+
+    /// The same with another number of partitions.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub async fn topic_of(&self, partitions: u32) -> anyhow::Result<Log> {
         let name = clickstream_testbed::unique_name("bench");
-        let log = Log::open(&self.document(&name)?)?;
+        let log = Log::open(&self.document(&name, |_| {})?)?;
         self.kafka
-            .create_topic(&name, i32::try_from(PARTITIONS)?, &[])
+            .create_topic(&name, i32::try_from(partitions)?, &[])
             .await?;
         Ok(log)
     }
@@ -117,7 +144,19 @@ impl Stand {
     /// # Errors
     /// The migration fails.
     pub async fn trial(&self, topic: &str) -> anyhow::Result<Trial> {
-        let document = self.document(topic)?;
+        self.trial_with(topic, |_| {}).await
+    }
+
+    /// The same with what `change` makes of the document.
+    ///
+    /// # Errors
+    /// The migration fails.
+    pub async fn trial_with(
+        &self,
+        topic: &str,
+        change: impl FnOnce(&mut ClickstreamPipeline),
+    ) -> anyhow::Result<Trial> {
+        let document = self.document(topic, change)?;
         let output = document
             .command(&self.binaries.processor, "migrate")
             .output()
@@ -148,8 +187,15 @@ impl Stand {
         })
     }
 
-    /// A pipeline of its own name, so that no consumer group is met twice.
-    fn document(&self, topic: &str) -> anyhow::Result<Document> {
+    /// A pipeline of its own name, so that no consumer group is met twice, with what `change` makes of it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn document(
+        &self,
+        topic: &str,
+        change: impl FnOnce(&mut ClickstreamPipeline),
+    ) -> anyhow::Result<Document> {
         let mut pipeline = Document::read(None)?;
         let name = clickstream_testbed::unique_name("bench");
         pipeline.metadata.name = name.replace('_', "-");
@@ -160,6 +206,7 @@ impl Stand {
         if let Some(target) = pipeline.spec.targets.first_mut() {
             target.schema.clone_from(&name);
         }
+        change(&mut pipeline);
         let addresses = Addresses {
             kafka: Some(self.kafka.bootstrap_servers()),
             postgres: self.postgres.url(DATABASE),
@@ -258,6 +305,26 @@ impl Trial {
         let checkpoints: BTreeMap<_, _> =
             checkpoints::read(&self.client, &self.document.topic().name).await?;
         Ok(checkpoints::total(&checkpoints).accepted)
+    }
+
+    /// Stops a processor in order and takes the tables away as production does, a hundred days at a time: a schema of
+    /// thousands cannot be dropped at once.
+    ///
+    /// # Errors
+    /// One of these fails.
+    pub async fn discard(self, processor: Process) -> anyhow::Result<()> {
+        processor.terminate()?;
+        processor.wait(Duration::from_secs(30)).await?;
+        let output = self
+            .document
+            .command(&self.processor, "drop")
+            .output()
+            .await?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("drop failed ({}):\n{said}", output.status);
+        }
+        Ok(())
     }
 
     /// Stops a processor in order and drops the schema: the next run finds the machine as this one did.

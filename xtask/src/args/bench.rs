@@ -46,6 +46,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 1000, allow_hyphen_values = true, value_parser = super::within(1..=1_000_000_u64))]
     pub rate: u64,
 
+    /// GiB of records on 1,000 partitions.
+    #[arg(long, value_name = "N", default_value_t = 4, allow_hyphen_values = true, value_parser = super::within(1..=1024_u32))]
+    pub backlog: u32,
+
     /// Run the programs in this folder instead of building them.
     #[arg(long, value_name = "DIR")]
     pub binaries: Option<PathBuf>,
@@ -80,13 +84,19 @@ pub enum Benchmark {
     Operator,
     /// An older release's tables, migrated under its processor's hands; fails where a floor is missed.
     Upgrade,
-    /// All of them but `upgrade`, which compiles another release.
+    /// Late events among 4,000 day partitions, and a day of 5 million rows that retention drops; fails where a floor is missed.
+    Days,
+    /// A backlog on 1,000 partitions, against the memory of the processor's pod; fails where a floor is missed.
+    Partitions,
+    /// Partitions whose broker is killed or hangs, and what the others feel of it; fails where a floor is missed.
+    Leaderless,
+    /// All of them but those that fail where a floor is missed, which take minutes each.
     All,
 }
 
 impl Benchmark {
     /// All of them, in the order in which they run.
-    pub const EACH: [Self; 11] = [
+    pub const EACH: [Self; 14] = [
         Self::Drain,
         Self::Restart,
         Self::Memory,
@@ -97,14 +107,26 @@ impl Benchmark {
         Self::Tracing,
         Self::Console,
         Self::Upgrade,
-        // last: its servers are others
+        Self::Days,
+        Self::Partitions,
+        // last: their servers are others
+        Self::Leaderless,
         Self::Operator,
     ];
 
     /// Whether it is one of those that `asked` names.
     #[must_use]
     pub fn is_asked(self, asked: &[Self]) -> bool {
-        asked.contains(&self) || (asked.contains(&Self::All) && self != Self::Upgrade)
+        asked.contains(&self) || (asked.contains(&Self::All) && !self.is_strict())
+    }
+
+    /// Whether a missed floor makes the command fail. The others' floors are for machines that do nothing else.
+    #[must_use]
+    pub fn is_strict(self) -> bool {
+        matches!(
+            self,
+            Self::Upgrade | Self::Days | Self::Partitions | Self::Leaderless
+        )
     }
 
     /// Its name on the command line.
@@ -122,6 +144,9 @@ impl Benchmark {
             Self::Console => "console",
             Self::Operator => "operator",
             Self::Upgrade => "upgrade",
+            Self::Days => "days",
+            Self::Partitions => "partitions",
+            Self::Leaderless => "leaderless",
             Self::All => "all",
         }
     }
