@@ -17,11 +17,27 @@ const SESSION_KEYS: i32 = 4;
 /// Days dropped in one transaction: each takes some four locks, of the 6,400 that a server with its defaults has.
 const DAYS_AT_ONCE: i64 = 100;
 
+/// Views and tables of other people that "cascade" would take along, or take a foreign key from.
+const DEPENDENTS: &str = "
+    with ours as (
+        select oid from pg_class where relnamespace = $1::text::regnamespace and relname like 'clickstream\\_%'
+    ), dependents as (
+        select rules.ev_class as oid
+        from pg_depend as found
+        join pg_rewrite as rules on found.classid = 'pg_rewrite'::regclass and rules.oid = found.objid
+        where found.refclassid = 'pg_class'::regclass and found.refobjid in (select oid from ours)
+           or found.refclassid = 'pg_proc'::regclass and found.refobjid in (
+               select oid from pg_proc where pronamespace = $1::text::regnamespace and proname like 'clickstream\\_%')
+        union
+        select conrelid from pg_constraint where contype = 'f' and confrelid in (select oid from ours)
+    )
+    select oid::regclass::text from dependents where oid not in (select oid from ours) order by 1 limit 20";
+
 /// Drops every relation and function whose name begins with `clickstream_`, and the schema when nothing else is in it. A schema
 /// that is not there, or holds none of our tables, is left as it is.
 ///
 /// # Errors
-/// Another pipeline's schema, a processor that still writes, or what the server says; nothing was dropped then, but perhaps
+/// Another pipeline's schema, a processor that still writes, somebody else's view on the tables, or what the server says; nothing was dropped then, but perhaps
 /// days, of which the next attempt drops the rest.
 pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> anyhow::Result<()> {
     let settings = target.migration_settings(secrets)?;
@@ -59,6 +75,19 @@ pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> 
     if writing > 0 {
         bail!(
             "schema \"{schema}\": processors still hold {writing} partitions: stop them first; nothing was dropped"
+        );
+    }
+    let others: Vec<String> = tx
+        .query(DEPENDENTS, &[&quoted(schema)])
+        .await
+        .context("looking for what depends on the tables")?
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    if !others.is_empty() {
+        bail!(
+            "schema \"{schema}\": {} depend on these tables and would go with them: drop them first; nothing was dropped",
+            others.join(", ")
         );
     }
     tx.commit().await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     records::{Placed, after, before, clicks, now},
-    stack::{Stack, StackOptions},
+    stack::{PATIENCE, Stack, StackOptions},
     watch::end,
 };
 
@@ -173,4 +173,69 @@ async fn tables_are_not_dropped_while_a_processor_holds_partitions() -> anyhow::
     let (code, said) = stack.command(&["drop"]).await?;
     assert_eq!(code, 0, "{said}");
     Ok(())
+}
+
+#[tokio::test]
+async fn somebody_elses_views_are_named_and_not_dropped_along() -> anyhow::Result<()> {
+    let stack = stack().await?;
+    stack
+        .client
+        .batch_execute(
+            "create schema mine;
+             create view mine.report as select url, hits from clickstream.clickstream_agg_minute;
+             create materialized view mine.users as select count(*) from clickstream.clickstream_events",
+        )
+        .await?;
+    let (code, said) = stack.command(&["drop"]).await?;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("mine.report, mine.users"), "{said}");
+    let there = "select count(*) from mine.report, mine.users, clickstream.clickstream_agg_minute";
+    assert_eq!(stack.count(there).await?, 0, "all of it is still there");
+    stack
+        .client
+        .batch_execute("drop schema mine cascade")
+        .await?;
+    let (code, said) = stack.command(&["drop"]).await?;
+    assert_eq!(code, 0, "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_schema_that_is_closed_to_the_role_is_not_called_missing() -> anyhow::Result<()> {
+    let stack = stack().await?;
+    let writer = stack.owner.replace("owner_of", "writer_of");
+    let revoke = format!("revoke usage on schema clickstream from {writer}");
+    stack.client.batch_execute(&revoke).await?;
+    let processor = stack.start("one")?;
+    let status = processor.wait(PATIENCE).await?;
+    let log = processor.log();
+    assert!(!status.success(), "{log}");
+    assert!(log.contains("grant usage on schema"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_window_that_is_not_over_is_not_final_however_silent_it_is() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions {
+        partitions: 1,
+        spec: "  window:\n    size: 1h\n".to_owned(),
+        ..StackOptions::default()
+    })
+    .await?;
+    let processor = stack.start("one")?;
+    stack
+        .place(
+            clicks(0..40, now())
+                .iter()
+                .map(|click| click.on(0))
+                .collect(),
+        )
+        .await?;
+    stack.drained().await?;
+    let silent = "select bool_and(idle_since is not null) from clickstream_checkpoints";
+    stack.eventually("the partition is silent", silent).await?;
+    // as after a silence of idle time, delay and grace
+    let quiet = "select coalesce(clickstream_advance_final(0, 0, 3600000000, 0) > now(), false)::int::bigint";
+    assert_eq!(stack.count(quiet).await?, 0, "final before it is over");
+    end(&processor).await
 }

@@ -5,7 +5,7 @@ use refinery_core::{Migration, Runner};
 use crate::failpoints;
 
 /// Each file by its name without `.sql`, oldest first.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("V1__tables", include_str!("../../../../sql/V1__tables.sql")),
     ("V2__views", include_str!("../../../../sql/V2__views.sql")),
     (
@@ -34,6 +34,7 @@ const FILES: [(&str, &str); 10] = [
         "V10__anchors",
         include_str!("../../../../sql/V10__anchors.sql"),
     ),
+    ("V11__final", include_str!("../../../../sql/V11__final.sql")),
 ];
 
 /// All of them.

@@ -25,6 +25,14 @@ pub enum TargetError {
         /// Schema of the target.
         schema: String,
     },
+    /// The schema is there, and closed to the role.
+    #[error(
+        "the role may not use schema \"{schema}\": grant usage on schema \"{schema}\" to it (docs/operations.md has all that it needs)"
+    )]
+    NoUsage {
+        /// Schema of the target.
+        schema: String,
+    },
     /// The schema is older than this binary needs.
     #[error(
         "schema \"{schema}\" is at version {found}, this binary needs {needed}: run `clickstream-processor migrate` of this version"
@@ -141,6 +149,13 @@ impl Owner {
     }
 }
 
+/// Whether the schema exists and the role may not look into it: then its tables seem not to be there.
+async fn is_closed(client: &Client, schema: &str) -> Result<bool, tokio_postgres::Error> {
+    let asked = "select coalesce((
+        select not has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1), false)";
+    Ok(client.query_one(asked, &[&schema]).await?.get(0))
+}
+
 /// The consumer group of the target that the schema is of.
 ///
 /// # Errors
@@ -172,6 +187,9 @@ pub async fn open(
     let schema = target.schema.clone();
     let version = match migrate::schema_version(client).await {
         Ok(Some(version)) => version,
+        Ok(None) if is_closed(client, &schema).await? => {
+            return Err(TargetError::NoUsage { schema });
+        }
         Ok(None) => return Err(TargetError::NotMigrated { schema }),
         Err(error) => return Err(error.into()),
     };
