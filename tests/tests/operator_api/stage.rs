@@ -404,7 +404,7 @@ async fn play_jobs(
     let (exit_code, message) = match migrations {
         Migrations::Succeed => (
             0,
-            json!({ "schemaVersion": 10, "consumerGroup": "default.shop.main.test", "topics": [], "missingReaders": [] }).to_string(),
+            json!({ "schemaVersion": 11, "consumerGroup": "default.shop.main.test", "topics": [], "missingReaders": [] }).to_string(),
         ),
         Migrations::Fail(line) => (1, format!("{{\"level\":\"INFO\"}}\nerror: {line}\n")),
         Migrations::Report(report) => (0, report.to_string()),

@@ -318,7 +318,7 @@ async fn a_resource_that_is_deleted_and_applied_again_knows_its_topic_from_the_s
     stage.sweep("shop").await?;
 
     stage.play(Migrations::Report(json!({
-        "schemaVersion": 10,
+        "schemaVersion": 11,
         "topics": [{ "name": topic, "id": id, "created": true }],
         "missingReaders": [],
     })));

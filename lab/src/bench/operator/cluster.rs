@@ -28,7 +28,7 @@ const NAMESPACE: &str = "bench";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a migration of an empty schema reports.
 const REPORT: &str =
-    r#"{"schemaVersion":10,"consumerGroup":"bench","topics":[],"missingReaders":[]}"#;
+    r#"{"schemaVersion":11,"consumerGroup":"bench","topics":[],"missingReaders":[]}"#;
 /// Requests for creation at the same time, as from a deployment tool.
 const AT_ONCE: usize = 32;
 /// Pause after a watch that failed.
