@@ -250,6 +250,8 @@ async fn coordinator(log: &Log, processor: &Process) -> anyhow::Result<i32> {
         hash.wrapping_mul(31).wrapping_add(i32::from(byte))
     });
     let groups = led(log, "__consumer_offsets").await?;
-    let at = (hash & i32::MAX) % i32::try_from(groups.len())?;
+    // Kafka takes the absolute value, and zero for the one hash that has none
+    let hash = hash.checked_abs().unwrap_or(0);
+    let at = hash % i32::try_from(groups.len())?;
     groups.get(&at).copied().context("no such partition")
 }

@@ -69,7 +69,8 @@ fn coordinator(stack: &Stack, processor: &Process) -> anyhow::Result<i32> {
         .create()?;
     let metadata = consumer.fetch_metadata(Some("__consumer_offsets"), PATIENCE)?;
     let partitions = metadata.topics().first().context("no groups")?.partitions();
-    let at = (hash & i32::MAX) % i32::try_from(partitions.len())?;
+    // Kafka takes the absolute value, and zero for the one hash that has none
+    let at = hash.checked_abs().unwrap_or(0) % i32::try_from(partitions.len())?;
     let found = partitions.iter().find(|partition| partition.id() == at);
     Ok(found.context("no such partition")?.leader())
 }
