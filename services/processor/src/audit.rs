@@ -1,7 +1,7 @@
 //! `clickstream-processor audit`: proves that a target follows from the Kafka log, or names what does not.
 //!
 //! ```text
-//! slices ─▶ snapshot ─▶ anchors ─▶ per partition, from the first anchor that the log still has:
+//! slices ─▶ snapshot ─▶ anchors, unread ─▶ per partition, from the first anchor that the log still has:
 //!             log ─▶ judge ─▶ stored (rows by key, ledgers by place) ─▶ partition      every record is explained
 //!                                                                        │
 //!             census ─▶ strays, ledgers                                  ├─▶ tally      counters, T
@@ -35,6 +35,7 @@ mod strays;
 mod tables;
 mod tally;
 mod unions;
+mod unread;
 
 use std::{io::Write, process::ExitCode, sync::Arc};
 
@@ -120,13 +121,13 @@ pub async fn audit(
     options: Options,
 ) -> anyhow::Result<AuditReport> {
     let settings = target.connection_settings(secrets)?;
-    // a topic that is not there would have no partition to differ in
+    // a topic that is not there would have no partition to differ in, and one that was never read no checkpoint
     let brokers = ConsumerSettings::new(pipeline, "clickstream-audit", secrets)?;
-    tokio::task::spawn_blocking(move || describe(&brokers))
+    let (_, topics) = tokio::task::spawn_blocking(move || describe(&brokers))
         .await
         .context("asking the brokers")??;
     let consumer = Arc::new(log::consumer(pipeline, target, secrets)?);
-    Proof::begin(pipeline, target, settings, consumer, options)
+    Proof::begin(pipeline, target, settings, consumer, topics, options)
         .await?
         .finish(options.show)
         .await

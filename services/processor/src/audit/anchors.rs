@@ -32,6 +32,8 @@ pub struct Anchor {
 pub struct Start {
     /// First offset that Kafka still has.
     pub log_start: i64,
+    /// Offsets of the log that were not reached yet.
+    pub unread: i64,
     /// The offsets to read.
     pub offsets: Range<i64>,
     /// The anchor to start from; `None`: none lies in the log any more.
@@ -49,9 +51,10 @@ impl Start {
     pub async fn find(
         client: &Client,
         progress: &Progress,
-        log_start: i64,
-        end: i64,
+        log: Range<i64>,
     ) -> anyhow::Result<Self> {
+        let (next, log_start) = (progress.next.get(), log.start);
+        let end = next.min(log.end);
         let behind = |offset| behind_gaps(&progress.gaps, offset);
         let before_gaps: Vec<i64> = progress
             .gaps
@@ -88,6 +91,7 @@ impl Start {
         };
         Ok(Self {
             log_start,
+            unread: (log.end - next.max(log_start)).max(0),
             offsets: from..end,
             anchor,
             lost,

@@ -31,8 +31,9 @@ use super::{
     snapshot::Snapshot,
     stored::{APPLICATION, Lookup},
     tally::Verdict,
+    unread::Unread,
 };
-use crate::sink::connect;
+use crate::sink::{KnownTopic, connect};
 
 /// Sessions that look slices up at the same time: while one answers, the next slice is on its way.
 const SESSIONS: usize = 3;
@@ -54,6 +55,7 @@ pub struct Proof {
     held_windows: usize,
     pub(super) reopened: HashSet<EventTime>,
     pub(super) starts: Vec<Start>,
+    unread: Vec<Unread>,
     pub(super) differences: Differences,
     pub(super) notes: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl Proof {
         target: &TargetSpec,
         settings: PostgresSettings,
         consumer: Arc<BaseConsumer>,
+        topics: Vec<KnownTopic>,
         options: Options,
     ) -> anyhow::Result<Self> {
         let mut client = connect(&settings, &target.schema, APPLICATION)
@@ -125,15 +128,16 @@ impl Proof {
             held_windows: options.held_windows,
             reopened: HashSet::new(),
             starts: Vec::new(),
+            unread: Vec::new(),
             differences,
             notes: Vec::new(),
         };
-        proof.find_starts().await?;
+        proof.find_starts(topics).await?;
         Ok(proof)
     }
 
-    /// Where each partition can be read from.
-    async fn find_starts(&mut self) -> anyhow::Result<()> {
+    /// Where each partition can be read from, and which of the topics' partitions were not read at all.
+    async fn find_starts(&mut self, topics: Vec<KnownTopic>) -> anyhow::Result<()> {
         let consumer = Arc::clone(&self.consumer);
         let places: Vec<_> = self
             .snapshot
@@ -141,7 +145,7 @@ impl Proof {
             .iter()
             .map(|p| (p.topic.clone(), p.tp.partition))
             .collect();
-        let (cluster, bounds) = tokio::task::spawn_blocking(move || {
+        let (cluster, bounds, unread) = tokio::task::spawn_blocking(move || {
             let bounds: anyhow::Result<Vec<(i64, i64)>> = places
                 .iter()
                 .map(|(topic, partition)| {
@@ -152,10 +156,16 @@ impl Proof {
                         })
                 })
                 .collect();
-            (consumer.client().fetch_cluster_id(BROKER_ANSWER), bounds)
+            let unread = Unread::ask(&consumer, &topics, &places);
+            (
+                consumer.client().fetch_cluster_id(BROKER_ANSWER),
+                bounds,
+                unread,
+            )
         })
         .await?;
         let bounds = bounds?;
+        self.unread = unread;
         if let Some(found) = cluster
             && let Some(known) = self
                 .snapshot
@@ -177,8 +187,7 @@ impl Proof {
                 let found = Difference::new(Kind::LogEndsEarly, detail).of(topic, partition);
                 self.differences.add(Some(progress.tp), found.at(log_end));
             }
-            let end = next.min(log_end);
-            let start = Start::find(&self.client, progress, log_start, end).await?;
+            let start = Start::find(&self.client, progress, log_start..log_end).await?;
             if start.anchor.is_some() && !start.is_whole() {
                 self.notes.push(format!(
                     "{topic}[{partition}]: the log begins at {log_start}; compared from the anchor at {} on",
@@ -339,8 +348,10 @@ impl Proof {
             partitions.push(PartitionReport {
                 topic: progress.topic.clone(),
                 partition: tp.partition,
+                checkpoint: true,
                 from_offset: start.offsets.start,
                 to_offset: start.offsets.end,
+                unread: Some(start.unread),
                 consumed: tally.consumed,
                 accepted: tally.certain(Verdict::Accepted) + tally.certain(Verdict::Merged),
                 duplicate: tally.certain(Verdict::Duplicate),
@@ -355,6 +366,13 @@ impl Proof {
                 windows_stored: coverage.windows_stored,
             });
         }
+        for unread in &self.unread {
+            not_proven.push(unread.doubt());
+            partitions.push(unread.report());
+        }
+        partitions.sort_by(|one, other| {
+            (&one.topic, one.partition).cmp(&(&other.topic, other.partition))
+        });
         let known = |tp: &TopicPartition| progress.iter().any(|progress| progress.tp == *tp);
         let total = |of: fn(&PartitionReport) -> i64| partitions.iter().map(of).sum::<i64>();
         let outcome = Outcome::of(self.differences.total(), &not_proven);

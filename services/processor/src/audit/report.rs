@@ -98,10 +98,14 @@ pub struct PartitionReport {
     pub topic: String,
     /// Kafka partition.
     pub partition: i32,
+    /// Whether the target has a checkpoint of it; otherwise it was never read.
+    pub checkpoint: bool,
     /// First offset that was read again.
     pub from_offset: i64,
     /// The checkpoint's next offset: everything below was read again.
     pub to_offset: i64,
+    /// Records that lie behind it in the log, counted by offsets; `None` where no broker told.
+    pub unread: Option<i64>,
     /// Records with a value.
     pub consumed: i64,
     /// Events stored and counted.
@@ -333,9 +337,17 @@ impl AuditReport {
     /// The last line.
     fn sum(&self) -> String {
         let (records, partitions) = (self.compared_records(), self.partitions.len());
+        let [reached, behind, unread] = match self.unread() {
+            0 => [const { String::new() }; 3],
+            count => [
+                " up to the offsets that were reached".to_owned(),
+                format!("; {count} records behind them are not read yet"),
+                format!("; {count} records are not read yet"),
+            ],
+        };
         match self.outcome {
             Outcome::Clean if self.records_compared >= self.records_counted => format!(
-                "audit clean: {records} of {partitions} partitions, {} rows, {}: everything{} follows from the log",
+                "audit clean: {records} of {partitions} partitions, {} rows, {}: everything{}{reached} follows from the log{behind}",
                 self.rows,
                 self.compared_windows(),
                 if self.windows_of_older_form == 0 {
@@ -345,19 +357,23 @@ impl AuditReport {
                 }
             ),
             Outcome::Clean => format!(
-                "audit clean: {records} of {partitions} partitions, {} rows, {}: all that the log still has follows from it, and the rest adds up",
+                "audit clean: {records} of {partitions} partitions, {} rows, {}: all that the log still has{reached} follows from it, and the rest adds up{behind}",
                 self.rows,
                 self.compared_windows()
             ),
             Outcome::NotProven => format!(
-                "audit not proven: nothing differs, but only {records} of {partitions} partitions and {} could be compared",
+                "audit not proven: nothing differs, but only {records} of {partitions} partitions and {} could be compared{unread}",
                 self.compared_windows()
             ),
             Outcome::Differs => format!(
-                "audit found {} differences in {records} of {partitions} partitions",
+                "audit found {} differences in {records} of {partitions} partitions{unread}",
                 self.differences_total
             ),
         }
+    }
+
+    fn unread(&self) -> i64 {
+        self.partitions.iter().filter_map(|one| one.unread).sum()
     }
 
     fn compared_records(&self) -> String {
@@ -387,6 +403,14 @@ impl AuditReport {
 
 impl PartitionReport {
     fn cells(&self) -> [String; 13] {
+        let [of_records, of_windows] = if self.checkpoint {
+            [
+                share(self.records_compared.into(), self.records_counted.into()),
+                share(self.windows_compared.into(), self.windows_stored.into()),
+            ]
+        } else {
+            ["-", "-"].map(str::to_owned)
+        };
         [
             format!("{}[{}]", self.topic, self.partition),
             self.from_offset.to_string(),
@@ -399,8 +423,8 @@ impl PartitionReport {
             self.skipped.to_string(),
             self.undecided.to_string(),
             self.differences.to_string(),
-            share(self.records_compared.into(), self.records_counted.into()),
-            share(self.windows_compared.into(), self.windows_stored.into()),
+            of_records,
+            of_windows,
         ]
     }
 }

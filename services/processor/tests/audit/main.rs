@@ -9,3 +9,4 @@ mod roles;
 mod scenarios;
 mod speed;
 mod tampering;
+mod unread;
