@@ -1,6 +1,7 @@
 //! The wiring: settings, connection, admin server, the loop, the account.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -268,8 +269,9 @@ fn print(args: &PrintArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The inputs, each with the name that its event ids are made from; refuses two inputs with the same name,
-/// whose events would be taken for resends of each other.
+/// The inputs, each with the name that its event ids are made from. Refuses two files of the same name: equal
+/// lines at the same place, such as the first health check of two servers, would be taken for resends of each
+/// other. A log and its rotated ones are parts of one log, and go together.
 fn inputs(args: &ReplayArgs) -> anyhow::Result<Vec<(PathBuf, Source)>> {
     let several = args.logs.files.len() > 1;
     let mut seen: HashMap<String, &PathBuf> = HashMap::new();
@@ -292,10 +294,12 @@ fn inputs(args: &ReplayArgs) -> anyhow::Result<Vec<(PathBuf, Source)>> {
             (_, own) => own,
         };
         if let Source::Named(name) = &source
-            && let Some(other) = seen.insert(name.clone(), path)
+            && let Some(file) = path.file_name().map(OsStr::to_string_lossy)
+            && let Some(other) =
+                seen.insert(file.strip_suffix(".gz").unwrap_or(&file).to_owned(), path)
         {
             bail!(
-                "{} and {} would give the same event ids (source `{name}`): replay them one by one, each with its own --source",
+                "{} and {} would give equal lines the same event ids (source `{name}`): replay them one by one, each with its own --source",
                 other.display(),
                 path.display()
             );
@@ -377,3 +381,6 @@ impl Health for ProducerHealth {
             .unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,8 +73,9 @@ const GENERATE_EXAMPLES: &str = "Examples:
     clickstream-producer generate --pipeline pipeline.yaml --as-fast-as-possible --count 1000000 --rate 5000";
 
 const REPLAY_EXAMPLES: &str =
-    "Event ids follow from --source and the line number: a second replay of the same file is a
-resend, and counts nothing twice. To count a log again on the same day, give another --source.
+    "Event ids follow from --source, the line number and the line: a second replay of the same log
+is a resend, and counts nothing twice, also after the log was rotated or has grown. To count a log
+again, give another --source.
 
 Examples:
   an access log at original pace, dated so that each event meets the time at which it is sent:
@@ -304,8 +305,9 @@ pub struct ReplayArgs {
     #[arg(long, env = "CLICKSTREAM_SHIFT_TO_NOW")]
     pub shift_to_now: bool,
 
-    /// Name that event ids are made from, with the line number [default: the file's base name without .gz;
-    /// for standard input and pipes, the lines themselves]. With several files, the base name is added.
+    /// Name that event ids are made from, with the line number and the line [default: the file's base name
+    /// without what rotation adds, such as .1, .2.gz, -20261129; for standard input and pipes, none]. With
+    /// several files, that name is added. Give each server's log a --source of its own.
     #[arg(long, env = "CLICKSTREAM_SOURCE")]
     pub source: Option<String>,
 

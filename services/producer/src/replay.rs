@@ -11,10 +11,10 @@ pub mod client;
 pub mod input;
 pub mod json_lines;
 pub mod pace;
+mod source;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use clickstream_pipeline::decode::Field;
@@ -26,6 +26,7 @@ use self::client::{Sessions, user_id};
 use self::input::Line;
 use self::json_lines::{FieldMap, JsonClick, JsonLineProblem};
 use self::pace::{Pace, Speed};
+pub use self::source::Source;
 use crate::event_json::EventJson;
 use crate::record::{Record, RecordKind};
 
@@ -62,44 +63,6 @@ impl Default for ReplayOptions {
             fields: FieldMap::default(),
             base_url: None,
             shift_micros: 0,
-        }
-    }
-}
-
-/// Where lines come from; event ids are made from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The event of line n has the UUIDv5 of this name and n.
-    Named(String),
-    /// A stream without a name: ids are made from line number and line, so that the same stream gives the
-    /// same ids and another stream does not get ids that are taken.
-    Unnamed,
-}
-
-impl Source {
-    /// The source of a file: its base name, without `.gz`, so that a compressed log gives the same ids.
-    #[must_use]
-    pub fn of_file(path: &Path) -> Self {
-        let name = path.file_name().map(|name| name.to_string_lossy());
-        name.map_or(Self::Unnamed, |name| {
-            Self::Named(name.strip_suffix(".gz").unwrap_or(&name).to_owned())
-        })
-    }
-
-    /// The id of the event that this line gives. The namespace is the UUIDv5 of `replay.clickstream.dev` under
-    /// the DNS namespace, the name `SOURCE:LINE`.
-    #[must_use]
-    pub fn event_id(&self, number: u64, line: &[u8]) -> Uuid {
-        let namespace = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"replay.clickstream.dev");
-        match self {
-            Self::Named(source) => {
-                Uuid::new_v5(&namespace, format!("{source}:{number}").as_bytes())
-            }
-            Self::Unnamed => {
-                let mut name = format!(":{number}:").into_bytes();
-                name.extend_from_slice(line);
-                Uuid::new_v5(&namespace, &name)
-            }
         }
     }
 }

@@ -249,7 +249,7 @@ async fn inputs_that_would_share_their_event_ids_are_refused() {
         .await;
     assert_eq!(status.code(), Some(1));
     assert!(
-        log.contains("would give the same event ids (source `access.log`)"),
+        log.contains("would give equal lines the same event ids (source `access.log`)"),
         "{log}"
     );
 }

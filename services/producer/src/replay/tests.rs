@@ -64,40 +64,6 @@ fn a_request_becomes_an_event_that_the_decoder_accepts() {
 }
 
 #[test]
-fn ids_follow_from_source_and_line_number_alone() {
-    let id = source().event_id(7, b"a");
-    assert_eq!(id, source().event_id(7, b"b"));
-    assert_eq!(id.to_string(), "79382ebc-035b-5d90-9de2-401b8f89754d");
-    assert_ne!(id, source().event_id(8, b"a"));
-    assert_ne!(id, Source::Named("other.log".into()).event_id(7, b"a"));
-}
-
-#[test]
-fn an_unnamed_stream_gets_the_ids_of_its_own_lines() {
-    assert_eq!(
-        Source::Unnamed.event_id(7, b"a"),
-        Source::Unnamed.event_id(7, b"a")
-    );
-    assert_ne!(
-        Source::Unnamed.event_id(7, b"a"),
-        Source::Unnamed.event_id(7, b"b")
-    );
-    assert_ne!(
-        Source::Unnamed.event_id(7, b"a"),
-        Source::Unnamed.event_id(8, b"a")
-    );
-}
-
-#[test]
-fn a_compressed_file_is_the_same_source() {
-    assert_eq!(
-        Source::of_file(Path::new("/var/log/access.log.gz")),
-        source()
-    );
-    assert_eq!(Source::of_file(Path::new("access.log")), source());
-}
-
-#[test]
 fn a_base_url_goes_before_paths_only() {
     let url = |line: &str| {
         let options = ReplayOptions {
