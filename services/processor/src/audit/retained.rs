@@ -39,10 +39,15 @@ impl Retained {
         if self.days.contains(&day) {
             return false;
         }
-        let last = Day::from_days(day.days() + 1).start().micros() - 1;
         // retention drops from the oldest on, whatever it is set to by now
         let before_all = self.dropped && self.days.first().is_none_or(|first| day < *first);
-        before_all || self.is_past(self.spec.events, EventTime::from_micros(last))
+        before_all || self.day_is_past(day)
+    }
+
+    /// Whether rows of a day may have been dropped before those came that are there now. Until the next upkeep a day that is
+    /// past its time can get rows anew, enough of them even a partition.
+    pub fn day_was_dropped(&self, day: Day) -> bool {
+        self.day_is_gone(day) || (self.dropped && self.day_is_past(day))
     }
 
     /// Whether a window's aggregates may have expired, or cannot be recomputed since rows behind them were dropped.
@@ -52,8 +57,9 @@ impl Retained {
         }
         let first = window.start.micros().div_euclid(MICROS_PER_DAY);
         let last = (window.end.micros() - 1).div_euclid(MICROS_PER_DAY);
-        (first..=last)
-            .any(|day| i32::try_from(day).is_ok_and(|day| self.day_is_gone(Day::from_days(day))))
+        (first..=last).any(|day| {
+            i32::try_from(day).is_ok_and(|day| self.day_was_dropped(Day::from_days(day)))
+        })
     }
 
     /// Whether the dead letter of a record of this time may have expired.
@@ -86,6 +92,11 @@ impl Retained {
     /// Whether every aggregate is still there.
     pub fn keeps_aggregates(&self) -> bool {
         self.spec.aggregates.is_none()
+    }
+
+    fn day_is_past(&self, day: Day) -> bool {
+        let last = Day::from_days(day.days() + 1).start().micros() - 1;
+        self.is_past(self.spec.events, EventTime::from_micros(last))
     }
 
     fn is_past(&self, kept: Option<Duration>, time: EventTime) -> bool {
@@ -136,6 +147,19 @@ mod tests {
             "past its time and without a partition"
         );
         assert!(!kept.day_is_gone(day(19)), "still within its time");
+    }
+
+    #[test]
+    fn a_day_past_its_time_can_hold_other_rows_than_once() {
+        let kept = retained(true, Some(Duration::from_hours(24)));
+        assert!(kept.day_was_dropped(day(9)));
+        assert!(kept.day_was_dropped(day(10)), "and got a partition anew");
+        assert!(!kept.day_was_dropped(day(19)), "still within its time");
+        let complete = retained(false, Some(Duration::from_hours(24)));
+        assert!(
+            !complete.day_was_dropped(day(10)),
+            "nothing was ever dropped"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod clicks;
 mod cut;
 mod distinct;
 mod pipeline;
+mod resent;
 mod roles;
 mod scenarios;
 mod speed;

@@ -122,6 +122,11 @@ impl Pipeline {
         self.late_events = late_events.to_owned();
     }
 
+    /// Changes the lines of the target.
+    pub fn set_target(&mut self, target: &str) {
+        target.clone_into(&mut self.target);
+    }
+
     /// Changes the role that audits.
     pub fn set_user(&mut self, role: &str) {
         role.clone_into(&mut self.user);

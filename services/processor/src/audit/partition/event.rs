@@ -84,8 +84,14 @@ impl PartitionAudit<'_> {
             "the event is no late one by the rules",
         );
         if let Some(twin) = source {
-            if self.may_come_first(twin, offset) {
-                let other = twin.0 != self.progress.tp;
+            let other = twin.0 != self.progress.tp;
+            let first = self.may_come_first(twin, offset);
+            // the row that decided may have gone with its day, and the twin have come in its place; only a twin from before
+            // in the same partition has been there ever since
+            if (other || !first) && self.shared.retained.day_was_dropped(record.key.1) {
+                return Ok(self.explain_absent(record, found.ledger.copied()));
+            }
+            if first {
                 let dropped = record.late && record.policy == LatePolicy::Drop;
                 // which of the two came first is not written down anywhere
                 return Ok(if dropped && other {
@@ -114,7 +120,7 @@ impl PartitionAudit<'_> {
     ) -> &'static [Verdict] {
         use Verdict::{Accepted, Duplicate, Late, Merged, Rejected};
         let retained = self.shared.retained;
-        let day_gone = retained.day_is_gone(record.key.1);
+        let day_gone = retained.day_was_dropped(record.key.1);
         match (record.late, record.policy) {
             (true, LatePolicy::Drop) if day_gone => &[Late, Duplicate],
             (true, LatePolicy::Drop) => &[Late],
