@@ -157,8 +157,8 @@ async fn anchors_that_the_log_has_left_behind_go_but_the_newest() -> anyhow::Res
         .client
         .batch_execute(&format!(
             "insert into clickstream.clickstream_anchors (topic, partition, next_offset, reason, spec, clock_times, consumed,
-                 accepted, duplicate, rejected, late, skipped)
-             select '{}', 0, n, 'hourly', '{{}}', '{{}}', 0, 0, 0, 0, 0, 0 from generate_series(-100, -1) as n",
+                 accepted, merged, duplicate, rejected, late, skipped)
+             select '{}', 0, n, 'hourly', '{{}}', '{{}}', 0, 0, 0, 0, 0, 0, 0 from generate_series(-100, -1) as n",
             stack.topic
         ))
         .await?;

@@ -35,7 +35,7 @@ async fn a_new_pipeline_gets_topic_tables_and_processors_and_becomes_ready() -> 
         status.topics[0].timestamp_type.as_deref(),
         Some("LogAppendTime")
     );
-    assert_eq!(status.targets[0].schema_version, Some(9));
+    assert_eq!(status.targets[0].schema_version, Some(11));
     assert_eq!(
         status.targets[0].consumer_group.as_deref(),
         Some("default.shop.main.test")
