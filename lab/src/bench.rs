@@ -7,6 +7,7 @@
 //! Figures mean something relative to each other only: every one carries how much CPU others used meanwhile.
 
 mod backlog;
+mod beside;
 mod console;
 mod copy;
 mod days;

@@ -17,6 +17,7 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
+use super::beside::Beside;
 use super::figure::{Aim, Figure, Run};
 use super::load::Load;
 use super::stand::{PARTITIONS, Stand, Trial};
@@ -74,10 +75,7 @@ pub struct Latencies {
 }
 
 /// A session that looks at the checkpoints until it is told to stop.
-pub struct Watch {
-    thread: std::thread::JoinHandle<anyhow::Result<Sightings>>,
-    stop: oneshot::Sender<()>,
-}
+pub struct Watch(Beside<Sightings>);
 
 /// Every rate, as often as asked.
 ///
@@ -160,8 +158,7 @@ impl Watch {
     /// There is no thread to be had.
     pub fn start(trial: &Trial, partitions: u32, period: Duration) -> anyhow::Result<Self> {
         let (url, schema) = (trial.url.clone(), trial.document.target().schema.clone());
-        let (stop, mut stopped) = oneshot::channel();
-        let watching = async move {
+        let watching = move |mut stopped: oneshot::Receiver<()>| async move {
             let client = checkpoints::connect(&url, &schema).await?;
             let question = client
                 .prepare("select partition, next_offset from clickstream_checkpoints")
@@ -183,15 +180,7 @@ impl Watch {
             }
             Ok(sightings)
         };
-        let thread = std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
-                runtime.block_on(watching)
-            })?;
-        Ok(Self { thread, stop })
+        Beside::start(watching).map(Self)
     }
 
     /// Stops it; what it has seen.
@@ -199,10 +188,7 @@ impl Watch {
     /// # Errors
     /// Its session broke.
     pub async fn end(self) -> anyhow::Result<Sightings> {
-        self.stop.send(()).ok();
-        tokio::task::spawn_blocking(move || self.thread.join())
-            .await?
-            .map_err(|_| anyhow::anyhow!("the watching thread panicked"))?
+        self.0.end().await
     }
 }
 

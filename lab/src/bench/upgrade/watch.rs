@@ -1,11 +1,10 @@
 //! What writers do while the tables change: when their commits are seen, and how long they wait for locks.
 
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::super::stand::PARTITIONS;
+use super::super::{beside::Beside, stand::PARTITIONS};
 use crate::checkpoints;
 
 /// How often commits are looked for. The question waits with the writers while the checkpoints are locked, and so sees the first
@@ -24,10 +23,7 @@ const QUESTION: &str = "
     where sessions.application_name like 'clickstream-%'";
 
 /// Two sessions on a thread of their own, until they are told to stop.
-pub struct Watch {
-    thread: JoinHandle<anyhow::Result<Seen>>,
-    stop: oneshot::Sender<()>,
-}
+pub struct Watch(Beside<Seen>);
 
 /// What they saw.
 #[derive(Default)]
@@ -56,8 +52,7 @@ impl Watch {
     /// There is no thread to be had.
     pub fn start(url: &str, schema: &str) -> anyhow::Result<Self> {
         let (url, schema) = (url.to_owned(), schema.to_owned());
-        let (stop, mut stopped) = oneshot::channel();
-        let watching = async move {
+        let watching = move |mut stopped: oneshot::Receiver<()>| async move {
             let (first, second) = tokio::join!(
                 checkpoints::connect(&url, &schema),
                 checkpoints::connect(&url, &schema)
@@ -79,15 +74,7 @@ impl Watch {
             }
             Ok(seen)
         };
-        let thread = std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
-                runtime.block_on(watching)
-            })?;
-        Ok(Self { thread, stop })
+        Beside::start(watching).map(Self)
     }
 
     /// Stops, and tells what was seen.
@@ -95,10 +82,7 @@ impl Watch {
     /// # Errors
     /// A session broke.
     pub async fn end(self) -> anyhow::Result<Seen> {
-        self.stop.send(()).ok();
-        tokio::task::spawn_blocking(move || self.thread.join())
-            .await?
-            .map_err(|_| anyhow::anyhow!("the watching thread panicked"))?
+        self.0.end().await
     }
 }
 
