@@ -29,8 +29,8 @@ const MAX_PENALTY: u32 = 6;
 /// Days that the events of one flush may have: each is a partition that the flush opens and locks, table and indexes, of the
 /// 6,400 locks that a PostgreSQL server with its defaults has for everybody.
 pub const MOST_DAYS: usize = 128;
-/// Windows that the late events of one flush may reach back to: each is a row that is
-/// read and written again, with two sets of visitors of up to 3 KiB.
+/// Windows that the late events of one flush may reach back to: each is a row that is read and written
+/// again, with two sets of up to 3 KiB.
 pub const MOST_LATE_WINDOWS: usize = 1_024;
 /// Heartbeats of a partition whose times are kept until they are committed: a minute of them, one a second. Of more, the
 /// first ones are kept, which have waited longest.

@@ -104,10 +104,17 @@ pub async fn connect(
             }
             Err(failure) => return Err(failure),
         }
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            () = stop.cancelled() => return Ok(None),
+        if !paused(stop).await {
+            return Ok(None);
         }
+    }
+}
+
+/// Waits until the next try; false when told to stop meanwhile.
+async fn paused(stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(PAUSE) => true,
+        () = stop.cancelled() => false,
     }
 }
 
@@ -133,9 +140,8 @@ impl Opening<'_> {
                 }
                 Err(failure) => return Err(failure),
             }
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
-                () = stop.cancelled() => return Ok(None),
+            if !paused(stop).await {
+                return Ok(None);
             }
             let schema = &self.target.schema;
             let Some(next) = connect(self.postgres, schema, self.owner, stop).await? else {
