@@ -2,11 +2,17 @@
 
 mod tls;
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use clickstream_pipeline::spec::{PostgresSettings, SslMode};
 use thiserror::Error;
-use tokio_postgres::{Client, Config, NoTls, config::TargetSessionAttrs};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, NoTls,
+    config::TargetSessionAttrs,
+    error::{DbError, Severity},
+};
+use tracing::{debug, warn};
 
 pub use tls::TlsError;
 
@@ -69,14 +75,36 @@ pub async fn dial(
         SslMode::Disable => {
             config.ssl_mode(tokio_postgres::config::SslMode::Disable);
             let (client, connection) = config.connect(NoTls).await?;
-            tokio::spawn(connection);
+            tokio::spawn(drive(connection));
             Ok(client)
         }
         SslMode::Require | SslMode::VerifyFull => {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
             let (client, connection) = config.connect(tls::connector(settings)?).await?;
-            tokio::spawn(connection);
+            tokio::spawn(drive(connection));
             Ok(client)
         }
+    }
+}
+
+/// Drives a session to its end; whoever waits for an answer then is told why.
+async fn drive<S, T>(mut connection: Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notice(notice) = message {
+            tell(&notice);
+        }
+    }
+}
+
+/// What a server says beside its answers: that a table is there already is for nobody, that a right was not granted is.
+fn tell(notice: &DbError) {
+    let said = notice.message();
+    match notice.parsed_severity() {
+        Some(Severity::Warning) => warn!(said, "postgresql warns"),
+        _ => debug!(said, "postgresql notes"),
     }
 }

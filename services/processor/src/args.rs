@@ -121,7 +121,8 @@ impl Cli {
             _ => Some(traces::init(
                 "clickstream-processor",
                 self.log_format,
-                "info",
+                // it tells at length what `migrate` tells in a line each
+                "info,refinery_core=warn",
             )?),
         };
         failpoints::arm();

@@ -142,16 +142,18 @@ pub async fn migrate(
 async fn apply(client: &mut Client) -> anyhow::Result<usize> {
     let mut runner = migrations::runner();
     runner.set_migration_table_name(HISTORY);
+    let mut session = prompt::Prompt::new(client);
     let report = runner
         .set_grouped(true)
-        .run_async(&mut prompt::Prompt(client))
+        .run_async(&mut session)
         .await
         .context("applying migrations")?;
-    for migration in report.applied_migrations() {
+    for (migration, took) in report.applied_migrations().iter().zip(session.took()) {
         info!(
-            version = migration.version(),
-            name = migration.name(),
-            "applied migration"
+            seconds = (took.as_secs_f64() * 1_000.0).round() / 1_000.0,
+            "migration {} applied: {}",
+            migration.version(),
+            migrations::brings(migration)
         );
     }
     Ok(report.applied_migrations().len())

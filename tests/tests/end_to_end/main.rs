@@ -17,6 +17,7 @@ mod late;
 mod load;
 mod malformed;
 mod metrics;
+mod migrations;
 mod ownership;
 mod pooling;
 mod postgres_faults;

@@ -4,47 +4,94 @@ use refinery_core::{Migration, Runner};
 
 use crate::failpoints;
 
-/// Each file by its name without `.sql`, oldest first.
-const FILES: [(&str, &str); 11] = [
-    ("V1__tables", include_str!("../../../../sql/V1__tables.sql")),
-    ("V2__views", include_str!("../../../../sql/V2__views.sql")),
-    (
-        "V3__maintenance",
-        include_str!("../../../../sql/V3__maintenance.sql"),
-    ),
-    (
-        "V4__sessions",
-        include_str!("../../../../sql/V4__sessions.sql"),
-    ),
-    (
-        "V5__retention",
-        include_str!("../../../../sql/V5__retention.sql"),
-    ),
-    ("V6__merge", include_str!("../../../../sql/V6__merge.sql")),
-    ("V7__groups", include_str!("../../../../sql/V7__groups.sql")),
-    (
-        "V8__visitors",
-        include_str!("../../../../sql/V8__visitors.sql"),
-    ),
-    (
-        "V9__readers",
-        include_str!("../../../../sql/V9__readers.sql"),
-    ),
-    (
-        "V10__anchors",
-        include_str!("../../../../sql/V10__anchors.sql"),
-    ),
-    ("V11__final", include_str!("../../../../sql/V11__final.sql")),
+/// A file of `sql/`.
+struct File {
+    /// Its name without `.sql`.
+    name: &'static str,
+    /// What it brings, for the log.
+    brings: &'static str,
+    sql: &'static str,
+}
+
+/// Oldest first.
+const FILES: [File; 11] = [
+    File {
+        name: "V1__tables",
+        brings: "tables of events, windows, checkpoints and ledgers",
+        sql: include_str!("../../../../sql/V1__tables.sql"),
+    },
+    File {
+        name: "V2__views",
+        brings: "views for readers",
+        sql: include_str!("../../../../sql/V2__views.sql"),
+    },
+    File {
+        name: "V3__maintenance",
+        brings: "days, finality and retention as functions",
+        sql: include_str!("../../../../sql/V3__maintenance.sql"),
+    },
+    File {
+        name: "V4__sessions",
+        brings: "writers known by their sessions",
+        sql: include_str!("../../../../sql/V4__sessions.sql"),
+    },
+    File {
+        name: "V5__retention",
+        brings: "retention on a session of its own",
+        sql: include_str!("../../../../sql/V5__retention.sql"),
+    },
+    File {
+        name: "V6__merge",
+        brings: "late events counted in their own windows",
+        sql: include_str!("../../../../sql/V6__merge.sql"),
+    },
+    File {
+        name: "V7__groups",
+        brings: "consumer groups named after their cluster",
+        sql: include_str!("../../../../sql/V7__groups.sql"),
+    },
+    File {
+        name: "V8__visitors",
+        brings: "distinct users and visits as sets of bits",
+        sql: include_str!("../../../../sql/V8__visitors.sql"),
+    },
+    File {
+        name: "V9__readers",
+        brings: "readers of views only, statistics of all days",
+        sql: include_str!("../../../../sql/V9__readers.sql"),
+    },
+    File {
+        name: "V10__anchors",
+        brings: "anchors of earlier processors completed",
+        sql: include_str!("../../../../sql/V10__anchors.sql"),
+    },
+    File {
+        name: "V11__final",
+        brings: "no window final before it is over",
+        sql: include_str!("../../../../sql/V11__final.sql"),
+    },
 ];
 
 /// All of them.
 pub fn all() -> Vec<Migration> {
     FILES[..failpoints::only("CLICKSTREAM_TEST_MIGRATIONS").unwrap_or(FILES.len())]
         .iter()
-        .map(|(name, sql)| {
-            Migration::unapplied(name, sql).expect("a test reads the names of all files")
+        .map(|file| {
+            Migration::unapplied(file.name, file.sql).expect("a test reads the names of all files")
         })
         .collect()
+}
+
+/// What a migration brings, in a few words; its name where this binary does not know it.
+pub fn brings(migration: &Migration) -> &str {
+    FILES
+        .iter()
+        .find(|file| {
+            file.name
+                .split_once("__")
+                .is_some_and(|(_, name)| name == migration.name())
+        })
+        .map_or(migration.name(), |file| file.brings)
 }
 
 /// What applies them.
@@ -68,12 +115,15 @@ mod tests {
                 .next()
                 .and_then(|version| version[1..].parse::<u32>().ok())
         });
-        assert_eq!(FILES.map(|(name, _)| name.to_owned()).to_vec(), files);
+        assert_eq!(FILES.map(|file| file.name.to_owned()).to_vec(), files);
         let versions: Vec<i32> = all().iter().map(Migration::version).collect();
         assert!(
             versions.is_sorted_by(|one, next| one < next),
             "{versions:?}"
         );
+        for migration in all() {
+            assert_ne!(brings(&migration), migration.name());
+        }
         Ok(())
     }
 }

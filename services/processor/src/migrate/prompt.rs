@@ -37,7 +37,28 @@ const LOCKS: &str = "
     lock table clickstream_anchors, clickstream_agg_minute, clickstream_traffic_minute in access exclusive mode;";
 
 /// A session that migrates.
-pub struct Prompt<'c>(pub &'c mut Client);
+pub struct Prompt<'c> {
+    client: &'c mut Client,
+    /// How long each of the statements took that were executed last.
+    took: Vec<Duration>,
+}
+
+impl<'c> Prompt<'c> {
+    /// One that has executed nothing.
+    pub fn new(client: &'c mut Client) -> Self {
+        Self {
+            client,
+            took: Vec::new(),
+        }
+    }
+
+    /// How long the migrations took that were applied last: each is followed by the statement that notes it.
+    pub fn took(&self) -> impl Iterator<Item = Duration> {
+        self.took
+            .chunks(2)
+            .map(|migration| migration.iter().sum::<Duration>())
+    }
+}
 
 impl AsyncTransaction for Prompt<'_> {
     type Error = Error;
@@ -50,7 +71,7 @@ impl AsyncTransaction for Prompt<'_> {
         async move {
             let begin = Instant::now();
             loop {
-                match attempt(self.0, &queries).await {
+                match attempt(self.client, &queries).await {
                     Err(error)
                         if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
                             && begin.elapsed() < PATIENCE =>
@@ -58,7 +79,12 @@ impl AsyncTransaction for Prompt<'_> {
                         info!("somebody reads for long what is to be changed: trying again");
                         sleep(PAUSE).await;
                     }
-                    ended => return ended,
+                    ended => {
+                        let took = ended?;
+                        let applied = took.len();
+                        self.took = took;
+                        return Ok(applied);
+                    }
                 }
             }
         }
@@ -70,14 +96,14 @@ impl AsyncQuery<Vec<Migration>> for Prompt<'_> {
         &'a mut self,
         query: &'a str,
     ) -> impl Future<Output = Result<Vec<Migration>, Error>> + Send + 'a {
-        AsyncQuery::query(&mut *self.0, query)
+        AsyncQuery::query(&mut *self.client, query)
     }
 }
 
 impl AsyncMigrate for Prompt<'_> {}
 
-/// All of it or nothing.
-async fn attempt(client: &mut Client, queries: &[&str]) -> Result<usize, Error> {
+/// All of it or nothing; how long each of them took.
+async fn attempt(client: &mut Client, queries: &[&str]) -> Result<Vec<Duration>, Error> {
     let under_load = queries
         .first()
         .is_some_and(|query| query.starts_with(UNDER_LOAD));
@@ -90,9 +116,12 @@ async fn attempt(client: &mut Client, queries: &[&str]) -> Result<usize, Error> 
     if under_load {
         transaction.batch_execute(LOCKS).await?;
     }
+    let mut took = Vec::with_capacity(queries.len());
     for query in queries {
+        let begin = Instant::now();
         transaction.batch_execute(query).await?;
+        took.push(begin.elapsed());
     }
     transaction.commit().await?;
-    Ok(queries.len())
+    Ok(took)
 }
