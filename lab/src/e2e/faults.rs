@@ -298,13 +298,8 @@ pub async fn audited(
     let audit = ["audit", pipeline.name()];
     let audited = plugin.run(pipeline.cluster(), &audit);
     step.during(audited, |report| {
-        // the report's last line is its summary
-        report
-            .trim_end()
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .to_owned()
+        // the report's first line is its verdict
+        report.lines().next().unwrap_or_default().to_owned()
     })
     .await
     .map(|_| ())

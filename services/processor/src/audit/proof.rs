@@ -394,6 +394,7 @@ impl Proof {
             windows_of_older_form: older,
             partitions,
             differences_total: self.differences.total(),
+            differences_by_kind: self.differences.by_kind().clone(),
             differences: self.differences.into_listed(),
             not_proven,
             notes: self.notes,

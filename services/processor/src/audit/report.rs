@@ -1,14 +1,18 @@
-//! What an audit found: per partition, as a list of differences, and as one closing line.
+//! What an audit found: the outcome, a bounded list of differences, and per partition.
+
+mod shown;
 
 use std::{collections::BTreeMap, fmt};
 
 use clickstream_pipeline::offset::TopicPartition;
 use serde::Serialize;
 
-use super::coverage::{Outcome, share};
+use super::coverage::Outcome;
 
 /// Differences that are kept with their coordinates; the rest is counted.
 const LISTED: usize = 100;
+/// So many of each kind are kept whatever came before them.
+const OF_EACH_KIND: u64 = 3;
 
 /// The ways in which the tables can contradict the log, the rules or each other.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -83,11 +87,12 @@ pub struct Difference {
     pub detail: String,
 }
 
-/// The differences of a run: the first hundred, and how many there are.
+/// The differences of a run: the first hundred and some of each kind, and how many there are.
 #[derive(Default, Debug)]
 pub struct Differences {
     listed: Vec<Difference>,
     total: u64,
+    by_kind: BTreeMap<Kind, u64>,
     by_partition: BTreeMap<TopicPartition, u64>,
 }
 
@@ -160,10 +165,12 @@ pub struct AuditReport {
     pub windows_of_older_form: usize,
     /// In the order of topic and partition.
     pub partitions: Vec<PartitionReport>,
-    /// The first hundred.
+    /// The first hundred, and the first three of each kind.
     pub differences: Vec<Difference>,
     /// All of them.
     pub differences_total: u64,
+    /// All of them, by kind.
+    pub differences_by_kind: BTreeMap<Kind, u64>,
     /// What was not compared at all although it is there, and why.
     pub not_proven: Vec<String>,
     /// What was left out, and other things worth knowing.
@@ -213,7 +220,9 @@ impl Differences {
         if let Some(tp) = tp {
             *self.by_partition.entry(tp).or_default() += 1;
         }
-        if self.listed.len() < LISTED {
+        let of_kind = self.by_kind.entry(difference.kind).or_default();
+        *of_kind += 1;
+        if self.listed.len() < LISTED || *of_kind <= OF_EACH_KIND {
             self.listed.push(difference);
         }
     }
@@ -228,7 +237,12 @@ impl Differences {
         self.by_partition.get(&tp).copied().unwrap_or(0)
     }
 
-    /// The first hundred.
+    /// How many there are of each kind.
+    pub fn by_kind(&self) -> &BTreeMap<Kind, u64> {
+        &self.by_kind
+    }
+
+    /// The first hundred, and the first three of each kind.
     pub fn into_listed(self) -> Vec<Difference> {
         self.listed
     }
@@ -281,154 +295,6 @@ impl fmt::Display for Difference {
     }
 }
 
-const COLUMNS: [&str; 13] = [
-    "partition",
-    "from",
-    "to",
-    "consumed",
-    "accepted",
-    "duplicate",
-    "rejected",
-    "late",
-    "skipped",
-    "undecided",
-    "differences",
-    "of records",
-    "of windows",
-];
-
-impl fmt::Display for AuditReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = vec![COLUMNS.map(str::to_owned)];
-        lines.extend(self.partitions.iter().map(PartitionReport::cells));
-        let width = |column: usize| {
-            lines
-                .iter()
-                .map(|line| line[column].len())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
-        for line in &lines {
-            write!(f, "{:<1$}", line[0], widths[0])?;
-            for (cell, width) in line.iter().zip(&widths).skip(1) {
-                write!(f, "  {cell:>width$}")?;
-            }
-            writeln!(f)?;
-        }
-        for note in &self.notes {
-            writeln!(f, "note: {note}")?;
-        }
-        for difference in &self.differences {
-            writeln!(f, "{difference}")?;
-        }
-        let listed = self.differences.len() as u64;
-        if self.differences_total > listed {
-            writeln!(f, "… and {} more", self.differences_total - listed)?;
-        }
-        for doubt in &self.not_proven {
-            writeln!(f, "not proven: {doubt}")?;
-        }
-        write!(f, "{}", self.sum())
-    }
-}
-
-impl AuditReport {
-    /// The last line.
-    fn sum(&self) -> String {
-        let (records, partitions) = (self.compared_records(), self.partitions.len());
-        let [reached, behind, unread] = match self.unread() {
-            0 => [const { String::new() }; 3],
-            count => [
-                " up to the offsets that were reached".to_owned(),
-                format!("; {count} records behind them are not read yet"),
-                format!("; {count} records are not read yet"),
-            ],
-        };
-        match self.outcome {
-            Outcome::Clean if self.records_compared >= self.records_counted => format!(
-                "audit clean: {records} of {partitions} partitions, {} rows, {}: everything{}{reached} follows from the log{behind}",
-                self.rows,
-                self.compared_windows(),
-                if self.windows_of_older_form == 0 {
-                    ""
-                } else {
-                    " else"
-                }
-            ),
-            Outcome::Clean => format!(
-                "audit clean: {records} of {partitions} partitions, {} rows, {}: all that the log still has{reached} follows from it, and the rest adds up{behind}",
-                self.rows,
-                self.compared_windows()
-            ),
-            Outcome::NotProven => format!(
-                "audit not proven: nothing differs, but only {records} of {partitions} partitions and {} could be compared{unread}",
-                self.compared_windows()
-            ),
-            Outcome::Differs => format!(
-                "audit found {} differences in {records} of {partitions} partitions{unread}",
-                self.differences_total
-            ),
-        }
-    }
-
-    fn unread(&self) -> i64 {
-        self.partitions.iter().filter_map(|one| one.unread).sum()
-    }
-
-    fn compared_records(&self) -> String {
-        let (part, whole) = (self.records_compared, self.records_counted);
-        if part >= whole {
-            format!("{part} records")
-        } else {
-            let share = share(part.into(), whole.into());
-            format!("{part} of {whole} records ({share})")
-        }
-    }
-
-    fn compared_windows(&self) -> String {
-        let (part, whole) = (self.windows, self.windows_stored);
-        let compared = if part >= whole {
-            format!("{part} windows")
-        } else {
-            let share = share(part as i128, whole as i128);
-            format!("{part} of {whole} windows ({share})")
-        };
-        match self.windows_of_older_form {
-            0 => compared,
-            older => format!("{compared}, visitors and sessions of {older} of them left out"),
-        }
-    }
-}
-
-impl PartitionReport {
-    fn cells(&self) -> [String; 13] {
-        let [of_records, of_windows] = if self.checkpoint {
-            [
-                share(self.records_compared.into(), self.records_counted.into()),
-                share(self.windows_compared.into(), self.windows_stored.into()),
-            ]
-        } else {
-            ["-", "-"].map(str::to_owned)
-        };
-        [
-            format!("{}[{}]", self.topic, self.partition),
-            self.from_offset.to_string(),
-            self.to_offset.to_string(),
-            self.consumed.to_string(),
-            self.accepted.to_string(),
-            self.duplicate.to_string(),
-            self.rejected.to_string(),
-            self.late.to_string(),
-            self.skipped.to_string(),
-            self.undecided.to_string(),
-            self.differences.to_string(),
-            of_records,
-            of_windows,
-        ]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clickstream_pipeline::offset::TopicId;
@@ -448,8 +314,17 @@ mod tests {
         }
         assert_eq!(differences.total(), 250);
         assert_eq!(differences.of(tp), 250);
+        // what comes behind a hundred of another kind is seen all the same
+        for window in 0..5 {
+            let found = Difference::new(Kind::HitsDiffer, "page /a: stored 1, rows 2");
+            differences.add(None, found.in_window(window));
+        }
+        assert_eq!(
+            differences.by_kind(),
+            &BTreeMap::from([(Kind::MissingRow, 250), (Kind::HitsDiffer, 5)])
+        );
         let listed = differences.into_listed();
-        assert_eq!(listed.len(), 100);
+        assert_eq!(listed.len(), 103);
         assert_eq!(
             listed[99].to_string(),
             "missing_row clicks[2]@99: accepted, but not stored"

@@ -75,7 +75,7 @@ async fn the_command_exits_with_0_when_clean_and_with_3_when_not() -> anyhow::Re
     assert_eq!(code, Some(0), "{text}");
     assert!(
         text.lines()
-            .last()
+            .next()
             .unwrap()
             .starts_with("audit clean: 3000 records"),
         "{text}"
