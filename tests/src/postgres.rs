@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use parking_lot::Mutex;
 use rustix::process::Signal;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Config, NoTls};
 
 use clickstream_tools::{Relative, Tool, artifacts, ensure, packages};
 
@@ -136,7 +136,25 @@ impl Postgres {
     /// # Errors
     /// When the server does not accept it.
     pub async fn connect(&self, database: &str) -> anyhow::Result<tokio_postgres::Client> {
-        let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls).await?;
+        self.connect_with(self.url(database).parse()?).await
+    }
+
+    /// A connection as `role`, which needs no password here.
+    ///
+    /// # Errors
+    /// When the server does not accept it.
+    pub async fn connect_as(
+        &self,
+        role: &str,
+        database: &str,
+    ) -> anyhow::Result<tokio_postgres::Client> {
+        let mut config: Config = self.url(database).parse()?;
+        config.user(role);
+        self.connect_with(config).await
+    }
+
+    async fn connect_with(&self, config: Config) -> anyhow::Result<tokio_postgres::Client> {
+        let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection of the testbed ended");

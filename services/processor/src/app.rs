@@ -1,6 +1,6 @@
 //! Wiring of `run`: what is opened in which order, and closed in the opposite one.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clickstream_pipeline::{
@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::{
     gauges::Present,
     heartbeat::Heart,
-    kafka::{ConsumerSettings, Source, describe, watch_retention},
+    kafka::{ConsumerSettings, Identity, Source, describe, watch_retention},
     metrics::{Gauges, HeartbeatMetrics, SourceMetrics, WriterMetrics},
     opening::{self, Opened, Opening},
     runner::{Writer, WriterSettings},
@@ -75,8 +75,8 @@ pub async fn run(
     let postgres = target.connection_settings(secrets.as_ref())?;
     let connected = opening::connect(&postgres, &target.schema, &owner, &stop);
     let (described, connected) = tokio::join!(described, connected);
-    let (kafka_cluster, known) = described.context("asking the brokers")??;
-    consumer.fit_queues(&known);
+    let described = described.context("asking the brokers")??;
+    consumer.fit_queues(&described.topics);
     let Some(connection) = connected? else {
         return Ok(());
     };
@@ -86,23 +86,20 @@ pub async fn run(
         schema_owner: &schema_owner,
         semantic: &semantic,
         owner: &owner,
-        kafka_cluster: kafka_cluster.as_deref(),
-        known: &known,
+        described: &described,
         created_topics: &created_topics(&pipeline),
     };
     let Some(Opened {
         sink,
         group,
-        topics,
+        topics: registered,
     }) = opening.open(connection, &stop).await?
     else {
         return Ok(());
     };
     consumer.join(group);
-    let ids: BTreeMap<_, _> = known
-        .into_iter()
-        .map(|topic| (topic.name, topic.id))
-        .collect();
+    let identity = Identity::new(&registered.ids, &described);
+    let topics = registered.numbers;
 
     let flush = &pipeline.spec.processor.flush;
     let limits = BufferLimits {
@@ -177,7 +174,16 @@ pub async fn run(
         group = consumer.group,
         "processor starts"
     );
-    let ended = work(consumer, topics, ids, shared, source_metrics, writer, stop).await;
+    let ended = work(
+        consumer,
+        topics,
+        identity,
+        shared,
+        source_metrics,
+        writer,
+        stop,
+    )
+    .await;
     admin_stop.cancel();
     ended
 }
@@ -197,7 +203,7 @@ fn created_topics(pipeline: &ClickstreamPipeline) -> Vec<&str> {
 async fn work(
     consumer: ConsumerSettings,
     topics: Topics,
-    ids: BTreeMap<String, Option<String>>,
+    identity: Identity,
     shared: Arc<Shared>,
     source_metrics: SourceMetrics,
     writer: Writer,
@@ -216,9 +222,14 @@ async fn work(
         .spawn({
             let (stop, shared) = (stop_reading.clone(), Arc::clone(&shared));
             move || {
-                let ended =
-                    Source::new(&consumer, topics, &ids, Arc::clone(&shared), source_metrics)
-                        .and_then(|source| source.run(&stop));
+                let ended = Source::new(
+                    &consumer,
+                    topics,
+                    identity,
+                    Arc::clone(&shared),
+                    source_metrics,
+                )
+                .and_then(|source| source.run(&stop));
                 shared.with(|state| state.stopped = true);
                 // the receiver is gone only when the process ends
                 let _ = read_ended.send(ended);

@@ -123,9 +123,10 @@ pub async fn audit(
     let settings = target.connection_settings(secrets)?;
     // a topic that is not there would have no partition to differ in, and one that was never read no checkpoint
     let brokers = ConsumerSettings::new(pipeline, "clickstream-audit", secrets)?;
-    let (_, topics) = tokio::task::spawn_blocking(move || describe(&brokers))
+    let described = tokio::task::spawn_blocking(move || describe(&brokers))
         .await
         .context("asking the brokers")??;
+    let topics = described.complete()?;
     let consumer = Arc::new(log::consumer(pipeline, target, secrets)?);
     Proof::begin(pipeline, target, settings, consumer, topics, options)
         .await?

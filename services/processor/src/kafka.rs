@@ -11,5 +11,6 @@ mod statistics;
 mod watch;
 
 pub use config::{ConsumerSettings, describe};
+pub use identity::Identity;
 pub use retention::watch_retention;
 pub use source::{Source, SourceFault};

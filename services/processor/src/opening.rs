@@ -11,8 +11,8 @@ use tracing::error;
 use crate::{
     retry,
     sink::{
-        self, ConnectError, Connection, KnownTopic, Owner, PostgresSink, SinkFault, TargetError,
-        Topics,
+        self, ConnectError, Connection, Described, Owner, PostgresSink, Registered, SinkFault,
+        TargetError,
     },
 };
 
@@ -34,10 +34,8 @@ pub struct Opening<'a> {
     pub semantic: &'a SemanticSpec,
     /// Name under which claims are made.
     pub owner: &'a str,
-    /// Id of the Kafka cluster, where it tells one.
-    pub kafka_cluster: Option<&'a str>,
     /// What the brokers say of the topics.
-    pub known: &'a [KnownTopic],
+    pub described: &'a Described,
     /// Topics that the operator made.
     pub created_topics: &'a [&'a str],
 }
@@ -48,8 +46,8 @@ pub struct Opened {
     pub sink: PostgresSink,
     /// The consumer group of the target.
     pub group: String,
-    /// Its topics by number.
-    pub topics: Topics,
+    /// Its topics.
+    pub topics: Registered,
 }
 
 /// Why a target cannot be opened.
@@ -162,8 +160,7 @@ impl Opening<'_> {
             let topics = sink::register_topics(
                 client,
                 self.schema_owner,
-                self.kafka_cluster,
-                self.known,
+                self.described,
                 self.created_topics,
             )
             .await?;
@@ -172,7 +169,7 @@ impl Opening<'_> {
         let (group, topics) = tokio::time::timeout(ANSWER, opened)
             .await
             .map_err(|_| OpenError::Silent)??;
-        let (numbers, owner) = (topics.clone(), self.owner.to_owned());
+        let (numbers, owner) = (topics.numbers.clone(), self.owner.to_owned());
         let sink = PostgresSink::new(connection, numbers, self.target.durability, owner).await?;
         Ok(Opened {
             sink,

@@ -11,6 +11,7 @@ mod rows;
 mod statements;
 pub mod statistics;
 mod target;
+mod topics;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -28,10 +29,9 @@ pub use copy::Prepared;
 pub use housekeeping::DayMade;
 pub use pooling::require_own_session;
 use statements::Statements;
-pub use target::{
-    KnownTopic, LOCAL_CLUSTER, Owner, TargetError, consumer_group, open, register_topics,
-};
+pub use target::{LOCAL_CLUSTER, Owner, TargetError, consumer_group, open};
 pub(crate) use target::{check_owner, is_missing};
+pub use topics::{Described, KnownTopic, Registered, register_topics};
 
 use crate::retry;
 

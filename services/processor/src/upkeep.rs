@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use chrono::{DateTime, NaiveDate, Utc};
 use clickstream_pipeline::{
     event::Day,
@@ -17,7 +18,7 @@ use crate::{
     metrics::{DayChange, WriterMetrics},
     sink::{
         self, SinkFault,
-        expiry::{self, HoldsBack, Ledger, Retention},
+        expiry::{self, Election, HoldsBack, Ledger, Retention},
         statistics::{self, Events},
     },
 };
@@ -90,10 +91,14 @@ impl Upkeep {
         // not the name of a writer's session: a claim ends those of previous owners
         let name = format!("clickstream-upkeep {}", self.owner);
         let connection = sink::connect(&self.postgres, &self.schema, &name).await?;
-        Ok(match expiry::elect(&connection.client).await? {
-            true => Some(connection.client),
-            false => None,
-        })
+        match expiry::elect(&connection.client).await? {
+            Election::Ours => Ok(Some(connection.client)),
+            Election::Theirs => Ok(None),
+            Election::Stranger { pid, role } => bail!(
+                "session {pid} of role {role}, which may not write here, holds the lock of this work: \
+                 end it with: select pg_terminate_backend({pid})"
+            ),
+        }
     }
 
     async fn expire(

@@ -9,6 +9,7 @@ use clickstream_producer::generator::{Generator, GeneratorOptions};
 use crate::{
     progress::SHORT_SESSION,
     stack::{PATIENCE, Stack, StackOptions},
+    watch::logged,
 };
 
 type Records = Vec<(String, Option<Vec<u8>>)>;
@@ -85,6 +86,8 @@ async fn a_crash_loses_and_doubles_nothing(point: &str) -> anyhow::Result<()> {
         stack.no_transaction_is_left_open().await?;
     }
     let survivor = stack.start_with("survivor", &[SHORT_SESSION])?;
+    // where everything was committed before the crash, it could be told to end before it listens
+    logged(&survivor, "processor starts").await?;
     stack.drained().await?;
     assert_eq!(stack.consumed().await?, i64::try_from(sent)?);
     stack.ends_clean(&[&survivor]).await

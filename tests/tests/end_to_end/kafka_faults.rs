@@ -7,7 +7,7 @@ use clickstream_testbed::{Kafka, KafkaOptions, PostgresVersion, shared};
 
 use crate::{
     records::{clicks, now},
-    stack::{PATIENCE, Stack, StackOptions},
+    stack::{Stack, StackOptions},
     watch::{end, logged},
 };
 
@@ -27,19 +27,6 @@ fn generated(seed: u64) -> GeneratorOptions {
         rate: 500,
         ..GeneratorOptions::default()
     }
-}
-
-/// Everything that decides what a topic's tables hold, as one text: equal before and after means nothing was changed.
-async fn tables(stack: &Stack) -> anyhow::Result<String> {
-    let query = "select concat_ws(' ',
-        (select string_agg(concat_ws(':', topic, partition, next_offset, consumed, accepted, duplicate, rejected, late, skipped), ',' order by partition)
-         from clickstream_checkpoints),
-        (select count(*) || '/' || coalesce(md5(string_agg(event_id::text || source_offset, ',' order by event_id, event_date)), '') from clickstream_events),
-        (select sum(hits) from clickstream_agg_lanes), (select sum(hits) from clickstream_traffic_parts),
-        (select count(*) from clickstream_dead_letters), (select count(*) from clickstream_late_events),
-        (select count(*) from clickstream_gaps),
-        (select string_agg(kafka_topic_id, ',') from clickstream_topics))";
-    Ok(stack.client.query_one(query, &[]).await?.get(0))
 }
 
 #[tokio::test]
@@ -140,102 +127,6 @@ async fn processors_wait_for_kafka_and_go_on_alone() -> anyhow::Result<()> {
     }
     stack.audit().await?;
     stack.kafka.shutdown().await
-}
-
-/// A topic is deleted and made anew while processors read it. `records` go to each partition of the new one, before
-/// anybody looks at it; `unseen`: the processors miss that the topic was gone for a while.
-async fn made_anew_while_running(records: u64, unseen: bool) -> anyhow::Result<()> {
-    let stack = Stack::new(StackOptions {
-        partitions: 2,
-        ..StackOptions::default()
-    })
-    .await?;
-    let watched = stack.start_watched("one")?;
-    let old = clicks(0..200, now());
-    stack
-        .place(
-            old.iter()
-                .enumerate()
-                .map(|(at, click)| click.on(at as i32 % 2))
-                .collect(),
-        )
-        .await?;
-    stack.drained().await?;
-    let held = tables(&stack).await?;
-
-    if unseen {
-        // so short an absence that the group never hears of it
-        watched.process.stop_signal()?;
-    }
-    stack.kafka.delete_topic(&stack.topic).await?;
-    stack.kafka.create_topic(&stack.topic, 2, &[]).await?;
-    let new = clicks(10_000..10_000 + 2 * records, now());
-    stack
-        .place(
-            new.iter()
-                .enumerate()
-                .map(|(at, click)| click.on(at as i32 % 2))
-                .collect(),
-        )
-        .await?;
-    if unseen {
-        watched.process.continue_signal()?;
-    }
-    assert_eq!(
-        watched.shows("/readyz", "2 partitions are halted").await?,
-        503
-    );
-    watched
-        .shows("/status", "the topic was deleted and made anew")
-        .await?;
-    logged(&watched.process, "partition halted").await?;
-    assert_eq!(
-        tables(&stack).await?,
-        held,
-        "{}",
-        watched.process.log_tail()
-    );
-    end(&watched.process).await?;
-    assert_eq!(tables(&stack).await?, held);
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_shorter_topic_made_anew_while_running_halts_and_changes_nothing() -> anyhow::Result<()> {
-    made_anew_while_running(10, false).await?;
-    made_anew_while_running(10, true).await
-}
-
-#[tokio::test]
-async fn a_longer_topic_made_anew_while_running_halts_and_changes_nothing() -> anyhow::Result<()> {
-    // the old positions lie within the new log: nothing but the topic's id tells that they mean other records
-    made_anew_while_running(500, false).await?;
-    made_anew_while_running(500, true).await
-}
-
-#[tokio::test]
-async fn a_topic_made_anew_while_nobody_reads_is_refused_at_start() -> anyhow::Result<()> {
-    let stack = Stack::new(StackOptions::default()).await?;
-    let processor = stack.start("one")?;
-    stack.produce(generated(1), 1_000).await?;
-    stack.drained().await?;
-    end(&processor).await?;
-    let held = tables(&stack).await?;
-
-    stack.kafka.delete_topic(&stack.topic).await?;
-    stack.kafka.create_topic(&stack.topic, 4, &[]).await?;
-    stack.produce(generated(2), 2_000).await?;
-    let processor = stack.start("again")?;
-    let status = processor.wait(PATIENCE).await?;
-    assert_eq!(status.code(), Some(1));
-    let log = processor.log();
-    assert!(
-        log.contains(&format!("topic {}: topic id is", stack.topic))
-            && log.contains("the topic was deleted and made anew"),
-        "{log}"
-    );
-    assert_eq!(tables(&stack).await?, held);
-    Ok(())
 }
 
 #[tokio::test]

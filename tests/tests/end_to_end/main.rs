@@ -36,6 +36,7 @@ mod stack;
 mod starts;
 mod storms;
 mod tls;
+mod topics;
 mod tracing;
 mod upgrade;
 mod visitors;

@@ -85,12 +85,13 @@ pub fn after(time: EventTime, by: Duration) -> EventTime {
 impl Stack {
     /// Sends records to the partitions that they name, in this order, and waits until all are acknowledged.
     pub async fn place(&self, records: Vec<Placed>) -> anyhow::Result<usize> {
-        self.place_as(records, "none", None).await
+        self.place_in(&self.topic, records).await
     }
 
     /// The same with this timestamp on each record, as a client can set it where the broker does not.
     pub async fn place_stamped(&self, records: Vec<Placed>, millis: i64) -> anyhow::Result<usize> {
-        self.place_as(records, "none", Some(millis)).await
+        self.send_to(&self.topic, records, "none", Some(millis))
+            .await
     }
 
     /// The same in batches that are compressed like this.
@@ -99,16 +100,22 @@ impl Stack {
         records: Vec<Placed>,
         codec: &'static str,
     ) -> anyhow::Result<usize> {
-        self.place_as(records, codec, None).await
+        self.send_to(&self.topic, records, codec, None).await
     }
 
-    async fn place_as(
+    /// The same in another topic than the stack's own.
+    pub async fn place_in(&self, topic: &str, records: Vec<Placed>) -> anyhow::Result<usize> {
+        self.send_to(topic, records, "none", None).await
+    }
+
+    async fn send_to(
         &self,
+        topic: &str,
         records: Vec<Placed>,
         codec: &'static str,
         millis: Option<i64>,
     ) -> anyhow::Result<usize> {
-        let (servers, topic) = (self.kafka.bootstrap_servers(), self.topic.clone());
+        let (servers, topic) = (self.kafka.bootstrap_servers(), topic.to_owned());
         tokio::task::spawn_blocking(move || {
             let producer: BaseProducer = ClientConfig::new()
                 .set("bootstrap.servers", servers)

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use clickstream_testbed::unique_name;
 
 use crate::{
     days::{DAY, noon, on_both, stack},
@@ -60,6 +61,41 @@ async fn a_day_that_takes_long_to_drop_does_not_hold_up_the_stream() -> anyhow::
     end(&processor).await?;
     stack.audit().await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_reader_that_holds_the_lock_of_retention_is_named_and_can_be_ended() -> anyhow::Result<()>
+{
+    let stack = stack("    retention:\n      deadLetters: 48h\n").await?;
+    let role = unique_name("reader");
+    stack
+        .client
+        .batch_execute(&format!(
+            "insert into clickstream.clickstream_dead_letters (topic, partition, source_offset, reason, detail, payload, received_at, stored_at)
+             values ('old', 0, 0, 'malformed_json', '', '', '2020-01-01', '2020-01-01');
+             create role {role} login"
+        ))
+        .await?;
+    let reader = stack.postgres.connect_as(&role, &stack.database).await?;
+    reader
+        .batch_execute(
+            "select pg_advisory_lock(hashtext('clickstream upkeep'), hashtext('clickstream'))",
+        )
+        .await?;
+    let processor = stack.start_with("one", &[("CLICKSTREAM_TEST_UPKEEP_MS", "200")])?;
+    let named = format!("of role {role}, which may not write here, holds the lock");
+    logged(&processor, &named).await?;
+    let log = processor.log();
+    let (_, statement) = log.split_once("end it with: ").context("no statement")?;
+    let statement = statement.split('"').next().unwrap_or_default();
+    stack.client.batch_execute(statement).await?;
+    stack
+        .eventually(
+            "the old dead letter goes",
+            "select not exists (select from clickstream_dead_letters)",
+        )
+        .await?;
+    end(&processor).await
 }
 
 #[tokio::test]
@@ -204,6 +240,17 @@ async fn retention_drops_whole_days_and_counts_them_as_expired() -> anyhow::Resu
         .eventually(
             "two days are expired",
             "select sum(expired) = 200 from clickstream_checkpoints",
+        )
+        .await?;
+    // the day after them too, which was made ahead of its time
+    let kept = before(today, DAY * 2).day().date();
+    stack
+        .eventually(
+            "no day is on its way out",
+            &format!(
+                "select not exists (select from clickstream_days() where day < '{kept}')
+                    and not exists (select from clickstream_leaving_days())"
+            ),
         )
         .await?;
     assert_eq!(

@@ -1,6 +1,6 @@
 //! Waiting for what a process says: in its log, at its admin server, by its end.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use anyhow::{Context as _, ensure};
 use clickstream_testbed::{Process, free_port};
@@ -47,10 +47,24 @@ impl Stack {
 
     /// The same with more environment.
     pub fn start_watched_with(&self, name: &str, env: &[(&str, &str)]) -> anyhow::Result<Watched> {
+        self.watched(&self.document, name, env)
+    }
+
+    /// The same with another document.
+    pub fn start_watched_from(&self, document: &Path, name: &str) -> anyhow::Result<Watched> {
+        self.watched(document, name, &[])
+    }
+
+    fn watched(
+        &self,
+        document: &Path,
+        name: &str,
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<Watched> {
         let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
         let listen = [("CLICKSTREAM_ADMIN_LISTEN", listen.as_str())];
-        let process = self.start_with(name, &[&listen[..], env].concat())?;
+        let process = self.start_from(document, name, &[&listen[..], env].concat())?;
         Ok(Watched { process, port })
     }
 }

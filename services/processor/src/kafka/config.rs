@@ -8,10 +8,15 @@ use rdkafka::{
     ClientConfig,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer},
+    metadata::MetadataTopic,
+    types::RDKafkaErrorCode,
 };
 
 use super::identity;
-use crate::{failpoints::tuned, sink::KnownTopic};
+use crate::{
+    failpoints::tuned,
+    sink::{Described, KnownTopic},
+};
 
 /// A member that is not heard from for this long loses its partitions.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -154,8 +159,8 @@ fn shares(partitions: i64) -> (i64, i64) {
 /// Asks the brokers for the cluster's id and for the topics.
 ///
 /// # Errors
-/// No broker answers, or a topic is not there.
-pub fn describe(settings: &ConsumerSettings) -> anyhow::Result<(Option<String>, Vec<KnownTopic>)> {
+/// No broker answers, or one does not let this client look at a topic.
+pub fn describe(settings: &ConsumerSettings) -> anyhow::Result<Described> {
     let servers = settings.config.get("bootstrap.servers").unwrap_or_default();
     let consumer: BaseConsumer = settings
         .config
@@ -167,28 +172,37 @@ pub fn describe(settings: &ConsumerSettings) -> anyhow::Result<(Option<String>, 
             FIRST_ANSWER.as_secs()
         )
     };
-    let mut known = Vec::new();
+    let (mut topics, mut missing) = (Vec::new(), Vec::new());
     for name in &settings.topics {
         let metadata = consumer
             .fetch_metadata(Some(name), FIRST_ANSWER)
             .with_context(unreachable)?;
-        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
-            bail!("topic {name} is not there: create it, or correct spec.topics");
-        };
-        if topic.error().is_some() || topic.partitions().is_empty() {
-            bail!(
-                "topic {name} does not exist on {servers}: create it (timestamps by LogAppendTime), or correct spec.topics"
-            );
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+        if let Some(error) = topic
+            .and_then(MetadataTopic::error)
+            .map(RDKafkaErrorCode::from)
+            && error != RDKafkaErrorCode::UnknownTopicOrPartition
+        {
+            bail!("topic {name} cannot be looked at on {servers}: {error}");
         }
+        let Some(topic) = topic.filter(|topic| !topic.partitions().is_empty()) else {
+            missing.push(name.clone());
+            continue;
+        };
         let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
         let id = clickstream_kafka::topic_id(consumer.client(), name, FIRST_ANSWER);
-        known.push(KnownTopic {
+        topics.push(KnownTopic {
             name: name.clone(),
             partitions,
             id,
         });
     }
-    Ok((consumer.client().fetch_cluster_id(FIRST_ANSWER), known))
+    Ok(Described {
+        servers: servers.to_owned(),
+        cluster: consumer.client().fetch_cluster_id(FIRST_ANSWER),
+        topics,
+        missing,
+    })
 }
 
 #[cfg(test)]

@@ -185,20 +185,22 @@ impl SourceContext {
                     });
                 }
                 Heard::Bounds(partition, Purpose::Claim(number), bounds) => {
+                    let topic = self.topic(partition.topic);
+                    // asked for its id together with its bounds: the next answer finds it known
+                    let bounds = bounds.filter(|_| !self.identity.is_awaited(topic));
                     let bounds = match goes_wrong("old_log_end") {
                         true => bounds.map(|(start, _)| (start, start)),
                         false => bounds,
                     };
                     self.look(partition, bounds);
                     if bounds.is_none() {
-                        let topic = self.topic(partition.topic);
                         warn!(
                             topic,
                             partition = partition.partition,
                             "no broker tells the bounds of the log"
                         );
                     }
-                    let event = match self.identity.obstacle(self.topic(partition.topic)) {
+                    let event = match self.identity.obstacle(topic) {
                         Some(obstacle) => Event::Barred {
                             partition,
                             obstacle,

@@ -7,13 +7,15 @@
 //! known before the record can be there. Brokers that tell no ids (before Kafka 2.8) cannot be guarded in this way.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use parking_lot::Mutex;
 
 use clickstream_pipeline::ownership::Obstacle;
+
+use crate::sink::Described;
 
 /// The debug context in which librdkafka tells topic ids: a few lines with every refresh of metadata.
 pub const DEBUG_CONTEXT: &str = "metadata";
@@ -25,25 +27,37 @@ struct Other {
     heard: bool,
 }
 
-/// The ids of the topics as they were at start, and the others that were heard of since.
+/// The ids of the topics as they were when the schema was filled first, and the others that were heard of since.
 pub struct Identity {
     expected: BTreeMap<String, String>,
     others: Mutex<BTreeMap<String, Other>>,
+    /// Topics that were not there at start, until their ids are told.
+    awaited: Mutex<BTreeSet<String>>,
     /// Whether `others` holds anything: all that is looked at for every record.
     doubted: AtomicBool,
 }
 
 impl Identity {
-    /// Expects these ids; topics without one are not guarded.
-    pub fn new(ids: &BTreeMap<String, Option<String>>) -> Self {
-        Self {
-            expected: ids
-                .iter()
-                .filter_map(|(topic, id)| Some((topic.clone(), id.clone()?)))
-                .collect(),
+    /// Expects these ids, whatever the brokers have told at start; topics without one are not guarded.
+    pub fn new(ids: &BTreeMap<String, Option<String>>, described: &Described) -> Self {
+        let expected: BTreeMap<_, _> = ids
+            .iter()
+            .filter_map(|(topic, id)| Some((topic.clone(), id.clone()?)))
+            .collect();
+        let awaited = described.missing.iter();
+        let awaited = awaited.filter(|topic| expected.contains_key(*topic));
+        let identity = Self {
+            awaited: Mutex::new(awaited.cloned().collect()),
+            expected,
             others: Mutex::default(),
             doubted: AtomicBool::new(false),
+        };
+        for topic in &described.topics {
+            if let Some(id) = &topic.id {
+                identity.found(&topic.name, id);
+            }
         }
+        identity
     }
 
     /// Takes a line of librdkafka's log. Runs on its threads, under its locks: nothing here waits for it.
@@ -62,6 +76,7 @@ impl Identity {
     /// Notes which id the brokers say that a topic has now. Once another one was found, the topic stays refused until both
     /// they and librdkafka know it by the old one again.
     pub fn found(&self, topic: &str, id: &str) {
+        self.awaited.lock().remove(topic);
         self.note(topic, id, false);
     }
 
@@ -93,6 +108,11 @@ impl Identity {
         self.doubted.load(Ordering::Acquire)
     }
 
+    /// Whether a topic was not there at start, and its id is not known yet: it may be another one.
+    pub fn is_awaited(&self, topic: &str) -> bool {
+        self.awaited.lock().contains(topic)
+    }
+
     /// What stands against reading a topic.
     pub fn obstacle(&self, topic: &str) -> Option<Obstacle> {
         if !self.is_doubted() {
@@ -109,15 +129,49 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::KnownTopic;
 
     fn identity() -> Identity {
-        Identity::new(
-            &[
-                ("clicks".to_owned(), Some("AbC".to_owned())),
-                ("old".to_owned(), None),
-            ]
-            .into(),
-        )
+        started(&[], &[])
+    }
+
+    /// At start the brokers told these ids, and that they have no topics of these names.
+    fn started(ids: &[(&str, &str)], missing: &[&str]) -> Identity {
+        let described = Described {
+            servers: String::new(),
+            cluster: None,
+            topics: ids
+                .iter()
+                .map(|(name, id)| KnownTopic {
+                    name: (*name).to_owned(),
+                    partitions: 1,
+                    id: Some((*id).to_owned()),
+                })
+                .collect(),
+            missing: missing.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let stored = [
+            ("clicks".to_owned(), Some("AbC".to_owned())),
+            ("old".to_owned(), None),
+        ];
+        Identity::new(&stored.into(), &described)
+    }
+
+    #[test]
+    fn a_topic_that_was_made_anew_before_the_start_is_another_one() {
+        let identity = started(&[("clicks", "XyZ")], &[]);
+        assert!(identity.obstacle("clicks").is_some());
+        assert!(!started(&[("clicks", "AbC")], &[]).is_doubted());
+    }
+
+    #[test]
+    fn a_topic_that_comes_back_is_not_believed_before_its_id_is_told() {
+        let identity = started(&[], &["clicks", "old"]);
+        assert!(identity.is_awaited("clicks"));
+        // the schema knows no id to compare with
+        assert!(!identity.is_awaited("old"));
+        identity.found("clicks", "XyZ");
+        assert!(!identity.is_awaited("clicks") && identity.obstacle("clicks").is_some());
     }
 
     #[test]

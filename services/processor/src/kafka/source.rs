@@ -2,7 +2,6 @@
 //! has decided: where to go on, what to fetch. Nothing on it waits for a broker.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -96,7 +95,7 @@ impl Source {
     pub fn new(
         settings: &ConsumerSettings,
         topics: Topics,
-        ids: &BTreeMap<String, Option<String>>,
+        identity: Identity,
         shared: Arc<Shared>,
         metrics: SourceMetrics,
     ) -> Result<Self, SourceFault> {
@@ -104,7 +103,7 @@ impl Source {
             shared: Arc::clone(&shared),
             topics,
             metrics,
-            identity: Identity::new(ids),
+            identity,
             asker: Mutex::new(None),
         };
         shared.with(|state| state.journeys.group.clone_from(&settings.group));

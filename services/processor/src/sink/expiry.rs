@@ -20,6 +20,33 @@ const BATCH: i32 = 5_000;
 const ELECT: &str =
     "select pg_try_advisory_lock(hashtext('clickstream upkeep'), hashtext(current_schema()))";
 
+/// Whoever holds that lock, if the role may not write here: any role can take it that may connect.
+const STRANGER: &str = "
+    select locks.pid, coalesce(sessions.usename, '')::text
+    from pg_locks as locks
+    join pg_stat_activity as sessions using (pid)
+    where locks.locktype = 'advisory' and locks.objsubid = 2 and locks.granted
+      and locks.database = (select oid from pg_database where datname = current_database())
+      and locks.classid::bigint = hashtext('clickstream upkeep')::bigint & 4294967295
+      and locks.objid::bigint = hashtext(current_schema())::bigint & 4294967295
+      and not has_table_privilege(sessions.usesysid, 'clickstream_checkpoints', 'update')";
+
+/// Who looks after retention.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Election {
+    /// This session.
+    Ours,
+    /// Another processor's session.
+    Theirs,
+    /// Nobody: the lock is held by a role that is no processor's.
+    Stranger {
+        /// Its session.
+        pid: i32,
+        /// Its name.
+        role: String,
+    },
+}
+
 /// Instants before which rows may go; `None` keeps them.
 #[derive(Copy, Clone, Debug)]
 pub struct Retention {
@@ -108,12 +135,19 @@ impl Ledger {
     }
 }
 
-/// Whether this session is the one that looks after retention.
+/// Tries to make this session the one that looks after retention.
 ///
 /// # Errors
 /// What the server says.
-pub async fn elect(client: &Client) -> Result<bool, SinkFault> {
-    Ok(client.query_one(ELECT, &[]).await?.get(0))
+pub async fn elect(client: &Client) -> Result<Election, SinkFault> {
+    if client.query_one(ELECT, &[]).await?.get(0) {
+        return Ok(Election::Ours);
+    }
+    let stranger = client.query_opt(STRANGER, &[]).await?;
+    Ok(stranger.map_or(Election::Theirs, |row| Election::Stranger {
+        pid: row.get(0),
+        role: row.get(1),
+    }))
 }
 
 /// The partition whose time has come least far, of those that are not idle; `None`: all of them are.

@@ -1,14 +1,11 @@
 //! Opening a target: is the schema there, is it ours, and does it belong to this Kafka.
 
-use clickstream_pipeline::{
-    offset::TopicId,
-    spec::{ClickstreamPipeline, SemanticSpec, TargetSpec},
-};
+use clickstream_pipeline::spec::{ClickstreamPipeline, SemanticSpec, TargetSpec};
 use thiserror::Error;
-use tokio_postgres::{Client, error::SqlState, types::ToSql};
+use tokio_postgres::{Client, error::SqlState};
 use uuid::Uuid;
 
-use super::{Obstacle, Topics};
+use super::Obstacle;
 use crate::{migrate, retry};
 
 /// Stands for the cluster identity where there is no Kubernetes.
@@ -88,7 +85,7 @@ pub enum TargetError {
         /// Size in the schema.
         stored_micros: i64,
     },
-    /// The topics are not the ones that the schema was filled from.
+    /// The brokers are not those that the schema was filled from.
     #[error("topic {topic}: {obstacle}")]
     Topic {
         /// Name.
@@ -96,20 +93,19 @@ pub enum TargetError {
         /// What is wrong.
         obstacle: Obstacle,
     },
+    /// A topic is neither in Kafka nor known to the schema.
+    #[error(
+        "topic {topic} does not exist on {servers}: create it (timestamps by LogAppendTime), or correct spec.topics"
+    )]
+    NoSuchTopic {
+        /// Name.
+        topic: String,
+        /// The brokers.
+        servers: String,
+    },
     /// The server failed.
     #[error("{}", retry::explain(.0))]
     Postgres(#[from] tokio_postgres::Error),
-}
-
-/// A Kafka topic as the broker describes it.
-#[derive(Clone, Debug)]
-pub struct KnownTopic {
-    /// Name.
-    pub name: String,
-    /// Number of partitions.
-    pub partitions: i32,
-    /// Id, where the broker tells it.
-    pub id: Option<String>,
 }
 
 /// Identity of a pipeline in the schema's owner row. It names no uid of the resource: one that is deleted and applied again,
@@ -260,75 +256,6 @@ pub(crate) fn check_owner(
         }
         _ => Ok(()),
     }
-}
-
-const UPDATE_TOPIC: &str = "
-    update clickstream_topics
-    set kafka_cluster = coalesce(kafka_cluster, $2), kafka_topic_id = coalesce(kafka_topic_id, $3),
-        partitions = greatest(partitions, $4), created_by = coalesce(created_by, $5)
-    where topic = $1
-    returning topic_id, kafka_cluster, kafka_topic_id";
-
-/// Of two processors that start at once, one meets the other's row.
-const INSERT_TOPIC: &str = "
-    insert into clickstream_topics as known (topic, kafka_cluster, kafka_topic_id, partitions, created_by)
-    values ($1, $2, $3, $4, $5)
-    on conflict (topic) do update
-    set kafka_cluster = coalesce(known.kafka_cluster, excluded.kafka_cluster),
-        kafka_topic_id = coalesce(known.kafka_topic_id, excluded.kafka_topic_id),
-        partitions = greatest(known.partitions, excluded.partitions),
-        created_by = coalesce(known.created_by, excluded.created_by)
-    returning topic_id, kafka_cluster, kafka_topic_id";
-
-/// Enters the topics in the dictionary, or checks that they still are what they were.
-///
-/// # Errors
-/// [`TargetError::Topic`] when the cluster or a topic's id is another one.
-///
-/// `created` are the names of topics that `owner` made.
-pub async fn register_topics(
-    client: &Client,
-    owner: &Owner,
-    cluster: Option<&str>,
-    topics: &[KnownTopic],
-    created: &[&str],
-) -> Result<Topics, TargetError> {
-    let mut numbers = Topics::new();
-    for topic in topics {
-        let created_by = created
-            .contains(&topic.name.as_str())
-            .then_some(&owner.pipeline);
-        let parameters: &[&(dyn ToSql + Sync)] = &[
-            &topic.name,
-            &cluster,
-            &topic.id,
-            &topic.partitions,
-            &created_by,
-        ];
-        // known topics first: an insert uses a number up, also where it meets a conflict
-        let row = match client.query_opt(UPDATE_TOPIC, parameters).await? {
-            Some(row) => row,
-            None => client.query_one(INSERT_TOPIC, parameters).await?,
-        };
-        let differs = |stored: Option<String>, found: Option<&str>| match (stored, found) {
-            (Some(stored), Some(found)) if stored != found => Some((stored, found.to_owned())),
-            _ => None,
-        };
-        let obstacle = if let Some((stored, found)) = differs(row.get(1), cluster) {
-            Some(Obstacle::OtherCluster { stored, found })
-        } else {
-            differs(row.get(2), topic.id.as_deref())
-                .map(|(stored, found)| Obstacle::TopicReplaced { stored, found })
-        };
-        if let Some(obstacle) = obstacle {
-            return Err(TargetError::Topic {
-                topic: topic.name.clone(),
-                obstacle,
-            });
-        }
-        numbers.insert(TopicId(row.get(0)), topic.name.clone());
-    }
-    Ok(numbers)
 }
 
 /// Whether a failure of a first statement means that the tables are not there.

@@ -34,9 +34,10 @@ pub const ROWS: &[Row] = &[
         "records or topics are deleted, topics made anew",
         "a gap is recorded with its bounds; a topic with another identity is never read",
         &[
-            end_to_end("kafka_faults::a_shorter_topic_made_anew_while_running_halts_and_changes_nothing"),
-            end_to_end("kafka_faults::a_longer_topic_made_anew_while_running_halts_and_changes_nothing"),
-            end_to_end("kafka_faults::a_topic_made_anew_while_nobody_reads_is_refused_at_start"),
+            end_to_end("topics::a_shorter_topic_made_anew_while_running_halts_and_changes_nothing"),
+            end_to_end("topics::a_longer_topic_made_anew_while_running_halts_and_changes_nothing"),
+            end_to_end("topics::a_topic_made_anew_while_nobody_reads_halts_at_start_and_the_others_are_read"),
+            end_to_end("topics::a_topic_that_has_gone_holds_no_other_up_and_is_not_believed_when_it_comes_back"),
             end_to_end("kafka_faults::what_retention_took_is_a_loud_gap_and_the_rest_is_read"),
             end_to_end("kafka_faults::what_retention_takes_while_running_is_a_gap_too"),
         ],
