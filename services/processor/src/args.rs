@@ -39,7 +39,8 @@ Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wr
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reads the topics and writes the target until SIGTERM; then commits what it has read and leaves.
+    /// Reads the topics and writes the target until SIGTERM; then commits what it has read, if PostgreSQL takes it within
+    /// seconds, and leaves. What is not committed is read again by the next owner.
     #[command(
         after_help = "Example: clickstream-processor run --pipeline pipeline.yaml --target warehouse --secrets-dir /etc/clickstream/secrets"
     )]
@@ -104,9 +105,10 @@ struct Document {
         default_value = "/etc/clickstream/secrets"
     )]
     secrets_dir: PathBuf,
-    /// Identity of the cluster that the pipeline's name is from; schemas are owned by both.
-    #[arg(long, env = "CLICKSTREAM_CLUSTER", default_value = sink::LOCAL_CLUSTER)]
-    cluster: String,
+    /// Identity of the cluster that the pipeline's name is from; schemas are owned by both. Default: local, and for an audit
+    /// whichever the schema names.
+    #[arg(long, env = "CLICKSTREAM_CLUSTER")]
+    cluster: Option<String>,
 }
 
 impl Cli {
@@ -142,7 +144,7 @@ impl Cli {
                     pipeline,
                     target,
                     Box::new(document.secrets()),
-                    &document.cluster,
+                    document.cluster(),
                     owner,
                     admin_listen,
                 )
@@ -151,8 +153,9 @@ impl Cli {
             }
             Command::Migrate { document, report } => {
                 let (pipeline, target) = document.read()?;
-                let owner = Owner::new(&pipeline, &document.cluster);
-                let migrated = migrate::migrate(&owner, &target, &document.secrets()).await?;
+                let owner = Owner::new(&pipeline, document.cluster());
+                let (semantic, secrets) = (pipeline.semantic(), document.secrets());
+                let migrated = migrate::migrate(&owner, &semantic, &target, &secrets).await?;
                 if let Some(file) = report {
                     std::fs::write(&file, serde_json::to_string(&migrated)?)
                         .with_context(|| format!("--report {}", file.display()))?;
@@ -161,13 +164,14 @@ impl Cli {
             }
             Command::Drop { document } => {
                 let (pipeline, target) = document.read()?;
-                let owner = Owner::new(&pipeline, &document.cluster);
+                let owner = Owner::new(&pipeline, document.cluster());
                 drop::drop(&owner, &target, &document.secrets()).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Audit { document, output } => {
                 let (pipeline, target) = document.read()?;
-                audit::run(&pipeline, &target, &document.secrets(), output).await
+                let cluster = document.cluster.as_deref();
+                audit::run(&pipeline, &target, cluster, &document.secrets(), output).await
             }
         }
     }
@@ -190,6 +194,10 @@ impl Document {
             );
         };
         Ok((pipeline, target))
+    }
+
+    fn cluster(&self) -> &str {
+        self.cluster.as_deref().unwrap_or(sink::LOCAL_CLUSTER)
     }
 
     fn secrets(&self) -> SecretFiles {

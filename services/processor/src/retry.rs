@@ -31,6 +31,9 @@ pub fn explain(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
         None => match error.source() {
+            Some(_) if takes_no_writes(error) => format!(
+                "{error}: it is a standby, or default_transaction_read_only is on for the server, the database or the role"
+            ),
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         },
@@ -195,6 +198,15 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     error
         .source()
         .is_some_and(|source| source.is::<std::io::Error>())
+}
+
+/// Whether the client gave the session up because nothing can be written in it, which only its text tells.
+fn takes_no_writes(error: &tokio_postgres::Error) -> bool {
+    use std::error::Error;
+    error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|cause| cause.to_string() == "database does not allow writes")
 }
 
 /// Whether the two sides could not agree on TLS, as opposed to a connection that broke on the way.

@@ -1,11 +1,14 @@
 //! Owner and writer of the tables are two roles without further rights, as in production.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
+
+use anyhow::Context as _;
+use clickstream_testbed::unique_name;
 
 use crate::{
     records::{Placed, after, before, clicks, now},
     stack::{PATIENCE, Stack, StackOptions},
-    watch::end,
+    watch::{end, logged},
 };
 
 async fn stack() -> anyhow::Result<Stack> {
@@ -238,4 +241,45 @@ async fn a_window_that_is_not_over_is_not_final_however_silent_it_is() -> anyhow
     let quiet = "select coalesce(clickstream_advance_final(0, 0, 3600000000, 0) > now(), false)::int::bigint";
     assert_eq!(stack.count(quiet).await?, 0, "final before it is over");
     end(&processor).await
+}
+
+#[tokio::test]
+async fn a_role_that_only_reads_is_waited_for_or_refused_and_the_log_says_why() -> anyhow::Result<()>
+{
+    let stack = stack().await?;
+    let role = unique_name("reader");
+    stack
+        .client
+        .batch_execute(&format!(
+            "create role {role} login; grant pg_read_all_data to {role};
+             alter role {role} set default_transaction_read_only = on"
+        ))
+        .await?;
+    let document = stack.document.with_extension("reader.yaml");
+    let text = fs::read_to_string(&stack.document)?;
+    let writer = text
+        .lines()
+        .find(|line| line.trim_start().starts_with("user:"))
+        .context("no user")?;
+    fs::write(
+        &document,
+        text.replace(writer, &format!("      user: {role}")),
+    )?;
+    let processor = stack.start_from(&document, "one", &[])?;
+    logged(
+        &processor,
+        "default_transaction_read_only is on for the server, the database or the role",
+    )
+    .await?;
+    stack
+        .client
+        .batch_execute(&format!(
+            "alter role {role} reset default_transaction_read_only"
+        ))
+        .await?;
+    let status = processor.wait(PATIENCE).await?;
+    assert_eq!(status.code(), Some(1), "{}", processor.log_tail());
+    let log = processor.log();
+    assert!(log.contains("permission denied for"), "{log}");
+    Ok(())
 }

@@ -249,7 +249,7 @@ async fn a_server_that_is_read_only_is_left_until_it_is_promoted() -> anyhow::Re
     // only root may give a file away, and only for root the server runs as somebody else
     chown(&signal, Some(NOBODY), Some(NOBODY)).ok();
     stack.postgres.start_again().await?;
-    logged(&watched.process, "database does not allow writes").await?;
+    logged(&watched.process, "it is a standby, or").await?;
     watched.shows("/metrics", "clickstream_sink_up 0").await?;
     back(&mut stack).await?;
     stack.client.batch_execute("select pg_promote()").await?;
