@@ -1,5 +1,5 @@
 //! A backlog on 1,000 partitions in large compressed batches: the most memory that the processor ever holds, against the limit
-//! of its pod; and how long it takes until it reads them all.
+//! of its pod; how long it takes until it reads them all; and the audit of what came of it.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::figure::{Aim, Figure, Run};
 use super::load::{self, Load};
-use super::stand::Stand;
+use super::stand::{Stand, Trial};
 use crate::log::Log;
 use xtask::args::BenchArgs;
 
@@ -28,6 +28,10 @@ const OVERHEAD: usize = 12;
 const COVERED: TimeDelta = TimeDelta::hours(1);
 /// How often progress is asked for.
 const PERIOD: Duration = Duration::from_millis(20);
+/// How often the memory of an audit is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Longer than the audit of any backlog takes.
+const AUDITED: Duration = Duration::from_secs(1_800);
 /// Peak memory against the limit.
 const AGAINST_LIMIT: Aim = Aim::at_most(1.0, 0.7);
 
@@ -44,6 +48,8 @@ struct Drained {
     seconds: f64,
     records: i64,
     foreign_cpu: f64,
+    audit_seconds: f64,
+    audit_peak_mib: f64,
 }
 
 /// Drains of one backlog.
@@ -70,7 +76,7 @@ pub async fn run(stand: &Stand, args: &BenchArgs) -> anyhow::Result<Vec<Figure>>
         let run = drained(stand, &log, records).await?;
         eprintln!(
             "{round}: assigned after {:.2} s, claimed {:.2} to {:.2} s, first commit {:.2} s, {:.0} records/s, peak {:.0} of {:.0} \
-             MiB, others' CPU {:.0} %",
+             MiB, others' CPU {:.0} %; audited in {:.1} s, peak {:.0} MiB",
             run.assigned,
             run.first_claim,
             run.claimed,
@@ -78,7 +84,9 @@ pub async fn run(stand: &Stand, args: &BenchArgs) -> anyhow::Result<Vec<Figure>>
             run.records as f64 / run.seconds,
             run.peak_mib,
             run.limit_mib,
-            run.foreign_cpu * 100.0
+            run.foreign_cpu * 100.0,
+            run.audit_seconds,
+            run.audit_peak_mib
         );
         runs.push(run);
     }
@@ -108,6 +116,12 @@ pub async fn run(stand: &Stand, args: &BenchArgs) -> anyhow::Result<Vec<Figure>>
         }),
         of("drain of the backlog", "records/s", None, |run| {
             run.records as f64 / run.seconds
+        }),
+        of("its audit", "records/s", None, |run| {
+            run.records as f64 / run.audit_seconds
+        }),
+        of("peak memory of the audit", "MiB", None, |run| {
+            run.audit_peak_mib
         }),
     ])
 }
@@ -148,8 +162,13 @@ async fn drained(stand: &Stand, log: &Log, records: i64) -> anyhow::Result<Drain
         .await?
         .get(0);
     ensure!(left == 0, "nothing was read of {left} partitions");
+    let peak_mib = load::memory_mib(processor.pid(), "VmHWM")?;
+    let foreign_cpu = load.foreign_since()?;
+    processor.terminate()?;
+    processor.wait(Duration::from_secs(30)).await?;
+    let (audit_seconds, audit_peak_mib) = audited(&trial).await?;
     let drained = Drained {
-        peak_mib: load::memory_mib(processor.pid(), "VmHWM")?,
+        peak_mib,
         limit_mib,
         assigned: since(assigned),
         first_claim: since(first_claim),
@@ -157,10 +176,33 @@ async fn drained(stand: &Stand, log: &Log, records: i64) -> anyhow::Result<Drain
         first_commit: since(first_commit),
         seconds: end.duration_since(claimed).as_secs_f64(),
         records: records - at.offsets,
-        foreign_cpu: load.foreign_since()?,
+        foreign_cpu,
+        audit_seconds,
+        audit_peak_mib,
     };
-    trial.end(Some(processor)).await?;
+    trial.end(None).await?;
     Ok(drained)
+}
+
+/// Audits the target, which must be clean: how long it takes, and the most memory that it holds.
+async fn audited(trial: &Trial) -> anyhow::Result<(f64, f64)> {
+    let begun = Instant::now();
+    let audit = trial.audit()?;
+    let mut peak = 0.0;
+    while audit.exited()?.is_none() {
+        // it may end between the question and the look
+        if let Ok(memory) = load::memory_mib(audit.pid(), "VmHWM") {
+            peak = memory.max(peak);
+        }
+        ensure!(
+            begun.elapsed() < AUDITED,
+            "the audit still runs after {AUDITED:?}"
+        );
+        tokio::time::sleep(LOOK).await;
+    }
+    let status = audit.wait(LOOK).await?;
+    ensure!(status.success(), "{status}: {}", audit.log_tail());
+    Ok((begun.elapsed().as_secs_f64(), peak))
 }
 
 /// When the group has given the processor its partitions.

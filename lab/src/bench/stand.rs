@@ -297,6 +297,16 @@ impl Trial {
         }
     }
 
+    /// An audit of the target.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn audit(&self) -> anyhow::Result<Process> {
+        let mut command = self.document.command(&self.processor, "audit");
+        command.envs(self.environment.iter().cloned());
+        Process::spawn(command.as_std(), "audit")
+    }
+
     /// Number of accepted rows.
     ///
     /// # Errors
