@@ -1,6 +1,7 @@
 //! `clickstream-processor audit`: proves that a target follows from the Kafka log, or names what does not.
 //!
 //! ```text
+//! identity: is it this pipeline's
 //! slices ─▶ snapshot ─▶ anchors, unread ─▶ per partition, from the first anchor that the log still has:
 //!             log ─▶ judge ─▶ stored (rows by key, ledgers by place) ─▶ partition      every record is explained
 //!                                                                        │
@@ -19,6 +20,7 @@ mod column;
 mod coverage;
 mod days;
 mod forms;
+mod identity;
 mod judge;
 mod ledgers;
 mod log;
@@ -49,10 +51,14 @@ pub use report::{AuditReport, Difference, Kind, PartitionReport};
 use crate::{
     failpoints,
     kafka::{ConsumerSettings, describe},
+    sink::connect,
 };
 
 /// Two weeks of minutes, and at most 120 MiB of users and visits. What comes later still is compared with the rows.
 const HELD_WINDOWS: usize = 20_000;
+/// It reads only, and waits for nobody's locks.
+const SETTINGS: &str =
+    "set default_transaction_read_only = on; set jit = off; set lock_timeout = '30s'";
 /// With the feature `failpoints`: rows of a slice.
 const SLICE_ROWS: &str = "CLICKSTREAM_AUDIT_SLICE_ROWS";
 
@@ -73,10 +79,11 @@ pub enum Output {
 pub async fn run(
     pipeline: &ClickstreamPipeline,
     target: &TargetSpec,
+    cluster: Option<&str>,
     secrets: &dyn Secrets,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let report = audit(pipeline, target, secrets, Options::shown()).await?;
+    let report = audit(pipeline, target, cluster, secrets, Options::shown()).await?;
     let text = match output {
         Output::Table => report.to_string(),
         Output::Json => serde_json::to_string_pretty(&report)?,
@@ -110,26 +117,41 @@ impl Options {
     }
 }
 
-/// Audits a target.
+/// Audits a target. Where a `cluster` is given, the schema must be owned by the pipeline of that one.
 ///
 /// # Errors
-/// Kafka or PostgreSQL cannot be reached or read, another log than the target's is named, or a day was dropped meanwhile.
+/// Kafka or PostgreSQL cannot be reached or read, the document is not that of the target's pipeline, another log than the
+/// target's is named, or a day was dropped meanwhile.
 pub async fn audit(
     pipeline: &ClickstreamPipeline,
     target: &TargetSpec,
+    cluster: Option<&str>,
     secrets: &dyn Secrets,
     options: Options,
 ) -> anyhow::Result<AuditReport> {
     let settings = target.connection_settings(secrets)?;
+    let client = connect(&settings, &target.schema, stored::APPLICATION)
+        .await?
+        .client;
+    client.batch_execute(SETTINGS).await?;
+    let strangers = identity::check_owner(&client, pipeline, target, cluster).await?;
     // a topic that is not there would have no partition to differ in, and one that was never read no checkpoint
     let brokers = ConsumerSettings::new(pipeline, "clickstream-audit", secrets)?;
     let described = tokio::task::spawn_blocking(move || describe(&brokers))
         .await
         .context("asking the brokers")??;
     let topics = described.complete()?;
+    identity::check_topics(&client, &topics).await?;
     let consumer = Arc::new(log::consumer(pipeline, target, secrets)?);
-    Proof::begin(pipeline, target, settings, consumer, topics, options)
-        .await?
-        .finish(options.show)
-        .await
+    let mut proof = Proof::begin(
+        pipeline,
+        target,
+        (client, settings),
+        consumer,
+        topics,
+        options,
+    )
+    .await?;
+    proof.notes.extend(strangers);
+    proof.finish(options.show).await
 }

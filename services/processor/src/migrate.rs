@@ -5,13 +5,13 @@ mod migrations;
 mod prompt;
 
 use anyhow::{Context, bail};
-use clickstream_pipeline::spec::{Secrets, TargetSpec};
+use clickstream_pipeline::spec::{Secrets, SemanticSpec, TargetSpec};
 use serde::Serialize;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
 use self::grants::{MissingReader, grant};
-use crate::sink::{self, Owner, check_owner, consumer_group, is_missing};
+use crate::sink::{self, Owner, check_owner, check_windows, consumer_group, is_missing};
 
 /// Where applied migrations are noted.
 const HISTORY: &str = "clickstream_migrations";
@@ -65,9 +65,11 @@ pub async fn schema_version(client: &Client) -> Result<Option<i32>, tokio_postgr
 /// advisory lock, so that several at once do no harm; a schema that is up to date is left untouched.
 ///
 /// # Errors
-/// Another pipeline's schema, one that is newer than this binary, or what the server says; nothing was changed then.
+/// Another pipeline's schema, one that holds windows of another size, one that is newer than this binary, or what the server
+/// says; nothing was changed then.
 pub async fn migrate(
     owner: &Owner,
+    semantic: &SemanticSpec,
     target: &TargetSpec,
     secrets: &dyn Secrets,
 ) -> anyhow::Result<Report> {
@@ -99,6 +101,8 @@ pub async fn migrate(
             )
             .await?;
         check_owner(schema, row.get(0), row.get(1), owner)?;
+        // no processor would start with them
+        check_windows(client, schema, semantic).await?;
         let needed: i32 = row.get(2);
         if needed > known {
             bail!(

@@ -30,7 +30,7 @@ pub use housekeeping::DayMade;
 pub use pooling::require_own_session;
 use statements::Statements;
 pub use target::{LOCAL_CLUSTER, Owner, TargetError, consumer_group, open};
-pub(crate) use target::{check_owner, is_missing};
+pub(crate) use target::{check_owner, check_windows, is_missing};
 pub use topics::{Described, KnownTopic, Registered, register_topics};
 
 use crate::retry;

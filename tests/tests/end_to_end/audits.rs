@@ -1,8 +1,10 @@
 //! What an audit says to a person, and which documents it takes.
 
 use anyhow::ensure;
+use clickstream_testbed::unique_name;
 
 use crate::{
+    commands::{changed, processor, refused},
     records::{clicks, now},
     stack::{Stack, StackOptions},
     watch::end,
@@ -70,5 +72,111 @@ async fn the_verdict_comes_first_and_thousands_of_differences_stay_readable() ->
         "{lines:#?}"
     );
     assert!(lines.len() < 40, "{lines:#?}");
+    Ok(())
+}
+
+/// What the schema remembers of its pipeline is compared before anything else; the error says which field, and what to do.
+#[tokio::test]
+async fn the_document_of_another_pipeline_is_refused() -> anyhow::Result<()> {
+    let stack = filled(StackOptions::one_role(), 200).await?;
+    let processor = processor().await?;
+    let other = unique_name("other");
+    stack.kafka.create_topic(&other, 1, &[]).await?;
+    let topic = format!("  - name: {}\n", stack.topic);
+    let take = "take the document";
+    for (from, to, words) in [
+        (
+            "metadata:\n  name: ",
+            "metadata:\n  name: x-",
+            vec!["metadata.name is x-", "belongs to pipeline default/", take],
+        ),
+        (
+            "metadata:\n",
+            "metadata:\n  namespace: shop\n",
+            vec![
+                "metadata.namespace is shop",
+                "belongs to pipeline default/",
+                take,
+            ],
+        ),
+        (
+            &topic,
+            &format!("  - name: {other}\n"),
+            vec!["spec.topics has ", "was filled from", take],
+        ),
+        (
+            "    schema: clickstream\n",
+            "    schema: clickstream\n  window: {size: 5m}\n",
+            vec![
+                "spec.window.size is 300000000 µs, but schema \"clickstream\" holds windows of 60000000 µs",
+                "put the old size back",
+            ],
+        ),
+    ] {
+        let document = changed(&stack, &[(from, to)])?;
+        refused(
+            &processor,
+            &format!("audit --pipeline {document}"),
+            1,
+            &words,
+        )
+        .await?;
+    }
+    let document = stack.document.display();
+    let elsewhere = format!("audit --cluster elsewhere --pipeline {document}");
+    let words = ["--cluster is elsewhere", "of cluster local", "or none"];
+    refused(&processor, &elsewhere, 1, &words).await?;
+
+    // a topic of the same name that is another one
+    stack
+        .client
+        .batch_execute("update clickstream_topics set kafka_topic_id = 'another'")
+        .await?;
+    let words = ["topic id is", "was filled from another", "made anew"];
+    refused(
+        &processor,
+        &format!("audit --pipeline {document}"),
+        1,
+        &words,
+    )
+    .await?;
+    Ok(())
+}
+
+/// A copy in an auditor's hands knows neither the cluster nor always the namespace, and rules change in the life of a pipeline.
+#[tokio::test]
+async fn a_copy_of_the_document_goes_on_working_whatever_may_change() -> anyhow::Result<()> {
+    let stack = filled(StackOptions::one_role(), 200).await?;
+    let processor = processor().await?;
+    let more = unique_name("more");
+    stack.kafka.create_topic(&more, 1, &[]).await?;
+    // as it was applied by an operator, in a namespace
+    stack
+        .client
+        .batch_execute(
+            "update clickstream_schema set owner = replace(owner, 'default/', 'shop/'), cluster = '3f2a9c1b-7d4e-4a52-9c0e-0d6a5b1f2c3d'",
+        )
+        .await?;
+    let end = "    schema: clickstream\n";
+    let topic = format!("  - name: {}\n    management: External\n", stack.topic);
+    for (from, to) in [
+        (end, end.to_owned()),
+        ("metadata:\n", "metadata:\n  namespace: shop\n".to_owned()),
+        (
+            end,
+            format!(
+                "{end}  lateEvents: {{policy: Drop, allowedLateness: 1h}}\n  watermark: {{delay: 1m}}\n"
+            ),
+        ),
+        (
+            &topic,
+            format!("{topic}  - name: {more}\n    management: External\n"),
+        ),
+        ("  - name: main\n", "  - name: audited\n".to_owned()),
+    ] {
+        let document = changed(&stack, &[(from, &to)])?;
+        let audit = format!("audit --pipeline {document}");
+        refused(&processor, &audit, 0, &[]).await?;
+    }
     Ok(())
 }

@@ -1,8 +1,13 @@
-//! What `migrate` says.
+//! What `migrate` says, and what it refuses before it changes anything.
 
 use clickstream_testbed::unique_name;
 
-use crate::stack::{Stack, StackOptions};
+use crate::{
+    commands::{changed, processor, refused},
+    records::{clicks, now},
+    stack::{Stack, StackOptions},
+    watch::end,
+};
 
 /// What a command said at this level and above, without the lines of anything else.
 fn lines<'s>(said: &'s str, level: &str) -> Vec<&'s str> {
@@ -69,5 +74,56 @@ async fn what_the_server_warns_of_is_a_warning() -> anyhow::Result<()> {
     let warned = lines(&said, "WARN");
     assert_eq!(warned.len(), 2, "{said}");
     assert!(warned.iter().all(|line| line.contains("of_others")));
+    Ok(())
+}
+
+/// The same message as a processor's at its start, and before anything is changed: a reader that was not there, a migration
+/// that is missing.
+#[tokio::test]
+async fn another_size_of_windows_is_refused_before_anything_is_changed() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions::one_role()).await?;
+    let five_minutes = changed(
+        &stack,
+        &[(
+            "    schema: clickstream\n",
+            "    schema: clickstream\n  window: {size: 5m}\n",
+        )],
+    )?;
+    let processor = processor().await?;
+    let migrate = format!("migrate --pipeline {five_minutes}");
+    // nothing is counted yet
+    refused(&processor, &migrate, 0, &["schema is up to date"]).await?;
+
+    let running = stack.start("one")?;
+    stack
+        .place(
+            clicks(0..40, now())
+                .iter()
+                .map(|click| click.on(0))
+                .collect(),
+        )
+        .await?;
+    stack.drained().await?;
+    end(&running).await?;
+    stack
+        .client
+        .batch_execute(
+            "delete from clickstream_migrations
+             where version = (select max(version) from clickstream_migrations)",
+        )
+        .await?;
+    let newest = "select max(version) from clickstream_migrations";
+    let before = stack.count(newest).await?;
+    let message =
+        "spec.window.size is 300000000 µs, but schema \"clickstream\" holds windows of 60000000 µs";
+    refused(&processor, &migrate, 1, &[message, "put the old size back"]).await?;
+    assert_eq!(stack.count(newest).await?, before);
+
+    // with the old size it goes on, and the processor refuses the other one in the same words
+    let (code, said) = stack.command(&["migrate"]).await?;
+    assert_eq!(code, 0, "{said}");
+    assert!(stack.count(newest).await? > before);
+    let run = format!("run --pipeline {five_minutes}");
+    refused(&processor, &run, 1, &[message, "put the old size back"]).await?;
     Ok(())
 }

@@ -29,11 +29,11 @@ use super::{
     retained::Retained,
     slices::Slices,
     snapshot::Snapshot,
-    stored::{APPLICATION, Lookup},
+    stored::Lookup,
     tally::Verdict,
     unread::Unread,
 };
-use crate::sink::{KnownTopic, connect};
+use crate::sink::KnownTopic;
 
 /// Sessions that look slices up at the same time: while one answers, the next slice is on its way.
 const SESSIONS: usize = 3;
@@ -61,7 +61,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Connects, reads the aggregates in slices, takes the snapshot that everything is read up to, and finds out where each
+    /// Reads the aggregates in slices, takes the snapshot that everything is read up to, and finds out where each
     /// partition can be read from.
     ///
     /// # Errors
@@ -69,24 +69,15 @@ impl Proof {
     pub async fn begin(
         pipeline: &ClickstreamPipeline,
         target: &TargetSpec,
-        settings: PostgresSettings,
+        (mut client, settings): (Client, PostgresSettings),
         consumer: Arc<BaseConsumer>,
         topics: Vec<KnownTopic>,
         options: Options,
     ) -> anyhow::Result<Self> {
-        let mut client = connect(&settings, &target.schema, APPLICATION)
-            .await?
-            .client;
-        client
-            .batch_execute(
-                "set default_transaction_read_only = on; set jit = off; set lock_timeout = '30s'",
-            )
-            .await?;
         let fingerprints = Fingerprints::default();
         let window_micros = client
             .query_opt("select window_micros from clickstream_schema", &[])
-            .await
-            .with_context(|| format!("reading schema \"{}\": was it migrated?", target.schema))?
+            .await?
             .and_then(|row| row.get(0))
             .unwrap_or(pipeline.semantic().window_micros);
         let windows = TumblingWindow::new(window_micros);

@@ -199,7 +199,7 @@ pub async fn open(
     }
     let row = client
         .query_one(
-            "select writable_from, owner, cluster, window_micros from clickstream_schema",
+            "select writable_from, owner, cluster from clickstream_schema",
             &[],
         )
         .await?;
@@ -212,20 +212,7 @@ pub async fn open(
         });
     }
     check_owner(&schema, row.get(1), row.get(2), owner)?;
-    if let Some(stored_micros) = row.get::<_, Option<i64>>(3)
-        && stored_micros != semantic.window_micros
-    {
-        let held = client
-            .query_one("select exists (select from clickstream_traffic_parts)", &[])
-            .await?;
-        if held.get(0) {
-            return Err(TargetError::OtherWindows {
-                schema,
-                wanted_micros: semantic.window_micros,
-                stored_micros,
-            });
-        }
-    }
+    check_windows(client, &schema, semantic).await?;
     client
         .execute(
             "update clickstream_schema set owner = $1, cluster = $2, window_micros = $3
@@ -234,6 +221,30 @@ pub async fn open(
         )
         .await?;
     Ok(())
+}
+
+/// Refuses windows of another size than those that the schema holds; one that holds none yet takes any.
+pub(crate) async fn check_windows(
+    client: &Client,
+    schema: &str,
+    semantic: &SemanticSpec,
+) -> Result<(), TargetError> {
+    let row = client
+        .query_one(
+            "select window_micros, exists (select from clickstream_traffic_parts) from clickstream_schema",
+            &[],
+        )
+        .await?;
+    match (row.get::<_, Option<i64>>(0), row.get(1)) {
+        (Some(stored_micros), true) if stored_micros != semantic.window_micros => {
+            Err(TargetError::OtherWindows {
+                schema: schema.to_owned(),
+                wanted_micros: semantic.window_micros,
+                stored_micros,
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a schema that another pipeline owns.

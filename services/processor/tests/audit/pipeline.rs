@@ -226,7 +226,7 @@ impl Pipeline {
             slice_rows: 100,
             held_windows: 20,
         };
-        audit(&document, target, &NoSecrets, options).await
+        audit(&document, target, None, &NoSecrets, options).await
     }
 
     /// Exit code and standard output of the command.
