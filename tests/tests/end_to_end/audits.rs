@@ -1,11 +1,13 @@
 //! What an audit says to a person, and which documents it takes.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use clickstream_testbed::unique_name;
 
 use crate::{
     commands::{changed, processor, refused},
-    records::{clicks, now},
+    records::{before, clicks, now},
     stack::{Stack, StackOptions},
     watch::end,
 };
@@ -72,6 +74,91 @@ async fn the_verdict_comes_first_and_thousands_of_differences_stay_readable() ->
         "{lines:#?}"
     );
     assert!(lines.len() < 40, "{lines:#?}");
+    Ok(())
+}
+
+/// Hits that came after their window was final are counted in the window, in the checkpoint and in the view: none of it can
+/// be changed alone.
+#[tokio::test]
+async fn hits_of_final_windows_are_audited() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions {
+        partitions: 2,
+        spec: "  watermark:\n    idleTimeout: 1s\n".to_owned(),
+        ..StackOptions::default()
+    })
+    .await?;
+    let processor = stack.start("one")?;
+    let earlier = before(now(), Duration::from_secs(180));
+    let on = |partition: i32, numbers: std::ops::Range<u64>| {
+        clicks(numbers, earlier)
+            .iter()
+            .map(|click| click.on(partition))
+            .collect::<Vec<_>>()
+    };
+    stack.place([on(0, 0..40), on(1, 40..80)].concat()).await?;
+    stack.drained().await?;
+    stack
+        .eventually(
+            "what was received is final",
+            "select count(*) > 0 and bool_and(final) from clickstream_traffic_minute",
+        )
+        .await?;
+    stack.place([on(0, 80..85), on(1, 85..90)].concat()).await?;
+    stack.drained().await?;
+    assert_eq!(stack.total("revised").await?, 10);
+    end(&processor).await?;
+    stack.audit().await?;
+
+    let of_a_window =
+        "update clickstream_traffic_parts set revised = revised %s where partition = 0";
+    let of_a_partition =
+        "update clickstream_checkpoints set revised = revised %s where partition = 0";
+    for (change, words) in [
+        (
+            of_a_window.replace("%s", "- 1"),
+            "checkpoint: revised 5, but 4 in all windows",
+        ),
+        (
+            of_a_window.replace("%s", "+ 1"),
+            "checkpoint: revised 5, but 6 in all windows",
+        ),
+        (of_a_window.replace("%s", "+ 41"), "revised: 46 of 45 hits"),
+        (of_a_window.replace("%s", "- 6"), "revised: -1 of 45 hits"),
+        (
+            of_a_partition.replace("%s", "+ 1"),
+            "checkpoint: revised 6, but 5 in all windows",
+        ),
+        (
+            "update clickstream_finality set final_until = final_until - interval '1 hour'"
+                .to_owned(),
+            "5 hits came after the window was final, but final_until is",
+        ),
+        (
+            "update clickstream_finality set final_until = null".to_owned(),
+            "final_until is none: did it move back?",
+        ),
+    ] {
+        let saved = "create table saved_parts as table clickstream_traffic_parts;
+            create table saved_points as table clickstream_checkpoints;
+            create table saved_final as table clickstream_finality";
+        let restored =
+            "truncate clickstream_traffic_parts, clickstream_checkpoints, clickstream_finality;
+            insert into clickstream_traffic_parts table saved_parts;
+            insert into clickstream_checkpoints table saved_points;
+            insert into clickstream_finality table saved_final;
+            drop table saved_parts, saved_points, saved_final";
+        stack.client.batch_execute(saved).await?;
+        stack.client.execute(&change, &[]).await?;
+        let lines = differs(&stack).await?;
+        ensure!(
+            lines
+                .iter()
+                .any(|line| line.starts_with("revised_differs") && line.contains(words)),
+            "{change}: {lines:#?}"
+        );
+        stack.client.batch_execute(restored).await?;
+    }
+    stack.audit().await?;
     Ok(())
 }
 

@@ -50,6 +50,8 @@ pub enum Kind {
     HitsDiffer,
     /// Hits of a partition in a window.
     TrafficHitsDiffer,
+    /// Hits that are said to have come after their window was reported final.
+    RevisedDiffers,
     /// Distinct users or visits of a window over all partitions, as the view shows them.
     EstimateDiffers,
     /// Stored users or visits of a partition in a window.
@@ -268,6 +270,7 @@ impl Kind {
             Self::ClockDiffers => "clock_differs",
             Self::HitsDiffer => "hits_differ",
             Self::TrafficHitsDiffer => "traffic_hits_differ",
+            Self::RevisedDiffers => "revised_differs",
             Self::EstimateDiffers => "estimate_differs",
             Self::SketchDiffers => "sketch_differs",
             Self::AggregateMalformed => "aggregate_malformed",

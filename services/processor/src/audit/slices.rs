@@ -42,6 +42,8 @@ pub struct Slices {
     cuts: Vec<EventTime>,
     /// Next offsets, from this slice on.
     nexts: HashMap<TopicPartition, Vec<(usize, i64)>>,
+    /// `revised` of the checkpoints when the first slice was read.
+    revised_before: HashMap<TopicPartition, i64>,
     /// Which rows' users and visits can be compared.
     pub forms: Forms,
     /// Whether the role may read the view of all partitions' traffic.
@@ -55,6 +57,11 @@ pub struct Total {
     pub hits: i64,
     /// Number of windows.
     pub windows: u64,
+    /// Hits that came after their window had been reported final.
+    pub revised: i64,
+    /// Whether a processor of an earlier version wrote one of the windows, which may have counted such hits nowhere else than
+    /// in the checkpoint.
+    pub older: bool,
 }
 
 /// How far one partition was, by windows.
@@ -94,6 +101,7 @@ impl Slices {
                 bounds: [&from, &to],
                 fingerprints,
                 size: windows,
+                final_until: None,
                 slices: &mut slices,
                 differences,
             };
@@ -114,6 +122,11 @@ impl Slices {
             slices.cuts.push(EventTime::from_micros(micros));
             from = to;
         }
+    }
+
+    /// The least that all windows of `tp` together can have in `revised`, if each of them was counted.
+    pub fn revised_before(&self, tp: TopicPartition) -> i64 {
+        self.revised_before.get(&tp).copied().unwrap_or(0)
     }
 
     /// How far `tp` was when its windows were read.
@@ -189,6 +202,7 @@ struct Slice<'a> {
     bounds: [&'a Bound; 2],
     fingerprints: &'a Fingerprints,
     size: TumblingWindow,
+    final_until: Option<EventTime>,
     slices: &'a mut Slices,
     differences: &'a mut Differences,
 }
@@ -198,7 +212,8 @@ impl Slice<'_> {
         let rows = self
             .tx
             .query(
-                "select topics.topic_id, points.partition, points.next_offset
+                "select topics.topic_id, points.partition, points.next_offset, points.revised,
+                    (select final_until from clickstream_finality)
                  from clickstream_checkpoints as points join clickstream_topics as topics using (topic)",
                 &[],
             )
@@ -209,6 +224,10 @@ impl Slice<'_> {
                 partition: row.try_get(1)?,
             };
             self.slices.note(tp, row.try_get(2)?);
+            if self.slices.cuts.is_empty() {
+                self.slices.revised_before.insert(tp, row.try_get(3)?);
+            }
+            self.final_until = row.try_get::<_, Option<Instant>>(4)?.map(|until| until.0);
         }
         Ok(())
     }
@@ -253,7 +272,7 @@ impl Slice<'_> {
                 &format!(
                     "select window_start, window_end,
                         (select topic_id from clickstream_topics as topics where topics.topic = parts.topic),
-                        parts.partition, parts.topic, {PART}
+                        parts.partition, parts.topic, parts.revised, {PART}
                      from clickstream_traffic_parts as parts
                      where window_start >= $1 and window_start < $2
                      order by window_start, window_end"
@@ -266,8 +285,8 @@ impl Slice<'_> {
             let Some(window) = self.window(&row)? else {
                 continue;
             };
-            let part = part(&row, 5, self.fingerprints)?;
-            unions.add(window, &part, &row, 7, self.fingerprints)?;
+            let (part, revised) = (part(&row, 6, self.fingerprints)?, row.try_get(5)?);
+            unions.add(window, &part, revised, &row, 8, self.fingerprints)?;
             let Some(topic) = row.try_get::<_, Option<i16>>(2)? else {
                 let topic: &str = row.try_get(4)?;
                 let detail = format!("traffic of {topic}, which clickstream_topics does not know");
@@ -284,6 +303,14 @@ impl Slice<'_> {
             let total = self.slices.totals.entry(tp).or_default();
             total.hits += part.hits;
             total.windows += 1;
+            total.revised += revised;
+            total.older |= part.is_of_older_form();
+            if let Some(detail) = self.impossible(window, part.hits, revised) {
+                let found = Difference::new(Kind::RevisedDiffers, detail)
+                    .of(row.try_get(4)?, tp.partition)
+                    .in_window(window.start);
+                self.differences.add(Some(tp), found);
+            }
             self.slices
                 .windows
                 .entry(window.start)
@@ -314,6 +341,21 @@ impl Slice<'_> {
             self.malformed(window.start, detail);
         }
         Ok(Some(window))
+    }
+
+    /// What is wrong with so many of a window's hits having come after it was reported final.
+    fn impossible(&self, window: Window, hits: i64, revised: i64) -> Option<String> {
+        if !(0..=hits).contains(&revised) {
+            return Some(format!("revised: {revised} of {hits} hits"));
+        }
+        (revised > 0 && self.final_until.is_none_or(|until| until < window.end)).then(|| {
+            let until = self
+                .final_until
+                .map_or_else(|| "none".to_owned(), |until| until.to_string());
+            format!(
+                "revised: {revised} hits came after the window was final, but final_until is {until}: did it move back?"
+            )
+        })
     }
 
     fn malformed(&mut self, start: EventTime, detail: String) {

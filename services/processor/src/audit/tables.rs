@@ -90,9 +90,26 @@ impl Proof {
                     ),
                 );
             }
+            let windows = self.slices.totals.get(&tp).copied().unwrap_or_default();
+            // each window was read between the first slice and the snapshot; those that expired or that an earlier version
+            // wrote may have had more
+            let least = if self.retained.keeps_aggregates() && !windows.older {
+                self.slices.revised_before(tp)
+            } else {
+                0
+            };
+            if (0..=accepted).contains(&revised) && !(least..=revised).contains(&windows.revised) {
+                differ(
+                    Kind::RevisedDiffers,
+                    format!(
+                        "checkpoint: revised {revised}, but {} in all windows",
+                        windows.revised
+                    ),
+                );
+            }
             // windows were read before, some of them some records earlier than others: those that came since are known
             // where the log was read from there on
-            let hits = self.slices.totals.get(&tp).map_or(0, |total| total.hits);
+            let hits = windows.hits;
             let least = self.slices.reach(tp).least();
             let known = least == progress.next.get()
                 || (start.offsets.start <= least && start.offsets.end == progress.next.get());
@@ -256,7 +273,8 @@ impl Proof {
             .await
     }
 
-    /// Nothing behind the window of the newest T can ever be final.
+    /// While events come, nothing behind the window of the newest T is final; after a long silence everything is that was
+    /// counted.
     pub(super) fn compare_finality(&mut self) {
         let Some(until) = self.snapshot.final_until else {
             return;
@@ -267,11 +285,15 @@ impl Proof {
             .iter()
             .filter_map(|progress| progress.state.t)
             .max();
-        let limit = newest.map(|t| self.windows.containing(t).end);
+        let window = |time| self.windows.containing(time).end;
+        let counted = self.snapshot.newest_window.map(window);
+        // of windows that expired nothing is known, but that they were over
+        let expired = (!self.retained.keeps_aggregates()).then_some(self.snapshot.taken_at);
+        let limit = newest.map(window).max(counted).max(expired);
         if limit.is_none_or(|limit| until > limit) {
             let found = Difference::new(
                 Kind::FinalTooFar,
-                format!("final until {until}, beyond every partition's event time"),
+                format!("final until {until}, beyond every event time and every window"),
             );
             self.differences.add(None, found);
         }

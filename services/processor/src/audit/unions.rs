@@ -1,4 +1,4 @@
-//! Users and visits over all partitions, as the view `clickstream_traffic_minute` shows them, against the union of the rows
+//! Users, visits and revised hits over all partitions, as the view `clickstream_traffic_minute` shows them, against the union of the rows
 //! behind it. The rows' own sets are compared with the records, so the view's follow from the records as well.
 
 use std::collections::HashMap;
@@ -17,10 +17,17 @@ use super::{
 /// Fingerprints of the unions of users and of visits; `None` for a window that an earlier version wrote.
 type Sets = Option<[u128; 2]>;
 
+/// What the view must show of a window.
+#[derive(Copy, Clone, Debug)]
+struct Expected {
+    sets: Sets,
+    revised: i64,
+}
+
 /// The unions of a slice's windows.
 #[derive(Default, Debug)]
 pub struct Unions {
-    done: HashMap<Window, Sets>,
+    done: HashMap<Window, Expected>,
     open: Option<(Window, Open)>,
 }
 
@@ -29,6 +36,7 @@ pub struct Unions {
 struct Open {
     bits: [Option<Vec<u8>>; 2],
     older: bool,
+    revised: i64,
 }
 
 /// Whether this role may read the view. An auditor of before was not granted it.
@@ -54,6 +62,7 @@ impl Unions {
         &mut self,
         window: Window,
         part: &Part,
+        revised: i64,
         row: &Row,
         first: usize,
         fingerprints: &Fingerprints,
@@ -63,6 +72,7 @@ impl Unions {
         }
         let (_, open) = self.open.get_or_insert_with(|| (window, Open::default()));
         open.older |= part.is_of_older_form();
+        open.revised += revised;
         for (at, union) in open.bits.iter_mut().enumerate() {
             if let Some(Bits(bits)) = row.try_get(first + at)? {
                 let union = union.get_or_insert_default();
@@ -82,7 +92,8 @@ impl Unions {
         };
         let sets =
             (!open.older).then(|| open.bits.map(|bits| fingerprints.of_bits(bits.as_deref())));
-        self.done.insert(window, sets);
+        let revised = open.revised;
+        self.done.insert(window, Expected { sets, revised });
     }
 
     /// Compares them with the view, in the snapshot that the rows were read in.
@@ -99,14 +110,14 @@ impl Unions {
         let rows = tx
             .query_raw(
                 "select window_start, window_end, visitors_bits, sessions_bits, visitors, sessions,
-                    coalesce(clickstream_distinct(visitors_bits), 0), coalesce(clickstream_distinct(sessions_bits), 0)
+                    coalesce(clickstream_distinct(visitors_bits), 0), coalesce(clickstream_distinct(sessions_bits), 0), revised
                  from clickstream_traffic_minute where window_start >= $1 and window_start < $2",
                 bounds,
             )
             .await?;
         futures_util::pin_mut!(rows);
-        let mut differ = |window: Window, detail: String| {
-            let found = Difference::new(Kind::EstimateDiffers, detail);
+        let mut differ = |kind, window: Window, detail: String| {
+            let found = Difference::new(kind, detail);
             differences.add(None, found.in_window(window.start));
         };
         while let Some(row) = rows.try_next().await? {
@@ -114,7 +125,18 @@ impl Unions {
                 start: row.try_get::<_, Instant>(0)?.0,
                 end: row.try_get::<_, Instant>(1)?.0,
             };
-            let Some(Some(sets)) = self.done.remove(&window) else {
+            let Some(expected) = self.done.remove(&window) else {
+                continue;
+            };
+            let revised: i64 = row.try_get(8)?;
+            if revised != expected.revised {
+                let detail = format!(
+                    "revised: the view shows {revised}, all partitions have {}",
+                    expected.revised
+                );
+                differ(Kind::RevisedDiffers, window, detail);
+            }
+            let Some(sets) = expected.sets else {
                 continue;
             };
             for (at, what) in ["visitors", "sessions"].into_iter().enumerate() {
@@ -122,18 +144,20 @@ impl Unions {
                 let (shown, counted): (i64, i64) = (row.try_get(4 + at)?, row.try_get(6 + at)?);
                 if fingerprints.of_bits(bits.map(|bits| bits.0)) != sets[at] {
                     let detail = format!("{what}_bits of the view are not those of all partitions");
-                    differ(window, detail);
+                    differ(Kind::EstimateDiffers, window, detail);
                 } else if shown != counted {
                     differ(
+                        Kind::EstimateDiffers,
                         window,
                         format!("{what}: the view shows {shown}, its bits are {counted}"),
                     );
                 }
             }
         }
-        for (window, sets) in self.done {
-            if sets.is_some() {
-                differ(window, "the view does not show the window".to_owned());
+        for (window, expected) in self.done {
+            if expected.sets.is_some() {
+                let detail = "the view does not show the window".to_owned();
+                differ(Kind::EstimateDiffers, window, detail);
             }
         }
         Ok(())
