@@ -78,7 +78,9 @@ async fn after_a_long_silence_everything_that_was_received_is_final() -> anyhow:
             "select count(*) = 20 and bool_and(final) from clickstream_traffic_minute",
         )
         .await?;
-    end(&processor).await
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
 }
 
 /// The silence that counts is one of this claim: a new owner has to see the end of the log itself.

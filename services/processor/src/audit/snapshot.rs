@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub taken_at: EventTime,
     /// Everything before it was reported final.
     pub final_until: Option<EventTime>,
+    /// Start of the newest window that anything was counted in.
+    pub newest_window: Option<EventTime>,
     /// The Kafka clusters that the topics were read from.
     pub kafka_clusters: BTreeSet<String>,
     /// In the order of topic number and partition.
@@ -84,12 +86,14 @@ impl Snapshot {
             .await?;
         let row = tx
             .query_one(
-                "select now(), (select final_until from clickstream_finality)",
+                "select now(), (select final_until from clickstream_finality),
+                    (select max(window_start) from clickstream_traffic_parts)",
                 &[],
             )
             .await?;
         let taken_at = row.try_get::<_, Instant>(0)?.0;
         let final_until = instant(&row, 1)?;
+        let newest_window = instant(&row, 2)?;
         let topics = tx
             .query(
                 "select topic_id, topic, kafka_cluster from clickstream_topics",
@@ -106,6 +110,7 @@ impl Snapshot {
         let snapshot = Self {
             taken_at,
             final_until,
+            newest_window,
             kafka_clusters,
             progress,
             days: days(&tx).await?,
