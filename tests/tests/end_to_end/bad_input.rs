@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::{
     commands::{changed, processor, producer, refused},
     stack::{Stack, StackOptions},
-    watch::end,
+    watch::{end, logged},
 };
 
 /// Everything in the database, as far as a command could change it: relations and rows of the small tables.
@@ -231,6 +231,8 @@ async fn a_schema_that_is_not_ours_or_not_of_this_version_is_refused() -> anyhow
             "select owner is not null from clickstream_schema",
         )
         .await?;
+    // what a start has begun may be done by the server when the process is gone
+    logged(&first, "processor starts").await?;
     end(&first).await?;
     let held = contents(&stack).await?;
     let name = stack.topic.replace('_', "-");
