@@ -131,6 +131,16 @@ pub struct TargetStatus {
     /// Whether every consumed record is accounted for exactly once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conserved: Option<bool>,
+    /// Offsets that Kafka dropped before they were read, as `target/topic/partition/first-next`, the names by which a person
+    /// acknowledges them. They stay until then, whoever reports them; no more than 1 KiB of them is named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
+    /// How many more there are than `gaps` names; absent when it names all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unnamed_gaps: Option<i32>,
+    /// True once all partitions have been reported at the same time: from then on no `gaps` means that nothing was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gaps_known: Option<bool>,
     /// When these numbers were read from the processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_time: Option<Time>,

@@ -2,6 +2,7 @@
 
 pub mod conditions;
 mod findings;
+mod loss;
 mod numbers;
 mod transactions;
 
@@ -66,9 +67,9 @@ pub async fn write(
     let previous = pipeline.status.clone().unwrap_or_default();
     let generation = pipeline.metadata.generation.unwrap_or_default();
     let uid = pipeline.uid().unwrap_or_default();
-    let lost = findings::acknowledged_gaps(pipeline);
-    let mut status = numbers::status(observed, &previous, now);
-    let findings = findings::of(observed, &status, &lost);
+    let acknowledged = loss::acknowledged(pipeline);
+    let mut status = numbers::status(observed, &previous, &acknowledged, now);
+    let findings = findings::of(observed, &status);
     status.observed_generation = Some(generation);
     status.held_by = context.settings.installation.clone();
     status.conditions = conditions(&findings, &previous.conditions, generation, now);
@@ -109,18 +110,19 @@ pub async fn write_refused(
                 Finding::as_before,
             )
     };
+    let mut status = previous.clone();
+    loss::acknowledge(&mut status, &loss::acknowledged(pipeline));
     let findings = Findings {
         topics: before("TopicsReady"),
         database: before("DatabaseReady"),
         processors: before("ProcessorsAvailable"),
         producer: None,
         lag: before("LagWithinTarget"),
-        data_loss: before("DataLossDetected"),
+        data_loss: loss::finding(&status),
         suspended: previous.suspended == Some(true),
         refused: Some(refused),
         in_progress: None,
     };
-    let mut status = previous.clone();
     status.observed_generation = Some(generation);
     status.conditions = conditions(
         &findings,
@@ -341,6 +343,15 @@ async fn announce(
         if before
             .as_ref()
             .is_some_and(|before| before.status == now.status && before.reason == now.reason)
+        {
+            continue;
+        }
+        // that nothing is lost is news after a loss
+        if kind == "DataLossDetected"
+            && now.status != warning
+            && before
+                .as_ref()
+                .is_none_or(|before| before.status != warning)
         {
             continue;
         }

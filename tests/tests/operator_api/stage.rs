@@ -103,14 +103,19 @@ impl Stage {
 
     /// Changes what the player does.
     pub fn play(&mut self, migrations: Migrations) {
-        if let Some(player) = self.player.take() {
-            player.abort();
-        }
+        self.stop_playing();
         self.player = Some(tokio::spawn(play(
             self.client.clone(),
             self.namespace.clone(),
             migrations,
         )));
+    }
+
+    /// Ends the player: Jobs and Deployments stay as they are from now on.
+    pub fn stop_playing(&mut self) {
+        if let Some(player) = self.player.take() {
+            player.abort();
+        }
     }
 
     /// Starts an operator for this namespace alone.

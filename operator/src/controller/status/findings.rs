@@ -1,48 +1,21 @@
 //! What is to be said about each part. Pure.
 
-use std::collections::BTreeSet;
-
-use kube::ResourceExt;
-
 use super::{
     Observed,
     conditions::{Finding, Findings, lag_finding},
-    transactions,
+    loss, transactions,
 };
 use crate::{
     controller::apply::{migration::State, targets::Workload, topics::Failure},
-    crd::{ClickstreamPipeline, ClickstreamPipelineStatus},
+    crd::ClickstreamPipelineStatus,
     observe::ProcessorStatus,
 };
 
-/// The annotation that acknowledges gaps by name.
-pub const ACKNOWLEDGED_GAPS: &str = "clickstream.dev/acknowledged-gaps";
-/// Gaps named in a message; a person who has more of them looks into `clickstream_gaps`.
-const GAPS_NAMED: usize = 5;
 /// What a processor says while PostgreSQL does not answer.
 const WAITING_FOR_POSTGRES: &str = "waiting_for_postgres";
 
-/// The gaps that the resource acknowledges.
-pub fn acknowledged_gaps(pipeline: &ClickstreamPipeline) -> BTreeSet<String> {
-    pipeline
-        .annotations()
-        .get(ACKNOWLEDGED_GAPS)
-        .map(|names| {
-            names
-                .split(',')
-                .map(|name| name.trim().to_owned())
-                .filter(|name| !name.is_empty())
-                .collect()
-        })
-        .unwrap_or_default()
-}
-
 /// Everything that is to be said.
-pub fn of(
-    observed: &Observed<'_>,
-    status: &ClickstreamPipelineStatus,
-    acknowledged: &BTreeSet<String>,
-) -> Findings {
+pub fn of(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Findings {
     let spec = &observed.valid.document.spec;
     let topics = topics(observed);
     let database = database(observed);
@@ -80,7 +53,7 @@ pub fn of(
             spec.processor.lag_target,
             status.lag,
         ),
-        data_loss: data_loss(observed, &names, acknowledged),
+        data_loss: loss::finding(status),
         suspended: spec.suspend,
         refused,
         in_progress,
@@ -317,38 +290,6 @@ fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
         Some(obstacle) => Finding::no("PodsFailing", format!("{numbers}; {obstacle}")),
         None => Finding::no("RollingOut", numbers),
     }
-}
-
-fn data_loss(observed: &Observed<'_>, names: &[&str], acknowledged: &BTreeSet<String>) -> Finding {
-    let mut open = BTreeSet::new();
-    for (target, reports) in names.iter().zip(observed.reports) {
-        for partition in reports.iter().flat_map(|report| &report.partitions) {
-            for [first, next] in &partition.gaps {
-                let gap = format!(
-                    "{target}/{}/{}/{first}-{next}",
-                    partition.topic, partition.partition
-                );
-                if !acknowledged.contains(&gap) {
-                    open.insert(gap);
-                }
-            }
-        }
-    }
-    if open.is_empty() {
-        return Finding::no(
-            "NoLoss",
-            "Kafka dropped no record before it was read, or all gaps are acknowledged",
-        );
-    }
-    let named: Vec<_> = open.iter().take(GAPS_NAMED).map(String::as_str).collect();
-    Finding::yes(
-        "RecordsLost",
-        format!(
-            "Kafka's retention dropped records before they were read ({} gaps, target/topic/partition/first-next): {}. See clickstream_gaps; acknowledge with the annotation {ACKNOWLEDGED_GAPS}",
-            open.len(),
-            named.join(",")
-        ),
-    )
 }
 
 fn in_progress(

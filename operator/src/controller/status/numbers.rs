@@ -1,12 +1,12 @@
 //! The numbers of the status. What is not known is absent, and what was known of a pipeline at rest stays. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clickstream_pipeline::spec::TargetSpec;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Observed, selector};
+use super::{Observed, loss, selector};
 use crate::{
     crd::{ClickstreamPipelineStatus, PartitionStatus, TargetStatus},
     observe::{PartitionReport, ProcessorStatus, Totals},
@@ -19,14 +19,32 @@ const WORST: usize = 10;
 pub fn status(
     observed: &Observed<'_>,
     previous: &ClickstreamPipelineStatus,
+    acknowledged: &BTreeSet<String>,
     now: Timestamp,
 ) -> ClickstreamPipelineStatus {
     let spec = &observed.valid.document.spec;
+    let settled = settled(observed, previous);
     let targets: Vec<TargetStatus> = spec
         .targets
         .iter()
         .enumerate()
-        .map(|(index, target)| of_target(observed, previous, index, target, now))
+        .map(|(index, target)| {
+            let mut before = previous.targets.iter();
+            let before = before.find(|before| before.name == target.name);
+            let before = before.cloned().unwrap_or_default();
+            let mut status = of_target(observed, &before, index, target, now);
+            let reports = &observed.reports[index];
+            let complete = unreported(observed, index).is_some_and(|missing| missing.is_empty());
+            loss::keep(
+                &mut status,
+                &before,
+                reports,
+                acknowledged,
+                complete,
+                settled,
+            );
+            status
+        })
         .collect();
     let follows = spec
         .targets
@@ -71,19 +89,46 @@ pub fn status(
     }
 }
 
+/// The partitions of which no processor of a target says anything; `None` while it is not known how many there are.
+pub(super) fn unreported<'o>(
+    observed: &'o Observed<'_>,
+    index: usize,
+) -> Option<Vec<(&'o str, i32)>> {
+    let reported: BTreeSet<(&str, i32)> = observed.reports[index]
+        .iter()
+        .flat_map(|report| &report.partitions)
+        .map(|partition| (partition.topic.as_str(), partition.partition))
+        .collect();
+    let mut missing = Vec::new();
+    for topic in &observed.topics.topics {
+        let all = (0..topic.status.partitions?).map(|number| (topic.name.as_str(), number));
+        missing.extend(all.filter(|partition| !reported.contains(partition)));
+    }
+    Some(missing)
+}
+
+/// Whether all partitions that there are were there before.
+fn settled(observed: &Observed<'_>, previous: &ClickstreamPipelineStatus) -> bool {
+    observed.topics.topics.iter().all(|topic| {
+        let mut before = previous.topics.iter();
+        let before = before.find(|before| before.name == topic.name);
+        before.is_some_and(
+            |before| match (before.partitions, topic.status.partitions) {
+                (_, None) => true,
+                (None, Some(_)) => false,
+                (Some(before), Some(now)) => before >= now,
+            },
+        )
+    })
+}
+
 fn of_target(
     observed: &Observed<'_>,
-    previous: &ClickstreamPipelineStatus,
+    before: &TargetStatus,
     index: usize,
     target: &TargetSpec,
     now: Timestamp,
 ) -> TargetStatus {
-    let before = previous
-        .targets
-        .iter()
-        .find(|before| before.name == target.name)
-        .cloned()
-        .unwrap_or_default();
     let workload = &observed.targets.processors[index];
     let partitions = newest(&observed.reports[index]);
     let migration = observed.migrations.record(index).cloned();
@@ -108,10 +153,10 @@ fn of_target(
             duplicate: before.duplicate,
             rejected: before.rejected,
             late: before.late,
-            watermark: before.watermark,
-            last_commit_time: before.last_commit_time,
+            watermark: before.watermark.clone(),
+            last_commit_time: before.last_commit_time.clone(),
             conserved: before.conserved,
-            observed_time: before.observed_time,
+            observed_time: before.observed_time.clone(),
             ..status
         };
     }
@@ -158,7 +203,7 @@ fn of_target(
         .iter()
         .filter_map(|partition| time(partition.last_commit_at.as_deref()))
         .max()
-        .or(before.last_commit_time);
+        .or_else(|| before.last_commit_time.clone());
     status.oldest_unprocessed_age = partitions
         .iter()
         .filter_map(|partition| partition.oldest_unprocessed_seconds)
@@ -228,6 +273,9 @@ pub fn without_numbers(status: &ClickstreamPipelineStatus) -> ClickstreamPipelin
             ready_replicas: target.ready_replicas,
             migration: target.migration.take(),
             conserved: target.conserved,
+            gaps: std::mem::take(&mut target.gaps),
+            unnamed_gaps: target.unnamed_gaps,
+            gaps_known: target.gaps_known,
             ..TargetStatus::default()
         };
     }
