@@ -100,7 +100,8 @@ where
     }
 }
 
-/// What a server says beside its answers: that a table is there already is for nobody, that a right was not granted is.
+/// What a server says beside its answers: that a table is there already is for nobody, that a right
+/// was not granted is.
 fn tell(notice: &DbError) {
     let said = notice.message();
     match notice.parsed_severity() {

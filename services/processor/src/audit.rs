@@ -117,11 +117,12 @@ impl Options {
     }
 }
 
-/// Audits a target. Where a `cluster` is given, the schema must be owned by the pipeline of that one.
+/// Audits a target. Where a `cluster` is given, the schema must be owned by the pipeline of that
+/// one.
 ///
 /// # Errors
-/// Kafka or PostgreSQL cannot be reached or read, the document is not that of the target's pipeline, another log than the
-/// target's is named, or a day was dropped meanwhile.
+/// Kafka or PostgreSQL cannot be reached or read, the document is not that of the target's
+/// pipeline, another log than the target's is named, or a day was dropped meanwhile.
 pub async fn audit(
     pipeline: &ClickstreamPipeline,
     target: &TargetSpec,

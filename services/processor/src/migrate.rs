@@ -65,8 +65,8 @@ pub async fn schema_version(client: &Client) -> Result<Option<i32>, tokio_postgr
 /// advisory lock, so that several at once do no harm; a schema that is up to date is left untouched.
 ///
 /// # Errors
-/// Another pipeline's schema, one that holds windows of another size, one that is newer than this binary, or what the server
-/// says; nothing was changed then.
+/// Another pipeline's schema, one that holds windows of another size, one that is newer than this
+/// binary, or what the server says; nothing was changed then.
 pub async fn migrate(
     owner: &Owner,
     semantic: &SemanticSpec,

@@ -77,8 +77,8 @@ async fn the_verdict_comes_first_and_thousands_of_differences_stay_readable() ->
     Ok(())
 }
 
-/// Hits that came after their window was final are counted in the window, in the checkpoint and in the view: none of it can
-/// be changed alone.
+/// Hits that came after their window was final are counted in the window, in the checkpoint and in
+/// the view: none of it can be changed alone.
 #[tokio::test]
 async fn hits_of_final_windows_are_audited() -> anyhow::Result<()> {
     let stack = Stack::new(StackOptions {
@@ -162,7 +162,8 @@ async fn hits_of_final_windows_are_audited() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the schema remembers of its pipeline is compared before anything else; the error says which field, and what to do.
+/// What the schema remembers of its pipeline is compared before anything else; the error says which
+/// field, and what to do.
 #[tokio::test]
 async fn the_document_of_another_pipeline_is_refused() -> anyhow::Result<()> {
     let stack = filled(StackOptions::one_role(), 200).await?;
@@ -230,7 +231,8 @@ async fn the_document_of_another_pipeline_is_refused() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A copy in an auditor's hands knows neither the cluster nor always the namespace, and rules change in the life of a pipeline.
+/// A copy in an auditor's hands knows neither the cluster nor always the namespace, and rules
+/// change in the life of a pipeline.
 #[tokio::test]
 async fn a_copy_of_the_document_goes_on_working_whatever_may_change() -> anyhow::Result<()> {
     let stack = filled(StackOptions::one_role(), 200).await?;

@@ -77,8 +77,8 @@ async fn what_the_server_warns_of_is_a_warning() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same message as a processor's at its start, and before anything is changed: a reader that was not there, a migration
-/// that is missing.
+/// The same message as a processor's at its start, and before anything is changed: a reader that
+/// was not there, a migration that is missing.
 #[tokio::test]
 async fn another_size_of_windows_is_refused_before_anything_is_changed() -> anyhow::Result<()> {
     let stack = Stack::new(StackOptions::one_role()).await?;

@@ -1,8 +1,10 @@
-//! Whose tables these are. With another pipeline's document, tables would be compared by rules and with a log that they do not
-//! come from, and partitions that were never read into them would not be missed.
+//! Whose tables these are. With another pipeline's document, tables would be compared by rules and
+//! with a log that they do not come from, and partitions that were never read into them would not
+//! be missed.
 //!
-//! What is compared is what the schema remembers: pipeline, cluster, size of the windows, topics and their ids. Lateness,
-//! delays and policies may change over time; the anchors know which were in force when.
+//! What is compared is what the schema remembers: pipeline, cluster, size of the windows, topics
+//! and their ids. Lateness, delays and policies may change over time; the anchors know which were
+//! in force when.
 
 use anyhow::Context;
 use clickstream_pipeline::spec::{ClickstreamPipeline, TargetSpec};
@@ -62,7 +64,8 @@ pub enum Stranger {
     },
 }
 
-/// Refuses a document of another pipeline than the one that owns the schema, or of other windows. What else is worth a note.
+/// Refuses a document of another pipeline than the one that owns the schema, or of other windows.
+/// What else is worth a note.
 ///
 /// # Errors
 /// [`Stranger`], [`TargetError::OtherWindows`], or the schema cannot be read.
@@ -154,8 +157,8 @@ fn same_pipeline(
     }
 }
 
-/// The topics of a pipeline may become more, and one may be retired; of none at all the tables are another's. Says which
-/// topics the document does not have.
+/// The topics of a pipeline may become more, and one may be retired; of none at all the tables are
+/// another's. Says which topics the document does not have.
 fn same_topics(
     pipeline: &ClickstreamPipeline,
     schema: &str,

@@ -59,8 +59,8 @@ pub struct Total {
     pub windows: u64,
     /// Hits that came after their window had been reported final.
     pub revised: i64,
-    /// Whether a processor of an earlier version wrote one of the windows, which may have counted such hits nowhere else than
-    /// in the checkpoint.
+    /// Whether a processor of an earlier version wrote one of the windows, which may have counted
+    /// such hits nowhere else than in the checkpoint.
     pub older: bool,
 }
 
@@ -124,7 +124,8 @@ impl Slices {
         }
     }
 
-    /// The least that all windows of `tp` together can have in `revised`, if each of them was counted.
+    /// The least that all windows of `tp` together can have in `revised`, if each of them was
+    /// counted.
     pub fn revised_before(&self, tp: TopicPartition) -> i64 {
         self.revised_before.get(&tp).copied().unwrap_or(0)
     }

@@ -91,8 +91,8 @@ impl Proof {
                 );
             }
             let windows = self.slices.totals.get(&tp).copied().unwrap_or_default();
-            // each window was read between the first slice and the snapshot; those that expired or that an earlier version
-            // wrote may have had more
+            // each window was read between the first slice and the snapshot; those that expired or
+            // that an earlier version wrote may have had more
             let least = if self.retained.keeps_aggregates() && !windows.older {
                 self.slices.revised_before(tp)
             } else {

@@ -1,5 +1,6 @@
-//! Users, visits and revised hits over all partitions, as the view `clickstream_traffic_minute` shows them, against the union of the rows
-//! behind it. The rows' own sets are compared with the records, so the view's follow from the records as well.
+//! Users, visits and revised hits over all partitions, as the view `clickstream_traffic_minute`
+//! shows them, against the union of the rows behind it. The rows' own sets are compared with the
+//! records, so the view's follow from the records as well.
 
 use std::collections::HashMap;
 

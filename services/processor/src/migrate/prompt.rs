@@ -52,7 +52,8 @@ impl<'c> Prompt<'c> {
         }
     }
 
-    /// How long the migrations took that were applied last: each is followed by the statement that notes it.
+    /// How long the migrations took that were applied last: each is followed by the statement that
+    /// notes it.
     pub fn took(&self) -> impl Iterator<Item = Duration> {
         self.took
             .chunks(2)

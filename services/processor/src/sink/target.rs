@@ -223,7 +223,8 @@ pub async fn open(
     Ok(())
 }
 
-/// Refuses windows of another size than those that the schema holds; one that holds none yet takes any.
+/// Refuses windows of another size than those that the schema holds; one that holds none yet takes
+/// any.
 pub(crate) async fn check_windows(
     client: &Client,
     schema: &str,

@@ -1,7 +1,7 @@
 //! A report for people: the verdict first, then what it rests on.
 //!
-//! However much differs, the text stays within what a person reads: so many differences of each kind, and how many more
-//! there are.
+//! However much differs, the text stays within what a person reads: so many differences of each
+//! kind, and how many more there are.
 
 use std::{collections::BTreeMap, fmt};
 
