@@ -303,7 +303,9 @@ async fn reconcile_pipeline(
         .instrument(step("status"))
         .await?;
     let waits = context.memories.waited(&uid, written.waiting);
-    let again = if written.waiting {
+    let again = if migrations.await_pods() {
+        WAITING
+    } else if written.waiting {
         // what has not come for a while is looked for less often
         WAITING
             .mul_f64(1.3_f64.powf(f64::from(waits.saturating_sub(5).min(20))))

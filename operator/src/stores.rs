@@ -104,6 +104,10 @@ pub struct Live {
     pub fingerprint: String,
     /// Its version.
     pub resource_version: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was created.
+    pub created: Option<jiff::Timestamp>,
     /// Uid of its controller.
     pub controller: Option<String>,
     /// Labels.
@@ -317,6 +321,8 @@ pub fn live(object: &DynamicObject) -> Live {
     Live {
         fingerprint: fingerprint(object),
         resource_version: object.resource_version().unwrap_or_default(),
+        uid: object.uid().unwrap_or_default(),
+        created: object.creation_timestamp().map(|time| time.0),
         controller: controller(object).map(|owner| owner.uid.clone()),
         labels: object.labels().clone(),
         name: object.name_any(),

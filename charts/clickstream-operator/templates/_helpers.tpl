@@ -157,4 +157,8 @@ kubectl annotate crd clickstreampipelines.clickstream.dev meta.helm.sh/release-n
 - apiGroups: ["", events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# why the API server refuses the pod of a migration
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 {{- end }}

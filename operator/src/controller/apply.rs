@@ -1,6 +1,7 @@
 //! Children into the API: server-side apply, one field manager, and nothing sent that is there already.
 
 pub mod migration;
+pub mod refusals;
 mod tables;
 pub mod targets;
 pub mod topics;

@@ -17,3 +17,4 @@ mod sweeps;
 mod tenancy;
 mod topics;
 mod tracing;
+mod uncreated;

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Applied, Owner};
+use super::{Applied, Owner, refusals};
 use crate::{
     controller::{
         Context, Error,
@@ -101,6 +101,8 @@ struct Entry {
     state: State,
     /// The attempt to start now.
     start: Option<u32>,
+    /// Its Job, while that has no pod that could tell anything.
+    podless: Option<Live>,
 }
 
 impl Migrations {
@@ -120,7 +122,7 @@ impl Migrations {
         Self { targets }
     }
 
-    /// Starts what is to be started.
+    /// Starts what is to be started, and asks why a Job has no pod.
     ///
     /// # Errors
     /// What the API server says.
@@ -131,6 +133,16 @@ impl Migrations {
         context: &Context,
     ) -> Result<(), Error> {
         for (entry, target) in self.targets.iter_mut().zip(&valid.document.spec.targets) {
+            if let Some(job) = &entry.podless
+                && let Some(refusal) =
+                    refusals::of_job(job, &owner.namespace, &context.client).await
+            {
+                match &mut entry.state {
+                    State::Running(obstacle) => *obstacle = Some(refusal),
+                    State::Failed { why, .. } => *why = format!("{why}: {refusal}"),
+                    _ => {}
+                }
+            }
             let Some(attempt) = entry.start else {
                 continue;
             };
@@ -150,6 +162,13 @@ impl Migrations {
     /// How far each target is, in their order.
     pub fn states(&self) -> impl Iterator<Item = &State> {
         self.targets.iter().map(|entry| &entry.state)
+    }
+
+    /// Whether a pod is to come any moment: when it does not, nobody tells.
+    pub fn await_pods(&self) -> bool {
+        self.targets
+            .iter()
+            .any(|entry| entry.podless.is_some() && entry.state == State::Running(None))
     }
 
     /// The hashes of the migrations that the spec wants.
@@ -204,6 +223,7 @@ fn look(
         record: record.clone(),
         state,
         start,
+        podless: None,
     };
     if recorded.is_some_and(|recorded| recorded.hash == hash) {
         return entry(State::Recorded, None);
@@ -232,11 +252,11 @@ fn look(
     let Some((attempt, job)) = jobs.last_key_value() else {
         return entry(State::Running(None), Some(0));
     };
-    match ended(&job.status) {
-        None => entry(
-            State::Running(waits_for(pod_of(job, valid, &context.stores).as_ref())),
-            None,
-        ),
+    let pod = pod_of(job, valid, &context.stores);
+    let podless = pod.is_none().then(|| job.clone());
+    let ended = ended(&job.status);
+    let mut entry = match ended {
+        None => entry(State::Running(waits_for(pod.as_ref())), None),
         Some((true, at)) => match report(job, valid, &context.stores) {
             Some(report) => entry(State::Done(report), None),
             None if Timestamp::now().duration_since(at).abs() < REPORT_LAG => {
@@ -253,7 +273,9 @@ fn look(
             let start = (changed || Timestamp::now() >= again).then_some(attempt + 1);
             entry(State::Failed { why, again }, start)
         }
-    }
+    };
+    entry.podless = podless.filter(|_| !entry.state.is_done());
+    entry
 }
 
 fn pause(attempt: u32) -> SignedDuration {
@@ -330,9 +352,20 @@ fn last_words(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> String 
     pod_of(job, valid, stores)
         .and_then(|pod| crate::observe::pods::last_line(&pod))
         .unwrap_or_else(|| {
+            let reason = job.status["conditions"].as_array().and_then(|conditions| {
+                let failed = conditions
+                    .iter()
+                    .find(|found| found["type"] == json!("Failed"));
+                failed?["reason"]
+                    .as_str()
+                    .filter(|reason| !reason.is_empty())
+            });
             format!(
-                "Job {} failed; its pod is gone, and with it the reason",
-                job.name
+                "Job {} failed{}; its pod is gone, and with it the reason",
+                job.name,
+                reason
+                    .map(|reason| format!(" ({reason})"))
+                    .unwrap_or_default()
             )
         })
 }

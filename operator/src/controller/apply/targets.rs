@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     Applied, NameTaken, Owner,
     migration::{Migrations, State},
+    refusals::{self, Stuck},
     topics::TopicsSeen,
 };
 use crate::{
@@ -37,6 +38,8 @@ pub struct Workload {
     pub observed: bool,
     /// What keeps a pod from running.
     pub obstacle: Option<String>,
+    /// What keeps pods from being there at all.
+    pub stuck: Option<Stuck>,
     /// Why there is no newest version yet.
     pub held_back: Option<&'static str>,
     /// It runs as it did before, and other pipelines roll first.
@@ -201,6 +204,7 @@ fn workload(live: &Live) -> Workload {
         updated: number("updatedReplicas"),
         observed: observed.is_some() && observed >= live.generation,
         obstacle: None,
+        stuck: refusals::of_deployment(&live.status),
         held_back: None,
         queued: false,
     }

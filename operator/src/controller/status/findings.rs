@@ -6,7 +6,7 @@ use super::{
     loss, transactions,
 };
 use crate::{
-    controller::apply::{migration::State, targets::Workload, topics::Failure},
+    controller::apply::{migration::State, refusals::Stuck, targets::Workload, topics::Failure},
     crd::ClickstreamPipelineStatus,
     observe::ProcessorStatus,
 };
@@ -286,9 +286,16 @@ fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
         "{name}: {} of {} ready, {} of the newest version",
         workload.ready, workload.wanted, workload.updated
     );
-    match &workload.obstacle {
-        Some(obstacle) => Finding::no("PodsFailing", format!("{numbers}; {obstacle}")),
-        None => Finding::no("RollingOut", numbers),
+    // what its controller said of the version before says nothing of this one
+    let stuck = workload.stuck.as_ref().filter(|_| workload.observed);
+    match (stuck, &workload.obstacle) {
+        (Some(Stuck::Refused(why)), _) => Finding::no(
+            "PodsRefused",
+            format!("{numbers}; pods cannot be created: {why}"),
+        ),
+        (_, Some(obstacle)) => Finding::no("PodsFailing", format!("{numbers}; {obstacle}")),
+        (Some(Stuck::Late(why)), None) => Finding::no("RolloutStuck", format!("{numbers}; {why}")),
+        (None, None) => Finding::no("RollingOut", numbers),
     }
 }
 
