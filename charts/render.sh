@@ -3,6 +3,7 @@
 #   manifests/install/clickstream-operator.yaml   the installation for `kubectl apply -f`. The definition of the resource is
 #                                                 not in it, so that deleting what it made never deletes a pipeline.
 #   manifests/monitoring/rules.yaml               the alerts for a Prometheus without the Prometheus Operator
+#   manifests/monitoring/operator.yaml            the one more where there is an operator: without one it would always fire
 #
 #   charts/render.sh            writes the files
 #   charts/render.sh --check    exits 1 when one is not what would be written
@@ -41,19 +42,33 @@ YAML
 rules() {
   cat <<'YAML'
 # Alerts for a Prometheus that reads rule files; with the Prometheus Operator use the chart's PrometheusRule (alerts.enabled).
-# Their tests are beside this file, the reason of each threshold is in the chart's values.
+# Their tests are beside this file, the reason of each threshold is in the chart's values. Where an operator runs, operator.yaml
+# belongs beside it.
 #
 # Written by charts/render.sh; change charts/clickstream-operator/files/alerts or the chart's values, not this file.
 YAML
-  # the rule file is what stands under `spec:`
-  "$HELM" template clickstream charts/clickstream-operator --kube-version 1.33.0 \
+  alerts | awk '/^  - alert: / { skip = ($3 == "OperatorAbsent") } !skip'
+}
+
+operator() {
+  cat <<'YAML'
+# The alert for a Prometheus that scrapes an operator, beside rules.yaml. The operator's series carry this label `namespace`.
+#
+# Written by charts/render.sh; change charts/clickstream-operator/files/alerts or the chart's values, not this file.
+YAML
+  alerts | awk '/^  - alert: / { skip = ($3 != "OperatorAbsent") } !skip' | sed 's/^- name: clickstream$/- name: clickstream-operator/'
+}
+
+# the rule file is what stands under `spec:`
+alerts() {
+  "$HELM" template clickstream charts/clickstream-operator --namespace clickstream-system --kube-version 1.33.0 \
     --show-only templates/prometheusrule.yaml --set alerts.enabled=true |
     sed -e '1,/^spec:/d' -e '/^$/d' -e 's/^  //'
 }
 
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
-for part in install:manifests/install/clickstream-operator.yaml rules:manifests/monitoring/rules.yaml; do
+for part in install:manifests/install/clickstream-operator.yaml rules:manifests/monitoring/rules.yaml operator:manifests/monitoring/operator.yaml; do
   target=${part#*:}
   "${part%%:*}" >"$new"
   if [ "${1:-}" = --check ]; then

@@ -1,8 +1,12 @@
-//! The rule file: what it must hold, and `promtool`, which fires and resolves every alert.
+//! The rule files: what they must hold, and `promtool`, which fires and resolves every alert.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use clickstream_testbed::{promtool, workspace_root};
 use serde_yaml::Value;
@@ -12,12 +16,52 @@ use crate::rules::{alerts, monitoring, rules};
 /// What every runbook answers.
 const SECTIONS: [&str; 3] = ["## What it means", "## How to look", "## What to do"];
 
+/// The alerts of any pipeline, and the one more where an operator runs.
+const FILES: [&str; 2] = ["rules.yaml", "operator.yaml"];
+
 #[test]
-fn the_rule_file_is_the_alerts_with_the_charts_values() {
-    let shipped = fs::read_to_string(monitoring().join("rules.yaml")).unwrap();
-    let shipped: Value = serde_yaml::from_str(&shipped).unwrap();
-    let filled_in: Value = serde_yaml::from_str(&rules(&[]).unwrap()).unwrap();
+fn the_rule_files_are_the_alerts_with_the_charts_values() {
+    let shipped = FILES.iter().flat_map(|file| {
+        let text = fs::read_to_string(monitoring().join(file)).unwrap();
+        rules_of(&text)
+    });
+    let shipped: BTreeMap<String, Value> = shipped.collect();
+    let filled_in: BTreeMap<String, Value> = rules_of(&rules(&[]).unwrap()).into_iter().collect();
     assert_eq!(shipped, filled_in, "run charts/render.sh");
+}
+
+/// Without an operator nobody leads, and the alert about that would never end.
+#[test]
+fn rules_for_a_prometheus_without_an_operator_hold_no_alert_about_its_absence() {
+    let text = fs::read_to_string(monitoring().join("rules.yaml")).unwrap();
+    assert!(!text.contains("absent("), "{text}");
+}
+
+/// The rules of a file by the names of their alerts.
+fn rules_of(text: &str) -> Vec<(String, Value)> {
+    let file: Value = serde_yaml::from_str(text).unwrap();
+    let rules = file["groups"][0]["rules"].as_sequence().unwrap();
+    rules
+        .iter()
+        .map(|rule| (rule["alert"].as_str().unwrap().to_owned(), rule.clone()))
+        .collect()
+}
+
+/// A link that leads nowhere is worse than none: who has only the alert reads in it what to look at.
+#[test]
+fn every_alert_says_enough_for_a_person_without_runbooks() {
+    for (name, rule) in rules_of(&rules(&[]).unwrap()) {
+        let annotations = &rule["annotations"];
+        assert!(annotations["runbook_url"].is_null(), "{name}: a link");
+        let description = annotations["description"].as_str().unwrap();
+        let says_what_to_do = ["First: ", "first, ", "`kubectl "];
+        assert!(
+            says_what_to_do
+                .iter()
+                .any(|says| description.contains(says)),
+            "{name}: {description}"
+        );
+    }
 }
 
 #[test]
@@ -55,7 +99,7 @@ fn promtool_fires_and_resolves_every_alert() {
             "{name}: silent, fires, resolves"
         );
     }
-    promtool(&monitoring(), &["check", "rules", "rules.yaml"]).unwrap();
+    promtool(&monitoring(), &["check", "rules", FILES[0], FILES[1]]).unwrap();
     let files: Vec<String> = names.iter().map(|n| format!("tests/{n}.yaml")).collect();
     let mut arguments = vec!["test", "rules"];
     arguments.extend(files.iter().map(String::as_str));

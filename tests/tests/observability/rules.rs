@@ -29,7 +29,10 @@ pub fn alerts() -> anyhow::Result<Vec<Alert>> {
     Ok(alerts)
 }
 
-/// The rule file: the chart's values, but for these, each as alert, key and value.
+/// The namespace that the rule files name as the operator's.
+pub const OPERATORS_NAMESPACE: &str = "clickstream-system";
+
+/// The rules: the chart's values, but for these, each as alert, key and value.
 pub fn rules(changes: &[(&str, &str, &str)]) -> anyhow::Result<String> {
     let values: Value = serde_yaml::from_str(&fs::read_to_string(chart().join("values.yaml"))?)?;
     let mut rules = "groups:\n- name: clickstream\n  rules:\n".to_owned();
@@ -40,7 +43,13 @@ pub fn rules(changes: &[(&str, &str, &str)]) -> anyhow::Result<String> {
             .as_mapping()
             .with_context(|| format!("values.yaml has no alerts.rules.{key}"))?;
         let runbooks = values["alerts"]["runbooks"].as_str().unwrap_or_default();
-        let mut text = alert.text.replace("${runbooks}", runbooks);
+        let mut text = alert.text.replace("${namespace}", OPERATORS_NAMESPACE);
+        // without an address there is no link
+        text = text
+            .lines()
+            .filter(|line| !runbooks.is_empty() || !line.contains("${runbooks}"))
+            .map(|line| line.replace("${runbooks}", runbooks) + "\n")
+            .collect();
         for (setting, value) in settings {
             let setting = setting.as_str().unwrap_or_default();
             let changed = changes
@@ -68,7 +77,7 @@ pub fn chart() -> PathBuf {
     workspace_root().join("charts/clickstream-operator")
 }
 
-/// The folder of the rule file and its tests.
+/// The folder of the rule files and their tests.
 pub fn monitoring() -> PathBuf {
     workspace_root().join("manifests/monitoring")
 }
