@@ -155,13 +155,17 @@ impl Opening<'_> {
         sink::require_own_session(&connection, self.postgres, schema, &application).await?;
         let client = &connection.client;
         let opened = async {
-            sink::open(client, self.target, self.schema_owner, self.semantic).await?;
+            // all that may be refused comes before anything is written
+            sink::check(client, self.target, self.schema_owner, self.semantic).await?;
+            let missing = sink::missing_topics(client, self.described).await?;
+            sink::take(client, self.schema_owner, self.semantic).await?;
             let group = sink::consumer_group(client, self.schema_owner, &self.target.name).await?;
             let topics = sink::register_topics(
                 client,
                 self.schema_owner,
                 self.described,
                 self.created_topics,
+                missing,
             )
             .await?;
             Ok::<_, TargetError>((group, topics))

@@ -29,9 +29,9 @@ pub use copy::Prepared;
 pub use housekeeping::DayMade;
 pub use pooling::require_own_session;
 use statements::Statements;
-pub use target::{LOCAL_CLUSTER, Owner, TargetError, consumer_group, open};
+pub use target::{LOCAL_CLUSTER, Owner, TargetError, check, consumer_group, take};
 pub(crate) use target::{check_owner, check_windows, is_missing};
-pub use topics::{Described, KnownTopic, Registered, register_topics};
+pub use topics::{Described, KnownTopic, Registered, missing_topics, register_topics};
 
 use crate::retry;
 

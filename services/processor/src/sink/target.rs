@@ -170,11 +170,11 @@ pub async fn consumer_group(
     Ok(owner.consumer_group(target, row.get(0)))
 }
 
-/// Checks that this binary may write the schema and takes an unowned one.
+/// Checks that this binary may write the schema for this pipeline.
 ///
 /// # Errors
-/// [`TargetError`], which says what to do; nothing was changed then.
-pub async fn open(
+/// [`TargetError`], which says what to do.
+pub async fn check(
     client: &Client,
     target: &TargetSpec,
     owner: &Owner,
@@ -212,7 +212,18 @@ pub async fn open(
         });
     }
     check_owner(&schema, row.get(1), row.get(2), owner)?;
-    check_windows(client, &schema, semantic).await?;
+    check_windows(client, &schema, semantic).await
+}
+
+/// Makes the schema this pipeline's.
+///
+/// # Errors
+/// The server failed.
+pub async fn take(
+    client: &Client,
+    owner: &Owner,
+    semantic: &SemanticSpec,
+) -> Result<(), tokio_postgres::Error> {
     client
         .execute(
             "update clickstream_schema set owner = $1, cluster = $2, window_micros = $3

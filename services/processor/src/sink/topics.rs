@@ -89,19 +89,15 @@ const INSERT_TOPIC: &str = "
 const FIND_TOPIC: &str =
     "select topic_id, kafka_cluster, kafka_topic_id from clickstream_topics where topic = $1";
 
-/// Enters the topics in the dictionary, or finds what they were when they were read first. A topic that is another one now,
-/// or that has gone, keeps its own partitions from being read, and nobody else's.
-///
-/// `created` are the names of topics that `owner` made.
+/// Finds what the topics that are not there were when they were read first: that they have gone keeps their own partitions
+/// from being read, and nobody else's.
 ///
 /// # Errors
-/// [`TargetError::Topic`] when the cluster is another one, [`TargetError::NoSuchTopic`] when a topic is missing that was
-/// never read, or all of them are; or the server failed.
-pub async fn register_topics(
+/// [`TargetError::NoSuchTopic`] when one was never read, or all are missing; [`TargetError::Topic`] when the cluster is
+/// another one; or the server failed.
+pub async fn missing_topics(
     client: &Client,
-    owner: &Owner,
     described: &Described,
-    created: &[&str],
 ) -> Result<Registered, TargetError> {
     let cluster = described.cluster.as_deref();
     let mut registered = Registered::default();
@@ -114,6 +110,24 @@ pub async fn register_topics(
         error!(topic, "topic is not there any more; the others are read");
         registered.enter(topic, &row);
     }
+    Ok(registered)
+}
+
+/// Enters the topics that are there in the dictionary, or finds what they were when they were read first: one that is
+/// another topic now keeps its own partitions from being read.
+///
+/// `registered` are the others, `created` the names of topics that `owner` made.
+///
+/// # Errors
+/// [`TargetError::Topic`] when the cluster is another one; or the server failed.
+pub async fn register_topics(
+    client: &Client,
+    owner: &Owner,
+    described: &Described,
+    created: &[&str],
+    mut registered: Registered,
+) -> Result<Registered, TargetError> {
+    let cluster = described.cluster.as_deref();
     for topic in &described.topics {
         let created_by = created
             .contains(&topic.name.as_str())
