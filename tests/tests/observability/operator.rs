@@ -150,6 +150,52 @@ async fn alerts_about_pipelines_follow_what_the_operator_meets() -> anyhow::Resu
     resolves(&prometheus, "SuspendedTooLong").await
 }
 
+/// None of these needs a processor's series, which are gone when the processors are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_does_not_come_up_shows_without_a_single_processor() -> anyhow::Result<()> {
+    let mut stage =
+        Stage::new(Migrations::Fail("permission denied for database analytics")).await?;
+    let rules = rules(&[
+        ("MigrationFailing", "for", "0s"),
+        ("OperatorAbsent", "for", "0s"),
+        ("PartitionsUnowned", "for", "0s"),
+        ("PipelineNotReady", "for", "0s"),
+        ("PipelineStalled", "for", "0s"),
+    ])?;
+    let (operator, prometheus) =
+        watched_operator(&stage, stage.api.kubeconfig_path(), &rules).await?;
+    resolves(&prometheus, "OperatorAbsent").await?;
+    let topic = unique_name("web");
+    let partitions = |count: u32| json!({ "topics": [{ "name": topic, "partitions": count }] });
+    stage
+        .apply(&stage.pipeline("web", &topic, partitions(3)))
+        .await?;
+    fires(&prometheus, "MigrationFailing").await?;
+    fires(&prometheus, "PipelineNotReady").await?;
+
+    stage.play(Migrations::Succeed);
+    resolves(&prometheus, "MigrationFailing").await?;
+    resolves(&prometheus, "PipelineNotReady").await?;
+    // Deployments say that their pods are ready, and no pod says which partitions it has
+    fires(&prometheus, "PartitionsUnowned").await?;
+
+    stage
+        .apply(&stage.pipeline("web", &topic, partitions(2)))
+        .await?;
+    fires(&prometheus, "PipelineStalled").await?;
+    let mut suspended = partitions(3);
+    suspended["suspend"] = json!(true);
+    stage
+        .apply(&stage.pipeline("web", &topic, suspended))
+        .await?;
+    for alert in ["PipelineStalled", "PartitionsUnowned", "PipelineNotReady"] {
+        resolves(&prometheus, alert).await?;
+    }
+
+    drop(operator);
+    fires(&prometheus, "OperatorAbsent").await
+}
+
 /// What an operator may do, with these of its own resources.
 fn role(name: &str, own: &[&str]) -> anyhow::Result<ClusterRole> {
     Ok(serde_json::from_value(json!({
