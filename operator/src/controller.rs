@@ -259,45 +259,91 @@ async fn reconcile_pipeline(
         });
     }
 
+    match accept(pipeline, context).await? {
+        Ok(valid) => {
+            context.memories.keep_accepted(&uid, &pipeline.spec);
+            Box::pin(follow(pipeline, &valid, None, context)).await
+        }
+        Err(refused) => Box::pin(follow_before(pipeline, refused, context)).await,
+    }
+}
+
+/// What runs is kept as it was accepted last: Secrets rotate, and children are deleted, whatever the new spec says.
+async fn follow_before(
+    pipeline: &ClickstreamPipeline,
+    refused: Finding,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    let uid = pipeline.uid().unwrap_or_default();
+    if let Some(spec) = context.memories.accepted(&uid) {
+        let mut before = pipeline.clone();
+        before.spec = spec;
+        if let Ok(valid) = accept(&before, context).await? {
+            return follow(&before, &valid, Some(refused), context).await;
+        }
+    }
+    refuse(pipeline, context, refused).await
+}
+
+/// The pipeline as it can be built, or why its spec cannot be followed.
+async fn accept(
+    pipeline: &ClickstreamPipeline,
+    context: &Context,
+) -> Result<Result<ValidatedPipeline, Finding>, Error> {
+    let namespace = pipeline.namespace().unwrap_or_default();
+
     // dereference (client required)
-    let owner = Owner::of(pipeline);
-    let secrets = dereference::secrets(&context.client, &owner.namespace, &pipeline.spec)
+    let secrets = dereference::secrets(&context.client, &namespace, &pipeline.spec)
         .instrument(step("dereference"))
         .await?;
 
     // validate (pure)
-    let valid = step("validate").in_scope(|| validate::validate(pipeline, secrets));
-    let valid = match valid {
-        Ok(valid) => valid,
-        Err(problems) => return refuse(pipeline, context, "InvalidSpec", &problems).await,
+    let refused = |reason, problems: &[Problem]| {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        Finding::no(reason, lines.join("; "))
     };
-    if let Some(problem) = status::window_change(pipeline) {
-        return refuse(pipeline, context, "WindowSizeRefused", &[problem]).await;
-    }
+    let valid = step("validate").in_scope(|| validate::validate(pipeline, secrets));
+    Ok(match (valid, status::window_change(pipeline)) {
+        (Err(problems), _) => Err(refused("InvalidSpec", &problems)),
+        (Ok(_), Some(problem)) => Err(refused("WindowSizeRefused", &[problem])),
+        (Ok(valid), None) => Ok(valid),
+    })
+}
+
+/// Brings everything to what an accepted spec says. `refused`: why that is not the spec of now.
+async fn follow(
+    pipeline: &ClickstreamPipeline,
+    valid: &ValidatedPipeline,
+    refused: Option<Finding>,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    let uid = pipeline.uid().unwrap_or_default();
+    let owner = Owner::of(pipeline);
 
     // build and apply (client required), one part after the other: tables, topics, processors, producer
-    let mut migrations = Migrations::look(pipeline, &valid, context);
+    let mut migrations = Migrations::look(pipeline, valid, context);
     migrations
-        .apply(&owner, &valid, context)
+        .apply(&owner, valid, context)
         .instrument(step("apply tables"))
         .await?;
-    let topics = TopicsSeen::ensure(pipeline, &valid, &migrations, context)
+    let topics = TopicsSeen::ensure(pipeline, valid, &migrations, context)
         .instrument(step("apply topics"))
         .await?;
-    let targets = Targets::apply(&owner, pipeline, &valid, &migrations, &topics, context)
+    let targets = Targets::apply(&owner, pipeline, valid, &migrations, &topics, context)
         .instrument(step("apply"))
         .await?;
 
     // status (pure), from what was applied and what the processors say
-    let reports = observe_processors(&valid, context)
+    let reports = observe_processors(valid, context)
         .instrument(step("observe"))
         .await;
     let observed = Observed {
-        valid: &valid,
+        valid,
         migrations: &migrations,
         topics: &topics,
         targets: &targets,
         reports: &reports,
+        refused,
     };
     let written = status::write(pipeline, &observed, context)
         .instrument(step("status"))
@@ -369,27 +415,25 @@ async fn observe_processors(
     reports
 }
 
-/// The spec cannot be followed: everything that runs stays as it is, and the conditions say why.
+/// The spec cannot be followed, and since this operator began none was: everything that runs stays as it is, and the conditions say
+/// why.
 async fn refuse(
     pipeline: &ClickstreamPipeline,
     context: &Context,
-    reason: &'static str,
-    problems: &[Problem],
+    refused: Finding,
 ) -> Result<Outcome, Error> {
-    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    let finding = Finding::no(reason, lines.join("; "));
-    if status::write_refused(pipeline, finding.clone(), context).await? {
+    if status::write_refused(pipeline, refused.clone(), context).await? {
         info!(
             namespace = pipeline.namespace().unwrap_or_default(),
             pipeline = pipeline.name_any(),
-            problems = problems.len(),
+            reason = %refused.reason,
             "spec refused"
         );
         let happening = Happening {
             warning: true,
-            reason: reason.into(),
+            reason: refused.reason,
             action: "Validate",
-            note: finding.message,
+            note: refused.message,
         };
         context.events.publish(pipeline, happening).await;
     }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clickstream_pipeline::spec::PipelineSpec;
 use parking_lot::Mutex;
 
 use super::apply::is_older;
@@ -28,6 +29,7 @@ struct Memory {
     topics: Option<(Instant, i64, HashMap<String, Found>)>,
     numbers_written: Option<Instant>,
     status: Option<(String, ClickstreamPipelineStatus)>,
+    accepted: Option<PipelineSpec>,
     waits: u32,
 }
 
@@ -109,6 +111,20 @@ impl Memories {
         if let Some(memory) = self.0.lock().get_mut(uid) {
             memory.status = None;
         }
+    }
+
+    /// Keeps the spec that is followed now, for the time when another one is refused.
+    pub fn keep_accepted(&self, uid: &str, spec: &PipelineSpec) {
+        let mut memories = self.0.lock();
+        let memory = memories.entry(uid.to_owned()).or_default();
+        if memory.accepted.as_ref() != Some(spec) {
+            memory.accepted = Some(spec.clone());
+        }
+    }
+
+    /// The spec that was followed last.
+    pub fn accepted(&self, uid: &str) -> Option<PipelineSpec> {
+        self.0.lock().get(uid)?.accepted.clone()
     }
 
     /// Counts reconciles in a row that have ended waiting.

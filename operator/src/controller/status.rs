@@ -46,6 +46,8 @@ pub struct Observed<'o> {
     pub targets: &'o Targets,
     /// What the processors of each target say.
     pub reports: &'o [Vec<ProcessorStatus>],
+    /// Why the spec of now is refused, where all of this is about the one that was accepted last.
+    pub refused: Option<Finding>,
 }
 
 /// What came of it.
@@ -89,7 +91,8 @@ pub async fn write(
     })
 }
 
-/// Says that the spec cannot be followed; everything else stays as it was. Whether that is news.
+/// Says that the spec cannot be followed, where nothing that was accepted before is known: nothing is looked at then. Whether that is
+/// news.
 ///
 /// # Errors
 /// What the API server says.
@@ -100,24 +103,15 @@ pub async fn write_refused(
 ) -> Result<bool, Error> {
     let previous = pipeline.status.clone().unwrap_or_default();
     let generation = pipeline.metadata.generation.unwrap_or_default();
-    let before = |kind: &str| {
-        previous
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == kind)
-            .map_or_else(
-                || Finding::unknown("NotChecked", "the spec is refused"),
-                Finding::as_before,
-            )
-    };
+    let unknown = || Finding::unknown("NotChecked", "the spec is refused");
     let mut status = previous.clone();
     loss::acknowledge(&mut status, &loss::acknowledged(pipeline));
     let findings = Findings {
-        topics: before("TopicsReady"),
-        database: before("DatabaseReady"),
-        processors: before("ProcessorsAvailable"),
+        topics: unknown(),
+        database: unknown(),
+        processors: unknown(),
         producer: None,
-        lag: before("LagWithinTarget"),
+        lag: unknown(),
         data_loss: loss::finding(&status),
         suspended: previous.suspended == Some(true),
         refused: Some(refused),
@@ -344,6 +338,10 @@ async fn announce(
             .as_ref()
             .is_some_and(|before| before.status == now.status && before.reason == now.reason)
         {
+            continue;
+        }
+        // while nobody answers there is nothing to tell but that
+        if kind != "Ready" && now.status == "Unknown" {
             continue;
         }
         // that nothing is lost is news after a loss

@@ -18,3 +18,4 @@ mod tenancy;
 mod topics;
 mod tracing;
 mod uncreated;
+mod unknowns;

@@ -100,7 +100,7 @@ impl TopicsSeen {
             Ok(admin) => admin,
             Err(failure) => {
                 seen.failure = Some(failure);
-                seen.remembered(valid, &known);
+                seen.remembered(pipeline, valid, &known);
                 return Ok(seen);
             }
         };
@@ -165,7 +165,7 @@ impl TopicsSeen {
             .memories
             .keep_topics(&uid, generation, settled.then_some(found));
         if seen.failure.is_some() {
-            seen.remembered(valid, &known);
+            seen.remembered(pipeline, valid, &known);
         }
         Ok(seen)
     }
@@ -179,10 +179,17 @@ impl TopicsSeen {
         });
     }
 
-    /// What was known before stands in for the topics that could not be looked at.
-    fn remembered(&mut self, valid: &ValidatedPipeline, known: &HashMap<String, KnownTopic>) {
+    /// What was known before stands in for the topics that could not be looked at: a topic does not shrink while Kafka is away.
+    fn remembered(
+        &mut self,
+        pipeline: &ClickstreamPipeline,
+        valid: &ValidatedPipeline,
+        known: &HashMap<String, KnownTopic>,
+    ) {
         for topic in valid.document.spec.topics.iter().skip(self.topics.len()) {
             let before = known.get(&topic.name);
+            let mut seen = pipeline.status.iter().flat_map(|status| &status.topics);
+            let seen = seen.find(|seen| seen.name == topic.name);
             self.topics.push(TopicSeen {
                 name: topic.name.clone(),
                 status: TopicStatus {
@@ -193,7 +200,9 @@ impl TopicsSeen {
                         .filter(|created| *created || topic.management == TopicManagement::Managed),
                     held_config: before.map(|known| known.held.clone()).unwrap_or_default(),
                     management: Some(format!("{:?}", topic.management)),
-                    ..TopicStatus::default()
+                    partitions: seen.and_then(|seen| seen.partitions),
+                    replication_factor: seen.and_then(|seen| seen.replication_factor),
+                    timestamp_type: seen.and_then(|seen| seen.timestamp_type.clone()),
                 },
                 refusals: Vec::new(),
                 usable: before.is_some_and(|known| known.id.is_some()),

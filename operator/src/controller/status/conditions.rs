@@ -79,16 +79,6 @@ impl Finding {
         }
     }
 
-    /// What was said before is said again.
-    pub fn as_before(condition: &Condition) -> Self {
-        let truth = match condition.status.as_str() {
-            "True" => Truth::True,
-            "False" => Truth::False,
-            _ => Truth::Unknown,
-        };
-        Self::new(truth, condition.reason.clone(), condition.message.clone())
-    }
-
     /// Whether it holds.
     pub fn holds(&self) -> bool {
         self.truth == Truth::True
@@ -183,7 +173,11 @@ fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Time
         .filter_map(|(kind, finding)| Some((kind, finding?)))
         .filter(|(_, finding)| !finding.holds())
         .collect();
-    let Some((_, first)) = pending.first() else {
+    // what is wrong says more than what is not known
+    let wrong = pending
+        .iter()
+        .find(|(_, finding)| finding.truth == Truth::False);
+    let Some((_, first)) = wrong.or(pending.first()) else {
         return Finding::yes(
             "Ready",
             "topics, tables and processors are as the spec has them",
@@ -213,7 +207,10 @@ fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Time
             ),
         );
     }
-    Finding::no(first.reason.clone(), first.message.clone())
+    Finding {
+        outage: false,
+        ..(*first).clone()
+    }
 }
 
 fn find<'c>(conditions: &'c [Condition], kind: &str) -> Option<&'c Condition> {

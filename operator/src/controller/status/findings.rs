@@ -2,15 +2,24 @@
 
 use super::{
     Observed,
-    conditions::{Finding, Findings, lag_finding},
-    loss, transactions,
+    conditions::{Finding, Findings, Truth, lag_finding},
+    loss,
+    numbers::unreported,
+    transactions,
 };
 use crate::{
-    controller::apply::{migration::State, refusals::Stuck, targets::Workload, topics::Failure},
+    controller::apply::{
+        migration::State,
+        refusals::Stuck,
+        targets::Workload,
+        topics::{Failure, TopicSeen},
+    },
     crd::ClickstreamPipelineStatus,
     observe::ProcessorStatus,
 };
 
+/// Partitions named in a message.
+const PARTITIONS_NAMED: usize = 5;
 /// What a processor says while PostgreSQL does not answer.
 const WAITING_FOR_POSTGRES: &str = "waiting_for_postgres";
 
@@ -37,8 +46,10 @@ pub fn of(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Findin
         .filter(|taken| !taken.deleting)
         .map(ToString::to_string)
         .collect();
-    let refused = (!taken.is_empty())
-        .then(|| Finding::no("NameTaken", taken.join("; ")))
+    let refused = observed
+        .refused
+        .clone()
+        .or_else(|| (!taken.is_empty()).then(|| Finding::no("NameTaken", taken.join("; "))))
         // only a person can mend these, whatever else goes on meanwhile
         .or_else(|| topic_refusal(observed));
     let in_progress = in_progress(observed, &topics, &database, &processors, producer.as_ref());
@@ -149,6 +160,12 @@ fn database(observed: &Observed<'_>) -> Finding {
     if let Some(outage) = outage(&names, observed.reports) {
         return outage;
     }
+    if let Some(waits) = waits.take_if(|waits| !waits.holds()) {
+        return waits;
+    }
+    if let Some(unknown) = unwitnessed(&names, observed.reports, &observed.targets.processors) {
+        return unknown;
+    }
     waits.unwrap_or_else(|| {
         let readers: Vec<_> = (0..targets.len())
             .filter_map(|index| observed.migrations.report(index))
@@ -166,6 +183,27 @@ fn database(observed: &Observed<'_>) -> Finding {
         } else {
             Finding::yes("ReadersMissing", readers.join("; "))
         }
+    })
+}
+
+/// Tables that are there can be written while a processor says so, or the kubelet, whose probe asks it for that.
+fn unwitnessed(
+    names: &[&str],
+    reports: &[Vec<ProcessorStatus>],
+    workloads: &[Workload],
+) -> Option<Finding> {
+    let silent: Vec<&str> = names
+        .iter()
+        .zip(reports.iter().zip(workloads))
+        .filter(|(_, (reports, workload))| reports.is_empty() && workload.ready == 0)
+        .map(|(name, _)| *name)
+        .collect();
+    (!silent.is_empty()).then(|| {
+        let message = format!(
+            "the tables are migrated; whether PostgreSQL takes what is written is not known: no processor of {} is ready or answers",
+            silent.join(", ")
+        );
+        Finding::unknown("NotReported", message)
     })
 }
 
@@ -238,6 +276,14 @@ fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Findi
     if suspended {
         return Finding::yes("Suspended", "stopped, as the spec says");
     }
+    if let Some(unowned) = unowned(
+        names,
+        &observed.topics.topics,
+        observed.reports,
+        &observed.targets.processors,
+    ) {
+        return unowned;
+    }
     let partitions: usize = observed
         .topics
         .topics
@@ -264,6 +310,59 @@ fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Findi
         format!("{ready}/{wanted} ready")
     };
     Finding::yes("Available", message)
+}
+
+/// Partitions that no processor has, although all of them are ready. A hand-over takes seconds, as an outage may.
+fn unowned(
+    names: &[&str],
+    topics: &[TopicSeen],
+    reports: &[Vec<ProcessorStatus>],
+    workloads: &[Workload],
+) -> Option<Finding> {
+    for ((name, reports), workload) in names.iter().zip(reports).zip(workloads) {
+        let missing = unreported(topics, reports).unwrap_or_default();
+        // where none answers, the operator's way to the pods is cut; the kubelets' probes ask for partitions that are not claimed
+        if missing.is_empty() || reports.is_empty() {
+            continue;
+        }
+        let all: i32 = topics
+            .iter()
+            .filter_map(|topic| topic.status.partitions)
+            .sum();
+        let named: Vec<_> = missing
+            .iter()
+            .take(PARTITIONS_NAMED)
+            .map(|(topic, partition)| format!("{topic}/{partition}"))
+            .collect();
+        let more = if missing.len() > named.len() {
+            ", ..."
+        } else {
+            ""
+        };
+        let which = format!(
+            "{} of {all} partitions: {}{more}",
+            missing.len(),
+            named.join(", ")
+        );
+        let answers = reports.len();
+        let finding = if i32::try_from(answers).is_ok_and(|answers| answers < workload.wanted) {
+            let wanted = workload.wanted;
+            Finding::unknown(
+                "NotReported",
+                format!("{name}: {answers} of {wanted} processors answer, and have not {which}"),
+            )
+        } else {
+            Finding::no(
+                "PartitionsUnowned",
+                format!("{name}: no processor has {which}"),
+            )
+        };
+        return Some(Finding {
+            outage: true,
+            ..finding
+        });
+    }
+    None
 }
 
 fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
@@ -323,7 +422,8 @@ fn in_progress(
     [Some(topics), Some(database), Some(processors), producer]
         .into_iter()
         .flatten()
-        .find(|finding| !finding.holds())
+        // what is not known is nothing that goes on
+        .find(|finding| finding.truth == Truth::False)
         .map(|finding| finding.message.clone())
 }
 
@@ -363,6 +463,80 @@ mod tests {
                 && refusing.contains("(resources)"),
             "{refusing}"
         );
+    }
+
+    fn topic(name: &str, partitions: Option<i32>) -> TopicSeen {
+        TopicSeen {
+            name: name.to_owned(),
+            status: crate::crd::TopicStatus {
+                partitions,
+                ..Default::default()
+            },
+            refusals: Vec::new(),
+            usable: true,
+            waits: false,
+        }
+    }
+
+    fn owning(partitions: &[i32]) -> ProcessorStatus {
+        let partitions: Vec<_> = partitions
+            .iter()
+            .map(|partition| json!({ "topic": "clicks", "partition": partition }))
+            .collect();
+        serde_json::from_value(json!({ "partitions": partitions })).unwrap()
+    }
+
+    #[test]
+    fn partitions_are_unowned_only_when_everybody_answers() {
+        let ready = |wanted| Workload {
+            wanted,
+            ready: wanted,
+            ..Workload::default()
+        };
+        let topics = [topic("clicks", Some(7))];
+        let found =
+            |answers: Vec<ProcessorStatus>| unowned(&["lake"], &topics, &[answers], &[ready(2)]);
+        assert_eq!(found(vec![owning(&[0, 1, 2]), owning(&[3, 4, 5, 6])]), None);
+        let nobody = found(vec![owning(&[]), owning(&[3])]).unwrap();
+        assert_eq!(
+            (nobody.truth, &*nobody.reason, nobody.outage),
+            (Truth::False, "PartitionsUnowned", true)
+        );
+        let says = "no processor has 6 of 7 partitions: clicks/0, clicks/1, clicks/2, clicks/4, clicks/5, ...";
+        assert!(nobody.message.ends_with(says), "{}", nobody.message);
+        let unknown = found(vec![owning(&[3])]).unwrap();
+        assert_eq!(
+            (unknown.truth, &*unknown.reason),
+            (Truth::Unknown, "NotReported")
+        );
+        assert_eq!(
+            found(Vec::new()),
+            None,
+            "the kubelet's probes are what is known"
+        );
+    }
+
+    #[test]
+    fn how_many_partitions_there_are_is_not_guessed() {
+        let report = [owning(&[0])];
+        let known = [topic("clicks", Some(1))];
+        assert_eq!(unreported(&known, &report), Some(Vec::new()));
+        let unknown = [topic("clicks", Some(1)), topic("visits", None)];
+        assert_eq!(unreported(&unknown, &report), None);
+    }
+
+    #[test]
+    fn tables_are_known_to_be_written_by_an_answer_or_a_probe() {
+        let workload = |ready| Workload {
+            ready,
+            ..Workload::default()
+        };
+        let found = |answers: Vec<ProcessorStatus>, ready| {
+            unwitnessed(&["lake"], &[answers], &[workload(ready)])
+        };
+        assert_eq!(found(vec![owning(&[])], 0), None);
+        assert_eq!(found(Vec::new(), 1), None);
+        assert_eq!(found(Vec::new(), 0).unwrap().truth, Truth::Unknown);
     }
 
     #[test]

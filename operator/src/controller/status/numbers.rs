@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Observed, loss, selector};
 use crate::{
+    controller::apply::topics::TopicSeen,
     crd::{ClickstreamPipelineStatus, PartitionStatus, TargetStatus},
     observe::{PartitionReport, ProcessorStatus, Totals},
 };
@@ -32,9 +33,10 @@ pub fn status(
             let mut before = previous.targets.iter();
             let before = before.find(|before| before.name == target.name);
             let before = before.cloned().unwrap_or_default();
-            let mut status = of_target(observed, &before, index, target, now);
+            let missing = unreported(&observed.topics.topics, &observed.reports[index]);
+            let complete = missing.is_some_and(|missing| missing.is_empty());
+            let mut status = of_target(observed, &before, index, target, complete, now);
             let reports = &observed.reports[index];
-            let complete = unreported(observed, index).is_some_and(|missing| missing.is_empty());
             loss::keep(
                 &mut status,
                 &before,
@@ -91,16 +93,16 @@ pub fn status(
 
 /// The partitions of which no processor of a target says anything; `None` while it is not known how many there are.
 pub(super) fn unreported<'o>(
-    observed: &'o Observed<'_>,
-    index: usize,
+    topics: &'o [TopicSeen],
+    reports: &[ProcessorStatus],
 ) -> Option<Vec<(&'o str, i32)>> {
-    let reported: BTreeSet<(&str, i32)> = observed.reports[index]
+    let reported: BTreeSet<(&str, i32)> = reports
         .iter()
         .flat_map(|report| &report.partitions)
         .map(|partition| (partition.topic.as_str(), partition.partition))
         .collect();
     let mut missing = Vec::new();
-    for topic in &observed.topics.topics {
+    for topic in topics {
         let all = (0..topic.status.partitions?).map(|number| (topic.name.as_str(), number));
         missing.extend(all.filter(|partition| !reported.contains(partition)));
     }
@@ -127,6 +129,7 @@ fn of_target(
     before: &TargetStatus,
     index: usize,
     target: &TargetSpec,
+    complete: bool,
     now: Timestamp,
 ) -> TargetStatus {
     let workload = &observed.targets.processors[index];
@@ -160,12 +163,6 @@ fn of_target(
             ..status
         };
     }
-    let expected: i32 = observed
-        .topics
-        .topics
-        .iter()
-        .filter_map(|topic| topic.status.partitions)
-        .sum();
     let count = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
     let totals = partitions
         .iter()
@@ -174,8 +171,10 @@ fn of_target(
             totals
         });
     status.partitions = Some(count);
+    let conserved = partitions
+        .iter()
+        .all(|partition| partition.counters.conserved());
     // between two owners, and with a processor that does not answer, a part of the numbers is missing: no total then
-    let complete = count >= expected;
     if complete {
         status.consumed = Some(totals.consumed);
         status.accepted = Some(totals.accepted);
@@ -183,22 +182,25 @@ fn of_target(
         status.rejected = Some(totals.rejected);
         status.late = Some(totals.late);
         status.lag = partitions.iter().map(|partition| partition.lag).sum();
+        status.conserved = Some(conserved);
+        // the smallest of all, or it would promise what a partition that is not heard of may break
+        status.watermark = partitions
+            .iter()
+            .filter_map(|partition| time(partition.watermark.as_deref()))
+            .min();
     } else {
         status.consumed = before.consumed;
         status.accepted = before.accepted;
         status.duplicate = before.duplicate;
         status.rejected = before.rejected;
         status.late = before.late;
+        status.watermark = before.watermark.clone();
+        status.conserved = if conserved {
+            before.conserved
+        } else {
+            Some(false)
+        };
     }
-    status.conserved = Some(
-        partitions
-            .iter()
-            .all(|partition| partition.counters.conserved()),
-    );
-    status.watermark = partitions
-        .iter()
-        .filter_map(|partition| time(partition.watermark.as_deref()))
-        .min();
     status.last_commit_time = partitions
         .iter()
         .filter_map(|partition| time(partition.last_commit_at.as_deref()))

@@ -57,6 +57,19 @@ fn the_first_thing_that_is_missing_is_the_reason() {
 }
 
 #[test]
+fn what_is_not_known_is_not_ready_and_what_is_wrong_says_more() {
+    let unknown = || Finding::unknown("NotReported", "nobody answers");
+    let said = conditions(&but(|f| f.database = unknown()), &[], GENERATION, at(0));
+    assert_eq!(status(&said, "Ready"), ("Unknown", "NotReported"));
+    let findings = but(|f| {
+        f.database = unknown();
+        f.processors = Finding::no("PodsFailing", "crash");
+    });
+    let said = conditions(&findings, &[], GENERATION, at(0));
+    assert_eq!(status(&said, "Ready"), ("False", "PodsFailing"));
+}
+
+#[test]
 fn a_time_moves_only_with_the_status() {
     let first = conditions(&well(), &[], GENERATION, at(0));
     let findings = but(|f| f.topics = Finding::yes("Other", "another reason"));
