@@ -40,7 +40,9 @@ works() { local name=$1; shift; if "$@" >"$work/out" 2>&1; then ok "$name"; else
 # refused NAME WORD COMMAND...: fails, and says WORD
 refused() { local name=$1 word=$2; shift 2; if ! "$@" >"$work/out" 2>&1 && grep -qF -e "$word" "$work/out"; then ok "$name"; else bad "$name"; fi; }
 says() { local name=$1 word=$2; if grep -qF -e "$word" "$work/out"; then ok "$name"; else bad "$name"; fi; }
-release() { local verb=$1 name=$2 ns=$3; shift 3; $helm "$verb" "$name" "${CHART:-$chart}" --namespace "$ns" "$@"; }
+# no pod has to start here, so the images need not be there
+images=(--set image.registry=registry.example.com)
+release() { local verb=$1 name=$2 ns=$3; shift 3; $helm "$verb" "$name" "${CHART:-$chart}" --namespace "$ns" "${images[@]}" "$@"; }
 owner() { kubectl get crd $crd -o jsonpath='{.metadata.annotations.meta\.helm\.sh/release-name}'; }
 is() { [ "$1" = "$2" ] || { echo "$1 is not $2"; return 1; }; }
 # may ACCOUNT VERB RESOURCE[/SUBRESOURCE] NAMESPACE [yes|no]
@@ -100,7 +102,7 @@ works "the pipeline of the notes" kubectl apply --dry-run=server --validate=stri
 kubectl label namespace $p-one pod-security.kubernetes.io/enforce=restricted pod-security.kubernetes.io/warn=restricted >/dev/null
 # judged VALUES...: what the API server warns of, for Deployment and test pod
 judged() {
-  $helm template judged $chart --namespace $p-one --kube-version 1.33.0 --set crds.enabled=false "$@" >"$work/judged.yaml" &&
+  $helm template judged $chart --namespace $p-one --kube-version 1.33.0 --set crds.enabled=false "${images[@]}" "$@" >"$work/judged.yaml" &&
     kubectl apply --dry-run=server --validate=strict --filename "$work/judged.yaml" 2>&1
 }
 restricted() { judged "$@" >"$work/judged" || { cat "$work/judged"; return 1; }; ! grep -i 'podsecurity' "$work/judged"; }

@@ -18,9 +18,12 @@ fi
 command -v "$HELM" >/dev/null || { echo "no helm on PATH; set HELM" >&2; exit 1; }
 install() {
   cat <<'YAML'
-# The operator for every namespace, without Helm; the resource's definition comes first, from the folder beside it:
+# The operator for every namespace, without Helm; the resource's definition comes first, from the folder beside it. The images
+# are in no public registry: `cargo xtask images --push registry.example.com/team` puts them into yours, whose name then
+# takes the place of registry.invalid, which there can never be:
 #
-#   kubectl apply -f manifests/crd -f manifests/install
+#   kubectl apply -f manifests/crd
+#   sed 's#registry.invalid#registry.example.com/team#' manifests/install/*.yaml | kubectl apply -f -
 #
 # Written by charts/render.sh; change the chart, not this file.
 apiVersion: v1
@@ -33,7 +36,7 @@ metadata:
 YAML
   # labels that only Helm has a use for are left out
   "$HELM" template clickstream-operator charts/clickstream-operator \
-    --namespace clickstream-system --kube-version 1.33.0 --skip-tests --set crds.enabled=false |
+    --namespace clickstream-system --kube-version 1.33.0 --skip-tests --set crds.enabled=false --set image.registry=registry.invalid |
     sed -e '/^ *helm\.sh\/chart: /d' -e '/^ *app\.kubernetes\.io\/managed-by: Helm$/d' -e '/^# Source: /d' |
     # Helm 4 ends each document with an empty line, Helm 3 does not
     awk '/^$/ { empty = empty "\n"; next } /^---/ { empty = "" } { printf "%s", empty; empty = ""; print }'
@@ -62,7 +65,7 @@ YAML
 # the rule file is what stands under `spec:`
 alerts() {
   "$HELM" template clickstream charts/clickstream-operator --namespace clickstream-system --kube-version 1.33.0 \
-    --show-only templates/prometheusrule.yaml --set alerts.enabled=true |
+    --show-only templates/prometheusrule.yaml --set alerts.enabled=true --set image.registry=registry.invalid |
     sed -e '1,/^spec:/d' -e '/^$/d' -e 's/^  //'
 }
 

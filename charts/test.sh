@@ -147,7 +147,11 @@ for entry in ${helms[@]+"${helms[@]}"}; do
     elif grep -q "$word" "$work/out" && grep -q "values don't meet the specifications" "$work/out"; then ok
     else bad "$version refused $values for another reason" "$work/out"; fi
   done <$chart/tests/values/refused.txt
-  $helm template clicks $chart --kube-version 1.32.9 >"$work/out" 2>&1 && bad "$version installs on Kubernetes 1.32" || ok
+  $helm template clicks $chart -f $chart/tests/values/default.yaml --kube-version 1.32.9 >"$work/said" 2>&1 && bad "$version installs on Kubernetes 1.32"
+  check "$version says that Kubernetes is too old" grep 'requires kubeVersion' "$work/said"
+  # nothing is rendered of images that are nobody's, and the refusal names the value
+  $helm template clicks $chart --kube-version 1.33.0 >"$work/said" 2>&1 && bad "$version renders without a registry"
+  check "$version asks for a registry" grep 'set image.registry=' "$work/said"
   check "$version plain manifests are the chart's" env HELM=$helm charts/render.sh --check
 done
 for file in "$work"/v3*/*.yaml; do

@@ -50,34 +50,58 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* An image reference from `image` (registry, repository, tag, digest), the shared `registry` and the default `tag`. */}}
+{{/*
+An image reference from `image` (registry, repository, tag, digest), the `shared` registry and the default `tag`. One
+without a registry is looked for under a name at Docker Hub that is not this project's: whoever has it would run
+with the operator's rights.
+*/}}
 {{- define "clickstream-operator.image" -}}
-{{- $registry := default .registry .image.registry }}
+{{- $registry := default .shared.registry .image.registry | trimSuffix "/" }}
 {{- $path := .image.repository }}
 {{- if $registry }}
-{{- $path = printf "%s/%s" (trimSuffix "/" $registry) .image.repository }}
+{{- $path = printf "%s/%s" $registry .image.repository }}
 {{- end }}
+{{- $name := printf "%s:%s" $path (default .tag .image.tag) }}
 {{- if .image.digest }}
-{{- printf "%s@%s" $path .image.digest }}
-{{- else }}
-{{- printf "%s:%s" $path (default .tag .image.tag) }}
+{{- $name = printf "%s@%s" $path .image.digest }}
 {{- end }}
+{{- $local := and .shared.local (not $registry) }}
+{{- $why := "" }}
+{{- if $local }}
+{{- else if not (regexMatch "^(localhost|[^/]*[.:][^/]*)/" $path) }}
+{{- $why = "is in no registry, and the images of this project are in no public one" }}
+{{- else if regexMatch "^([^/]*\\.)?docker\\.io/clickstream/" $path }}
+{{- $why = "is not this project's: nobody here has that account" }}
+{{- end }}
+{{- if $why }}
+{{- fail (printf "\n\n%s %s.\nBuild the images, push them to a registry of yours, and name it:\n\n  cargo xtask images --push registry.example.com/team\n  helm ... --set image.registry=registry.example.com/team\n\nIf the nodes have them already, as in kind: --set image.local=true, and nothing is pulled.\n" $name $why) }}
+{{- end }}
+{{- $name }}
 {{- end }}
 
 {{- define "clickstream-operator.operatorImage" -}}
-{{- include "clickstream-operator.image" (dict "image" .Values.image "registry" .Values.image.registry "tag" .Chart.AppVersion) }}
+{{- include "clickstream-operator.image" (dict "image" .Values.image "shared" .Values.image "tag" .Chart.AppVersion) }}
 {{- end }}
 
 {{- define "clickstream-operator.processorImage" -}}
-{{- include "clickstream-operator.image" (dict "image" .Values.pipelines.processor.image "registry" .Values.image.registry "tag" .Chart.AppVersion) }}
+{{- include "clickstream-operator.image" (dict "image" .Values.pipelines.processor.image "shared" .Values.image "tag" .Chart.AppVersion) }}
 {{- end }}
 
 {{- define "clickstream-operator.producerImage" -}}
-{{- include "clickstream-operator.image" (dict "image" .Values.pipelines.producer.image "registry" .Values.image.registry "tag" .Chart.AppVersion) }}
+{{- include "clickstream-operator.image" (dict "image" .Values.pipelines.producer.image "shared" .Values.image "tag" .Chart.AppVersion) }}
 {{- end }}
 
 {{- define "clickstream-operator.consoleImage" -}}
-{{- include "clickstream-operator.image" (dict "image" .Values.console.image "registry" .Values.image.registry "tag" .Chart.AppVersion) }}
+{{- include "clickstream-operator.image" (dict "image" .Values.console.image "shared" .Values.image "tag" .Chart.AppVersion) }}
+{{- end }}
+
+{{/* When the operator's and the console's images are pulled, and when those of pipelines. */}}
+{{- define "clickstream-operator.pullPolicy" -}}
+{{- .Values.image.local | ternary "Never" .Values.image.pullPolicy }}
+{{- end }}
+
+{{- define "clickstream-operator.pipelinesPullPolicy" -}}
+{{- .Values.image.local | ternary "Never" .Values.pipelines.imagePullPolicy }}
 {{- end }}
 
 {{- define "clickstream-operator.consoleSelectorLabels" -}}

@@ -35,7 +35,8 @@ impl Release {
         .map(|image| format!("{image}.tag={tag}"));
         Self {
             texts: tags.to_vec(),
-            values: Vec::new(),
+            // they are loaded into the nodes, and in no registry
+            values: vec!["image.local=true".to_owned()],
         }
     }
 
