@@ -175,7 +175,6 @@ async fn a_pipeline_that_does_not_come_up_shows_without_a_single_processor() -> 
 
     stage.play(Migrations::Succeed);
     resolves(&prometheus, "MigrationFailing").await?;
-    resolves(&prometheus, "PipelineNotReady").await?;
     // Deployments say that their pods are ready, and no pod says which partitions it has
     fires(&prometheus, "PartitionsUnowned").await?;
 
