@@ -41,7 +41,7 @@ works() { local name=$1; shift; if "$@" >"$work/out" 2>&1; then ok "$name"; else
 refused() { local name=$1 word=$2; shift 2; if ! "$@" >"$work/out" 2>&1 && grep -qF -e "$word" "$work/out"; then ok "$name"; else bad "$name"; fi; }
 says() { local name=$1 word=$2; if grep -qF -e "$word" "$work/out"; then ok "$name"; else bad "$name"; fi; }
 # no pod has to start here, so the images need not be there
-images=(--set image.registry=registry.example.com)
+images=(--set image.registry=registry.example.com) everywhere=(--set watchAllNamespaces=true)
 release() { local verb=$1 name=$2 ns=$3; shift 3; $helm "$verb" "$name" "${CHART:-$chart}" --namespace "$ns" "${images[@]}" "$@"; }
 owner() { kubectl get crd $crd -o jsonpath='{.metadata.annotations.meta\.helm\.sh/release-name}'; }
 is() { [ "$1" = "$2" ] || { echo "$1 is not $2"; return 1; }; }
@@ -102,7 +102,7 @@ works "the pipeline of the notes" kubectl apply --dry-run=server --validate=stri
 kubectl label namespace $p-one pod-security.kubernetes.io/enforce=restricted pod-security.kubernetes.io/warn=restricted >/dev/null
 # judged VALUES...: what the API server warns of, for Deployment and test pod
 judged() {
-  $helm template judged $chart --namespace $p-one --kube-version 1.33.0 --set crds.enabled=false "${images[@]}" "$@" >"$work/judged.yaml" &&
+  $helm template judged $chart --namespace $p-one --kube-version 1.33.0 --set crds.enabled=false "${images[@]}" "${everywhere[@]}" "$@" >"$work/judged.yaml" &&
     kubectl apply --dry-run=server --validate=strict --filename "$work/judged.yaml" 2>&1
 }
 restricted() { judged "$@" >"$work/judged" || { cat "$work/judged"; return 1; }; ! grep -i 'podsecurity' "$work/judged"; }
@@ -135,11 +135,11 @@ works "the definition went back with it" is "$(kubectl get crd $crd -o jsonpath=
 works "uninstall the owner" $helm uninstall clicks --namespace $p-one
 works "the definition and the pipeline stay" kubectl get clickstreampipeline web --namespace $p-shop
 works "no right of the release stays" is "$(kubectl get clusterroles,clusterrolebindings -o name | grep -c $p-one)" 0
-works "install under another name and namespace" release install later $p-three
+works "install under another name and namespace" release install later $p-three "${everywhere[@]}"
 says "its notes tell how to take the definition over" "meta.helm.sh/release-name=later"
 grep -E '^ *kubectl (label|annotate) crd' "$work/out" >"$work/take-over"
 works "take it over as they say" bash -e "$work/take-over"
-CHART=$work/next works "the next upgrade reaches the definition" release upgrade later $p-three
+CHART=$work/next works "the next upgrade reaches the definition" release upgrade later $p-three "${everywhere[@]}"
 works "it is the new owner's" is "$(owner)" later
 works "it is the new one" grep -q nextcsp <<<"$(kubectl get crd $crd -o jsonpath='{.spec.names.shortNames}')"
 works "the pipeline is still there" kubectl get clickstreampipeline web --namespace $p-shop
@@ -149,19 +149,19 @@ works "cluster-wide now" may system:serviceaccount:$p-three:later-clickstream-op
 for release in later:$p-three clicks:$p-two; do $helm uninstall "${release%:*}" --namespace "${release#*:}" >/dev/null; done
 kubectl delete crd $crd >/dev/null
 kubectl apply --filename $chart/files/crd.yaml >/dev/null
-refused "a definition of nobody's" "kubectl label crd" release install clicks $p-one
+refused "a definition of nobody's" "kubectl label crd" release install clicks $p-one "${everywhere[@]}"
 grep -E '^ *kubectl (label|annotate) crd' "$work/out" >"$work/take-over"
 works "hand it over as the message says" bash -e "$work/take-over"
 # Helm 4 applies on the server's side, where kubectl still holds the fields
 force=(); if [[ $($helm version --template '{{.Version}}') == v4* ]]; then force=(--force-conflicts); fi
-works "install after it" release install clicks $p-one ${force[@]+"${force[@]}"}
-CHART=$work/next works "and the definition follows" release upgrade clicks $p-one ${force[@]+"${force[@]}"}
+works "install after it" release install clicks $p-one "${everywhere[@]}" ${force[@]+"${force[@]}"}
+CHART=$work/next works "and the definition follows" release upgrade clicks $p-one "${everywhere[@]}" ${force[@]+"${force[@]}"}
 works "it is the new one again" grep -q nextcsp <<<"$(kubectl get crd $crd -o jsonpath='{.spec.names.shortNames}')"
 $helm uninstall clicks --namespace $p-one >/dev/null
-works "crds.enabled=false leaves it alone" release install clicks $p-one --set crds.enabled=false
+works "crds.enabled=false leaves it alone" release install clicks $p-one "${everywhere[@]}" --set crds.enabled=false
 $helm uninstall clicks --namespace $p-one >/dev/null
 kubectl delete crd $crd >/dev/null
-works "crds.keep=false" release install clicks $p-one --set crds.keep=false
+works "crds.keep=false" release install clicks $p-one "${everywhere[@]}" --set crds.keep=false
 $helm uninstall clicks --namespace $p-one >/dev/null
 works "removes it with the release" kubectl wait --for=delete crd/$crd --timeout=30s
 

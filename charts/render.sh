@@ -16,6 +16,9 @@ if [ -z "${HELM:-}" ]; then
   for HELM in helm helm4 helm3; do command -v "$HELM" >/dev/null && break; done
 fi
 command -v "$HELM" >/dev/null || { echo "no helm on PATH; set HELM" >&2; exit 1; }
+# what the chart does not choose for anybody
+chosen=(--set image.registry=registry.invalid --set watchAllNamespaces=true)
+
 install() {
   cat <<'YAML'
 # The operator for every namespace, without Helm; the resource's definition comes first, from the folder beside it. The images
@@ -36,7 +39,7 @@ metadata:
 YAML
   # labels that only Helm has a use for are left out
   "$HELM" template clickstream-operator charts/clickstream-operator \
-    --namespace clickstream-system --kube-version 1.33.0 --skip-tests --set crds.enabled=false --set image.registry=registry.invalid |
+    --namespace clickstream-system --kube-version 1.33.0 --skip-tests "${chosen[@]}" --set crds.enabled=false |
     sed -e '/^ *helm\.sh\/chart: /d' -e '/^ *app\.kubernetes\.io\/managed-by: Helm$/d' -e '/^# Source: /d' |
     # Helm 4 ends each document with an empty line, Helm 3 does not
     awk '/^$/ { empty = empty "\n"; next } /^---/ { empty = "" } { printf "%s", empty; empty = ""; print }'
@@ -65,7 +68,7 @@ YAML
 # the rule file is what stands under `spec:`
 alerts() {
   "$HELM" template clickstream charts/clickstream-operator --namespace clickstream-system --kube-version 1.33.0 \
-    --show-only templates/prometheusrule.yaml --set alerts.enabled=true --set image.registry=registry.invalid |
+    --show-only templates/prometheusrule.yaml "${chosen[@]}" --set alerts.enabled=true |
     sed -e '1,/^spec:/d' -e '/^$/d' -e 's/^  //'
 }
 

@@ -152,6 +152,10 @@ for entry in ${helms[@]+"${helms[@]}"}; do
   # nothing is rendered of images that are nobody's, and the refusal names the value
   $helm template clicks $chart --kube-version 1.33.0 >"$work/said" 2>&1 && bad "$version renders without a registry"
   check "$version asks for a registry" grep 'set image.registry=' "$work/said"
+  # nor is anything rendered of rights that nobody asked for
+  $helm template clicks $chart --kube-version 1.33.0 --set image.registry=registry.example.com >"$work/said" 2>&1 && bad "$version takes every namespace unasked"
+  check "$version asks for namespaces" grep 'set watchNamespaces=' "$work/said"
+  check "$version offers all of them" grep 'set watchAllNamespaces=true' "$work/said"
   check "$version plain manifests are the chart's" env HELM=$helm charts/render.sh --check
 done
 for file in "$work"/v3*/*.yaml; do

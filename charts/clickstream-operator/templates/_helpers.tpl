@@ -142,6 +142,17 @@ kubectl label crd clickstreampipelines.clickstream.dev app.kubernetes.io/managed
 kubectl annotate crd clickstreampipelines.clickstream.dev meta.helm.sh/release-name={{ .Release.Name }} meta.helm.sh/release-namespace={{ .Release.Namespace }} --overwrite
 {{- end }}
 
+{{/* The namespaces that are watched, with commas; none stands for all of them, which has to be said. */}}
+{{- define "clickstream-operator.namespaces" -}}
+{{- if and .Values.watchAllNamespaces .Values.watchNamespaces }}
+{{- fail "\n\nwatchAllNamespaces and watchNamespaces are both set: take the names away, or leave watchAllNamespaces false.\n" }}
+{{- end }}
+{{- if not (or .Values.watchAllNamespaces .Values.watchNamespaces) }}
+{{- fail "\n\nSay which namespaces have pipelines that this operator looks after; they must exist, and it gets a Role in each:\n\n  --set watchNamespaces={shop}\n\nOr every namespace, with the right to read each Secret of the cluster by its name:\n\n  --set watchAllNamespaces=true\n" }}
+{{- end }}
+{{- join "," .Values.watchNamespaces }}
+{{- end }}
+
 {{/* What the operator does in the namespaces of pipelines. Nothing here reads a Secret that no spec names: no list, no watch. */}}
 {{- define "clickstream-operator.rules" -}}
 - apiGroups: [clickstream.dev]

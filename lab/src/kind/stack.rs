@@ -35,8 +35,12 @@ impl Release {
         .map(|image| format!("{image}.tag={tag}"));
         Self {
             texts: tags.to_vec(),
-            // they are loaded into the nodes, and in no registry
-            values: vec!["image.local=true".to_owned()],
+            values: vec![
+                // the images are loaded into the nodes, and in no registry
+                "image.local=true".to_owned(),
+                // the cluster is this program's own
+                "watchAllNamespaces=true".to_owned(),
+            ],
         }
     }
 
