@@ -2,11 +2,11 @@
 # Checks the chart and the plain manifests, without a cluster.
 #
 #   charts/test.sh [--install] [--require]
-#     --install   builds Helm 3 and 4 and helm-unittest into $CLICKSTREAM_TOOLS/bin (default ~/.cache/clickstream-tools/bin) where they are missing; needs Go
+#     --install   builds Helm 3 and 4, helm-unittest and glua into $CLICKSTREAM_TOOLS/bin (default ~/.cache/clickstream-tools/bin) where they are missing; needs Go
 #     --require   what would be skipped is a failure
 #
 # Runs every helm it finds (helm, helm3, helm4), kubeconform with the schemas that lie in $CLICKSTREAM_TOOLS/schemas
-# (default ~/.cache/clickstream-tools), helm-unittest, and the processor's own check of pipelines. What is not
+# (default ~/.cache/clickstream-tools), helm-unittest, glua, and the processor's own check of pipelines. What is not
 # there is skipped and named. The last line is `N passed, N failed, N skipped`.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
@@ -83,7 +83,12 @@ crd_is_the_generated_one() {
   [ -n "$got" ] || { echo "no CustomResourceDefinition"; return 1; }
   diff <(echo "$want") <(echo "$got")
 }
-crd_is_kept() { [ "$(document "$1" CustomResourceDefinition | grep -c 'helm.sh/resource-policy: keep')" = 1 ]; }
+# by Helm, and by Argo CD, which knows nothing of Helm's word for it
+crd_is_kept() {
+  local want; for want in 'helm.sh/resource-policy: keep' 'argocd.argoproj.io/sync-options: Prune=false,Delete=false'; do
+    [ "$(document "$1" CustomResourceDefinition | grep -c "$want")" = 1 ] || { echo "no $want"; return 1; }
+  done
+}
 # conform FILE: every object fits its schema; kinds of the Prometheus Operator have none here
 conform() { kubeconform -strict -summary -skip ServiceMonitor,PodMonitor,PrometheusRule -schema-location "$tools/schemas/{{.ResourceKind}}{{.KindSuffix}}.json" "$1"; }
 
@@ -172,6 +177,14 @@ build_unittest() {
 if ! command -v helm-unittest >/dev/null && [ -n "$install" ]; then CGO_ENABLED=0 check "build $unittest" build_unittest; fi
 if command -v helm-unittest >/dev/null; then check "helm-unittest" helm-unittest --strict $chart
 else skip "$unittest is not installed: charts/test.sh --install"; fi
+
+# Argo CD's own Lua
+glua=github.com/yuin/gopher-lua/cmd/glua@v1.1.1
+build_glua() { GOBIN=$work/bin go install -trimpath -ldflags '-s -w' $glua && mkdir -p "$tools/bin" && mv "$work/bin/glua" "$tools/bin/glua"; }
+if ! command -v glua >/dev/null && [ -n "$install" ]; then CGO_ENABLED=0 check "build $glua" build_glua; fi
+sed -n '/^```lua$/,/^```$/p' docs/kubernetes.md | sed '/^```/d' >"$work/health.lua"
+if command -v glua >/dev/null; then check "the health check for Argo CD" glua charts/health_test.lua "$work/health.lua"
+else skip "$glua is not installed: charts/test.sh --install"; fi
 
 # ---- manifests -----------------------------------------------------------------------------------------------------
 # pipelines FILE DIR: each ClickstreamPipeline of a file into a file of its own
