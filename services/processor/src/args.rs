@@ -157,7 +157,8 @@ impl Cli {
                 let (semantic, secrets) = (pipeline.semantic(), document.secrets());
                 let migrated = migrate::migrate(&owner, &semantic, &target, &secrets).await?;
                 if let Some(file) = report {
-                    std::fs::write(&file, serde_json::to_string(&migrated)?)
+                    let read = pipeline.spec.topics.iter().map(|topic| topic.name.as_str());
+                    std::fs::write(&file, migrated.fitted(read)?)
                         .with_context(|| format!("--report {}", file.display()))?;
                 }
                 Ok(ExitCode::SUCCESS)

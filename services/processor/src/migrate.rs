@@ -3,6 +3,7 @@
 mod grants;
 mod migrations;
 mod prompt;
+mod report;
 
 use anyhow::{Context, bail};
 use clickstream_pipeline::spec::{Secrets, SemanticSpec, TargetSpec};

@@ -22,6 +22,20 @@ pub struct MissingReader {
     sql: String,
 }
 
+impl MissingReader {
+    /// Leaves the SQL out: the role's name says enough.
+    pub fn forget_sql(&mut self) {
+        self.sql.clear();
+    }
+
+    /// One that is missing, and what to type.
+    #[cfg(test)]
+    pub fn new(role: &str, sql: String) -> Self {
+        let role = role.to_owned();
+        Self { role, sql }
+    }
+}
+
 /// Grants the writer what it needs when it is not the owner, and brings the rights of the readers that exist to what the
 /// spec says: SELECT on the views, and with `rawReaders` on the tables. Who is not named keeps what he has.
 pub async fn grant(
