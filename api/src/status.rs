@@ -147,6 +147,10 @@ pub struct TargetStatus {
     /// The migration that last succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationStatus>,
+    /// Roles under `readers` and `rawReaders` that did not exist when a migration last looked, sixteen at most. A migration looks again
+    /// every five minutes, and grants them their rights once they exist.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_readers: Vec<String>,
     /// The partitions that are furthest behind, ten at most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub worst_partitions: Vec<PartitionStatus>,

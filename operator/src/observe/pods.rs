@@ -41,6 +41,13 @@ pub fn obstacle(pod: &Pod) -> Option<String> {
     })
 }
 
+/// The very bytes that a pod's container left behind, also if there are none; `None` while it has not ended.
+pub fn left_behind(pod: &Pod) -> Option<String> {
+    let mut containers = pod.status.as_ref()?.container_statuses.iter().flatten();
+    let ended = containers.find_map(|container| container.state.as_ref()?.terminated.as_ref())?;
+    Some(ended.message.clone().unwrap_or_default())
+}
+
 /// What a pod's container wrote at its end.
 pub fn last_message(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;

@@ -10,6 +10,7 @@ mod names;
 mod plugin;
 mod pod_monitor;
 mod processor;
+mod readers;
 mod reconcile;
 mod snapshot;
 mod stage;

@@ -22,6 +22,8 @@ use crate::{
 /// Pause before a failed migration is repeated, doubled each time.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
 const RETRY_MAX: SignedDuration = SignedDuration::from_secs(300);
+/// How often a migration looks for readers that were missing: it takes a moment and changes nothing else.
+pub const LOOK_FOR_READERS: SignedDuration = SignedDuration::from_mins(5);
 /// The watch of pods may tell so much later than that of Jobs: what a migration reports is waited for as long.
 const REPORT_LAG: SignedDuration = SignedDuration::from_secs(10);
 
@@ -209,12 +211,12 @@ fn look(
 ) -> Entry {
     let image = valid.processor_image(&context.settings).to_owned();
     let hash = build::migration(valid, target, &context.settings, 0).hash;
-    let recorded = pipeline
+    let known = pipeline
         .status
         .iter()
         .flat_map(|status| &status.targets)
-        .find(|known| known.name == target.name)
-        .and_then(|known| known.migration.as_ref());
+        .find(|known| known.name == target.name);
+    let recorded = known.and_then(|known| known.migration.as_ref());
     let record = MigrationStatus {
         image: image.clone(),
         hash: hash.clone(),
@@ -225,11 +227,16 @@ fn look(
         start,
         podless: None,
     };
-    if recorded.is_some_and(|recorded| recorded.hash == hash) {
-        return entry(State::Recorded, None);
-    }
     let keys = target.migration_secret_keys();
     let missing = valid.secrets.missing(&keys);
+    if recorded.is_some_and(|recorded| recorded.hash == hash) {
+        if known.is_none_or(|known| known.missing_readers.is_empty()) || !missing.is_empty() {
+            return entry(State::Recorded, None);
+        }
+        let jobs = jobs(pipeline, target, &hash, &context.stores);
+        let (state, start) = look_for_readers(&jobs, valid, &context.stores);
+        return entry(state, start);
+    }
     if !missing.is_empty() {
         return entry(State::NoSecret(missing.join(", ")), None);
     }
@@ -258,7 +265,15 @@ fn look(
     let mut entry = match ended {
         None => entry(State::Running(waits_for(pod.as_ref())), None),
         Some((true, at)) => match report(job, valid, &context.stores) {
-            Some(report) => entry(State::Done(report), None),
+            Some(Ok(report)) => entry(State::Done(report), None),
+            // which topics are ours would be guessed: as with one that failed, another may say it
+            Some(Err(error)) => {
+                let again = at.saturating_add(pause(*attempt)).unwrap_or(at);
+                let start = (Timestamp::now() >= again).then_some(attempt + 1);
+                let why =
+                    format!("the migration has succeeded, and its report cannot be read: {error}");
+                entry(State::Failed { why, again }, start)
+            }
             None if Timestamp::now().duration_since(at).abs() < REPORT_LAG => {
                 entry(State::Running(None), None)
             }
@@ -276,6 +291,26 @@ fn look(
     };
     entry.podless = podless.filter(|_| !entry.state.is_done());
     entry
+}
+
+/// The tables are there, and readers were missing: what the last look for them has found, and whether it is time for another.
+fn look_for_readers(
+    jobs: &BTreeMap<u32, Live>,
+    valid: &ValidatedPipeline,
+    stores: &Stores,
+) -> (State, Option<u32>) {
+    let Some((attempt, job)) = jobs.last_key_value() else {
+        return (State::Recorded, Some(0));
+    };
+    let Some((succeeded, at)) = ended(&job.status) else {
+        return (State::Recorded, None);
+    };
+    let state = match report(job, valid, stores).filter(|_| succeeded) {
+        Some(Ok(report)) => State::Done(report),
+        _ => State::Recorded,
+    };
+    let due = Timestamp::now().duration_since(at) >= LOOK_FOR_READERS;
+    (state, due.then_some(attempt + 1))
 }
 
 fn pause(attempt: u32) -> SignedDuration {
@@ -342,10 +377,22 @@ fn pod_of(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> Option<Pod>
 }
 
 /// What a migration that succeeded has said; `None` while its pod is not known to have ended.
-fn report(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> Option<Report> {
-    let message = crate::observe::pods::last_message(&*pod_of(job, valid, stores)?)?;
-    // an image that reports nothing is an older one, which has migrated all the same
-    Some(serde_json::from_str(&message).unwrap_or_default())
+fn report(
+    job: &Live,
+    valid: &ValidatedPipeline,
+    stores: &Stores,
+) -> Option<Result<Report, serde_json::Error>> {
+    let pod = pod_of(job, valid, stores)?;
+    Some(parsed(&crate::observe::pods::left_behind(&pod)?))
+}
+
+/// An image that reports nothing is an older one, which has migrated all the same; one whose report is cut off or garbled has reported
+/// nothing that could be relied on.
+fn parsed(message: &str) -> Result<Report, serde_json::Error> {
+    if message.trim().is_empty() {
+        return Ok(Report::default());
+    }
+    serde_json::from_str(message)
 }
 
 fn last_words(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> String {
@@ -372,4 +419,24 @@ fn last_words(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> String 
 
 fn waits_for(pod: Option<&Pod>) -> Option<String> {
     crate::observe::pods::obstacle(pod?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
+    use super::*;
+
+    #[test]
+    fn half_a_report_is_none_and_no_report_is_that_of_an_older_image() {
+        let topics: Vec<_> = (0..60)
+            .map(|n| json!({ "name": format!("clicks-of-{n:064}"), "id": null, "created": true }))
+            .collect();
+        let whole = json!({ "schemaVersion": 11, "topics": topics }).to_string();
+        assert_eq!(parsed(&whole).unwrap().topics.len(), 60);
+        // as the kubelet keeps it
+        assert!(whole.len() > 5 << 10);
+        parsed(&whole[whole.len() - 4096..]).unwrap_err();
+        assert_eq!(parsed(" \n").unwrap(), Report::default());
+    }
 }

@@ -1,6 +1,6 @@
 //! Processors and producer, and what is around them; what no longer belongs to the pipeline goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     controller::{
         Context, Error,
-        build::{self, Child, Kind, MIGRATION_HASH, TARGET_LABEL},
+        build::{self, Child, Kind, MIGRATION_ATTEMPT, MIGRATION_HASH, TARGET_LABEL},
         step,
         validate::ValidatedPipeline,
     },
@@ -22,6 +22,9 @@ use crate::{
     observe::pods,
     stores::Live,
 };
+
+/// Attempts of a migration that are kept, with what their pods have said.
+const ATTEMPTS_KEPT: u32 = 3;
 
 /// How many pods of a Deployment do what they should.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -228,6 +231,12 @@ fn obstacle(
         .find_map(|pod| pods::obstacle(pod))
 }
 
+/// Hash and attempt of a migration.
+fn attempt(live: &Live) -> Option<(&str, u32)> {
+    let hash = live.labels.get(MIGRATION_HASH)?;
+    Some((hash, live.labels.get(MIGRATION_ATTEMPT)?.parse().ok()?))
+}
+
 /// Deletes children that the pipeline no longer has: of targets and kinds that left the spec, and of migrations that are over.
 /// `migrated` are the targets, each with the hash of the migration that it wants.
 async fn prune(
@@ -238,13 +247,33 @@ async fn prune(
     context: &Context,
 ) -> Result<(), Error> {
     let uid = pipeline.uid().unwrap_or_default();
+    let jobs = context
+        .stores
+        .children_of(Kind::Job, &owner.namespace, &uid);
+    let newest = jobs.iter().filter_map(attempt).fold(
+        BTreeMap::<String, u32>::new(),
+        |mut newest, (hash, attempt)| {
+            let known = newest.entry(hash.to_owned()).or_default();
+            *known = attempt.max(*known);
+            newest
+        },
+    );
+    let outlived = |live: &Live| {
+        attempt(live).is_some_and(|(hash, attempt)| {
+            let newest = newest.get(hash);
+            newest.is_some_and(|newest| attempt + ATTEMPTS_KEPT <= *newest)
+        })
+    };
     for kind in Kind::ALL {
         for live in context.stores.children_of(kind, &owner.namespace, &uid) {
             let is_kept = match live.labels.get(MIGRATION_HASH) {
-                Some(hash) => live
-                    .labels
-                    .get(TARGET_LABEL)
-                    .is_some_and(|target| migrated.contains(&(target.as_str(), hash.as_str()))),
+                Some(hash) => {
+                    let target = live.labels.get(TARGET_LABEL);
+                    !outlived(&live)
+                        && target.is_some_and(|target| {
+                            migrated.contains(&(target.as_str(), hash.as_str()))
+                        })
+                }
                 None => kept.contains(&(kind, live.name.clone())),
             };
             if !is_kept && !live.deleting {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     controller::apply::{
-        migration::State,
+        migration::{LOOK_FOR_READERS, State},
         refusals::Stuck,
         targets::Workload,
         topics::{Failure, TopicSeen},
@@ -27,7 +27,7 @@ const WAITING_FOR_POSTGRES: &str = "waiting_for_postgres";
 pub fn of(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Findings {
     let spec = &observed.valid.document.spec;
     let topics = topics(observed);
-    let database = database(observed);
+    let database = database(observed, status);
     let names: Vec<_> = spec
         .targets
         .iter()
@@ -109,7 +109,7 @@ fn topic_refusal(observed: &Observed<'_>) -> Option<Finding> {
     Some(Finding::no(first.reason(), all.join("; ")))
 }
 
-fn database(observed: &Observed<'_>) -> Finding {
+fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Finding {
     let targets = &observed.valid.document.spec.targets;
     let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
     let mut waits = None;
@@ -167,21 +167,21 @@ fn database(observed: &Observed<'_>) -> Finding {
         return unknown;
     }
     waits.unwrap_or_else(|| {
-        let readers: Vec<_> = (0..targets.len())
-            .filter_map(|index| observed.migrations.report(index))
-            .flat_map(|report| &report.missing_readers)
-            .map(|missing| match missing.sql.as_str() {
-                "" => format!("reader {} does not exist: as before", missing.role),
-                sql => format!(
-                    "reader {} does not exist; create it, then type: {sql}",
-                    missing.role
-                ),
-            })
+        let readers: Vec<_> = status
+            .targets
+            .iter()
+            .flat_map(|target| &target.missing_readers)
+            .map(String::as_str)
             .collect();
         if readers.is_empty() {
             Finding::yes("Migrated", "the tables of all targets are there")
         } else {
-            Finding::yes("ReadersMissing", readers.join("; "))
+            let message = format!(
+                "roles that are to read and do not exist: {}; create them, and a migration lets them read within {} minutes",
+                readers.join(", "),
+                LOOK_FOR_READERS.as_mins()
+            );
+            Finding::yes("ReadersMissing", message)
         }
     })
 }

@@ -15,6 +15,8 @@ use crate::{
 
 /// With ten of a hundred bytes for each of eight targets the status stays under 16 KiB at any number of partitions.
 const WORST: usize = 10;
+/// Roles that are named: each of up to 63 bytes.
+const READERS: usize = 16;
 
 /// Everything in the status but its conditions.
 pub fn status(
@@ -138,6 +140,13 @@ fn of_target(
     let report = observed.migrations.report(index);
     let reported = report.and_then(|report| report.schema_version);
     let group = report.and_then(|report| report.consumer_group.clone());
+    let missing_readers = match report {
+        Some(report) => {
+            let missing = report.missing_readers.iter().take(READERS);
+            missing.map(|missing| missing.role.clone()).collect()
+        }
+        None => before.missing_readers.clone(),
+    };
     let mut status = TargetStatus {
         name: target.name.clone(),
         schema_version: reported.or(before.schema_version),
@@ -145,6 +154,7 @@ fn of_target(
         replicas: Some(workload.wanted),
         ready_replicas: Some(workload.ready),
         migration: migration.or_else(|| before.migration.clone()),
+        missing_readers,
         ..TargetStatus::default()
     };
     if partitions.is_empty() {
@@ -274,6 +284,7 @@ pub fn without_numbers(status: &ClickstreamPipelineStatus) -> ClickstreamPipelin
             replicas: target.replicas,
             ready_replicas: target.ready_replicas,
             migration: target.migration.take(),
+            missing_readers: std::mem::take(&mut target.missing_readers),
             conserved: target.conserved,
             gaps: std::mem::take(&mut target.gaps),
             unnamed_gaps: target.unnamed_gaps,
