@@ -89,6 +89,7 @@ crd_is_kept() {
     [ "$(document "$1" CustomResourceDefinition | grep -c "$want")" = 1 ] || { echo "no $want"; return 1; }
   done
 }
+sets_pod_monitor() { grep -A1 'name: CLICKSTREAM_POD_MONITOR$' "$1" | grep 'value: "true"'; }
 # conform FILE: every object fits its schema; kinds of the Prometheus Operator have none here
 conform() { kubeconform -strict -summary -skip ServiceMonitor,PodMonitor,PrometheusRule -schema-location "$tools/schemas/{{.ResourceKind}}{{.KindSuffix}}.json" "$1"; }
 
@@ -157,6 +158,9 @@ for entry in ${helms[@]+"${helms[@]}"}; do
   # nothing is rendered of images that are nobody's, and the refusal names the value
   $helm template clicks $chart --kube-version 1.33.0 >"$work/said" 2>&1 && bad "$version renders without a registry"
   check "$version asks for a registry" grep 'set image.registry=' "$work/said"
+  # the word of releases before, as a value or kept by an upgrade
+  $helm template clicks $chart -f $chart/tests/values/default.yaml --kube-version 1.33.0 --set pipelines.podMonitor=true >"$work/monitors" 2>"$work/said"
+  check "$version takes pipelines.podMonitor=true" sets_pod_monitor "$work/monitors"
   # nor is anything rendered of rights that nobody asked for
   $helm template clicks $chart --kube-version 1.33.0 --set image.registry=registry.example.com >"$work/said" 2>&1 && bad "$version takes every namespace unasked"
   check "$version asks for namespaces" grep 'set watchNamespaces=' "$work/said"

@@ -29,7 +29,7 @@ use crate::{
     controller::{
         self, Context, Settings,
         apply::Applier,
-        build::{Kind, handed_on},
+        build::{Kind, Scraping, handed_on},
         memory::Memories,
         upgrades::Upgrades,
     },
@@ -76,6 +76,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let Some(cluster) = cluster_id(&client, &stop).await? else {
         return Ok(());
     };
+    let scraping = Scraping::new(
+        &named(&args.pod_monitor_labels),
+        args.pod_monitor_interval.as_deref(),
+    )?;
     let kinds = kinds(&client, args.pod_monitor).await?;
     let identity = args
         .identity
@@ -90,7 +94,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         cluster,
         installation: args.lease_namespace.clone(),
         network_policy: args.network_policy,
-        pod_monitor: kinds.contains(&Kind::PodMonitor),
+        pod_monitor: kinds.contains(&Kind::PodMonitor).then_some(scraping),
         tracing: handed_on(|variable| std::env::var(variable).ok()),
     };
     let upgrades = Arc::new(Upgrades::new(args.upgrade_max_concurrent));

@@ -106,6 +106,21 @@ pub struct RunArgs {
         action = clap::ArgAction::Set
     )]
     pub pod_monitor: bool,
+    /// Labels by which Prometheus selects those PodMonitors, comma-separated, such as release=prometheus.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        env = "CLICKSTREAM_POD_MONITOR_LABELS",
+        value_name = "KEY=VALUE"
+    )]
+    pub pod_monitor_labels: Vec<String>,
+    /// Interval between two scrapes, such as 15s; without it Prometheus' own.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_POD_MONITOR_INTERVAL",
+        value_name = "DURATION"
+    )]
+    pub pod_monitor_interval: Option<String>,
 }
 
 impl Cli {

@@ -24,6 +24,7 @@ use tracing::{Instrument as _, Span, debug_span, info, warn};
 
 use self::{
     apply::{Applier, Owner, migration::Migrations, targets::Targets, topics::TopicsSeen},
+    build::Scraping,
     memory::Memories,
     status::{Observed, conditions::Finding},
     upgrades::Upgrades,
@@ -68,8 +69,8 @@ pub struct Settings {
     pub installation: Option<String>,
     /// Whether children get a NetworkPolicy.
     pub network_policy: bool,
-    /// Whether children get a PodMonitor.
-    pub pod_monitor: bool,
+    /// How pods are scraped by a PodMonitor; `None`: they get none.
+    pub pod_monitor: Option<Scraping>,
     /// Variables about traces that processors and producers get.
     pub tracing: Vec<(String, String)>,
 }

@@ -142,6 +142,15 @@ kubectl label crd clickstreampipelines.clickstream.dev app.kubernetes.io/managed
 kubectl annotate crd clickstreampipelines.clickstream.dev meta.helm.sh/release-name={{ .Release.Name }} meta.helm.sh/release-namespace={{ .Release.Namespace }} --overwrite
 {{- end }}
 
+{{/* The settings of the pipelines' PodMonitors; releases before had `true` or `false` in their place. */}}
+{{- define "clickstream-operator.podMonitor" -}}
+{{- if kindIs "map" .Values.pipelines.podMonitor }}
+{{- toYaml .Values.pipelines.podMonitor }}
+{{- else }}
+{{- dict "enabled" (eq true .Values.pipelines.podMonitor) | toYaml }}
+{{- end }}
+{{- end }}
+
 {{/* The namespaces that are watched, with commas; none stands for all of them, which has to be said. */}}
 {{- define "clickstream-operator.namespaces" -}}
 {{- if and .Values.watchAllNamespaces .Values.watchNamespaces }}

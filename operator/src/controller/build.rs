@@ -24,6 +24,7 @@ pub use self::{
         MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_inputs, removal,
     },
     pod::ADMIN_PORT_NAME,
+    pod_monitor::Scraping,
     tracing::handed_on,
 };
 use super::validate::ValidatedPipeline;
@@ -127,8 +128,8 @@ pub fn target(
     if settings.network_policy {
         around.push(network_policy::ingress(&name, &labels));
     }
-    if settings.pod_monitor {
-        around.push(pod_monitor::of(&name, &labels));
+    if let Some(scraping) = &settings.pod_monitor {
+        around.push(pod_monitor::of(&name, &labels, scraping));
     }
     TargetChildren { around, deployment }
 }
@@ -141,10 +142,10 @@ pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
     let mut children = producer::children(pipeline, settings);
     // before the Deployment, which is the last: whoever applies them takes that one's pods for the producer
     let around = children.len() - 1;
-    if settings.pod_monitor {
+    if let Some(scraping) = &settings.pod_monitor {
         let name = names::child(&pipeline.name, &["producer"]);
         let labels = labels::of(pipeline, "producer", None);
-        children.insert(around, pod_monitor::of(&name, &labels));
+        children.insert(around, pod_monitor::of(&name, &labels, scraping));
     }
     children
 }

@@ -50,7 +50,13 @@ async fn pods_are_scraped_where_the_cluster_knows_pod_monitors() -> anyhow::Resu
     let stage = Stage::on(api, Migrations::Succeed).await?;
     install(&stage.client, &definition).await?;
 
-    let operator = stage.operator_with(&["--pod-monitor"])?;
+    let operator = stage.operator_with(&[
+        "--pod-monitor",
+        "--pod-monitor-labels",
+        "release=prometheus,team=data",
+        "--pod-monitor-interval",
+        "15s",
+    ])?;
     let with_producer = json!({ "producer": { "enabled": true } });
     let topic = unique_name("web");
     stage
@@ -74,6 +80,10 @@ async fn pods_are_scraped_where_the_cluster_knows_pod_monitors() -> anyhow::Resu
         // what the definition does not know would be gone
         let endpoint = &monitor.data["spec"]["podMetricsEndpoints"][0];
         ensure!(endpoint["path"] == "/metrics", "{monitor:#?}");
+        ensure!(endpoint["interval"] == "15s", "{monitor:#?}");
+        let found_by = |key: &str| monitor.labels().get(key).map(String::as_str);
+        ensure!(found_by("release") == Some("prometheus"), "{monitor:#?}");
+        ensure!(found_by("team") == Some("data"), "{monitor:#?}");
         ensure!(
             endpoint["relabelings"][0]["targetLabel"] == "pipeline",
             "{monitor:#?}"

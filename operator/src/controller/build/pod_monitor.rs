@@ -1,5 +1,6 @@
 //! Where the Prometheus operator finds the pods.
 
+use anyhow::{Context as _, ensure};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -8,9 +9,59 @@ use super::{
     pod::ADMIN_PORT_NAME,
 };
 
+/// How a Prometheus that others run finds PodMonitors, and how often it scrapes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scraping {
+    labels: Vec<(String, String)>,
+    interval: Option<String>,
+}
+
+impl Scraping {
+    /// From labels as `key=value`, and an interval as Prometheus reads it; empty, it is left to Prometheus.
+    ///
+    /// # Errors
+    /// What is no label, or no time: the API server would refuse every PodMonitor for it.
+    pub fn new(labels: &[String], interval: Option<&str>) -> anyhow::Result<Self> {
+        let label = |text: &String| {
+            let (key, value) = text
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .with_context(|| format!("--pod-monitor-labels: {text} is not KEY=VALUE"))?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        let interval = interval.filter(|interval| !interval.is_empty());
+        if let Some(interval) = interval {
+            ensure!(
+                is_duration(interval),
+                "--pod-monitor-interval: {interval} is no time such as 15s or 1m"
+            );
+        }
+        Ok(Self {
+            labels: labels.iter().map(label).collect::<anyhow::Result<_>>()?,
+            interval: interval.map(str::to_owned),
+        })
+    }
+}
+
+/// Numbers, each with a unit of hours, minutes, seconds or milliseconds.
+fn is_duration(text: &str) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let next = ["ms", "h", "m", "s"]
+            .iter()
+            .find_map(|known| unit.strip_prefix(known));
+        match next {
+            Some(next) if unit.len() < rest.len() => rest = next,
+            _ => return false,
+        }
+    }
+    !text.is_empty()
+}
+
 /// Scrapes every pod. Pipeline and target become the labels `pipeline` and `target` of the series, beside `namespace`
 /// and `pod`, which the Prometheus operator sets: dashboards and alerts go by these four.
-pub fn of(name: &str, labels: &Map<String, Value>) -> Child {
+pub fn of(name: &str, labels: &Map<String, Value>, scraping: &Scraping) -> Child {
     let relabelings: Vec<Value> = [(PIPELINE_LABEL, "pipeline"), (TARGET_LABEL, "target")]
         .into_iter()
         .filter(|(label, _)| labels.contains_key(*label))
@@ -18,18 +69,29 @@ pub fn of(name: &str, labels: &Map<String, Value>) -> Child {
             |(label, series)| json!({ "sourceLabels": [discovered(label)], "targetLabel": series }),
         )
         .collect();
+    let mut endpoint = json!({
+        "port": ADMIN_PORT_NAME,
+        "path": "/metrics",
+        "relabelings": relabelings,
+    });
+    if let Some(interval) = &scraping.interval {
+        endpoint["interval"] = json!(interval);
+    }
+    // ours win: children are found by them
+    let mut all: Map<String, Value> = scraping
+        .labels
+        .iter()
+        .map(|(key, value)| (key.clone(), json!(value)))
+        .collect();
+    all.extend(labels.clone());
     Child {
         kind: Kind::PodMonitor,
         name: name.to_owned(),
         body: json!({
-            "metadata": { "labels": labels },
+            "metadata": { "labels": all },
             "spec": {
                 "selector": { "matchLabels": selector_of(labels) },
-                "podMetricsEndpoints": [{
-                    "port": ADMIN_PORT_NAME,
-                    "path": "/metrics",
-                    "relabelings": relabelings,
-                }],
+                "podMetricsEndpoints": [endpoint],
             },
         }),
     }
@@ -45,6 +107,8 @@ fn discovered(label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
     use super::*;
 
     #[test]
@@ -54,7 +118,8 @@ mod tests {
             (TARGET_LABEL.to_owned(), json!("warehouse")),
         ]);
         assert_eq!(
-            of("web-warehouse", &labels).body["spec"]["podMetricsEndpoints"][0]["relabelings"],
+            of("web-warehouse", &labels, &Scraping::default()).body["spec"]["podMetricsEndpoints"]
+                [0]["relabelings"],
             json!([
                 { "sourceLabels": ["__meta_kubernetes_pod_label_clickstream_dev_pipeline"], "targetLabel": "pipeline" },
                 { "sourceLabels": ["__meta_kubernetes_pod_label_clickstream_dev_target"], "targetLabel": "target" },
@@ -65,8 +130,48 @@ mod tests {
     #[test]
     fn series_of_a_producer_have_no_target() {
         let labels = Map::from_iter([(PIPELINE_LABEL.to_owned(), json!("web"))]);
-        let body = of("web-producer", &labels).body;
-        let relabelings = &body["spec"]["podMetricsEndpoints"][0]["relabelings"];
-        assert_eq!(relabelings.as_array().map(Vec::len), Some(1));
+        let body = of("web-producer", &labels, &Scraping::default()).body;
+        let endpoint = &body["spec"]["podMetricsEndpoints"][0];
+        assert_eq!(endpoint["relabelings"].as_array().map(Vec::len), Some(1));
+        assert!(endpoint["interval"].is_null(), "{endpoint}");
+    }
+
+    #[test]
+    fn it_has_the_labels_that_prometheus_selects_and_keeps_its_own() {
+        let labels = Map::from_iter([(PIPELINE_LABEL.to_owned(), json!("web"))]);
+        let chosen = [
+            "release=prometheus".to_owned(),
+            format!("{PIPELINE_LABEL}=other"),
+        ];
+        let scraping = Scraping::new(&chosen, Some("15s")).unwrap();
+        let body = of("web-producer", &labels, &scraping).body;
+        assert_eq!(
+            body["metadata"]["labels"],
+            json!({ "release": "prometheus", PIPELINE_LABEL: "web" })
+        );
+        // a label for Prometheus is on no pod
+        assert_eq!(
+            body["spec"]["selector"]["matchLabels"],
+            json!({ PIPELINE_LABEL: "web" })
+        );
+        assert_eq!(body["spec"]["podMetricsEndpoints"][0]["interval"], "15s");
+    }
+
+    #[test]
+    fn what_is_no_label_and_no_time_is_refused_at_the_start() {
+        for interval in ["15s", "1m30s", "500ms", "1h"] {
+            assert!(Scraping::new(&[], Some(interval)).is_ok(), "{interval}");
+        }
+        for interval in ["15", "s", "often", "1d", "15s "] {
+            assert!(Scraping::new(&[], Some(interval)).is_err(), "{interval}");
+        }
+        assert_eq!(
+            Scraping::new(&[], Some("")).unwrap(),
+            Scraping::default(),
+            "an empty variable"
+        );
+        for label in ["release", "=prometheus"] {
+            assert!(Scraping::new(&[label.to_owned()], None).is_err(), "{label}");
+        }
     }
 }

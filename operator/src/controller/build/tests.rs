@@ -42,7 +42,7 @@ fn settings() -> Settings {
         cluster: "cluster".to_owned(),
         installation: None,
         network_policy: true,
-        pod_monitor: true,
+        pod_monitor: Some(Scraping::default()),
         tracing: Vec::new(),
     }
 }
