@@ -94,7 +94,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         cluster,
         installation: args.lease_namespace.clone(),
         network_policy: args.network_policy,
-        pod_monitor: kinds.contains(&Kind::PodMonitor).then_some(scraping),
+        pod_monitor: (args.pod_monitor && kinds.contains(&Kind::PodMonitor)).then_some(scraping),
         tracing: handed_on(|variable| std::env::var(variable).ok()),
     };
     let upgrades = Arc::new(Upgrades::new(args.upgrade_max_concurrent));
@@ -345,7 +345,8 @@ async fn cluster_id(client: &Client, stop: &CancellationToken) -> anyhow::Result
     }
 }
 
-/// The kinds that there are. The Prometheus operator's is optional; the resource itself is not.
+/// The kinds that there are. The Prometheus operator's is optional; the resource itself is not. It is watched whether or not
+/// pods are to be scraped by it: what was made before it was switched off is taken away.
 async fn kinds(client: &Client, pod_monitor: bool) -> anyhow::Result<Vec<Kind>> {
     let group = clickstream_pipeline::spec::GROUP;
     if discovery::group(client, group).await.is_err() {
@@ -362,7 +363,7 @@ async fn kinds(client: &Client, pod_monitor: bool) -> anyhow::Result<Vec<Kind>> 
             .any(|(resource, _)| resource.kind == kind),
         Err(_) => false,
     };
-    if !known || !pod_monitor {
+    if !known {
         if pod_monitor {
             warn!("no PodMonitor: this cluster does not know {monitoring}");
         }

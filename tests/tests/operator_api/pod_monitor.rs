@@ -119,7 +119,19 @@ async fn pods_are_scraped_where_the_cluster_knows_pod_monitors() -> anyhow::Resu
         versions(&found).contains(&versions(&left)[0]),
         "the processors' PodMonitor was written again: {left:#?}"
     );
-    Ok(())
+
+    // switched off, as by a change of the chart's values: what was made is taken away
+    drop(operator);
+    let _operator = stage.operator()?;
+    let begun = Instant::now();
+    loop {
+        let left = monitors.list(&ListParams::default()).await?.items;
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < PATIENCE, "it stays: {left:#?}");
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn is_controlled_by(monitor: &DynamicObject, pipeline: &ClickstreamPipeline) -> bool {
