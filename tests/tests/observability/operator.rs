@@ -65,15 +65,18 @@ async fn every_panel_about_the_operator_has_data_behind_it() -> anyhow::Result<(
     let stage = Stage::new(Migrations::Succeed).await?;
     let (_operator, prometheus) =
         watched_operator(&stage, stage.api.kubeconfig_path(), &rules(&[])?).await?;
-    let topic = unique_name("web");
-    let with_producer = json!({ "producer": { "enabled": true } });
+    // the topic that the processor reads: lag is known when all of its partitions are spoken for
+    let topic = &stack.topic;
+    let topics = json!([{ "name": topic, "management": "External" }]);
+    let with_producer = json!({ "topics": topics, "producer": { "enabled": true } });
     stage
-        .apply(&stage.pipeline("web", &topic, with_producer))
+        .apply(&stage.pipeline("web", topic, with_producer))
         .await?;
     stage.children::<Deployment>("web", 2).await?;
     run_behind_a_pod(&stage, "web", port).await?;
+    let without_producer = json!({ "topics": topics, "producer": { "enabled": false } });
     stage
-        .apply(&stage.pipeline("web", &topic, json!({ "producer": { "enabled": false } })))
+        .apply(&stage.pipeline("web", topic, without_producer))
         .await?;
     let suspended = json!({ "suspend": true });
     stage
@@ -95,8 +98,8 @@ async fn every_panel_about_the_operator_has_data_behind_it() -> anyhow::Result<(
     let changes = async {
         loop {
             for replicas in [2, 1] {
-                let change = json!({ "processor": { "replicas": replicas } });
-                stage.apply(&stage.pipeline("web", &topic, change)).await?;
+                let change = json!({ "topics": topics, "processor": { "replicas": replicas } });
+                stage.apply(&stage.pipeline("web", topic, change)).await?;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
