@@ -10,6 +10,9 @@ mod pipeline_alerts;
 mod rules;
 mod scene;
 
+#[path = "../operator_api/pods.rs"]
+mod pods;
+
 #[allow(
     dead_code,
     reason = "shared with the end-to-end tests, which use all of it"

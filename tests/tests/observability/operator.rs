@@ -1,31 +1,28 @@
 //! The operator's board and its alerts: a real operator on a real API server, with a real processor behind one pipeline's pod.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clickstream_testbed::{Process, Prometheus, ScrapeTarget, free_port, unique_name};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::Pod,
     rbac::v1::{ClusterRole, ClusterRoleBinding},
 };
 use kube::{
-    Api, ResourceExt as _,
+    Api,
     api::{Patch, PatchParams, PostParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     dashboards::boards,
     panels::metrics_of_alerts,
+    pods::run_behind_a_pod,
     records::{clicks, now},
     rules::rules,
     scene::{all_give_data, filled_in, fires, label_values, resolves, while_that_goes_on},
     stack::{Stack, StackOptions},
-    stage::{Migrations, PATIENCE, Stage},
+    stage::{Migrations, Stage},
 };
 
 /// Starts an operator and has it scraped as the chart's monitor does: what a series says itself wins.
@@ -73,7 +70,7 @@ async fn every_panel_about_the_operator_has_data_behind_it() -> anyhow::Result<(
         .apply(&stage.pipeline("web", topic, with_producer))
         .await?;
     stage.children::<Deployment>("web", 2).await?;
-    run_behind_a_pod(&stage, "web", port).await?;
+    run_behind_a_pod(&stage, "web", "processor-0", port).await?;
     let without_producer = json!({ "topics": topics, "producer": { "enabled": false } });
     stage
         .apply(&stage.pipeline("web", topic, without_producer))
@@ -207,46 +204,4 @@ fn role(name: &str, own: &[&str]) -> anyhow::Result<ClusterRole> {
             { "apiGroups": ["clickstream.dev"], "resources": own, "verbs": ["*"] },
         ],
     }))?)
-}
-
-/// Makes the pod that a Deployment would make, with this port of loopback as its admin port.
-async fn run_behind_a_pod(stage: &Stage, pipeline: &str, port: u16) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    let deployment = loop {
-        let found = stage.children::<Deployment>(pipeline, 2).await?;
-        let processors = found.into_iter().find(|deployment| {
-            deployment
-                .labels()
-                .get("app.kubernetes.io/component")
-                .map(String::as_str)
-                == Some("processor")
-        });
-        if let Some(processors) = processors {
-            break processors;
-        }
-        ensure!(begun.elapsed() < PATIENCE, "no processors");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
-    let mut pod: Value = json!(deployment.spec.context("no spec")?.template);
-    pod["metadata"]["name"] = json!("processor-0");
-    for container in pod["spec"]["containers"]
-        .as_array_mut()
-        .context("no containers")?
-    {
-        for declared in container["ports"].as_array_mut().into_iter().flatten() {
-            declared["containerPort"] = json!(port);
-        }
-    }
-    let pods = stage.all::<Pod>();
-    pods.create(&PostParams::default(), &serde_json::from_value(pod)?)
-        .await?;
-    let status = json!({ "status": {
-        "phase": "Running",
-        "podIP": "127.0.0.1",
-        "podIPs": [{ "ip": "127.0.0.1" }],
-    } });
-    let patch = Patch::Merge(&status);
-    pods.patch_status("processor-0", &PatchParams::default(), &patch)
-        .await?;
-    Ok(())
 }

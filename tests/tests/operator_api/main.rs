@@ -9,6 +9,7 @@ mod metrics;
 mod names;
 mod plugin;
 mod pod_monitor;
+mod pods;
 mod processor;
 mod readers;
 mod reconcile;

@@ -1,13 +1,9 @@
 //! A processor in place of a real one: a pod on loopback whose `/status` says what a test wants it to say.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use anyhow::Context as _;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::{
-    ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
@@ -16,7 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::stage::{LOOK, PATIENCE, Stage};
+use crate::{pods::run_behind_a_pod, stage::Stage};
 
 /// A pod of a pipeline's processors that answers the operator.
 pub struct Processor<'s> {
@@ -44,32 +40,7 @@ impl<'s> Processor<'s> {
         let port = listener.local_addr()?.port();
         let said = Arc::new(Mutex::new(status));
         let server = tokio::spawn(serve(listener, Arc::clone(&said)));
-        let mut pod = json!(
-            deployment(stage, pipeline)
-                .await?
-                .spec
-                .context("no spec")?
-                .template
-        );
-        pod["metadata"]["name"] = json!(name);
-        for container in pod["spec"]["containers"]
-            .as_array_mut()
-            .context("no containers")?
-        {
-            for declared in container["ports"].as_array_mut().into_iter().flatten() {
-                declared["containerPort"] = json!(port);
-            }
-        }
-        let pods = stage.all::<Pod>();
-        pods.create(&PostParams::default(), &serde_json::from_value(pod)?)
-            .await?;
-        let running = json!({ "status": {
-            "phase": "Running",
-            "podIP": "127.0.0.1",
-            "podIPs": [{ "ip": "127.0.0.1" }],
-        } });
-        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&running))
-            .await?;
+        run_behind_a_pod(stage, pipeline, name, port).await?;
         Ok(Self {
             stage,
             name: name.to_owned(),
@@ -98,24 +69,6 @@ impl<'s> Processor<'s> {
             .delete(&self.name, &DeleteParams::default().grace_period(0))
             .await?;
         Ok(())
-    }
-}
-
-/// The Deployment of a pipeline's processors, once it is there.
-pub async fn deployment(stage: &Stage, pipeline: &str) -> anyhow::Result<Deployment> {
-    let begun = Instant::now();
-    loop {
-        let found = stage.all::<Deployment>().list(&Default::default()).await?;
-        let processors = found.into_iter().find(|deployment| {
-            let label = |key: &str| deployment.labels().get(key).map(String::as_str);
-            label("clickstream.dev/pipeline") == Some(pipeline)
-                && label("app.kubernetes.io/component") == Some("processor")
-        });
-        if let Some(processors) = processors {
-            return Ok(processors);
-        }
-        anyhow::ensure!(begun.elapsed() < PATIENCE, "{pipeline} has no processors");
-        tokio::time::sleep(LOOK).await;
     }
 }
 

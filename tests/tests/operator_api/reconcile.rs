@@ -136,17 +136,7 @@ async fn a_failed_migration_holds_the_processors_back_and_says_its_last_line() -
 
     // a new password is tried at once, not when the pause is over
     stage.play(Migrations::Succeed);
-    stage
-        .create_secret(
-            "postgres",
-            &[
-                ("host", "127.0.0.1"),
-                ("dbname", "analytics"),
-                ("username", "u"),
-                ("password", "new"),
-            ],
-        )
-        .await?;
+    stage.postgres_secret("new").await?;
     stage
         .condition("shop", "Ready", "True", "")
         .await

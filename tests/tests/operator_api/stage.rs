@@ -87,17 +87,7 @@ impl Stage {
             player: None,
         };
         stage.play(migrations);
-        stage
-            .create_secret(
-                "postgres",
-                &[
-                    ("host", "127.0.0.1"),
-                    ("dbname", "analytics"),
-                    ("username", "u"),
-                    ("password", "p"),
-                ],
-            )
-            .await?;
+        stage.postgres_secret("p").await?;
         Ok(stage)
     }
 
@@ -156,6 +146,17 @@ impl Stage {
             )
             .env("POD_NAME", unique_name("operator"));
         command
+    }
+
+    /// Makes or replaces the Secret of the target, with this password.
+    pub async fn postgres_secret(&self, password: &str) -> anyhow::Result<()> {
+        let entries = [
+            ("host", "127.0.0.1"),
+            ("dbname", "analytics"),
+            ("username", "u"),
+            ("password", password),
+        ];
+        self.create_secret("postgres", &entries).await
     }
 
     /// Makes or replaces a Secret.

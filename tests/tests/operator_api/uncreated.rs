@@ -14,7 +14,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    processor::deployment,
+    pods::deployment,
     stage::{Migrations, Stage, condition},
 };
 
@@ -119,17 +119,23 @@ async fn refuse(stage: &Stage, job: &Job, why: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A pipeline whose migration has begun: since when, and its Job.
+async fn migrating(stage: &Stage) -> anyhow::Result<(Instant, Job)> {
+    let begun = Instant::now();
+    stage
+        .apply(&stage.pipeline("shop", &unique_name("clicks"), json!({})))
+        .await?;
+    let job = stage.children::<Job>("shop", 1).await?.remove(0);
+    Ok((begun, job))
+}
+
 #[tokio::test]
 async fn a_migration_whose_pod_is_refused_says_so_with_the_api_servers_words() -> anyhow::Result<()>
 {
     let mut stage = Stage::new(Migrations::Succeed).await?;
     stage.stop_playing();
     let operator = stage.operator()?;
-    let begun = Instant::now();
-    stage
-        .apply(&stage.pipeline("shop", &unique_name("clicks"), json!({})))
-        .await?;
-    let job = stage.children::<Job>("shop", 1).await?.remove(0);
+    let (begun, job) = migrating(&stage).await?;
     let why = "pods \"shop-main-migrate-x\" is forbidden: failed quota: compute: must specify limits.cpu for: migrate";
     refuse(&stage, &job, why).await?;
     let said = stage
@@ -148,11 +154,7 @@ async fn a_migration_without_a_pod_says_where_to_look_when_nobody_tells_why() ->
     let mut stage = Stage::new(Migrations::Succeed).await?;
     stage.stop_playing();
     let operator = stage.operator()?;
-    let begun = Instant::now();
-    stage
-        .apply(&stage.pipeline("shop", &unique_name("clicks"), json!({})))
-        .await?;
-    let job = stage.children::<Job>("shop", 1).await?.remove(0);
+    let (begun, job) = migrating(&stage).await?;
     let said = stage
         .condition("shop", "DatabaseReady", "False", "MigrationBlocked")
         .await

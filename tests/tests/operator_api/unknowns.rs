@@ -1,15 +1,14 @@
 //! What cannot be known is Unknown, and never shown as fine.
 
-use std::time::Duration;
-
 use clickstream_testbed::unique_name;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{ResourceExt, api::DeleteParams};
 use serde_json::{Value, json};
 
 use crate::{
-    processor::{Processor, deployment, running},
-    stage::{Migrations, PATIENCE, Stage, condition},
+    pods::deployment,
+    processor::{Processor, running},
+    stage::{LOOK, Migrations, PATIENCE, Stage, condition},
     uncreated::deployment_says,
 };
 
@@ -142,17 +141,7 @@ async fn while_a_spec_is_refused_what_was_accepted_last_is_kept_up() -> anyhow::
     stage
         .condition("shop", "Stalled", "True", "WindowSizeRefused")
         .await?;
-    stage
-        .create_secret(
-            "postgres",
-            &[
-                ("host", "127.0.0.1"),
-                ("dbname", "analytics"),
-                ("username", "u"),
-                ("password", "rotated"),
-            ],
-        )
-        .await?;
+    stage.postgres_secret("rotated").await?;
     stage
         .all::<Deployment>()
         .delete(&before.name_any(), &DeleteParams::background())
@@ -172,7 +161,7 @@ async fn while_a_spec_is_refused_what_was_accepted_last_is_kept_up() -> anyhow::
             "no Deployment: {}",
             operator.log_tail()
         );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(LOOK).await;
     };
     assert_ne!(
         hash(&after),
