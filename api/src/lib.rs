@@ -7,6 +7,7 @@
 //!
 //! The spec is the processors' own type, so the two cannot disagree; only the status is the operator's.
 
+pub mod annotations;
 mod definition;
 mod pod;
 mod reference;

@@ -1,0 +1,19 @@
+//! Annotations by which people ask something of the operator: for what is no part of how a pipeline should be, and so has no place
+//! in its spec.
+
+/// With the value [`PAUSED`] the operator changes nothing: topics, tables and pods stay as they are, data flows, and the status goes
+/// on.
+pub const RECONCILE: &str = "clickstream.dev/reconcile";
+/// The only value that [`RECONCILE`] knows.
+pub const PAUSED: &str = "paused";
+/// A time. Another one than before makes the operator look at everything anew, at once; `status.lastHandledReconcileAt` repeats it
+/// when that is done.
+pub const RECONCILE_AT: &str = "clickstream.dev/reconcile-at";
+/// A time, which stands on all pods: another one replaces them, a new one first.
+pub const RESTART_AT: &str = "clickstream.dev/restart-at";
+/// A time. Another one than before lets every target's migration run again, at once.
+pub const MIGRATE_AT: &str = "clickstream.dev/migrate-at";
+/// Names of gaps that a person knows of, as `status.targets[].gaps` has them, separated by commas.
+pub const ACKNOWLEDGED_GAPS: &str = "clickstream.dev/acknowledged-gaps";
+/// Owners, as `namespace/name@cluster` and separated by commas, whose schemas a migration makes this pipeline's.
+pub const TAKE_OVER_FROM: &str = "clickstream.dev/take-over-from";
