@@ -14,7 +14,7 @@ pub use self::faults::FaultsArgs;
 pub use self::kind::{E2eArgs, KindArgs, KindCommand, Sources};
 pub(crate) use self::number::within;
 pub use self::up::UpArgs;
-use crate::{images, test};
+use crate::{images, release, test};
 
 /// Everything a contributor runs.
 #[derive(Debug, Parser)]
@@ -45,6 +45,8 @@ pub enum Command {
     Lab(LabCommand),
     /// Build the container images, and push them where a registry is given.
     Images(images::Args),
+    /// Make everything that is published: images for two architectures, chart, manifests, plugin, with SBOMs and checksums.
+    Release(release::Args),
 }
 
 /// The command line of the lab by itself: what it does, and no more.

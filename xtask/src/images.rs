@@ -4,7 +4,7 @@
 //! cargo build (static, profile `image`) ──> one folder an image ──> docker build ──> run once ──> push
 //! ```
 
-mod context;
+pub(crate) mod context;
 pub mod engine;
 pub(crate) mod programs;
 

@@ -2,7 +2,7 @@
 //! progress, container images.
 //!
 //! ```text
-//! cargo xtask test | faults | images done here
+//! cargo xtask test | faults | images | release   done here
 //! cargo xtask up | bench | kind | e2e  -> lab: compile clickstream-lab and what it runs, become it
 //! ```
 //! Few dependencies: the task itself compiles in seconds, also where nothing has been compiled yet.
@@ -12,6 +12,7 @@ pub mod faults;
 pub mod images;
 pub mod lab;
 pub mod program;
+pub mod release;
 pub mod speed;
 pub mod steps;
 pub mod test;

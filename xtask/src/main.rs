@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xtask::args::{Command, LabCommand, Xtask};
-use xtask::{faults, images, lab, test};
+use xtask::{faults, images, lab, release, test};
 
 fn main() -> ExitCode {
     let outcome = match &Xtask::parse().command {
         Command::Test(args) => test::run(args),
         Command::Faults(args) => faults::run(args),
         Command::Images(args) => images::run(args),
+        Command::Release(args) => release::run(args),
         Command::Lab(LabCommand::Up(args)) => lab::up(args),
         Command::Lab(LabCommand::Bench(args)) => lab::bench(args),
         Command::Lab(LabCommand::Kind(args)) => lab::kind(args),

@@ -61,6 +61,35 @@ pub const COMMANDS: &[(&str, Tried)] = &[
         "charts/readme.sh && charts/render.sh",
         Alike("charts/test.sh", "charts/render.sh --check"),
     ),
+    // releases
+    (
+        "cargo xtask release",
+        Not("compiles everything for two architectures; xtask's tests make one of small programs"),
+    ),
+    (
+        "openssl dgst -sha256 -verify",
+        Alike("xtask/src/release/sign.rs", "\"-verify\""),
+    ),
+    (
+        "sha256sum --check --quiet SHA256SUMS",
+        Alike("xtask/src/release/sign.rs", "\"--check\""),
+    ),
+    (
+        "openssl genpkey",
+        Alike("xtask/src/release/sign.rs", "\"genpkey\""),
+    ),
+    (
+        "cosign verify",
+        Not("needs the identity of a workflow and a public log"),
+    ),
+    (
+        "crane push",
+        Alike("xtask/src/release/push.rs", "\"push\""),
+    ),
+    (
+        "skopeo copy",
+        Not("needs a registry; it is another way to do what `crane push` does"),
+    ),
     // quickstart
     (
         "cargo xtask up",

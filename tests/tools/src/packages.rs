@@ -35,10 +35,14 @@ pub enum Tool {
     OpenSsl,
     /// `pkg-config`, which finds them.
     PkgConfig,
+    /// GNU's compilers for x86-64 on another machine, for releases.
+    CrossAmd64,
+    /// The same for AArch64.
+    CrossArm64,
 }
 
 impl Tool {
-    /// Every tool, for a machine that shall run everything.
+    /// Every tool, for a machine that shall run everything but make a release.
     pub const ALL: [Self; 11] = [
         Self::Java,
         Self::Maven,
@@ -67,6 +71,8 @@ impl Tool {
             Self::Fonts => &["fonts-inter", "fonts-liberation2", "fonts-liberation"],
             Self::OpenSsl => &["libssl-dev"],
             Self::PkgConfig => &["pkgconf", "pkg-config"],
+            Self::CrossAmd64 => &["crossbuild-essential-amd64"],
+            Self::CrossArm64 => &["crossbuild-essential-arm64"],
         }
     }
 
@@ -82,6 +88,8 @@ impl Tool {
             Self::Chromium => chromium().is_some(),
             Self::OpenSsl => Path::new("/usr/include/openssl/ssl.h").exists(),
             Self::PkgConfig => in_path("pkg-config"),
+            Self::CrossAmd64 => in_path("x86_64-linux-gnu-g++"),
+            Self::CrossArm64 => in_path("aarch64-linux-gnu-g++"),
             Self::Fonts => [
                 "opentype/inter",
                 "truetype/liberation2",

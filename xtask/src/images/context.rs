@@ -17,16 +17,23 @@ pub fn write(service: &str, version: &str, program: &Path) -> anyhow::Result<Pat
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    let certificates = folder.join("etc/ssl/certs");
-    fs::create_dir_all(&certificates)?;
-    fs::write(
-        certificates.join("ca-certificates.crt"),
-        public_authorities(),
-    )?;
-    fs::write(folder.join("etc/nsswitch.conf"), NAME_LOOKUPS)?;
+    for (path, text) in files() {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+        fs::write(path, text)?;
+    }
     fs::copy(program, folder.join(program_name(service)))?;
     fs::write(folder.join("Dockerfile"), instructions(service, version))?;
     Ok(folder)
+}
+
+/// What every image holds beside its program, by path.
+#[must_use]
+pub fn files() -> [(&'static str, String); 2] {
+    [
+        ("etc/nsswitch.conf", NAME_LOOKUPS.to_owned()),
+        ("etc/ssl/certs/ca-certificates.crt", public_authorities()),
+    ]
 }
 
 /// Mozilla's list, from a crate: the same on every machine, and nothing that this machine trusts beside it.
@@ -39,7 +46,9 @@ fn public_authorities() -> String {
     pem::encode_many_config(&certificates, config)
 }
 
-fn program_name(service: &str) -> String {
+/// The program of a service; it stands at the root of its image.
+#[must_use]
+pub fn program_name(service: &str) -> String {
     format!("clickstream-{service}")
 }
 

@@ -1,0 +1,632 @@
+//! `cargo xtask release`: all that is published, in one folder, made without a container engine.
+//!
+//! ```text
+//! cargo auditable build, each architecture ──> programs ─┬─> SBOM of each
+//!                                                        ├─> images ──> digests ─┬─> chart
+//!                                                        └─> plugin, krew        ├─> manifests
+//!                                                                                └─> OLM bundle
+//! everything ──> provenance ──> SHA256SUMS ──> push ──> signature
+//! ```
+//! Times are the commit's, archives have one owner and one order: the same commit gives the same bytes.
+
+mod arch;
+mod archive;
+mod chart;
+mod json;
+mod manifests;
+mod oci;
+mod olm;
+mod plugin;
+mod programs;
+mod provenance;
+mod push;
+mod sbom;
+mod sign;
+#[cfg(test)]
+mod workflows;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use clickstream_tools::workspace_root;
+use serde_json::Value;
+
+use self::arch::Arch;
+use self::archive::File;
+use self::oci::{Image, Layout};
+use self::programs::{PLUGIN, Program, Tried};
+use crate::images::{SERVICES, VERSION, context};
+use crate::lab::Progress;
+use crate::program;
+use crate::speed;
+use crate::steps::Steps;
+
+/// What to make, and where it will be.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask release                                            into target/release-VERSION
+  cargo xtask release --only amd64 --allow-dirty                 while working on it
+  cargo xtask release --key release.pem --registry registry.example.com/team --push
+
+In the folder: images for amd64 and arm64 as OCI layouts, SBOMs, the chart, manifests, the OLM bundle, archives of the
+kubectl plugin, provenance and SHA256SUMS; docs/release.md tells how to check and use them. Two runs at the same commit,
+in the same folder of the same system, give the same SHA256SUMS. With the crates and tools of an earlier run it
+needs no network, except for --push and --keyless.
+
+Exit codes: 0 the folder is whole; 1 something failed, and the folder is not to be used; 2 wrong usage.")]
+pub struct Args {
+    /// One architecture, for a look: such a release is not complete.
+    #[arg(long, value_enum, value_name = "ARCH")]
+    only: Option<Arch>,
+
+    /// Registry in which the images will be, with or without a path; chart and manifests name it.
+    #[arg(long, value_name = "REGISTRY", env = "CLICKSTREAM_REGISTRY", value_parser = registry)]
+    registry: Option<String>,
+
+    /// Push images, OLM bundle and chart there.
+    #[arg(long, requires = "registry")]
+    push: bool,
+
+    /// Address from which the archives of the plugin will be downloaded, for krew.
+    #[arg(long, value_name = "URL")]
+    downloads: Option<String>,
+
+    /// Sign with this private key: PEM, ECDSA on P-256.
+    #[arg(long, value_name = "FILE", conflicts_with = "keyless")]
+    key: Option<PathBuf>,
+
+    /// Sign with the identity of the workflow that this runs in, by cosign.
+    #[arg(long)]
+    keyless: bool,
+
+    /// Where to write everything; a folder of an earlier release is replaced.
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+
+    /// Take files that differ from the commit; the provenance says so.
+    #[arg(long)]
+    allow_dirty: bool,
+}
+
+/// Says that a folder is of this command, which replaces no other.
+const MARK: &str = "images.txt";
+
+/// What all parts of a release share.
+#[derive(Clone, Debug)]
+struct Facts {
+    version: String,
+    commit: String,
+    dirty: bool,
+    /// Of the commit, in seconds since 1970.
+    time: u64,
+    registry: Option<String>,
+    downloads: Option<String>,
+}
+
+/// Makes the release.
+///
+/// # Errors
+/// Files differ from the commit, a tool is missing, a build fails, or a registry refuses.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let steps = Steps::new();
+    let facts = facts(args)?;
+    let out = args.output.clone();
+    let out = out.unwrap_or_else(|| workspace_root().join(format!("target/release-{VERSION}")));
+    let archs = args
+        .only
+        .map_or_else(|| Arch::ALL.to_vec(), |arch| vec![arch]);
+    emptied(&out)?;
+    prepare(args, &archs, &steps)?;
+    let speed = speed::measured();
+    let mut built = Vec::new();
+    for arch in &archs {
+        built.extend(compile(*arch, speed, &steps)?);
+    }
+    let step = steps.begin("bills");
+    let bills = step.ended(bills(&out, &facts, &built), |made| {
+        format!("{made} SBOMs, CycloneDX")
+    })?;
+    let step = steps.begin("images");
+    let digests = images(&out, &facts, &built, |note| step.note(note));
+    let digests = step.ended(digests, |made| format!("{} OCI layouts", made.len()))?;
+    let step = steps.begin("chart");
+    let rest = rest(&out, &facts, &built, &digests);
+    step.ended(rest, |()| "chart, manifests, OLM bundle, plugin".to_owned())?;
+    let step = steps.begin("checksums");
+    let summed = provenance(&out, args, &facts, &archs).and_then(|()| sign::write_sums(&out));
+    step.ended(summed, |files| {
+        format!("{files} files, of which {bills} bills")
+    })?;
+    let mut pushed = Vec::new();
+    if args.push {
+        let step = steps.begin("push");
+        let done = publish(&out, &facts, |note| step.note(note));
+        pushed = step.ended(done, |names| format!("{} artifacts", names.len()))?;
+    }
+    if args.keyless || args.key.is_some() {
+        let step = steps.begin("sign");
+        let signed = match &args.key {
+            Some(key) => sign::with_key(&out, key),
+            None => push::cosign().and_then(|cosign| sign::keyless(&cosign, &out, &pushed)),
+        };
+        step.ended(signed, |()| sign::SUMS.to_owned())?;
+    }
+    steps.say(&format!("{}", out.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is missing is said before anything is compiled.
+fn prepare(args: &Args, archs: &[Arch], steps: &Steps) -> anyhow::Result<()> {
+    let step = steps.begin("tools");
+    let ready = programs::prepare(archs).and_then(|()| {
+        manifests::helm()?;
+        if args.push {
+            push::crane()?;
+        }
+        if args.keyless {
+            push::cosign()?;
+        }
+        match &args.key {
+            Some(key) if !key.is_file() => bail!("no key {}", key.display()),
+            _ => Ok(()),
+        }
+    });
+    step.ended(ready, |()| "compilers, cargo-auditable, Helm".to_owned())
+}
+
+fn compile(arch: Arch, speed: f64, steps: &Steps) -> anyhow::Result<Vec<Program>> {
+    let step = steps.begin(&arch.to_string());
+    let mut progress = Progress::new(steps, &step, speed);
+    let built = programs::build(arch, |said| progress.hear(said));
+    let tried = built.and_then(|built| {
+        let tried: Vec<Tried> = built
+            .iter()
+            .map(programs::try_out)
+            .collect::<anyhow::Result<_>>()?;
+        Ok((built, tried))
+    });
+    let tried = step.ended(tried, |(built, tried)| {
+        let how = match tried.first() {
+            Some(Tried::Here) => "run here".to_owned(),
+            Some(Tried::Emulated) => "run in an emulator".to_owned(),
+            _ => format!("not run: no {}", arch.emulator()),
+        };
+        format!("{} static programs, {how}", built.len())
+    })?;
+    Ok(tried.0)
+}
+
+/// A bill of materials for each program.
+fn bills(out: &Path, facts: &Facts, built: &[Program]) -> anyhow::Result<usize> {
+    let folder = out.join("sbom");
+    fs::create_dir_all(&folder)?;
+    let licenses = licenses()?;
+    let mut libraries = BTreeMap::new();
+    for program in built {
+        let glibc = match libraries.get(&program.arch) {
+            Some(version) => version,
+            None => libraries
+                .entry(program.arch)
+                .or_insert(programs::glibc(program.arch)?),
+        };
+        let (bytes, dependencies) = programs::dependencies(&program.path)?;
+        let subject = sbom::Subject {
+            name: &program.name,
+            bytes: &bytes,
+            dependencies: &dependencies,
+            glibc,
+            time: facts.time,
+        };
+        let bill = sbom::cyclonedx(&subject, &licenses)?;
+        let name = format!("{}-linux-{}.cdx.json", program.name, program.arch);
+        fs::write(folder.join(name), json::pretty(&bill))?;
+    }
+    Ok(built.len())
+}
+
+/// The licences of all crates, as their authors declare them.
+fn licenses() -> anyhow::Result<BTreeMap<String, String>> {
+    let mut metadata =
+        clickstream_tools::cargo::cargo(["metadata", "--format-version=1", "--locked"]);
+    let metadata: Value = serde_json::from_str(&program::output(&mut metadata)?)?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata names no packages")?;
+    let declared = packages.iter().filter_map(|package| {
+        let (name, version) = (package["name"].as_str()?, package["version"].as_str()?);
+        Some((
+            format!("{name}@{version}"),
+            package["license"].as_str()?.to_owned(),
+        ))
+    });
+    Ok(declared.collect())
+}
+
+/// Writes the images and returns their digests by service.
+fn images(
+    out: &Path,
+    facts: &Facts,
+    built: &[Program],
+    note: impl Fn(&str),
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut digests = BTreeMap::new();
+    for service in SERVICES {
+        note(service);
+        let title = context::program_name(service);
+        let image = image(facts, &title, Some(format!("/{title}")), Vec::new());
+        let layout = Layout::create(&out.join("images").join(service))?;
+        let mut each = Vec::new();
+        for program in built.iter().filter(|program| program.name == title) {
+            let mut files: Vec<File> = context::files()
+                .into_iter()
+                .map(|(path, text)| File::new(path, text))
+                .collect();
+            files.push(File::program(title.clone(), fs::read(&program.path)?));
+            each.push(layout.image(&image, program.arch, &files)?);
+        }
+        let index = layout.index(&image, &each)?;
+        layout.finish(&facts.version, &index)?;
+        digests.insert(service.to_owned(), index.digest);
+    }
+    let lines = digests.iter();
+    let lines: String = lines
+        .map(|(service, digest)| format!("{}\n", facts.name(service, digest)))
+        .collect();
+    fs::write(out.join(MARK), lines)?;
+    Ok(digests)
+}
+
+fn image<'a>(
+    facts: &Facts,
+    title: &'a str,
+    entrypoint: Option<String>,
+    labels: Vec<(String, String)>,
+) -> Image<'a> {
+    let own = [
+        ("org.opencontainers.image.version", &facts.version),
+        ("org.opencontainers.image.revision", &facts.commit),
+    ];
+    let own = own.map(|(key, value)| (key.to_owned(), value.clone()));
+    Image {
+        title,
+        entrypoint,
+        labels: own.into_iter().chain(labels).collect(),
+        time: facts.time,
+    }
+}
+
+/// What names images by their digests, and the plugin.
+fn rest(
+    out: &Path,
+    facts: &Facts,
+    built: &[Program],
+    digests: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let packed = chart::files(&chart::folder(), facts, digests)?;
+    let archive = out
+        .join("chart")
+        .join(chart::write(&out.join("chart"), facts, &packed)?);
+    let folder = out.join("manifests");
+    fs::create_dir_all(&folder)?;
+    fs::write(
+        folder.join("clickstream-operator.yaml"),
+        manifests::install(&archive, facts)?,
+    )?;
+    let about = olm::Chart::read()?;
+    fs::write(folder.join("clickstreampipelines.yaml"), &about.definition)?;
+
+    let settings = ["watchAllNamespaces=true", "crds.enabled=false"];
+    let rendered = manifests::render(&archive, facts, olm::NAMESPACE, &settings)?;
+    let names = digests.iter();
+    let names = names.map(|(service, digest)| (service.clone(), facts.name(service, digest)));
+    let bundle = olm::bundle(&about, &rendered, facts, &names.collect())?;
+    for file in &bundle {
+        let path = out.join("olm").join(&file.path);
+        fs::create_dir_all(path.parent().unwrap_or(out))?;
+        fs::write(path, &file.bytes)?;
+    }
+    let layout = Layout::create(&out.join("images/operator-bundle"))?;
+    let image = image(facts, "clickstream-operator-bundle", None, olm::labels());
+    // files without a program: the same for every architecture, and named as that of most build machines
+    let top = layout.image(&image, Arch::Amd64, &bundle)?;
+    layout.finish(&facts.version, &top)?;
+
+    let plugins = built.iter().filter(|program| program.name == PLUGIN);
+    let plugins: Vec<Program> = plugins.cloned().collect();
+    plugin::write(&out.join("plugin"), facts, &plugins).map(|_| ())
+}
+
+fn provenance(out: &Path, args: &Args, facts: &Facts, archs: &[Arch]) -> anyhow::Result<()> {
+    let version = |program: &str, argument: &str| {
+        let told = program::output(
+            Command::new(program)
+                .arg(argument)
+                .current_dir(workspace_root()),
+        )?;
+        anyhow::Ok(told.lines().next().unwrap_or_default().to_owned())
+    };
+    let mut tools = vec![
+        ("rustc".to_owned(), version("rustc", "--version")?),
+        ("cc".to_owned(), version("cc", "--version")?),
+        ("cargo-auditable".to_owned(), programs::AUDITABLE.to_owned()),
+    ];
+    let host = crate::images::programs::host()?;
+    for arch in archs.iter().filter(|arch| arch.triple() != host) {
+        let compiler = arch.gnu("gcc");
+        tools.push((compiler.clone(), version(&compiler, "--version")?));
+    }
+    let mut command = vec!["cargo".to_owned(), "xtask".to_owned(), "release".to_owned()];
+    if let Some(arch) = args.only {
+        command.extend(["--only".to_owned(), arch.to_string()]);
+    }
+    if let Some(registry) = &facts.registry {
+        command.extend(["--registry".to_owned(), registry.clone()]);
+    }
+    if let Some(url) = &facts.downloads {
+        command.extend(["--downloads".to_owned(), url.clone()]);
+    }
+    let materials = ["Cargo.lock", "Cargo.toml", "rust-toolchain.toml"].map(|name| {
+        let bytes = fs::read(workspace_root().join(name))?;
+        anyhow::Ok((name.to_owned(), archive::sha256(&bytes)))
+    });
+    let origin = provenance::Origin {
+        commit: facts.commit.clone(),
+        dirty: facts.dirty,
+        command,
+        tools,
+        materials: materials.into_iter().collect::<anyhow::Result<_>>()?,
+    };
+    let mut subjects = Vec::new();
+    for line in fs::read_to_string(out.join(MARK))?.lines() {
+        let (name, digest) = line
+            .split_once("@sha256:")
+            .context("an image without a digest")?;
+        subjects.push((name.to_owned(), digest.to_owned()));
+    }
+    // blobs are what digests of images lead to
+    let files = sign::sums(out)?.into_iter();
+    subjects.extend(files.filter(|(name, _)| !name.contains("/blobs/")));
+    let statement = provenance::statement(&origin, &subjects);
+    Ok(fs::write(
+        out.join("provenance.intoto.json"),
+        json::pretty(&statement),
+    )?)
+}
+
+/// Pushes everything that a registry holds and returns the names with digests.
+fn publish(out: &Path, facts: &Facts, note: impl Fn(&str)) -> anyhow::Result<Vec<String>> {
+    let crane = push::crane()?;
+    let registry = facts.registry.as_deref().context("no registry")?;
+    push::login(&crane, registry)?;
+    let images = SERVICES.iter().copied().chain(["operator-bundle"]);
+    let mut layouts: Vec<(PathBuf, String)> = images
+        .map(|name| {
+            (
+                out.join("images").join(name),
+                format!("{registry}/clickstream/{name}"),
+            )
+        })
+        .collect();
+    layouts.push((
+        out.join("chart").join(chart::NAME),
+        format!("{registry}/charts/{}", chart::NAME),
+    ));
+    let mut pushed = Vec::new();
+    for (folder, name) in layouts {
+        note(&name);
+        let digest = push::layout(&crane, &folder, &format!("{name}:{}", facts.version))?;
+        pushed.push(format!("{name}@{digest}"));
+    }
+    Ok(pushed)
+}
+
+impl Facts {
+    /// `REGISTRY/clickstream/SERVICE@DIGEST`.
+    fn name(&self, service: &str, digest: &str) -> String {
+        let registry = self.registry.as_deref().unwrap_or(manifests::NOWHERE);
+        format!("{registry}/clickstream/{service}@{digest}")
+    }
+}
+
+fn facts(args: &Args) -> anyhow::Result<Facts> {
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        let told = program::output(git.args(arguments).current_dir(workspace_root()))?;
+        anyhow::Ok(told.trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "HEAD"]).context("a release is made of a commit")?;
+    let changed = git(&["status", "--porcelain"])?;
+    if !changed.is_empty() && !args.allow_dirty {
+        bail!(
+            "these files differ from the commit; commit them, or pass --allow-dirty to try things out:\n{changed}"
+        );
+    }
+    let tags = git(&["tag", "--points-at", "HEAD", "--list", "v*"])?;
+    let own = format!("v{VERSION}");
+    if !tags.is_empty() && !tags.lines().any(|tag| tag == own) {
+        bail!(
+            "the commit has the tag {}, and the workspace is {own}",
+            tags.replace('\n', ", ")
+        );
+    }
+    Ok(Facts {
+        version: VERSION.to_owned(),
+        commit,
+        dirty: !changed.is_empty(),
+        time: git(&["log", "-1", "--format=%ct"])?.parse()?,
+        registry: args.registry.clone(),
+        downloads: args.downloads.clone(),
+    })
+}
+
+/// Takes what an earlier release left there away, and nothing else.
+fn emptied(out: &Path) -> anyhow::Result<()> {
+    let is_empty = !out.exists() || fs::read_dir(out)?.next().is_none();
+    if !is_empty {
+        if !out.join(MARK).is_file() {
+            bail!("{} holds something else than a release", out.display());
+        }
+        fs::remove_dir_all(out)?;
+    }
+    fs::create_dir_all(out)?;
+    // what is written from here on is a release, also when it ends early
+    Ok(fs::write(out.join(MARK), "")?)
+}
+
+/// Refuses what would be looked for at Docker Hub, under a name that is not this project's.
+fn registry(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let (host, path) = text.split_once('/').unwrap_or((text, ""));
+    let is_host = host == "localhost" || host.contains(['.', ':']);
+    if !is_host || text.contains("://") || (host.ends_with("docker.io") && path.is_empty()) {
+        return Err("expected a registry of yours, such as registry.example.com/team".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// As in `2026-01-31T12:00:00Z`.
+fn date(time: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time)).to_string()
+}
+
+/// An empty folder for a test of this name.
+#[cfg(test)]
+fn scratch(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = workspace_root().join("target/release-tests").join(name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn facts(registry: Option<&str>) -> Facts {
+        Facts {
+            version: "1.2.3".to_owned(),
+            commit: "a".repeat(40),
+            dirty: false,
+            time: 1_700_000_000,
+            registry: registry.map(str::to_owned),
+            downloads: None,
+        }
+    }
+
+    #[test]
+    fn a_registry_is_a_host_with_or_without_a_path() {
+        for good in [
+            "registry.example.com/team",
+            "localhost:5000",
+            "docker.io/me",
+        ] {
+            assert_eq!(registry(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "team", "docker.io", "https://registry.example.com"] {
+            assert!(registry(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_release_is_replaced() -> anyhow::Result<()> {
+        let folder = scratch("emptied")?;
+        emptied(&folder)?;
+        fs::write(folder.join("old"), "")?;
+        emptied(&folder)?;
+        assert!(!folder.join("old").exists());
+        fs::remove_file(folder.join(MARK))?;
+        fs::write(folder.join("thesis"), "")?;
+        assert!(emptied(&folder).is_err());
+        assert!(folder.join("thesis").exists());
+        Ok(())
+    }
+
+    /// Programs of a few bytes, in the place of ours.
+    fn programs(name: &str) -> anyhow::Result<Vec<Program>> {
+        let folder = scratch(&format!("{name}-programs"))?;
+        let services = SERVICES.map(context::program_name);
+        let names = || services.iter().cloned().chain([PLUGIN.to_owned()]);
+        let mut built = Vec::new();
+        for arch in Arch::ALL {
+            for name in names() {
+                let path = folder.join(format!("{name}-{arch}"));
+                fs::write(&path, format!("{name} for {arch}"))?;
+                built.push(Program { name, arch, path });
+            }
+        }
+        Ok(built)
+    }
+
+    /// A release but for programs and SBOMs.
+    fn made(name: &str, registry: Option<&str>) -> anyhow::Result<PathBuf> {
+        let out = scratch(name)?;
+        let (facts, built) = (facts(registry), programs(name)?);
+        let digests = images(&out, &facts, &built, |_| ())?;
+        rest(&out, &facts, &built, &digests)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn the_same_programs_make_the_same_release() -> anyhow::Result<()> {
+        let one = sign::sums(&made("once-more", None)?)?;
+        assert_eq!(one, sign::sums(&made("and-again", None)?)?);
+        assert!(one.len() > 30, "{one:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn manifests_and_bundle_name_images_by_their_digests_and_no_other_way() -> anyhow::Result<()> {
+        let registry = "registry.example.com/team";
+        let out = made("named", Some(registry))?;
+        let images = fs::read_to_string(out.join(MARK))?;
+        let install = fs::read_to_string(out.join("manifests/clickstream-operator.yaml"))?;
+        let version = "olm/manifests/clickstream-operator.clusterserviceversion.yaml";
+        let version = fs::read_to_string(out.join(version))?;
+        assert_eq!(images.lines().count(), SERVICES.len());
+        for image in images.lines() {
+            assert!(
+                image.starts_with(registry) && image.contains("@sha256:"),
+                "{image}"
+            );
+            assert!(version.contains(image), "{image}");
+            // the console is not installed unless it is asked for
+            let is_console = image.contains("/console@");
+            assert_eq!(install.contains(image), !is_console, "{image}");
+        }
+        for text in [install, version] {
+            assert!(
+                !text.contains("clickstream/operator:"),
+                "a tag can be moved"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_release_for_no_registry_installs_nothing_until_one_is_named() -> anyhow::Result<()> {
+        let out = made("unnamed", None)?;
+        let install = fs::read_to_string(out.join("manifests/clickstream-operator.yaml"))?;
+        let names = install.lines().filter(|line| line.contains("@sha256:"));
+        let nowhere = names.filter(|line| line.contains("registry.invalid/clickstream/"));
+        assert_eq!(nowhere.count(), 3, "{install}");
+        let mut helm = Command::new(manifests::helm()?);
+        helm.args(["template", "clicks"])
+            .arg(out.join("chart/clickstream-operator-1.2.3.tgz"));
+        helm.args([
+            "--kube-version",
+            "1.33.0",
+            "--set",
+            "watchAllNamespaces=true",
+        ]);
+        let refused = program::output(&mut helm).map_err(|error| format!("{error:#}"));
+        assert!(refused.is_err_and(|said| said.contains("set image.registry=")));
+        Ok(())
+    }
+}
