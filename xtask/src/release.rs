@@ -12,6 +12,7 @@
 mod arch;
 mod archive;
 mod chart;
+mod facts;
 mod json;
 mod manifests;
 mod oci;
@@ -23,13 +24,14 @@ mod push;
 mod sbom;
 mod sign;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod workflows;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clickstream_tools::workspace_root;
@@ -37,6 +39,7 @@ use serde_json::Value;
 
 use self::arch::Arch;
 use self::archive::File;
+use self::facts::{Facts, date};
 use self::oci::{Image, Layout};
 use self::programs::{PLUGIN, Program, Tried};
 use crate::images::{SERVICES, VERSION, context};
@@ -65,7 +68,7 @@ pub struct Args {
     only: Option<Arch>,
 
     /// Registry in which the images will be, with or without a path; chart and manifests name it.
-    #[arg(long, value_name = "REGISTRY", env = "CLICKSTREAM_REGISTRY", value_parser = registry)]
+    #[arg(long, value_name = "REGISTRY", env = "CLICKSTREAM_REGISTRY", value_parser = facts::registry)]
     registry: Option<String>,
 
     /// Push images, OLM bundle and chart there.
@@ -96,25 +99,13 @@ pub struct Args {
 /// Says that a folder is of this command, which replaces no other.
 const MARK: &str = "images.txt";
 
-/// What all parts of a release share.
-#[derive(Clone, Debug)]
-struct Facts {
-    version: String,
-    commit: String,
-    dirty: bool,
-    /// Of the commit, in seconds since 1970.
-    time: u64,
-    registry: Option<String>,
-    downloads: Option<String>,
-}
-
 /// Makes the release.
 ///
 /// # Errors
 /// Files differ from the commit, a tool is missing, a build fails, or a registry refuses.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let steps = Steps::new();
-    let facts = facts(args)?;
+    let facts = facts::facts(args)?;
     let out = args.output.clone();
     let out = out.unwrap_or_else(|| workspace_root().join(format!("target/release-{VERSION}")));
     let archs = args
@@ -376,6 +367,7 @@ fn provenance(out: &Path, args: &Args, facts: &Facts, archs: &[Arch]) -> anyhow:
     });
     let origin = provenance::Origin {
         commit: facts.commit.clone(),
+        source: facts.source.clone(),
         dirty: facts.dirty,
         command,
         tools,
@@ -425,45 +417,6 @@ fn publish(out: &Path, facts: &Facts, note: impl Fn(&str)) -> anyhow::Result<Vec
     Ok(pushed)
 }
 
-impl Facts {
-    /// `REGISTRY/clickstream/SERVICE@DIGEST`.
-    fn name(&self, service: &str, digest: &str) -> String {
-        let registry = self.registry.as_deref().unwrap_or(manifests::NOWHERE);
-        format!("{registry}/clickstream/{service}@{digest}")
-    }
-}
-
-fn facts(args: &Args) -> anyhow::Result<Facts> {
-    let git = |arguments: &[&str]| {
-        let mut git = Command::new("git");
-        let told = program::output(git.args(arguments).current_dir(workspace_root()))?;
-        anyhow::Ok(told.trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "HEAD"]).context("a release is made of a commit")?;
-    let changed = git(&["status", "--porcelain"])?;
-    if !changed.is_empty() && !args.allow_dirty {
-        bail!(
-            "these files differ from the commit; commit them, or pass --allow-dirty to try things out:\n{changed}"
-        );
-    }
-    let tags = git(&["tag", "--points-at", "HEAD", "--list", "v*"])?;
-    let own = format!("v{VERSION}");
-    if !tags.is_empty() && !tags.lines().any(|tag| tag == own) {
-        bail!(
-            "the commit has the tag {}, and the workspace is {own}",
-            tags.replace('\n', ", ")
-        );
-    }
-    Ok(Facts {
-        version: VERSION.to_owned(),
-        commit,
-        dirty: !changed.is_empty(),
-        time: git(&["log", "-1", "--format=%ct"])?.parse()?,
-        registry: args.registry.clone(),
-        downloads: args.downloads.clone(),
-    })
-}
-
 /// Takes what an earlier release left there away, and nothing else.
 fn emptied(out: &Path) -> anyhow::Result<()> {
     let is_empty = !out.exists() || fs::read_dir(out)?.next().is_none();
@@ -476,157 +429,4 @@ fn emptied(out: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(out)?;
     // what is written from here on is a release, also when it ends early
     Ok(fs::write(out.join(MARK), "")?)
-}
-
-/// Refuses what would be looked for at Docker Hub, under a name that is not this project's.
-fn registry(text: &str) -> Result<String, String> {
-    let text = text.trim_end_matches('/');
-    let (host, path) = text.split_once('/').unwrap_or((text, ""));
-    let is_host = host == "localhost" || host.contains(['.', ':']);
-    if !is_host || text.contains("://") || (host.ends_with("docker.io") && path.is_empty()) {
-        return Err("expected a registry of yours, such as registry.example.com/team".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// As in `2026-01-31T12:00:00Z`.
-fn date(time: u64) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time)).to_string()
-}
-
-/// An empty folder for a test of this name.
-#[cfg(test)]
-fn scratch(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = workspace_root().join("target/release-tests").join(name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    pub(super) fn facts(registry: Option<&str>) -> Facts {
-        Facts {
-            version: "1.2.3".to_owned(),
-            commit: "a".repeat(40),
-            dirty: false,
-            time: 1_700_000_000,
-            registry: registry.map(str::to_owned),
-            downloads: None,
-        }
-    }
-
-    #[test]
-    fn a_registry_is_a_host_with_or_without_a_path() {
-        for good in [
-            "registry.example.com/team",
-            "localhost:5000",
-            "docker.io/me",
-        ] {
-            assert_eq!(registry(good).as_deref(), Ok(good));
-        }
-        for bad in ["", "team", "docker.io", "https://registry.example.com"] {
-            assert!(registry(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_a_release_is_replaced() -> anyhow::Result<()> {
-        let folder = scratch("emptied")?;
-        emptied(&folder)?;
-        fs::write(folder.join("old"), "")?;
-        emptied(&folder)?;
-        assert!(!folder.join("old").exists());
-        fs::remove_file(folder.join(MARK))?;
-        fs::write(folder.join("thesis"), "")?;
-        assert!(emptied(&folder).is_err());
-        assert!(folder.join("thesis").exists());
-        Ok(())
-    }
-
-    /// Programs of a few bytes, in the place of ours.
-    fn programs(name: &str) -> anyhow::Result<Vec<Program>> {
-        let folder = scratch(&format!("{name}-programs"))?;
-        let services = SERVICES.map(context::program_name);
-        let names = || services.iter().cloned().chain([PLUGIN.to_owned()]);
-        let mut built = Vec::new();
-        for arch in Arch::ALL {
-            for name in names() {
-                let path = folder.join(format!("{name}-{arch}"));
-                fs::write(&path, format!("{name} for {arch}"))?;
-                built.push(Program { name, arch, path });
-            }
-        }
-        Ok(built)
-    }
-
-    /// A release but for programs and SBOMs.
-    fn made(name: &str, registry: Option<&str>) -> anyhow::Result<PathBuf> {
-        let out = scratch(name)?;
-        let (facts, built) = (facts(registry), programs(name)?);
-        let digests = images(&out, &facts, &built, |_| ())?;
-        rest(&out, &facts, &built, &digests)?;
-        Ok(out)
-    }
-
-    #[test]
-    fn the_same_programs_make_the_same_release() -> anyhow::Result<()> {
-        let one = sign::sums(&made("once-more", None)?)?;
-        assert_eq!(one, sign::sums(&made("and-again", None)?)?);
-        assert!(one.len() > 30, "{one:?}");
-        Ok(())
-    }
-
-    #[test]
-    fn manifests_and_bundle_name_images_by_their_digests_and_no_other_way() -> anyhow::Result<()> {
-        let registry = "registry.example.com/team";
-        let out = made("named", Some(registry))?;
-        let images = fs::read_to_string(out.join(MARK))?;
-        let install = fs::read_to_string(out.join("manifests/clickstream-operator.yaml"))?;
-        let version = "olm/manifests/clickstream-operator.clusterserviceversion.yaml";
-        let version = fs::read_to_string(out.join(version))?;
-        assert_eq!(images.lines().count(), SERVICES.len());
-        for image in images.lines() {
-            assert!(
-                image.starts_with(registry) && image.contains("@sha256:"),
-                "{image}"
-            );
-            assert!(version.contains(image), "{image}");
-            // the console is not installed unless it is asked for
-            let is_console = image.contains("/console@");
-            assert_eq!(install.contains(image), !is_console, "{image}");
-        }
-        for text in [install, version] {
-            assert!(
-                !text.contains("clickstream/operator:"),
-                "a tag can be moved"
-            );
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_release_for_no_registry_installs_nothing_until_one_is_named() -> anyhow::Result<()> {
-        let out = made("unnamed", None)?;
-        let install = fs::read_to_string(out.join("manifests/clickstream-operator.yaml"))?;
-        let names = install.lines().filter(|line| line.contains("@sha256:"));
-        let nowhere = names.filter(|line| line.contains("registry.invalid/clickstream/"));
-        assert_eq!(nowhere.count(), 3, "{install}");
-        let mut helm = Command::new(manifests::helm()?);
-        helm.args(["template", "clicks"])
-            .arg(out.join("chart/clickstream-operator-1.2.3.tgz"));
-        helm.args([
-            "--kube-version",
-            "1.33.0",
-            "--set",
-            "watchAllNamespaces=true",
-        ]);
-        let refused = program::output(&mut helm).map_err(|error| format!("{error:#}"));
-        assert!(refused.is_err_and(|said| said.contains("set image.registry=")));
-        Ok(())
-    }
 }

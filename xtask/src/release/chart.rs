@@ -162,7 +162,7 @@ pub fn folder() -> std::path::PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{scratch, tests::facts};
+    use super::super::tests::{facts, scratch};
     use super::*;
 
     fn digests() -> BTreeMap<String, String> {

@@ -193,7 +193,7 @@ impl Image<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scratch;
+    use super::super::tests::scratch;
     use super::*;
 
     fn packed(name: &str) -> anyhow::Result<(PathBuf, String)> {

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 pub struct Origin {
     /// The commit, as 40 digits.
     pub commit: String,
+    /// Where it is published, if it is.
+    pub source: Option<String>,
     /// Whether files differed from the commit.
     pub dirty: bool,
     /// The command line, without the key.
@@ -22,11 +24,15 @@ pub type Subject = (String, String);
 /// The statement. It holds no time and no name of a machine: two builds say the same.
 #[must_use]
 pub fn statement(origin: &Origin, subjects: &[Subject]) -> Value {
-    let mut materials = vec![json!({
-        "uri": "git+https://clickstream.invalid/clickstream-operator",
+    let mut source = json!({
+        "name": "source",
         "digest": { "gitCommit": origin.commit },
         "annotations": { "dirty": origin.dirty },
-    })];
+    });
+    if let Some(address) = &origin.source {
+        source["uri"] = json!(format!("git+{address}"));
+    }
+    let mut materials = vec![source];
     let files = origin.materials.iter();
     materials.extend(
         files.map(|(name, digest)| json!({ "name": name, "digest": { "sha256": digest } })),
@@ -62,6 +68,7 @@ mod tests {
     fn the_statement_leads_from_what_is_published_to_commit_and_lock_file() {
         let origin = Origin {
             commit: "a".repeat(40),
+            source: Some("https://example.com/team/clicks".to_owned()),
             dirty: false,
             command: vec!["cargo".to_owned(), "xtask".to_owned(), "release".to_owned()],
             tools: vec![("rustc".to_owned(), "1.2.3".to_owned())],
@@ -74,6 +81,7 @@ mod tests {
         let definition = &statement["predicate"]["buildDefinition"];
         let from = &definition["resolvedDependencies"];
         assert_eq!(from[0]["digest"]["gitCommit"], "a".repeat(40));
+        assert_eq!(from[0]["uri"], "git+https://example.com/team/clicks");
         assert_eq!(from[1]["name"], "Cargo.lock");
         assert_eq!(definition["internalParameters"]["rustc"], "1.2.3");
     }

@@ -140,7 +140,7 @@ pub fn keyless(cosign: &PathBuf, folder: &Path, pushed: &[String]) -> anyhow::Re
 
 #[cfg(test)]
 mod tests {
-    use super::super::scratch;
+    use super::super::tests::scratch;
     use super::*;
 
     fn signed(name: &str) -> anyhow::Result<PathBuf> {
