@@ -21,7 +21,8 @@ pub struct Cli {
 
 const EXAMPLES: &str = "Examples:
   clickstream-operator crd | kubectl apply -f -
-  clickstream-operator run --processor-image clickstream/processor:0.1.0 --producer-image clickstream/producer:0.1.0 --lease-namespace default
+  clickstream-operator run --processor-image registry.example.com/team/clickstream/processor:0.1.0 \\
+      --producer-image registry.example.com/team/clickstream/producer:0.1.0 --lease-namespace default
 
 Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong usage.";
 
@@ -29,7 +30,7 @@ Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong usage."
 enum Command {
     /// Watches pipelines and brings them to what their specs say, until SIGTERM.
     #[command(
-        after_help = "Example: clickstream-operator run --namespaces shop,blog --admin-listen 127.0.0.1:8080"
+        after_help = "Example: clickstream-operator run --namespaces shop,blog --processor-image REGISTRY/clickstream/processor:0.1.0 --producer-image REGISTRY/clickstream/producer:0.1.0"
     )]
     Run(Box<RunArgs>),
     /// Prints the CustomResourceDefinition as YAML.
@@ -57,11 +58,11 @@ pub struct RunArgs {
     /// Namespaces to watch, comma-separated; none: all of them.
     #[arg(long, value_delimiter = ',', env = "CLICKSTREAM_NAMESPACES")]
     pub namespaces: Vec<String>,
-    /// Image of processors and migrations, unless a pipeline pins one.
-    #[arg(long, env = "CLICKSTREAM_PROCESSOR_IMAGE", default_value = concat!("clickstream/processor:", env!("CARGO_PKG_VERSION")))]
+    /// Image of processors and migrations, unless a pipeline pins one. Has to be named: this project's are in no public registry.
+    #[arg(long, env = "CLICKSTREAM_PROCESSOR_IMAGE", value_name = "IMAGE")]
     pub processor_image: String,
-    /// Image of the producer, unless a pipeline pins one.
-    #[arg(long, env = "CLICKSTREAM_PRODUCER_IMAGE", default_value = concat!("clickstream/producer:", env!("CARGO_PKG_VERSION")))]
+    /// Image of the producer, unless a pipeline pins one; as that of the processor.
+    #[arg(long, env = "CLICKSTREAM_PRODUCER_IMAGE", value_name = "IMAGE")]
     pub producer_image: String,
     /// Secrets with credentials of image registries, comma-separated; they have to be in the pipelines' namespaces.
     #[arg(long, value_delimiter = ',', env = "CLICKSTREAM_IMAGE_PULL_SECRETS")]
@@ -154,5 +155,24 @@ fn print(text: &str) -> anyhow::Result<()> {
         // whoever reads has seen enough
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("standard output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name without a registry is looked for at Docker Hub, where somebody else's may stand.
+    #[test]
+    fn no_image_is_taken_that_nobody_has_named() {
+        let run = |images: &[&str]| {
+            let words = ["clickstream-operator", "run"].iter().chain(images);
+            Cli::try_parse_from(words).map_err(|error| error.to_string())
+        };
+        let refused = run(&[]).map(|_| ()).expect_err("nobody has named one");
+        for option in ["--processor-image", "--producer-image"] {
+            assert!(refused.contains(option), "{refused}");
+        }
+        assert!(run(&["--processor-image=a/b:1", "--producer-image=a/c:1"]).is_ok());
     }
 }

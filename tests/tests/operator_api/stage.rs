@@ -140,6 +140,8 @@ impl Stage {
             .args(["run", "--namespaces", &self.namespace])
             .args(options)
             .env("KUBECONFIG", kubeconfig)
+            .env("CLICKSTREAM_PROCESSOR_IMAGE", "clickstream/processor:0.1.0")
+            .env("CLICKSTREAM_PRODUCER_IMAGE", "clickstream/producer:0.1.0")
             .env(
                 "RUST_LOG",
                 "info,clickstream_operator=debug,kube_runtime=warn",

@@ -93,6 +93,8 @@ impl Cluster {
         command
             .arg("run")
             .env("KUBECONFIG", api.kubeconfig_path())
+            .env("CLICKSTREAM_PROCESSOR_IMAGE", "clickstream/processor:0.1.0")
+            .env("CLICKSTREAM_PRODUCER_IMAGE", "clickstream/producer:0.1.0")
             .env("POD_NAME", "bench");
         Ok(Self {
             operator: Process::spawn(&command, "operator")?,
