@@ -1,40 +1,34 @@
 //! Wiring of `run`: what is opened in which order, and closed in the opposite one.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use clickstream_telemetry::{Health, Verdict, admin, metrics, shutdown};
+use clickstream_telemetry::{admin, metrics, shutdown};
 use futures_util::{StreamExt, future};
-use k8s_openapi::api::core::v1::Namespace;
+use jiff::SignedDuration;
 use kube::{
-    Api, Client, ResourceExt,
+    Client, ResourceExt,
     client::ClientBuilder,
     core::DeserializeGuard,
-    discovery,
     runtime::{Config, Controller, Predicate as _, WatchStreamExt, predicates, reflector, watcher},
 };
-use serde_json::json;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, info, warn};
 
 use crate::{
     args::RunArgs,
+    cluster,
     controller::{
         self, Context, Settings,
         apply::Applier,
         build::{Kind, Scraping, handed_on},
         memory::Memories,
-        upgrades::Upgrades,
+        upgrades::{self, Upgrades, queue::Rules},
     },
     crd::ClickstreamPipeline,
     events::Events,
+    health::{Hearing, Scope},
     leader,
     metrics::OperatorMetrics,
     stores,
@@ -46,8 +40,8 @@ const AT_ONCE: u16 = 32;
 /// A connection on which nothing comes for so long is dead. API servers end watches after 290 s, and tell of their life about every
 /// minute before.
 const SILENCE: Duration = Duration::from_secs(295);
-/// Between two tries to reach the API server at start.
-const START_PAUSE: Duration = Duration::from_secs(2);
+/// Between two tries of a process that waits its turn to list what it will watch, while it may not.
+const MAY_LIST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs the operator until it is told to stop.
 ///
@@ -57,10 +51,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = shutdown::signal().context("cannot listen for signals")?;
     let registry = metrics::registry("operator")?;
     let operator_metrics = OperatorMetrics::register(&registry)?;
-    let health = Arc::new(OperatorHealth::default());
+    let hearing = operator_metrics.hearing.clone();
     let admin_stop = CancellationToken::new();
     if let Some(addr) = args.admin_listen {
-        admin::serve(addr, registry, Arc::clone(&health) as _, admin_stop.clone()).await?;
+        let health = Arc::new(hearing.clone());
+        admin::serve(addr, registry, health, admin_stop.clone()).await?;
     }
     let mut config = kube::Config::infer()
         .await
@@ -68,19 +63,24 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
     let host = config.cluster_url.authority().map(ToString::to_string);
-    let requests = operator_metrics.requests.to(host.unwrap_or_default());
+    let requests = operator_metrics
+        .requests
+        .to(host.unwrap_or_default(), hearing.clone());
     let client = ClientBuilder::try_from(config)
         .context("the way to the kubernetes api")?
         .with_layer(&requests)
         .build();
-    let Some(cluster) = cluster_id(&client, &stop).await? else {
+    let Some(cluster) = cluster::id(&client, &stop).await? else {
         return Ok(());
     };
     let scraping = Scraping::new(
         &named(&args.pod_monitor_labels),
         args.pod_monitor_interval.as_deref(),
     )?;
-    let kinds = kinds(&client, args.pod_monitor).await?;
+    let kinds = cluster::kinds(&client, &stop).await?;
+    if args.pod_monitor && !kinds.borrow().contains(&Kind::PodMonitor) {
+        warn!("no PodMonitor yet: this cluster does not know the kind");
+    }
     let identity = args
         .identity
         .clone()
@@ -94,20 +94,28 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         cluster,
         installation: args.lease_namespace.clone(),
         network_policy: args.network_policy,
-        pod_monitor: (args.pod_monitor && kinds.contains(&Kind::PodMonitor)).then_some(scraping),
+        pod_monitor: args.pod_monitor.then_some(scraping),
         tracing: handed_on(|variable| std::env::var(variable).ok()),
     };
-    let upgrades = Arc::new(Upgrades::new(args.upgrade_max_concurrent));
+    let scopes = scopes(&args.namespaces);
+    let rules = Rules {
+        release: upgrades::release(&settings),
+        at_once: args.upgrade_max_concurrent.max(1),
+        deadline: (args.upgrade_deadline > 0)
+            .then(|| SignedDuration::from_secs(args.upgrade_deadline.into())),
+    };
+    let upgrades = Arc::new(Upgrades::new(rules, settings.installation.clone()));
     let start = || {
         Work {
             client: client.clone(),
-            namespaces: named(&args.namespaces),
+            scopes: scopes.clone(),
             kinds: kinds.clone(),
             settings: settings.clone(),
             metrics: operator_metrics.clone(),
             events: Events::new(client.clone(), &identity),
             upgrades: Arc::clone(&upgrades),
-            health: Arc::clone(&health),
+            hearing: hearing.clone(),
+            patience: Duration::from_secs(args.deletion_patience),
         }
         .run(stop.clone())
     };
@@ -115,16 +123,19 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let ended = match &args.lease_namespace {
         None => {
             operator_metrics.leads(true);
-            start().await;
+            while !stop.is_cancelled() {
+                start().await;
+            }
             Ok(())
         }
         Some(namespace) => {
+            hearing.expect(&scopes, &kinds.borrow());
+            tokio::spawn(list_once(client.clone(), hearing.clone(), stop.clone()));
             lead(
                 &client,
                 namespace,
                 &identity,
                 &operator_metrics,
-                &health,
                 &stop,
                 start,
             )
@@ -141,7 +152,6 @@ async fn lead<F: Future<Output = ()>>(
     namespace: &str,
     identity: &str,
     metrics: &OperatorMetrics,
-    health: &OperatorHealth,
     stop: &CancellationToken,
     start: impl Fn() -> F,
 ) -> anyhow::Result<()> {
@@ -149,8 +159,6 @@ async fn lead<F: Future<Output = ()>>(
         mut leads,
         mut task,
     } = leader::stand(client.clone(), namespace, identity).await?;
-    // one that waits its turn is in good order
-    health.listed.store(true, Ordering::Relaxed);
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -179,38 +187,73 @@ async fn lead<F: Future<Output = ()>>(
     Ok(())
 }
 
+/// Lists one object of everything that will be watched, until all of it may be listed: a process that waits its turn and lacks a
+/// right is not ready, so that no rollout goes on with it.
+async fn list_once(client: Client, hearing: Hearing, stop: CancellationToken) {
+    loop {
+        for path in hearing.paths() {
+            let request = hyper::Request::get(format!("{path}?limit=1")).body(Vec::new());
+            if let Ok(request) = request {
+                // the answer is noted where it comes in
+                let _ = client.request_text(request).await;
+            }
+        }
+        if hearing.all_allowed() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(MAY_LIST_PAUSE) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// Everything that one term of leading needs.
 struct Work {
     client: Client,
-    namespaces: Vec<String>,
-    kinds: Vec<Kind>,
+    scopes: Vec<Scope>,
+    kinds: watch::Receiver<Vec<Kind>>,
     settings: Settings,
     metrics: OperatorMetrics,
     events: Events,
     upgrades: Arc<Upgrades>,
-    health: Arc<OperatorHealth>,
+    hearing: Hearing,
+    patience: Duration,
 }
 
 impl Work {
-    async fn run(self, stop: CancellationToken) {
-        let scopes: Vec<Option<String>> = if self.namespaces.is_empty() {
-            vec![None]
-        } else {
-            self.namespaces.iter().cloned().map(Some).collect()
-        };
-        future::join_all(
-            scopes
-                .into_iter()
-                .map(|scope| self.watch(scope, stop.clone())),
-        )
-        .await;
+    /// Until it is told to stop, or the cluster knows other kinds than before: then the next term watches those.
+    async fn run(mut self, stop: CancellationToken) {
+        let kinds = self.kinds.borrow_and_update().clone();
+        self.settings.pod_monitor = self
+            .settings
+            .pod_monitor
+            .filter(|_| kinds.contains(&Kind::PodMonitor));
+        self.hearing.expect(&self.scopes, &kinds);
+        self.hearing.term_begins();
+        self.upgrades.term_begins(self.scopes.len());
+        let term = stop.child_token();
+        let mut changes = self.kinds.clone();
+        let work = future::join_all(
+            self.scopes
+                .iter()
+                .map(|scope| self.watch(scope.clone(), &kinds, term.clone())),
+        );
+        let mut work = pin!(work);
+        tokio::select! {
+            _ = &mut work => {}
+            Ok(()) = changes.changed() => {
+                term.cancel();
+                work.await;
+            }
+        }
+        self.hearing.term_ends();
     }
 
     /// One controller: for one namespace, or for all.
-    async fn watch(&self, namespace: Option<String>, stop: CancellationToken) {
-        let namespace = namespace.as_deref();
-        let stores::Watches { stores, mut woken } =
-            stores::watches(&self.client, namespace, &self.kinds);
+    async fn watch(&self, scope: Scope, kinds: &[Kind], stop: CancellationToken) {
+        let namespace = scope.as_deref();
+        let stores::Watches { stores, mut woken } = stores::watches(&self.client, namespace, kinds);
         let context = Arc::new(Context {
             client: self.client.clone(),
             settings: self.settings.clone(),
@@ -221,6 +264,7 @@ impl Work {
             metrics: self.metrics.clone(),
             memories: Memories::default(),
             upgrades: Arc::clone(&self.upgrades),
+            patience: self.patience,
         });
         // children first: a pipeline that is reconciled before its children are known would apply all of them again. The first lists
         // fill the stores and wake nobody: every pipeline is reconciled at the start anyhow
@@ -234,13 +278,17 @@ impl Work {
                 }
             }
         }
-        self.health.listed.store(true, Ordering::Relaxed);
+        self.hearing.listed(scope.clone());
         debug!(namespace, "children are listed");
 
         let api = stores::api::<DeserializeGuard<ClickstreamPipeline>>(&self.client, namespace);
         let writer = reflector::store::Writer::default();
         let reader = writer.as_reader();
-        let (listed, scope) = (reader.clone(), namespace.map(str::to_owned));
+        self.upgrades.watches(scope.clone(), reader.clone());
+        let (listed, of) = (reader.clone(), scope.clone());
+        let remembered = Arc::clone(&context);
+        let idle = controller::gone::close_idle(Arc::clone(&context));
+        let _idle = AbortOnDropHandle::new(tokio::spawn(idle));
         let [metrics, changed, woke] = [(); 3].map(|()| self.metrics.clone());
         let events = watcher(api, watcher::Config::default())
             .backoff(stores::retries())
@@ -250,7 +298,10 @@ impl Work {
                 }
             })
             .reflect(writer)
-            .inspect(move |event| count(&metrics, scope.as_deref(), event, &listed));
+            .inspect(move |event| {
+                count(&metrics, of.as_deref(), event, &listed);
+                controller::gone::follow(&remembered, event, &listed);
+            });
         let pipelines = stores::touched(events, Some)
             // a status of our own is no news
             .predicate_filter(
@@ -325,51 +376,13 @@ fn count(
     }
 }
 
-/// The identity of the cluster; waits for an API server that is away.
-async fn cluster_id(client: &Client, stop: &CancellationToken) -> anyhow::Result<Option<String>> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    loop {
-        match namespaces.get("kube-system").await {
-            Ok(namespace) => return Ok(namespace.uid()),
-            Err(kube::Error::Api(status)) => {
-                bail!(
-                    "namespace kube-system cannot be read, whose uid is the cluster's identity: {status}"
-                )
-            }
-            Err(error) => warn!(%error, "waiting for the kubernetes api"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(START_PAUSE) => {}
-            () = stop.cancelled() => return Ok(None),
-        }
+/// The namespaces that are watched, each by watches of its own; none named: all, by one.
+fn scopes(namespaces: &[String]) -> Vec<Scope> {
+    let named = named(namespaces);
+    if named.is_empty() {
+        return vec![None];
     }
-}
-
-/// The kinds that there are. The Prometheus operator's is optional; the resource itself is not. It is watched whether or not
-/// pods are to be scraped by it: what was made before it was switched off is taken away.
-async fn kinds(client: &Client, pod_monitor: bool) -> anyhow::Result<Vec<Kind>> {
-    let group = clickstream_pipeline::spec::GROUP;
-    if discovery::group(client, group).await.is_err() {
-        bail!(
-            "this cluster does not know {group}: install the CustomResourceDefinition first (clickstream-operator crd | kubectl apply -f -)"
-        );
-    }
-    let mut kinds = Kind::ALL.to_vec();
-    let (monitoring, version, kind, _) = Kind::PodMonitor.api();
-    let known = match discovery::group(client, monitoring).await {
-        Ok(group) => group
-            .versioned_resources(version)
-            .iter()
-            .any(|(resource, _)| resource.kind == kind),
-        Err(_) => false,
-    };
-    if !known {
-        if pod_monitor {
-            warn!("no PodMonitor: this cluster does not know {monitoring}");
-        }
-        kinds.retain(|kind| *kind != Kind::PodMonitor);
-    }
-    Ok(kinds)
+    named.into_iter().map(Some).collect()
 }
 
 /// An empty environment variable is a list without members.
@@ -379,28 +392,4 @@ fn named(names: &[String]) -> Vec<String> {
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty())
         .collect()
-}
-
-/// Ready once everything has been listed, or while another process leads.
-#[derive(Default)]
-struct OperatorHealth {
-    listed: AtomicBool,
-}
-
-impl Health for OperatorHealth {
-    fn live(&self) -> Verdict {
-        Verdict::Ok
-    }
-
-    fn ready(&self) -> Verdict {
-        if self.listed.load(Ordering::Relaxed) {
-            Verdict::Ok
-        } else {
-            Verdict::Failing("pipelines and children are not listed yet".to_owned())
-        }
-    }
-
-    fn status(&self) -> serde_json::Value {
-        json!({ "listed": self.listed.load(Ordering::Relaxed) })
-    }
 }

@@ -14,8 +14,10 @@
 
 mod app;
 pub mod args;
+mod cluster;
 mod controller;
 mod events;
+mod health;
 mod leader;
 pub mod metrics;
 mod observe;

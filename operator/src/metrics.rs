@@ -16,6 +16,8 @@ pub use pipelines::Pipelines;
 pub use queue::Queue;
 pub use requests::Requests;
 
+use crate::health::Hearing;
+
 /// Reconciles take milliseconds when nothing is to be done, and seconds when Kafka is slow.
 const SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -39,6 +41,8 @@ pub struct OperatorMetrics {
     pub pipelines: Pipelines,
     /// Requests to the API server.
     pub requests: Requests,
+    /// How well the API server is heard.
+    pub hearing: Hearing,
 }
 
 /// All metrics of the operator, for the documentation.
@@ -132,6 +136,7 @@ impl OperatorMetrics {
             queue: Queue::new(CONTROLLER)?,
             pipelines: Pipelines::new()?,
             requests: Requests::new()?,
+            hearing: Hearing::new()?,
         };
         for result in [Ended::Success, Ended::RequeueAfter, Ended::Error] {
             metrics
@@ -155,6 +160,7 @@ impl OperatorMetrics {
             Box::new(self.last_success.clone()),
             Box::new(self.pipelines.clone()),
             Box::new(self.requests.collector()),
+            Box::new(self.hearing.collector()),
         ];
         all.extend(self.queue.collectors());
         all

@@ -7,6 +7,8 @@ use hyper::{Request, Response};
 use prometheus::{IntCounterVec, Opts};
 use tower::{Layer, Service};
 
+use crate::health::Hearing;
+
 /// Codes that API servers answer with; any other is `other`, so that no server makes series.
 const CODES: [u16; 20] = [
     101, 200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 409, 410, 415, 422, 429, 500, 502, 503,
@@ -18,6 +20,7 @@ const CODES: [u16; 20] = [
 pub struct Requests {
     requests: IntCounterVec,
     host: String,
+    hearing: Option<Hearing>,
 }
 
 impl Requests {
@@ -33,15 +36,17 @@ impl Requests {
         Ok(Self {
             requests: IntCounterVec::new(opts, &["code", "method", "host"])?,
             host: String::new(),
+            hearing: None,
         })
     }
 
-    /// The same counter for one server.
+    /// The same counter for one server, whose answers to watches are told to `hearing`.
     #[must_use]
-    pub fn to(&self, host: impl Into<String>) -> Self {
+    pub fn to(&self, host: impl Into<String>, hearing: Hearing) -> Self {
         Self {
             requests: self.requests.clone(),
             host: host.into(),
+            hearing: Some(hearing),
         }
     }
 
@@ -105,11 +110,15 @@ where
             _ => "other",
         };
         let requests = self.requests.clone();
+        let path = (method == "GET").then(|| request.uri().path().to_owned());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
             let code = answer.as_ref().ok().map(|answer| answer.status().as_u16());
             requests.count(code, method);
+            if let (Some(hearing), Some(path)) = (&requests.hearing, path) {
+                hearing.answered(&path, code);
+            }
             answer
         })
     }

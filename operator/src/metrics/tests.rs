@@ -30,7 +30,11 @@ fn condition(kind: &str, status: &str) -> Condition {
 
 fn status() -> ClickstreamPipelineStatus {
     ClickstreamPipelineStatus {
-        conditions: vec![condition("Ready", "False"), condition("Suspended", "True")],
+        conditions: vec![
+            condition("Ready", "False"),
+            condition("Suspended", "True"),
+            condition("Paused", "True"),
+        ],
         targets: vec![TargetStatus {
             name: "main".to_owned(),
             lag: Some(7),
@@ -60,6 +64,7 @@ fn a_pipeline_is_told_of_while_it_is_there_and_by_the_leader_only() {
         r#"clickstream_pipeline_condition{namespace="shop",pipeline="clicks",status="true",type="Ready"} 0"#,
         r#"clickstream_pipeline_condition{namespace="shop",pipeline="clicks",status="unknown",type="Ready"} 0"#,
         r#"clickstream_pipeline_suspended_since_timestamp_seconds{namespace="shop",pipeline="clicks"} 1700000000"#,
+        r#"clickstream_pipeline_paused_since_timestamp_seconds{namespace="shop",pipeline="clicks"} 1700000000"#,
         r#"clickstream_pipeline_reconcile_failures{namespace="shop",pipeline="clicks"} 3"#,
         r#"clickstream_pipeline_lag_records{namespace="shop",pipeline="clicks",target="main"} 7"#,
         r#"clickstream_pipeline_processors_wanted{namespace="shop",pipeline="clicks",target="main"} 2"#,
@@ -134,7 +139,7 @@ fn hostile_statuses_and_a_churn_of_pipelines_leave_no_series() {
         metrics.pipelines.status("shop", "clicks", &written);
     }
     // what a server may answer
-    let answers = metrics.requests.to("api");
+    let answers = metrics.requests.to("api", metrics.hearing.clone());
     for code in 0..=u16::MAX {
         answers.count(Some(code), "GET");
     }

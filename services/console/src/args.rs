@@ -1,20 +1,19 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
-use clickstream_pipeline::spec::{
-    CaSecret, ConnectionSecret, ConnectionSpec, Duration, PostgresSettings, SecretError, Secrets,
-    SslMode,
-};
+use clickstream_pipeline::spec::Duration;
 use clickstream_telemetry::logging::{self, LogFormat};
 use clickstream_telemetry::probe::probe;
 
 use crate::app::{self, Settings};
-use crate::auth::{Guard, Token};
+use crate::auth::{Door, Guard};
 use crate::database::Place;
+use crate::given::GivenConnection;
 use crate::processors::Address;
 
 /// A token in the environment; as an option it would stand in the list of processes.
@@ -125,17 +124,16 @@ impl RunArgs {
             directory: self.database_secret.clone(),
             variables: Box::new(variable),
         };
-        let postgres = given.settings()?;
-        let token = match &self.token_file {
-            Some(file) => {
-                let token = std::fs::read_to_string(file)
-                    .with_context(|| format!("--token-file {}", file.display()))?;
-                Some(token)
-            }
-            None => variable(TOKEN_VARIABLE),
+        // what is missing from the start is said at once; later, what is there is read again
+        given.settings()?;
+        let door = match self.token_file {
+            Some(file) => Some(Door::following(file).context("--token-file")?),
+            None => variable(TOKEN_VARIABLE)
+                .map(|token| Door::fixed(&token))
+                .transpose()?,
         };
-        let guard = match token {
-            Some(token) => Guard::Token(Token::new(&token)?),
+        let guard = match door {
+            Some(door) => Guard::Token(door),
             None if self.listen.ip().is_loopback() => Guard::Loopback,
             None => bail!(
                 "--listen {}: beyond loopback a token is required: give --token-file or {TOKEN_VARIABLE}",
@@ -146,7 +144,7 @@ impl RunArgs {
             listen: self.listen,
             admin_listen: self.admin_listen,
             place: Place {
-                settings: postgres,
+                connection: Arc::new(given),
                 schema: self.schema,
             },
             processors: self.processors,
@@ -155,182 +153,11 @@ impl RunArgs {
     }
 }
 
-/// Looks a variable of the environment up.
-type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-/// The connection as it was given, in the form in which processors are given theirs: the keys of a Secret.
-struct GivenConnection {
-    url: Option<String>,
-    directory: Option<PathBuf>,
-    variables: Variables,
-}
-
-/// Keys of the Secret, with the variable that stands in for each.
-const KEYS: [(&str, &str); 5] = [
-    ("host", "PGHOST"),
-    ("port", "PGPORT"),
-    ("dbname", "PGDATABASE"),
-    ("username", "PGUSER"),
-    ("password", "PGPASSWORD"),
-];
-
-/// What messages about the connection call its source.
-const SOURCE: &str = "database";
-
-impl GivenConnection {
-    fn settings(&self) -> anyhow::Result<PostgresSettings> {
-        let key = |index: usize| KEYS[index].0.to_owned();
-        let ca_secret = self.file("ca.crt")?.map(|_| CaSecret {
-            name: SOURCE.to_owned(),
-            key: "ca.crt".to_owned(),
-        });
-        let ssl_mode = match (self.variables)("PGSSLMODE").as_deref() {
-            None => None,
-            Some("disable") => Some(SslMode::Disable),
-            Some("require") => Some(SslMode::Require),
-            Some("verify-full") => Some(SslMode::VerifyFull),
-            Some(other) => bail!("PGSSLMODE={other}: use disable, require or verify-full"),
-        };
-        let connection = ConnectionSpec {
-            secret: Some(ConnectionSecret {
-                name: SOURCE.to_owned(),
-                host_key: key(0),
-                port_key: key(1),
-                database_key: key(2),
-                user_key: key(3),
-                password_key: key(4),
-                uri_key: "uri".to_owned(),
-            }),
-            ssl_mode,
-            ca_secret,
-            ..ConnectionSpec::default()
-        };
-        connection.settings(self).context(
-            "the database: give --database, --database-secret, or PGHOST, PGDATABASE, PGUSER and PGPASSWORD",
-        )
-    }
-
-    fn file(&self, key: &str) -> anyhow::Result<Option<String>> {
-        let Some(directory) = &self.directory else {
-            return Ok(None);
-        };
-        read_if_there(&directory.join(key))
-            .with_context(|| format!("--database-secret {}: {key}", directory.display()))
-    }
-}
-
-impl Secrets for GivenConnection {
-    fn read(&self, secret: &str, key: &str) -> Result<Option<String>, SecretError> {
-        let file = self.file(key).map_err(|error| SecretError::Unreadable {
-            secret: secret.to_owned(),
-            key: key.to_owned(),
-            source: error.into(),
-        })?;
-        if file.is_some() {
-            return Ok(file);
-        }
-        let url = || {
-            let directory = self.directory.as_ref()?;
-            read_if_there(&directory.join("uri")).ok()?
-        };
-        let url = self.url.clone().or_else(url);
-        if key == "uri" {
-            return Ok(url);
-        }
-        // the URL wins over the environment, of which it may use the password
-        let variable = KEYS.iter().find(|(name, _)| *name == key);
-        let allowed =
-            url.is_none() || key == "password" && !url.as_deref().is_some_and(has_password);
-        Ok(variable
-            .filter(|_| allowed)
-            .and_then(|(_, variable)| (self.variables)(variable)))
-    }
-}
-
-fn has_password(text: &str) -> bool {
-    url::Url::parse(text).is_ok_and(|url| url.password().is_some())
-}
-
-fn read_if_there(path: &Path) -> std::io::Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 
     use super::*;
-
-    fn given(
-        url: Option<&str>,
-        variables: &'static [(&'static str, &'static str)],
-    ) -> GivenConnection {
-        GivenConnection {
-            url: url.map(str::to_owned),
-            directory: None,
-            variables: Box::new(move |name| {
-                let found = variables.iter().find(|(known, _)| *known == name)?;
-                Some(found.1.to_owned())
-            }),
-        }
-    }
-
-    #[test]
-    fn a_url_describes_the_connection() {
-        let url = "postgresql://reader:secret@db.example:6432/analytics?sslmode=require";
-        let found = given(
-            Some(url),
-            &[("PGHOST", "elsewhere"), ("PGPASSWORD", "other")],
-        )
-        .settings()
-        .unwrap();
-        assert_eq!((found.host.as_str(), found.port), ("db.example", 6432));
-        assert_eq!(
-            (found.database.as_str(), found.user.as_str()),
-            ("analytics", "reader")
-        );
-        assert_eq!(found.password.unwrap().expose(), "secret");
-        assert_eq!(found.ssl_mode, SslMode::Require);
-    }
-
-    #[test]
-    fn a_url_without_a_password_takes_it_from_the_environment() {
-        let url = "postgresql://reader@127.0.0.1/analytics";
-        let found = given(Some(url), &[("PGPASSWORD", "secret")])
-            .settings()
-            .unwrap();
-        assert_eq!(found.password.unwrap().expose(), "secret");
-        assert_eq!(found.ssl_mode, SslMode::Disable, "loopback needs no TLS");
-    }
-
-    #[test]
-    fn the_standard_variables_suffice() {
-        let variables = &[
-            ("PGHOST", "db"),
-            ("PGDATABASE", "analytics"),
-            ("PGUSER", "reader"),
-            ("PGPASSWORD", "secret"),
-            ("PGSSLMODE", "disable"),
-        ];
-        let found = given(None, variables).settings().unwrap();
-        assert_eq!((found.host.as_str(), found.port), ("db", 5432));
-        assert_eq!(found.ssl_mode, SslMode::Disable);
-    }
-
-    #[test]
-    fn a_connection_that_is_not_given_says_how_to_give_it() {
-        let error = format!("{:#}", given(None, &[]).settings().unwrap_err());
-        assert!(
-            error.contains("--database-secret") && error.contains("host"),
-            "{error}"
-        );
-        let error = given(Some("postgresql://r@db/a"), &[("PGSSLMODE", "prefer")]).settings();
-        assert!(error.unwrap_err().to_string().contains("PGSSLMODE=prefer"));
-    }
 
     fn run(args: &[&str]) -> anyhow::Result<Settings> {
         let all = [

@@ -1,21 +1,31 @@
 //! Who may look: everybody on loopback, elsewhere whoever knows the token.
 //!
 //! The token comes as `Authorization: Bearer`, or once as `/?token=`, and is exchanged for a cookie that scripts cannot
-//! read. The cookie is a digest of the token, so that it survives a restart and does not give the token away.
+//! read. The cookie is the random number of a session that only this process knows: it ends when its browser logs out, after a
+//! working day, when the token changes and when the process ends.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use axum::http::header::{AUTHORIZATION, COOKIE, HOST};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 /// Name of the cookie.
 const NAME: &str = "clickstream_console";
 
-/// How long a browser keeps it: a working day.
-const COOKIE_SECONDS: u32 = 12 * 3600;
+/// How long a session lasts: a working day.
+const SESSION: Duration = Duration::from_hours(12);
+/// Sessions at the same time; one more ends the oldest. Only who has the token can open one.
+const SESSIONS: usize = 1_000;
+/// A file with the token is read again after this long: a Secret's volume follows the Secret.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Shorter tokens can be guessed.
 const SHORTEST: usize = 16;
@@ -31,88 +41,192 @@ pub enum TokenError {
     /// It cannot stand in a header.
     #[error("the token holds characters other than visible ASCII")]
     NotAscii,
+    /// Its file cannot be read.
+    #[error("the file {}", .0.display())]
+    Unreadable(PathBuf, #[source] std::io::Error),
 }
 
 /// Decides about requests.
-#[derive(Clone)]
 pub enum Guard {
     /// On loopback without a token: everybody, but only under a loopback name, so that a web page of somebody else cannot
     /// read ours by pointing its own name here.
     Loopback,
     /// With a token.
-    Token(Token),
+    Token(Door),
 }
 
-/// What a token is compared by: digests, whose comparison takes the same time wherever they differ.
-#[derive(Clone)]
-pub struct Token {
+/// Whoever was let in, until this is cancelled.
+pub type Pass = CancellationToken;
+
+/// The token, and who has shown it.
+pub struct Door {
+    /// Where the token is read again, if it can change.
+    file: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Digests are compared, which takes the same time wherever they differ.
     token: [u8; 32],
-    cookie: String,
-    cookie_digest: [u8; 32],
+    /// Ends all sessions of this token.
+    pass: Pass,
+    /// By the digest of the cookie: when each ends by itself, and its pass.
+    sessions: HashMap<[u8; 32], (Instant, Pass)>,
+    looked: Instant,
 }
 
-impl Token {
-    /// Takes a token; the line end that editors leave behind it does not count.
+impl Door {
+    /// Opened by a token that stays the same.
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn new(token: &str) -> Result<Self, TokenError> {
-        let token = token.trim_end_matches(['\r', '\n']);
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(TokenError::NotAscii);
-        }
-        if token.len() < SHORTEST {
-            return Err(TokenError::TooShort(token.len()));
-        }
-        let cookie = hex(&digest(&format!("{NAME} {token}")));
+    pub fn fixed(token: &str) -> Result<Self, TokenError> {
         Ok(Self {
-            token: digest(token),
-            cookie_digest: digest(&cookie),
-            cookie,
+            file: None,
+            state: Mutex::new(State::new(checked(token)?)),
+        })
+    }
+
+    /// Opened by the token in a file, which may change.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn following(file: PathBuf) -> Result<Self, TokenError> {
+        let token = read(&file)?;
+        Ok(Self {
+            file: Some(file),
+            state: Mutex::new(State::new(token)),
         })
     }
 
     /// Whether this is the token.
-    pub fn is(&self, given: &str) -> bool {
-        digest(given).ct_eq(&self.token).into()
+    pub fn opens_with(&self, given: &str) -> bool {
+        digest(given).ct_eq(&self.now().token).into()
     }
 
-    /// The header that has a browser remember. `secure`: the browser came by HTTPS, and must not send it otherwise.
-    pub fn set_cookie(&self, secure: bool) -> HeaderValue {
-        let secure = if secure { "; Secure" } else { "" };
-        let text = format!(
-            "{NAME}={}; Max-Age={COOKIE_SECONDS}; Path=/; HttpOnly; SameSite=Lax{secure}",
-            self.cookie
-        );
-        HeaderValue::from_str(&text).expect("hexadecimal digits and constants are visible ASCII")
-    }
-
-    fn is_known(&self, headers: &HeaderMap) -> bool {
-        if bearer(headers).is_some_and(|given| self.is(given)) {
-            return true;
+    /// Opens a session, and returns the header that has a browser remember it. `secure`: the browser came by HTTPS, and must
+    /// not send it otherwise.
+    pub fn open(&self, secure: bool) -> HeaderValue {
+        let cookie = hex(&rand::random::<[u8; 32]>());
+        let ends = Instant::now() + SESSION;
+        let mut state = self.now();
+        state.sessions.retain(|_, (ends, _)| *ends > Instant::now());
+        if state.sessions.len() >= SESSIONS {
+            let oldest = state.sessions.iter().min_by_key(|(_, (ends, _))| *ends);
+            let oldest = oldest.map(|(digest, _)| *digest);
+            oldest.into_iter().for_each(|digest| state.end(digest));
         }
-        headers
-            .get_all(COOKIE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .filter(|(name, _)| *name == NAME)
-            .any(|(_, value)| digest(value).ct_eq(&self.cookie_digest).into())
+        let pass = state.pass.child_token();
+        state.sessions.insert(digest(&cookie), (ends, pass));
+        remembered(&cookie, SESSION, secure)
+    }
+
+    /// Ends the session of these headers, if there is one, and returns the header that has a browser forget it.
+    pub fn close(&self, headers: &HeaderMap, secure: bool) -> HeaderValue {
+        let mut state = self.now();
+        for cookie in cookies(headers) {
+            state.end(digest(cookie));
+        }
+        remembered("", Duration::ZERO, secure)
+    }
+
+    fn pass(&self, headers: &HeaderMap) -> Option<Pass> {
+        if bearer(headers).is_some_and(|given| self.opens_with(given)) {
+            return Some(self.now().pass.clone());
+        }
+        let state = self.now();
+        cookies(headers).find_map(|cookie| {
+            let (ends, pass) = state.sessions.get(&digest(cookie))?;
+            (*ends > Instant::now()).then(|| pass.clone())
+        })
+    }
+
+    /// The state, by the token as it is now. One that cannot be read or used does not replace the one before.
+    fn now(&self) -> parking_lot::MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        if let Some(file) = &self.file
+            && state.looked.elapsed() > READ_AGAIN
+        {
+            state.looked = Instant::now();
+            match read(file) {
+                Ok(token) if token == state.token => {}
+                Ok(token) => {
+                    tracing::info!("the token has changed, and all sessions have ended");
+                    state.pass.cancel();
+                    *state = State::new(token);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the token cannot be read again: the one before stays in force");
+                }
+            }
+        }
+        state
     }
 }
 
+impl State {
+    fn new(token: [u8; 32]) -> Self {
+        Self {
+            token,
+            pass: Pass::new(),
+            sessions: HashMap::new(),
+            looked: Instant::now(),
+        }
+    }
+
+    fn end(&mut self, session: [u8; 32]) {
+        if let Some((_, pass)) = self.sessions.remove(&session) {
+            pass.cancel();
+        }
+    }
+}
+
+fn read(file: &std::path::Path) -> Result<[u8; 32], TokenError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| TokenError::Unreadable(file.to_owned(), error))?;
+    checked(&text)
+}
+
+/// The digest of a token that can be used; the line end that editors leave behind it does not count.
+fn checked(token: &str) -> Result<[u8; 32], TokenError> {
+    let token = token.trim_end_matches(['\r', '\n']);
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(TokenError::NotAscii);
+    }
+    if token.len() < SHORTEST {
+        return Err(TokenError::TooShort(token.len()));
+    }
+    Ok(digest(token))
+}
+
+fn remembered(cookie: &str, age: Duration, secure: bool) -> HeaderValue {
+    let secure = if secure { "; Secure" } else { "" };
+    let age = age.as_secs();
+    let text = format!("{NAME}={cookie}; Max-Age={age}; Path=/; HttpOnly; SameSite=Lax{secure}");
+    HeaderValue::from_str(&text).expect("hexadecimal digits and constants are visible ASCII")
+}
+
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(name, _)| *name == NAME)
+        .map(|(_, value)| value)
+}
+
 impl Guard {
-    /// Whether a request may have data.
+    /// Whether a request may have data, and until when.
     ///
     /// # Errors
     /// The status to answer instead.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), StatusCode> {
+    pub fn check(&self, headers: &HeaderMap) -> Result<Pass, StatusCode> {
         match self {
-            Self::Loopback if is_loopback_name(headers) => Ok(()),
+            Self::Loopback if is_loopback_name(headers) => Ok(Pass::new()),
             Self::Loopback => Err(StatusCode::MISDIRECTED_REQUEST),
-            Self::Token(token) if token.is_known(headers) => Ok(()),
-            Self::Token(_) => Err(StatusCode::UNAUTHORIZED),
+            Self::Token(door) => door.pass(headers).ok_or(StatusCode::UNAUTHORIZED),
         }
     }
 }
@@ -162,29 +276,48 @@ mod tests {
             .collect()
     }
 
+    fn guard() -> Guard {
+        Guard::Token(Door::fixed(&format!("{TOKEN}\n")).unwrap())
+    }
+
+    fn door(guard: &Guard) -> &Door {
+        match guard {
+            Guard::Token(door) => door,
+            Guard::Loopback => unreachable!("it has a token"),
+        }
+    }
+
+    fn cookie(header: &HeaderValue) -> String {
+        let text = header.to_str().unwrap();
+        text.split(';').next().unwrap().to_owned()
+    }
+
+    fn check(guard: &Guard, name: &'static str, value: &str) -> Result<Pass, StatusCode> {
+        guard.check(&headers(&[(name, value)]))
+    }
+
     #[test]
-    fn the_token_and_its_cookie_open_and_nothing_else_does() {
-        let token = Token::new(&format!("{TOKEN}\n")).unwrap();
-        let cookie = token.set_cookie(false).to_str().unwrap().to_owned();
-        let cookie = cookie.split(';').next().unwrap();
-        let guard = Guard::Token(token);
-        let check = |name, value: &str| guard.check(&headers(&[(name, value)]));
-        assert_eq!(check("authorization", &format!("Bearer {TOKEN}")), Ok(()));
-        assert_eq!(check("authorization", &format!("bearer {TOKEN}")), Ok(()));
-        assert_eq!(check("cookie", cookie), Ok(()));
-        assert_eq!(check("cookie", &format!("a=b; {cookie}; c=d")), Ok(()));
+    fn the_token_and_a_cookie_of_a_session_open_and_nothing_else_does() {
+        let guard = guard();
+        let cookie = cookie(&door(&guard).open(false));
+        let opens = |name, value: &str| check(&guard, name, value).is_ok();
+        assert!(opens("authorization", &format!("Bearer {TOKEN}")));
+        assert!(opens("authorization", &format!("bearer {TOKEN}")));
+        assert!(opens("cookie", &cookie));
+        assert!(opens("cookie", &format!("a=b; {cookie}; c=d")));
         for (name, value) in [
             ("authorization", format!("Bearer {TOKEN}0")),
             ("authorization", format!("Basic {TOKEN}")),
             ("authorization", TOKEN.to_owned()),
             ("cookie", format!("{NAME}={TOKEN}")),
+            ("cookie", format!("{NAME}=")),
             ("cookie", format!("x{cookie}")),
             ("cookie", cookie[..cookie.len() - 1].to_owned()),
             ("host", "localhost".to_owned()),
         ] {
             assert_eq!(
-                check(name, &value),
-                Err(StatusCode::UNAUTHORIZED),
+                check(&guard, name, &value).unwrap_err(),
+                StatusCode::UNAUTHORIZED,
                 "{name}: {value}"
             );
         }
@@ -192,29 +325,80 @@ mod tests {
 
     #[test]
     fn the_cookie_does_not_hold_the_token() {
-        let cookie = Token::new(TOKEN).unwrap().set_cookie(true);
-        let cookie = cookie.to_str().unwrap();
-        assert!(
-            !cookie.contains(TOKEN) && cookie.contains("HttpOnly") && cookie.ends_with("; Secure")
-        );
+        let header = door(&guard()).open(true);
+        let text = header.to_str().unwrap();
+        assert!(!text.contains(TOKEN) && text.contains("HttpOnly") && text.ends_with("; Secure"));
+    }
+
+    #[test]
+    fn a_session_that_is_closed_ends_what_it_opened_and_no_other() {
+        let guard = guard();
+        let [first, second] = [(); 2].map(|()| cookie(&door(&guard).open(false)));
+        let stream = check(&guard, "cookie", &first).unwrap();
+        let other = check(&guard, "cookie", &second).unwrap();
+        let forget = door(&guard).close(&headers(&[("cookie", first.as_str())]), false);
+        assert!(forget.to_str().unwrap().contains("Max-Age=0"));
+        assert!(stream.is_cancelled());
+        check(&guard, "cookie", &first).unwrap_err();
+        assert!(!other.is_cancelled());
+        check(&guard, "cookie", &second).unwrap();
+    }
+
+    #[test]
+    fn the_oldest_session_ends_when_there_are_too_many() {
+        let guard = guard();
+        let first = cookie(&door(&guard).open(false));
+        let mut last = first.clone();
+        for _ in 0..SESSIONS {
+            last = cookie(&door(&guard).open(false));
+        }
+        check(&guard, "cookie", &first).unwrap_err();
+        check(&guard, "cookie", &last).unwrap();
+    }
+
+    #[test]
+    fn a_token_that_changes_ends_all_sessions_and_one_that_cannot_be_used_changes_nothing() {
+        let folder = std::env::temp_dir().join(hex(&rand::random::<[u8; 8]>()));
+        std::fs::create_dir(&folder).unwrap();
+        let file = folder.join("token");
+        std::fs::write(&file, TOKEN).unwrap();
+        let guard = Guard::Token(Door::following(file.clone()).unwrap());
+        let cookie = cookie(&door(&guard).open(false));
+        let stream = check(&guard, "cookie", &cookie).unwrap();
+        let later = || door(&guard).state.lock().looked -= READ_AGAIN * 2;
+        for unusable in ["", "short"] {
+            std::fs::write(&file, unusable).unwrap();
+            later();
+            check(&guard, "cookie", &cookie).unwrap();
+        }
+        std::fs::write(&file, format!("{TOKEN}-2")).unwrap();
+        later();
+        check(&guard, "cookie", &cookie).unwrap_err();
+        assert!(stream.is_cancelled());
+        check(&guard, "authorization", &format!("Bearer {TOKEN}")).unwrap_err();
+        check(&guard, "authorization", &format!("Bearer {TOKEN}-2")).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn tokens_that_can_be_guessed_are_refused() {
         assert!(matches!(
-            Token::new("short\n"),
+            Door::fixed("short\n"),
             Err(TokenError::TooShort(5))
         ));
-        assert!(matches!(Token::new(""), Err(TokenError::TooShort(0))));
+        assert!(matches!(Door::fixed(""), Err(TokenError::TooShort(0))));
         assert!(matches!(
-            Token::new("with a space inside"),
+            Door::fixed("with a space inside"),
             Err(TokenError::NotAscii)
         ));
     }
 
     #[test]
     fn without_a_token_only_loopback_names_are_answered() {
-        let check = |host| Guard::Loopback.check(&headers(&[("host", host)]));
+        let check = |host| {
+            let passed = Guard::Loopback.check(&headers(&[("host", host)]));
+            passed.map(|_| ())
+        };
         for host in [
             "localhost:8080",
             "LOCALHOST",
@@ -236,8 +420,8 @@ mod tests {
             assert_eq!(check(host), Err(StatusCode::MISDIRECTED_REQUEST), "{host}");
         }
         assert_eq!(
-            Guard::Loopback.check(&HeaderMap::new()),
-            Err(StatusCode::MISDIRECTED_REQUEST)
+            Guard::Loopback.check(&HeaderMap::new()).unwrap_err(),
+            StatusCode::MISDIRECTED_REQUEST
         );
     }
 }

@@ -6,6 +6,7 @@
 mod rows;
 mod statements;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -23,6 +24,7 @@ use statements::{
     RULES, SAMPLE, TOTALS, TRAFFIC, WINDOW_PAGES, WINDOW_URLS, WINDOW_VISITORS,
 };
 
+use crate::given::GivenConnection;
 use crate::traffic::{Chart, Span, Window, spans};
 
 /// The application_name of the console's sessions.
@@ -55,6 +57,9 @@ pub const PAGE_WINDOWS: i64 = 5;
 /// Why something could not be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
+    /// What is given of the connection cannot be used any more.
+    #[error("{0:#}")]
+    Given(anyhow::Error),
     /// No session.
     #[error("cannot connect: {}", explain_dial(.0))]
     Dial(#[from] DialError),
@@ -122,10 +127,10 @@ fn explain_dial(error: &DialError) -> String {
 }
 
 /// Where the tables are.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Place {
     /// The server.
-    pub settings: PostgresSettings,
+    pub connection: Arc<GivenConnection>,
     /// The schema.
     pub schema: String,
 }
@@ -134,6 +139,8 @@ pub struct Place {
 pub struct Database {
     place: Place,
     client: Option<Client>,
+    /// What the session was opened with.
+    opened_with: Option<PostgresSettings>,
 }
 
 /// Runs a transaction that can only read, within the server's limit and ours; the session is given up after an error that
@@ -167,6 +174,7 @@ impl Database {
         Self {
             place,
             client: None,
+            opened_with: None,
         }
     }
 
@@ -325,8 +333,16 @@ impl Database {
     }
 
     async fn client(&mut self) -> Result<&mut Client, ReadError> {
-        if self.client.as_ref().is_none_or(Client::is_closed) {
-            let dialled = dial(&self.place.settings, APPLICATION, Access::Any);
+        // a Secret that has changed is another password, or another server
+        let given = self.place.connection.settings();
+        let changed = given
+            .as_ref()
+            .is_ok_and(|given| self.opened_with.as_ref() != Some(given));
+        if changed || self.client.as_ref().is_none_or(Client::is_closed) {
+            let given = given.map_err(ReadError::Given)?;
+            let dialled = dial(&given, APPLICATION, Access::Any);
+            self.client = None;
+            self.opened_with = Some(given.clone());
             let client = tokio::time::timeout(SESSION_DEADLINE, dialled)
                 .await
                 .map_err(|_| ReadError::Silent)??;

@@ -15,6 +15,7 @@ pub mod assets;
 pub mod auth;
 pub mod database;
 pub mod explain;
+mod given;
 pub mod hub;
 pub mod latency;
 pub mod poller;

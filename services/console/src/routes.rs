@@ -1,10 +1,11 @@
-//! What is answered to which request. Everything is `GET` or `HEAD`, and nothing changes anything.
+//! What is answered to which request. Nothing that can be asked changes anything but the session of who asks.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, SET_COOKIE,
@@ -14,7 +15,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::map_response;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use clickstream_telemetry::http::Lifetime;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -81,6 +83,8 @@ pub fn router(console: Arc<Console>) -> Router {
     let mut router = Router::new()
         .route("/", get(page))
         .route("/login", get(login))
+        .route("/logout", post(logout))
+        .route("/api/session", get(session))
         .route("/events", get(events))
         .route("/api/minute", get(minute));
     for asset in ASSETS {
@@ -110,19 +114,19 @@ async fn secured(mut response: Response) -> Response {
 }
 
 async fn page(State(console): Shared, headers: HeaderMap, uri: Uri) -> Response {
-    if let Guard::Token(token) = &console.guard
+    if let Guard::Token(door) = &console.guard
         && let Some(given) = parameter(&uri, "token")
-        && token.is(&given)
+        && door.opens_with(&given)
     {
         // the address without the token is what stays in the browser's history
         let to_page = [(LOCATION, HeaderValue::from_static("/"))];
         let mut response = (StatusCode::SEE_OTHER, to_page).into_response();
-        let cookie = token.set_cookie(came_by_https(&headers));
+        let cookie = door.open(came_by_https(&headers));
         response.headers_mut().insert(SET_COOKIE, cookie);
         return response;
     }
     match console.guard.check(&headers) {
-        Ok(()) => PAGE.answer(&headers),
+        Ok(_) => PAGE.answer(&headers),
         Err(StatusCode::UNAUTHORIZED) => {
             let mut response = LOGIN.answer(&headers);
             *response.status_mut() = StatusCode::UNAUTHORIZED;
@@ -134,26 +138,60 @@ async fn page(State(console): Shared, headers: HeaderMap, uri: Uri) -> Response 
 
 /// Exchanges the token of the header for the cookie: the login form comes here, so that the token stands in no address.
 async fn login(State(console): Shared, headers: HeaderMap) -> Response {
-    let Guard::Token(token) = &console.guard else {
+    let Guard::Token(door) = &console.guard else {
         return StatusCode::NO_CONTENT.into_response();
     };
-    if !bearer(&headers).is_some_and(|given| token.is(given)) {
+    if !bearer(&headers).is_some_and(|given| door.opens_with(given)) {
         return refusal(StatusCode::UNAUTHORIZED);
     }
-    let cookie = token.set_cookie(came_by_https(&headers));
+    let cookie = door.open(came_by_https(&headers));
     (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
 }
 
-async fn events(State(console): Shared, headers: HeaderMap) -> Response {
-    if let Err(status) = console.guard.check(&headers) {
-        return refusal(status);
+/// Ends the session, with the streams that it opened. Pages of others cannot ask for it: browsers send the cookie with no POST
+/// of theirs (`SameSite=Lax`).
+async fn logout(State(console): Shared, headers: HeaderMap) -> Response {
+    let Guard::Token(door) = &console.guard else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let cookie = door.close(&headers, came_by_https(&headers));
+    (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
+}
+
+/// Whether there is a session that can be ended.
+async fn session(State(console): Shared, headers: HeaderMap) -> Response {
+    match console.guard.check(&headers) {
+        Ok(_) => {
+            let ends = matches!(console.guard, Guard::Token(_));
+            Json(json!({ "logout": ends })).into_response()
+        }
+        Err(status) => refusal(status),
+    }
+}
+
+async fn events(
+    State(console): Shared,
+    headers: HeaderMap,
+    lifetime: Option<Extension<Lifetime>>,
+) -> Response {
+    let pass = match console.guard.check(&headers) {
+        Ok(pass) => pass,
+        Err(status) => return refusal(status),
+    };
+    if let Some(Extension(lifetime)) = lifetime {
+        lifetime.is_for_a_stream();
     }
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let Some(listener) = console.hub.listen(last) else {
         return refusal(StatusCode::SERVICE_UNAVAILABLE);
     };
     let stop = console.stop.clone();
-    let events = news(Arc::clone(&console.hub), listener).take_until(stop.cancelled_owned());
+    let events = news(Arc::clone(&console.hub), listener).take_until(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = pass.cancelled() => {}
+        }
+    });
     Sse::new(events)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response()

@@ -5,15 +5,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clickstream_telemetry::http::Limits;
+use clickstream_telemetry::listen::listen;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-/// A browser opens up to six connections. After half an hour one is closed whatever it does, so that a browser that stopped to
-/// read gives its place back; a page that is alive comes back by itself and is told only what it missed.
+/// A browser opens up to six connections. One that stops to read gives its place back after seconds, and every other after half
+/// a minute; only the stream of those who may look has longer, and a page that is alive comes back by itself and is told only
+/// what it missed.
 pub const LIMITS: Limits = Limits {
     connections: 256,
-    header: Duration::from_secs(20),
-    connection: Duration::from_secs(30 * 60),
+    header: Duration::from_secs(10),
+    write: Duration::from_secs(10),
+    connection: Duration::from_secs(30),
+    stream: Duration::from_secs(30 * 60),
     keep_alive: true,
 };
 
@@ -32,7 +36,7 @@ pub struct BindError {
 /// [`BindError`]
 pub async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
     let error = |source| BindError { addr, source };
-    let listener = TcpListener::bind(addr).await.map_err(error)?;
+    let listener = listen(addr).map_err(error)?;
     let local = listener.local_addr().map_err(error)?;
     Ok((listener, local))
 }

@@ -117,5 +117,17 @@ const again = async () => {
   connect();
 };
 
+const offerLogout = async () => {
+  const button = byId('logout');
+  const session = await fetch('/api/session', { cache: 'no-store' });
+  button.hidden = !session.ok || !(await session.json()).logout;
+  button.addEventListener('click', async () => {
+    await fetch('/logout', { method: 'POST' });
+    location.reload();
+  });
+};
+
 setInterval(judge, 1000);
 connect();
+// without it the page is as good
+offerLogout().catch(() => {});

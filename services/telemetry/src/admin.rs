@@ -24,12 +24,12 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use prometheus::{Registry, TextEncoder};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{Health, Verdict};
 use crate::http::{self, Limits};
+use crate::listen::listen;
 
 /// Connections served at the same time; a scraper, a kubelet and a console need three.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -43,7 +43,9 @@ pub const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 const LIMITS: Limits = Limits {
     connections: MAX_CONNECTIONS,
     header: HEADER_DEADLINE,
+    write: CONNECTION_DEADLINE,
     connection: CONNECTION_DEADLINE,
+    stream: CONNECTION_DEADLINE,
     keep_alive: false,
 };
 
@@ -93,7 +95,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<AdminServer, BindError> {
     let bind_error = |source| BindError { addr, source };
-    let listener = TcpListener::bind(addr).await.map_err(bind_error)?;
+    let listener = listen(addr).map_err(bind_error)?;
     let local_addr = listener.local_addr().map_err(bind_error)?;
     tracing::info!(address = %local_addr, "admin server listening");
     let routes = router(registry, health);

@@ -4,14 +4,17 @@
 //! its answer gives its place back when its time is up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,10 +31,25 @@ pub struct Limits {
     pub connections: usize,
     /// From the accept, or the answer before, until a request's header must be complete.
     pub header: Duration,
+    /// How long a client may leave what is sent to it unread.
+    pub write: Duration,
     /// From the accept until the connection is closed, whatever the client does.
     pub connection: Duration,
+    /// The same for a connection that carries a stream, see [`Lifetime::is_for_a_stream`].
+    pub stream: Duration,
     /// Whether a connection may carry more than one request.
     pub keep_alive: bool,
+}
+
+/// How long a connection may last; an extension of every request that comes by it.
+#[derive(Clone, Debug, Default)]
+pub struct Lifetime(Arc<AtomicBool>);
+
+impl Lifetime {
+    /// The answer has no end: the connection has the time of a stream.
+    pub fn is_for_a_stream(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Serves until `stop` is cancelled, then until the answers under way are sent.
@@ -72,13 +90,21 @@ pub async fn serve(listener: TcpListener, routes: Router, limits: Limits, stop: 
 }
 
 async fn answer(stream: TcpStream, routes: Router, limits: Limits, stop: CancellationToken) {
+    let lifetime = Lifetime::default();
+    let routes = routes.layer(Extension(lifetime.clone()));
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(limits.write));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
         .keep_alive(limits.keep_alive)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(
+            TokioIo::new(Box::pin(stream)),
+            TowerToHyperService::new(routes),
+        );
     tokio::pin!(connection);
+    let accepted = Instant::now();
     let deadline = tokio::time::sleep(limits.connection);
     tokio::pin!(deadline);
     let mut draining = false;
@@ -91,6 +117,11 @@ async fn answer(stream: TcpStream, routes: Router, limits: Limits, stop: Cancell
                 return;
             }
             () = &mut deadline => {
+                let of_stream = accepted + limits.stream;
+                if lifetime.0.load(Ordering::Relaxed) && deadline.deadline() < of_stream {
+                    deadline.as_mut().reset(of_stream);
+                    continue;
+                }
                 tracing::debug!("connection closed at the end of its time");
                 return;
             }

@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod health;
 pub mod http;
+pub mod listen;
 pub mod logging;
 pub mod memory;
 pub mod metrics;

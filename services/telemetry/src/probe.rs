@@ -10,6 +10,9 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+/// Bytes of an answer that are read for its reason.
+const LONGEST_WHY: usize = 16 << 10;
+
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -34,12 +37,14 @@ pub enum ProbeError {
         patience: Duration,
     },
     /// The last answer was not a success.
-    #[error("{url}: answered {status}")]
+    #[error("{url}: answered {status}{}", if why.is_empty() { String::new() } else { format!(": {why}") })]
     Refused {
         /// Who was asked.
         url: String,
         /// The answer.
         status: StatusCode,
+        /// Its first line.
+        why: String,
     },
     /// The last connection failed.
     #[error("{url}: cannot connect")]
@@ -109,12 +114,20 @@ async fn ask(url: &str, place: (&str, u16), request: Request<()>) -> Result<(), 
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
     tokio::spawn(connection);
     let request = request.map(|()| Body::empty());
-    let status = sender.send_request(request).await.map_err(http)?.status();
+    let response = sender.send_request(request).await.map_err(http)?;
+    let status = response.status();
     if status.is_success() {
-        Ok(())
-    } else {
-        Err(ProbeError::Refused { url: url(), status })
+        return Ok(());
     }
+    // without its text the answer says enough
+    let body = axum::body::to_bytes(Body::new(response.into_body()), LONGEST_WHY).await;
+    let body = body.unwrap_or_default();
+    let why = String::from_utf8_lossy(&body);
+    Err(ProbeError::Refused {
+        url: url(),
+        status,
+        why: why.lines().next().unwrap_or_default().trim().to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -160,7 +173,7 @@ mod tests {
         assert!(
             refused
                 .to_string()
-                .ends_with("/livez: answered 503 Service Unavailable"),
+                .contains("/livez: answered 503 Service Unavailable: {\"reason\":\"for the test\""),
             "{refused}"
         );
         let url = at("/readyz");

@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use anyhow::Context as _;
-use clickstream_testbed::{browser::Browser, free_port, server_dir};
+use clickstream_testbed::{Process, browser::Browser, free_port, server_dir};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -77,6 +77,8 @@ async fn beyond_loopback_the_token_is_needed_and_every_way_to_give_it_works() ->
         "",
         "scripts cannot read it"
     );
+    page.wait_for("!document.querySelector('#logout').hidden", PATIENCE)
+        .await?;
 
     // the link, in a browser that knows nothing yet
     let other = browser.page().await?;
@@ -105,6 +107,68 @@ async fn beyond_loopback_the_token_is_needed_and_every_way_to_give_it_works() ->
         assert_eq!(ask(port, "HEAD", path, &bearer).await?.0, 200, "{path}");
     }
     assert_eq!(ask(port, "GET", "/login", &bearer).await?.0, 204);
+
+    // who logs out is out, and nobody else
+    page.click("#logout").await?;
+    shows(&page, "label", "Token").await?;
+    let live = "document.querySelector('#state')?.dataset.state";
+    assert_eq!(other.eval(live).await?, "live");
+
+    // a Secret that is changed: the old token, and who came by it, are out at once
+    let next = TOKEN.replace('0', "1");
+    fs::write(&file, &next)?;
+    shows(&other, "label", "Token").await?;
+    assert_eq!(ask(port, "GET", "/", &bearer).await?.0, 401);
+    let bearer = format!("{host}authorization: Bearer {next}\r\n");
+    assert_eq!(ask(port, "GET", "/", &bearer).await?.0, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_secret_that_changes_is_followed_while_the_page_is_open() -> anyhow::Result<()>
+{
+    let stage = Stage::new().await?;
+    let secret = server_dir("secret")?;
+    let write = |key: &str, value: &str| fs::write(secret.join(key), value);
+    write("host", "127.0.0.1")?;
+    write("port", &stage.stack.postgres.port().to_string())?;
+    write("dbname", &stage.stack.database)?;
+    write("username", "nobody_here")?;
+    let port = free_port()?;
+    let console = Process::spawn(
+        Command::new(program().await?)
+            .args(["run", "--listen", &format!("127.0.0.1:{port}")])
+            .arg("--database-secret")
+            .arg(&secret),
+        "console",
+    )?;
+    let browser = Browser::start().await?;
+    let page = browser.page().await?;
+    crate::stage::visit(&page, &format!("http://127.0.0.1:{port}/")).await?;
+    shows(&page, "#banner", "nobody_here").await?;
+
+    write("username", &stage.reader)?;
+    let live = "document.querySelector('#state').dataset.state === 'live'";
+    page.wait_for(live, PATIENCE)
+        .await
+        .map_err(|error| error.context(console.log_tail()))?;
+
+    // a session that works ends as well: the next password may be of another role
+    let successor = format!("{}_2", stage.reader);
+    let admin = stage.stack.postgres.connect("postgres").await?;
+    admin
+        .batch_execute(&format!("create role {successor} login in role {}", stage.reader))
+        .await?;
+    write("username", &successor)?;
+    let sessions = format!(
+        "select count(*) from pg_stat_activity where usename = '{successor}' and application_name = 'clickstream-console'"
+    );
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while stage.count(&sessions).await? == 0 {
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, "{}", console.log_tail());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    page.wait_for(live, PATIENCE).await?;
     Ok(())
 }
 

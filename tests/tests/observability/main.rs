@@ -21,6 +21,12 @@ mod pods;
 mod records;
 #[allow(
     dead_code,
+    reason = "shared with the operator's tests, which use all of it"
+)]
+#[path = "../operator_api/rights.rs"]
+mod rights;
+#[allow(
+    dead_code,
     reason = "shared with the end-to-end tests, which use all of it"
 )]
 #[path = "../end_to_end/stack.rs"]

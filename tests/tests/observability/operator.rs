@@ -61,7 +61,7 @@ async fn every_panel_about_the_operator_has_data_behind_it() -> anyhow::Result<(
 
     let stage = Stage::new(Migrations::Succeed).await?;
     let (_operator, prometheus) =
-        watched_operator(&stage, stage.api.kubeconfig_path(), &rules(&[])?).await?;
+        watched_operator(&stage, &stage.rights.kubeconfig, &rules(&[])?).await?;
     // the topic that the processor reads: lag is known when all of its partitions are spoken for
     let topic = &stack.topic;
     let topics = json!([{ "name": topic, "management": "External" }]);
@@ -111,6 +111,7 @@ async fn alerts_about_pipelines_follow_what_the_operator_meets() -> anyhow::Resu
         ("ReconcileFailing", "for", "0s"),
         ("ReconcileFailing", "failures", "2"),
         ("SuspendedTooLong", "seconds", "3"),
+        ("PausedTooLong", "seconds", "3"),
     ])?;
     // a right is missing, as after an upgrade that left the roles behind
     let roles: Api<ClusterRole> = Api::all(stage.client.clone());
@@ -147,7 +148,14 @@ async fn alerts_about_pipelines_follow_what_the_operator_meets() -> anyhow::Resu
     stage.apply(&suspended(true)).await?;
     fires(&prometheus, "SuspendedTooLong").await?;
     stage.apply(&suspended(false)).await?;
-    resolves(&prometheus, "SuspendedTooLong").await
+    resolves(&prometheus, "SuspendedTooLong").await?;
+
+    let mut paused = suspended(false);
+    paused["metadata"]["annotations"] = json!({ "clickstream.dev/reconcile": "paused" });
+    stage.apply(&paused).await?;
+    fires(&prometheus, "PausedTooLong").await?;
+    stage.apply(&suspended(false)).await?;
+    resolves(&prometheus, "PausedTooLong").await
 }
 
 /// None of these needs a processor's series, which are gone when the processors are.
@@ -162,8 +170,7 @@ async fn a_pipeline_that_does_not_come_up_shows_without_a_single_processor() -> 
         ("PipelineNotReady", "for", "0s"),
         ("PipelineStalled", "for", "0s"),
     ])?;
-    let (operator, prometheus) =
-        watched_operator(&stage, stage.api.kubeconfig_path(), &rules).await?;
+    let (operator, prometheus) = watched_operator(&stage, &stage.rights.kubeconfig, &rules).await?;
     resolves(&prometheus, "OperatorAbsent").await?;
     let topic = unique_name("web");
     let partitions = |count: u32| json!({ "topics": [{ "name": topic, "partitions": count }] });

@@ -12,8 +12,13 @@ use tokio::{
 
 use crate::stage::{LOOK, Migrations, PATIENCE, Stage};
 
-/// The page, as soon as the operator answers.
+/// The metrics, as soon as the operator answers.
 async fn page(port: u16) -> anyhow::Result<String> {
+    answer(port, "/metrics").await
+}
+
+/// The operator's answer to a path of its admin server, head and body, as soon as it answers.
+pub async fn answer(port: u16, path: &str) -> anyhow::Result<String> {
     let begun = Instant::now();
     let mut stream = loop {
         match TcpStream::connect(("127.0.0.1", port)).await {
@@ -22,9 +27,8 @@ async fn page(port: u16) -> anyhow::Result<String> {
             Err(_) => tokio::time::sleep(LOOK).await,
         }
     };
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n")
-        .await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
     Ok(text)

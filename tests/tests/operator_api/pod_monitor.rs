@@ -45,10 +45,9 @@ async fn pods_are_scraped_where_the_cluster_knows_pod_monitors() -> anyhow::Resu
     let Some(definition) = definition()? else {
         return Ok(());
     };
-    // a server of the test's own: what it knows is found out when an operator starts, and others expect it not to
+    // a server of the test's own: others expect it not to know the kind
     let api = Box::leak(Box::new(KubeApi::start().await?));
     let stage = Stage::on(api, Migrations::Succeed).await?;
-    install(&stage.client, &definition).await?;
 
     let operator = stage.operator_with(&[
         "--pod-monitor",
@@ -65,17 +64,27 @@ async fn pods_are_scraped_where_the_cluster_knows_pod_monitors() -> anyhow::Resu
     let ready = stage.condition("web", "Ready", "True", "").await;
     let ready = ready.map_err(|error| error.context(operator.log_tail()))?;
 
+    // somebody installs the Prometheus Operator later
+    install(&stage.client, &definition).await?;
     let kind = GroupVersionKind::gvk("monitoring.coreos.com", "v1", "PodMonitor");
     let monitors: Api<DynamicObject> = Api::namespaced_with(
         stage.client.clone(),
         &stage.namespace,
         &ApiResource::from_gvk(&kind),
     );
-    let found = monitors.list(&ListParams::default()).await?.items;
-    ensure!(
-        found.len() == 2,
-        "of the processors and of the producer: {found:#?}"
-    );
+    let begun = Instant::now();
+    let found = loop {
+        let found = monitors.list(&ListParams::default()).await?.items;
+        if found.len() == 2 {
+            break found;
+        }
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "of the processors and of the producer: {found:#?}\n{}",
+            operator.log_tail()
+        );
+        tokio::time::sleep(LOOK).await;
+    };
     for monitor in &found {
         // what the definition does not know would be gone
         let endpoint = &monitor.data["spec"]["podMetricsEndpoints"][0];

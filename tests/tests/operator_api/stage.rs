@@ -1,5 +1,5 @@
-//! A stage for one test: a namespace of the shared API server, an operator that watches nothing else, and a player for the
-//! parts that a cluster would have: it ends Jobs and brings Deployments up.
+//! A stage for one test: a namespace of the shared API server, an operator that watches nothing else and has the rights that the
+//! chart gives it there, and a player for the parts that a cluster would have: it ends Jobs and brings Deployments up.
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +26,8 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+
+use crate::rights::Rights;
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,6 +57,8 @@ pub struct Stage {
     pub namespace: String,
     /// The operator's program.
     pub binary: PathBuf,
+    /// The operator's user.
+    pub rights: Rights,
     player: Option<JoinHandle<()>>,
 }
 
@@ -78,12 +82,15 @@ impl Stage {
         install(&client, &clickstream_operator::crd::crd()).await?;
         let namespace = unique_name("stage").replace('_', "-");
         api.create_namespace(&namespace).await?;
+        let rights = Rights::of_nobody(api, &client).await?;
+        rights.grant(&namespace).await?;
         let mut stage = Self {
             api,
             kafka: shared::kafka().await?,
             client,
             namespace,
             binary: build_binary("clickstream-operator")?,
+            rights,
             player: None,
         };
         stage.play(migrations);
@@ -115,12 +122,12 @@ impl Stage {
 
     /// The same with more options.
     pub fn operator_with(&self, options: &[&str]) -> anyhow::Result<Process> {
-        self.operator_by(self.api.kubeconfig_path(), options)
+        self.operator_by(&self.rights.kubeconfig, options)
     }
 
     /// The same with more environment.
     pub fn operator_in(&self, env: &[(&str, &str)]) -> anyhow::Result<Process> {
-        let mut command = self.operator_command(self.api.kubeconfig_path(), &[]);
+        let mut command = self.operator_command(&self.rights.kubeconfig, &[]);
         command.envs(env.iter().copied());
         Process::spawn(&command, "operator")
     }

@@ -87,6 +87,7 @@ async fn a_pipeline_is_left_alone_while_its_installation_lives_and_taken_over_af
     let [one, another] = ["one", "another"].map(|name| unique_name(name).replace('_', "-"));
     for namespace in [&one, &another] {
         stage.api.create_namespace(namespace).await?;
+        stage.rights.grant(namespace).await?;
     }
     let first = stage.operator_with(&["--lease-namespace", &one])?;
     let topic = unique_name("clicks");
