@@ -36,6 +36,9 @@ pub struct ClickstreamPipelineStatus {
     /// Namespace of the operator's installation that looks after the pipeline; another one leaves it alone while that one lives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
+    /// The annotation `clickstream.dev/reconcile-at` whose wish has been followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
     /// Whether processors and producer are stopped because the spec says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended: Option<bool>,

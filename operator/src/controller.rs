@@ -1,6 +1,7 @@
 //! One pipeline, reconciled: the order of the steps is the order of the modules.
 
 pub mod apply;
+pub mod asked;
 pub mod build;
 mod cleanup;
 mod dereference;
@@ -24,6 +25,7 @@ use tracing::{Instrument as _, Span, debug_span, info, warn};
 
 use self::{
     apply::{Applier, Owner, migration::Migrations, targets::Targets, topics::TopicsSeen},
+    asked::Asked,
     build::Scraping,
     memory::Memories,
     status::{Observed, conditions::Finding},
@@ -249,8 +251,18 @@ async fn reconcile_pipeline(
     if let Some(holder) = tenancy::held_by_another(pipeline, context).await? {
         return leave_alone(pipeline, &holder, context).await;
     }
+    let asked = Asked::of(pipeline.annotations());
     if pipeline.metadata.deletion_timestamp.is_some() {
+        if asked.paused && cleanup::is_held(pipeline) {
+            return Ok(hold_deletion(pipeline, context).await);
+        }
         return cleanup::cleanup(pipeline, context).await;
+    }
+    let handled = pipeline.status.as_ref();
+    let handled = handled.and_then(|status| status.last_handled_reconcile_at.as_ref());
+    if asked.reconcile_at.is_some() && asked.reconcile_at.as_ref() != handled {
+        context.memories.look_anew(&uid);
+        context.applier.forget(&uid);
     }
     if cleanup::hold_finalizer(pipeline, context).await? {
         // the watch tells of it, and of the version that it made
@@ -323,6 +335,9 @@ async fn follow(
 
     // build and apply (client required), one part after the other: tables, topics, processors, producer
     let mut migrations = Migrations::look(pipeline, valid, context);
+    if valid.asked.paused {
+        migrations.hold();
+    }
     migrations
         .apply(&owner, valid, context)
         .instrument(step("apply tables"))
@@ -394,6 +409,27 @@ async fn leave_alone(
         waiting: true,
         again: Some(LOOK),
     })
+}
+
+/// Topics and tables are to go, and the operator is paused: both stay, and with them the pods, until it goes on.
+async fn hold_deletion(pipeline: &ClickstreamPipeline, context: &Context) -> Outcome {
+    // said once
+    if context.memories.waited(&pipeline.uid().unwrap_or_default(), true) == 1 {
+        let happening = Happening {
+            warning: true,
+            reason: "Paused".into(),
+            action: "Delete",
+            note: format!(
+                "deletionPolicy says that topics or tables go with the pipeline, and the annotation {} pauses the operator: remove it, and the deletion goes on",
+                clickstream_api::annotations::RECONCILE
+            ),
+        };
+        context.events.publish(pipeline, happening).await;
+    }
+    Outcome {
+        waiting: true,
+        again: Some(LOOK),
+    }
 }
 
 /// What the processors of each target say, in the order of the targets.

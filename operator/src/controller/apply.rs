@@ -21,7 +21,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 pub use self::tables::drop_tables;
-use super::build::{Child, Kind};
+use super::{
+    asked::Asked,
+    build::{Child, Kind},
+};
 use crate::{
     crd::ClickstreamPipeline,
     metrics::OperatorMetrics,
@@ -61,6 +64,8 @@ pub struct Owner {
     pub uid: String,
     /// As children refer to it.
     pub reference: Value,
+    /// Whether its children stay as they are.
+    pub paused: bool,
 }
 
 impl Owner {
@@ -71,6 +76,7 @@ impl Owner {
             name: pipeline.name_any(),
             uid: pipeline.uid().unwrap_or_default(),
             reference: json!(pipeline.controller_owner_ref(&())),
+            paused: Asked::of(pipeline.annotations()).paused,
         }
     }
 }
@@ -81,6 +87,8 @@ pub enum Applied {
     Done(Live),
     /// It was sent a moment ago and the watch will tell; as it was before, if it was.
     Pending(Option<Live>),
+    /// It is not as it should be, and stays so while the operator is paused; as it is, if it is.
+    Held(Option<Live>),
     /// The name belongs to somebody else.
     Refused(NameTaken),
 }
@@ -159,13 +167,16 @@ impl Applier {
             }
             None => false,
         };
-        let applied = match self.send(owner, child, is_ours).await {
+        if owner.paused {
+            return self.compare(owner, child, known).await;
+        }
+        let applied = match self.send(owner, child, is_ours, false).await {
             Ok(applied) => applied,
             // without force, whoever else holds the name stands in the way
             Err(kube::Error::Api(status)) if !is_ours && stands_in_the_way(&status) => {
                 match self.get(child, owner).await? {
                     Some(found) if controller(&found).is_some_and(|of| of.uid == owner.uid) => {
-                        self.send(owner, child, true).await?
+                        self.send(owner, child, true, false).await?
                     }
                     Some(found) => {
                         let deleting = found.metadata.deletion_timestamp.is_some();
@@ -191,11 +202,32 @@ impl Applier {
         Ok(Applied::Done(now))
     }
 
+    /// Whether a child of ours is as it should be, by what the API server would make of it: nothing is written.
+    async fn compare(
+        &self,
+        owner: &Owner,
+        child: &Child,
+        known: Option<Live>,
+    ) -> Result<Applied, kube::Error> {
+        let Some(found) = known else {
+            return Ok(Applied::Held(None));
+        };
+        match self.send(owner, child, true, true).await {
+            Ok(wanted) if live(&wanted).fingerprint == found.fingerprint => {
+                Ok(Applied::Done(found))
+            }
+            // what is refused now is told when it is sent
+            Ok(_) | Err(kube::Error::Api(_)) => Ok(Applied::Held(Some(found))),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn send(
         &self,
         owner: &Owner,
         child: &Child,
         force: bool,
+        dry_run: bool,
     ) -> Result<DynamicObject, kube::Error> {
         let (group, version, kind, _) = child.kind.api();
         let mut body = child.body.clone();
@@ -210,6 +242,7 @@ impl Applier {
         body["metadata"]["ownerReferences"] = json!([owner.reference]);
         let mut params = PatchParams::apply(FIELD_MANAGER);
         params.force = force;
+        params.dry_run = dry_run;
         params.field_validation = Some(kube::api::ValidationDirective::Strict);
         self.api(child.kind, &owner.namespace)
             .patch(&child.name, &params, &Patch::Apply(&body))

@@ -41,6 +41,11 @@ pub async fn hold_finalizer(
     Ok(wanted != held)
 }
 
+/// Whether something is to be deleted with the pipeline.
+pub fn is_held(pipeline: &ClickstreamPipeline) -> bool {
+    pipeline.finalizers().iter().any(|name| name == FINALIZER)
+}
+
 async fn set_finalizer(
     pipeline: &ClickstreamPipeline,
     held: bool,

@@ -113,6 +113,15 @@ impl Memories {
         }
     }
 
+    /// Somebody wants to know how it is now: Kafka is asked again, and numbers are written at once.
+    pub fn look_anew(&self, uid: &str) {
+        if let Some(memory) = self.0.lock().get_mut(uid) {
+            memory.topics = None;
+            memory.numbers_written = None;
+            memory.waits = 0;
+        }
+    }
+
     /// Keeps the spec that is followed now, for the time when another one is refused.
     pub fn keep_accepted(&self, uid: &str, spec: &PipelineSpec) {
         let mut memories = self.0.lock();

@@ -22,6 +22,7 @@ use self::conditions::{Finding, Findings, conditions};
 use super::{
     Context, Error,
     apply::{FIELD_MANAGER, migration::Migrations, targets::Targets, topics::TopicsSeen},
+    asked::Asked,
     validate::ValidatedPipeline,
 };
 use crate::{
@@ -74,6 +75,7 @@ pub async fn write(
     let findings = findings::of(observed, &status);
     status.observed_generation = Some(generation);
     status.held_by = context.settings.installation.clone();
+    status.last_handled_reconcile_at = observed.valid.asked.reconcile_at.clone();
     status.conditions = conditions(&findings, &previous.conditions, generation, now);
     if holds(&status, "Ready") || findings.suspended {
         context.upgrades.done(&uid);
@@ -105,6 +107,8 @@ pub async fn write_refused(
     let generation = pipeline.metadata.generation.unwrap_or_default();
     let unknown = || Finding::unknown("NotChecked", "the spec is refused");
     let mut status = previous.clone();
+    let asked = Asked::of(pipeline.annotations());
+    status.last_handled_reconcile_at = asked.reconcile_at.clone();
     loss::acknowledge(&mut status, &loss::acknowledged(pipeline));
     let findings = Findings {
         topics: unknown(),
@@ -114,6 +118,7 @@ pub async fn write_refused(
         lag: unknown(),
         data_loss: loss::finding(&status),
         suspended: previous.suspended == Some(true),
+        paused: asked.finding(),
         refused: Some(refused),
         in_progress: None,
     };
@@ -153,6 +158,7 @@ pub async fn write_unreadable(invalid: &InvalidObject, context: &Context) -> Res
         lag: fine(),
         data_loss: fine(),
         suspended: false,
+        paused: None,
         refused: Some(refused),
         in_progress: None,
     };
@@ -293,13 +299,14 @@ async fn announce(
     context: &Context,
 ) {
     // (condition, the status that is a warning)
-    const TOLD: [(&str, &str); 6] = [
+    const TOLD: [(&str, &str); 7] = [
         ("Ready", "False"),
         ("TopicsReady", "False"),
         ("DatabaseReady", "False"),
         ("LagWithinTarget", "False"),
         ("DataLossDetected", "True"),
         ("Suspended", ""),
+        ("Paused", ""),
     ];
     if let Some(before) = &previous.held_by
         && previous.held_by != status.held_by
@@ -332,8 +339,19 @@ async fn announce(
                 .find(|condition| condition.type_ == kind)
                 .cloned()
         };
-        let Some(now) = find(status) else { continue };
         let before = find(previous);
+        let Some(now) = find(status) else {
+            if kind == "Paused" && before.is_some_and(|before| before.status == "True") {
+                let happening = Happening {
+                    warning: false,
+                    reason: "Resumed".into(),
+                    action: "Observe",
+                    note: "the operator follows the spec again".to_owned(),
+                };
+                context.events.publish(pipeline, happening).await;
+            }
+            continue;
+        };
         if before
             .as_ref()
             .is_some_and(|before| before.status == now.status && before.reason == now.reason)
@@ -376,6 +394,7 @@ fn is_waiting(reason: &str) -> bool {
             | "WaitingForDatabase"
             | "WaitingForTopics"
             | "Suspended"
+            | "Paused"
             | "Queued"
     )
 }

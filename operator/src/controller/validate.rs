@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use clickstream_pipeline::spec::{
     ClickstreamPipeline as Document, PodSettings, Problem, SecretError, SecretKeys, Secrets,
 };
+use kube::ResourceExt as _;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Settings, build::names::short_hash};
+use super::{Settings, asked::Asked, build::names::short_hash};
 use crate::crd::{ClickstreamPipeline, PodOptions};
 
 /// Secrets as they were read for one reconcile: `None` for a Secret that does not exist.
@@ -77,6 +78,8 @@ pub struct ValidatedPipeline {
     pub document: Document,
     /// Secrets as they are now.
     pub secrets: FetchedSecrets,
+    /// What annotations ask for.
+    pub asked: Asked,
 }
 
 impl ValidatedPipeline {
@@ -132,6 +135,7 @@ pub fn validate(
         namespace: document.metadata.namespace.clone(),
         document,
         secrets,
+        asked: Asked::of(pipeline.annotations()),
     })
 }
 

@@ -17,7 +17,7 @@ use prometheus::{
 use crate::crd::ClickstreamPipelineStatus;
 
 /// The types of conditions that there are; others, written by others, are not shown.
-const TYPES: [&str; 10] = [
+const TYPES: [&str; 11] = [
     "Ready",
     "TopicsReady",
     "DatabaseReady",
@@ -28,6 +28,7 @@ const TYPES: [&str; 10] = [
     "Suspended",
     "Reconciling",
     "Stalled",
+    "Paused",
 ];
 /// What a condition may be, as the label and as the API has it.
 const STATUSES: [(&str, &str); 3] = [("true", "True"), ("false", "False"), ("unknown", "Unknown")];
@@ -47,6 +48,7 @@ struct Inner {
 struct Known {
     conditions: Vec<(&'static str, &'static str)>,
     suspended_since: Option<f64>,
+    paused_since: Option<f64>,
     failures: u32,
     last_success: Option<f64>,
     targets: Vec<Target>,
@@ -140,13 +142,15 @@ impl Pipelines {
             Some((*kind, *status))
         });
         let held: Vec<_> = held.collect();
-        let suspended = conditions
-            .iter()
-            .find(|condition| condition.type_ == "Suspended" && condition.status == "True");
+        let since = |kind: &str| {
+            let mut holding = conditions.iter();
+            let held = holding.find(|held| held.type_ == kind && held.status == "True");
+            held.map(|held| seconds(held.last_transition_time.0))
+        };
         self.change(namespace, pipeline, |known| {
             known.conditions = held;
-            known.suspended_since =
-                suspended.map(|condition| seconds(condition.last_transition_time.0));
+            known.suspended_since = since("Suspended");
+            known.paused_since = since("Paused");
         });
     }
 
@@ -198,6 +202,7 @@ impl Collector for Pipelines {
 struct Series {
     condition: IntGaugeVec,
     suspended_since: GaugeVec,
+    paused_since: GaugeVec,
     failures: IntGaugeVec,
     last_success: GaugeVec,
     lag: IntGaugeVec,
@@ -222,6 +227,13 @@ impl Series {
                 Opts::new(
                     "clickstream_pipeline_suspended_since_timestamp_seconds",
                     "Since when the pipeline is suspended, in seconds since 1970; absent unless it is. Alert when that is longer than a day: Kafka's retention goes on.",
+                ),
+                &pipeline,
+            )?,
+            paused_since: GaugeVec::new(
+                Opts::new(
+                    "clickstream_pipeline_paused_since_timestamp_seconds",
+                    "Since when an annotation keeps the operator from changing anything of the pipeline, in seconds since 1970; absent unless it does. Alert when that is longer than a day: no change of the spec, no release and no rotated Secret reaches the pods meanwhile.",
                 ),
                 &pipeline,
             )?,
@@ -255,10 +267,11 @@ impl Series {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 7] {
+    fn all(&self) -> [&dyn Collector; 8] {
         [
             &self.condition,
             &self.suspended_since,
+            &self.paused_since,
             &self.failures,
             &self.last_success,
             &self.lag,
@@ -278,6 +291,9 @@ impl Series {
         }
         if let Some(since) = known.suspended_since {
             self.suspended_since.with_label_values(&place).set(since);
+        }
+        if let Some(since) = known.paused_since {
+            self.paused_since.with_label_values(&place).set(since);
         }
         self.failures
             .with_label_values(&place)

@@ -83,6 +83,8 @@ pub enum State {
     NoSecret(String),
     /// Other pipelines roll first.
     Queued,
+    /// It is due, and the operator is paused.
+    Held,
 }
 
 impl State {
@@ -122,6 +124,15 @@ impl Migrations {
             .map(|target| look(pipeline, valid, target, context))
             .collect();
         Self { targets }
+    }
+
+    /// The operator is paused: nothing is started. What runs already goes on, and is told of.
+    pub fn hold(&mut self) {
+        for entry in &mut self.targets {
+            if entry.start.take().is_some() && entry.state == State::Running(None) {
+                entry.state = State::Held;
+            }
+        }
     }
 
     /// Starts what is to be started, and asks why a Job has no pod.
@@ -249,6 +260,7 @@ fn look(
             .and_then(|status| status.observed_generation)
             == pipeline.metadata.generation;
     if by_upgrade
+        && !valid.asked.paused
         && !context
             .upgrades
             .may_roll(&pipeline.uid().unwrap_or_default())

@@ -47,6 +47,8 @@ pub struct Workload {
     pub held_back: Option<&'static str>,
     /// It runs as it did before, and other pipelines roll first.
     pub queued: bool,
+    /// It runs as it did before, and the operator is paused.
+    pub paused: bool,
 }
 
 impl Workload {
@@ -54,7 +56,7 @@ impl Workload {
     pub const fn is_complete(&self) -> bool {
         let is_there =
             self.observed && self.available >= self.wanted && self.updated >= self.wanted;
-        is_there && (self.held_back.is_none() || self.queued)
+        is_there && !self.paused && (self.held_back.is_none() || self.queued)
     }
 }
 
@@ -146,7 +148,9 @@ impl Targets {
         let targets = &valid.document.spec.targets;
         let migrated = targets.iter().map(|target| target.name.as_str());
         let migrated = migrated.zip(migrations.hashes()).collect();
-        prune(owner, pipeline, &migrated, &kept, context).await?;
+        if !owner.paused {
+            prune(owner, pipeline, &migrated, &kept, context).await?;
+        }
         Ok(all)
     }
 
@@ -162,6 +166,10 @@ impl Targets {
                 // whatever its numbers say, they are not about what was sent
                 Applied::Pending(before) => Workload {
                     observed: false,
+                    ..before.as_ref().map(workload).unwrap_or_default()
+                },
+                Applied::Held(before) => Workload {
+                    paused: true,
                     ..before.as_ref().map(workload).unwrap_or_default()
                 },
                 Applied::Refused(taken) => {
@@ -210,6 +218,7 @@ fn workload(live: &Live) -> Workload {
         stuck: refusals::of_deployment(&live.status),
         held_back: None,
         queued: false,
+        paused: false,
     }
 }
 

@@ -27,6 +27,8 @@ pub struct TopicsSeen {
     pub topics: Vec<TopicSeen>,
     /// Kafka could not be asked, or refused a request.
     pub failure: Option<Failure>,
+    /// Topics that are not as the spec has them and stay so, since the operator is paused.
+    pub held: Vec<String>,
 }
 
 /// Why topics could not be looked at, or changed.
@@ -84,6 +86,7 @@ impl TopicsSeen {
         let mut seen = Self {
             topics: Vec::new(),
             failure: None,
+            held: Vec::new(),
         };
         let kafka = &valid.document.spec.kafka;
         let admin = kafka
@@ -123,7 +126,10 @@ impl TopicsSeen {
                     }
                 },
             };
-            let planned = plan(topic, facts.as_ref(), history);
+            let mut planned = plan(topic, facts.as_ref(), history);
+            if valid.asked.paused && !std::mem::take(&mut planned.steps).is_empty() {
+                seen.held.push(topic.name.clone());
+            }
             let mut facts = facts;
             for step in &planned.steps {
                 if matches!(step, Step::Create { .. }) {
@@ -157,6 +163,7 @@ impl TopicsSeen {
             seen.topics.push(seen_now(topic, &facts, &planned, history));
         }
         let settled = seen.failure.is_none()
+            && seen.held.is_empty()
             && seen
                 .topics
                 .iter()

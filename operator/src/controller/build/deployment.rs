@@ -1,5 +1,6 @@
 //! The processors of a target.
 
+use clickstream_api::annotations::RESTART_AT;
 use clickstream_pipeline::spec::{Bytes, PipelineSpec, TargetSpec};
 use serde_json::{Map, Value, json};
 
@@ -49,7 +50,7 @@ pub fn of_target(
             secrets: &secrets,
             settings: spec.processor.pod(),
             labels: &labels,
-            annotations: Map::from_iter([(CONFIG_HASH.to_owned(), json!(hash))]),
+            annotations: rolled_by(pipeline, &hash),
             // longer than the flush in flight may take before partitions are given back
             extra: json!({ "terminationGracePeriodSeconds": 45 }),
         },
@@ -74,6 +75,15 @@ pub fn of_target(
             },
         }),
     }
+}
+
+/// What rolls pods: what they read at their start, and a person who asked for it.
+pub fn rolled_by(pipeline: &ValidatedPipeline, hash: &str) -> Map<String, Value> {
+    let mut annotations = Map::from_iter([(CONFIG_HASH.to_owned(), json!(hash))]);
+    if let Some(at) = &pipeline.asked.restart_at {
+        annotations.insert(RESTART_AT.to_owned(), json!(at));
+    }
+    annotations
 }
 
 /// Requests that fit a pipeline at rest and one with a backlog: the filter, three flushes (one grows, one is encoded, one is

@@ -138,6 +138,10 @@ fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> Strin
     if !target.raw_readers.is_empty() {
         wanted["rawReaders"] = json!(target.raw_readers);
     }
+    // a person wants it to run once more
+    if let Some(at) = &pipeline.asked.migrate_at {
+        wanted["migrateAt"] = json!(at);
+    }
     hash.update(wanted.to_string());
     names::short_hash(&hash.finalize())
 }

@@ -1,10 +1,10 @@
 //! The producer of synthetic clicks.
 
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::{
     Child, Kind, config_map,
-    deployment::CONFIG_HASH,
+    deployment::rolled_by,
     labels, names,
     pod::{PodParts, service_account, template},
     tracing,
@@ -46,7 +46,7 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
             secrets: &secrets,
             settings: spec.producer.pod(),
             labels: &labels,
-            annotations: Map::from_iter([(CONFIG_HASH.to_owned(), json!(hash))]),
+            annotations: rolled_by(pipeline, &hash),
             extra: json!({ "terminationGracePeriodSeconds": 30 }),
         },
         settings,

@@ -102,6 +102,8 @@ pub struct Findings {
     pub data_loss: Finding,
     /// The spec says that nothing shall run.
     pub suspended: bool,
+    /// The operator changes nothing, because somebody asked for it; `None`: nobody did.
+    pub paused: Option<Finding>,
     /// The spec itself cannot be followed; nothing that runs is changed.
     pub refused: Option<Finding>,
     /// Something is on its way that needs nobody's help.
@@ -146,6 +148,7 @@ pub fn conditions(
     if let Some(producer) = &findings.producer {
         all.insert(4, ("ProducerAvailable", producer.clone()));
     }
+    all.extend(findings.paused.clone().map(|paused| ("Paused", paused)));
     all.into_iter()
         .map(|(kind, finding)| dated(kind, &finding, previous, generation, now))
         .collect()

@@ -66,6 +66,7 @@ pub fn of(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Findin
         ),
         data_loss: loss::finding(status),
         suspended: spec.suspend,
+        paused: observed.valid.asked.finding(),
         refused,
         in_progress,
     }
@@ -86,6 +87,15 @@ fn topics(observed: &Observed<'_>) -> Finding {
         return Finding::no(
             "WaitingForDatabase",
             "a topic exists already; whose it is follows from the target's schema, which is not migrated yet",
+        );
+    }
+    if !seen.held.is_empty() {
+        return Finding::no(
+            "Paused",
+            format!(
+                "not as the spec has them, and left so while the operator is paused: {}",
+                seen.held.join(", ")
+            ),
         );
     }
     let names: Vec<_> = seen
@@ -145,6 +155,14 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
                         "Migrating",
                         format!("target {name}: the migration runs"),
                     ))
+                });
+            }
+            State::Held => {
+                waits = waits.or_else(|| {
+                    let message = format!(
+                        "target {name}: a migration is due, and the operator is paused"
+                    );
+                    Some(Finding::no("Paused", message))
                 });
             }
             State::Queued => {
@@ -366,6 +384,15 @@ fn unowned(
 }
 
 fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
+    if workload.paused {
+        return Finding::no(
+            "Paused",
+            format!(
+                "{name}: {} ready, as they were; what the spec wants otherwise waits while the operator is paused",
+                workload.ready
+            ),
+        );
+    }
     if let Some(why) = workload.held_back
         && !(workload.queued && workload.is_complete())
     {
@@ -422,8 +449,8 @@ fn in_progress(
     [Some(topics), Some(database), Some(processors), producer]
         .into_iter()
         .flatten()
-        // what is not known is nothing that goes on
-        .find(|finding| finding.truth == Truth::False)
+        // what is not known is nothing that goes on, and neither is what is held
+        .find(|finding| finding.truth == Truth::False && finding.reason != "Paused")
         .map(|finding| finding.message.clone())
 }
 

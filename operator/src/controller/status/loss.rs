@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use clickstream_api::annotations::ACKNOWLEDGED_GAPS;
 use kube::ResourceExt;
 
 use super::conditions::Finding;
@@ -100,7 +101,7 @@ pub fn finding(status: &ClickstreamPipelineStatus) -> Finding {
         return Finding::yes(
             "RecordsLost",
             format!(
-                "Kafka's retention dropped records before they were read ({open} gaps, target/topic/partition/first-next): {named}. See clickstream_gaps; acknowledge with the annotation {ACKNOWLEDGED_GAPS}"
+                "Kafka's retention dropped records before they were read ({open} gaps, target/topic/partition/first-next): {named}. See clickstream_gaps; acknowledge with the annotation {ACKNOWLEDGED_GAPS}, or kubectl clickstream accept-loss"
             ),
         );
     }

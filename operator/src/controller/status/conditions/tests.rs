@@ -18,6 +18,7 @@ fn well() -> Findings {
         lag: lag_finding(None, None),
         data_loss: Finding::no("NoLoss", "none"),
         suspended: false,
+        paused: None,
         refused: None,
         in_progress: None,
     }
