@@ -62,6 +62,15 @@ enum Command {
         /// Where to write, as JSON, what is there now: version, topics, readers that do not exist.
         #[arg(long, env = "CLICKSTREAM_MIGRATION_REPORT", value_name = "FILE")]
         report: Option<PathBuf>,
+        /// Owners whose schema becomes this pipeline's: NAMESPACE/NAME, or NAMESPACE/NAME@CLUSTER, separated by commas. They have
+        /// to be gone for good.
+        #[arg(
+            long,
+            env = "CLICKSTREAM_TAKE_OVER_FROM",
+            value_name = "OWNERS",
+            default_value = ""
+        )]
+        take_over_from: migrate::Predecessors,
     },
     /// Drops the target's tables with everything in them; the next start reads the topics from their beginning.
     #[command(after_help = "Example: clickstream-processor drop --pipeline pipeline.yaml")]
@@ -151,11 +160,16 @@ impl Cli {
                 .await?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Migrate { document, report } => {
+            Command::Migrate {
+                document,
+                report,
+                take_over_from,
+            } => {
                 let (pipeline, target) = document.read()?;
                 let owner = Owner::new(&pipeline, document.cluster());
                 let (semantic, secrets) = (pipeline.semantic(), document.secrets());
-                let migrated = migrate::migrate(&owner, &semantic, &target, &secrets).await?;
+                let migrated =
+                    migrate::migrate(&owner, &semantic, &target, &secrets, &take_over_from).await?;
                 if let Some(file) = report {
                     let read = pipeline.spec.topics.iter().map(|topic| topic.name.as_str());
                     std::fs::write(&file, migrated.fitted(read)?)

@@ -4,6 +4,7 @@ mod grants;
 mod migrations;
 mod prompt;
 mod report;
+mod take_over;
 
 use anyhow::{Context, bail};
 use clickstream_pipeline::spec::{Secrets, SemanticSpec, TargetSpec};
@@ -11,7 +12,11 @@ use serde::Serialize;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
-use self::grants::{MissingReader, grant};
+pub use self::take_over::Predecessors;
+use self::{
+    grants::{MissingReader, grant},
+    take_over::take_over,
+};
 use crate::sink::{self, Owner, check_owner, check_windows, consumer_group, is_missing};
 
 /// Where applied migrations are noted.
@@ -63,7 +68,8 @@ pub async fn schema_version(client: &Client) -> Result<Option<i32>, tokio_postgr
 }
 
 /// Creates the schema if it is missing, applies what is missing, and grants rights to writer and readers. Runs under an
-/// advisory lock, so that several at once do no harm; a schema that is up to date is left untouched.
+/// advisory lock, so that several at once do no harm; a schema that is up to date is left untouched. One that belongs to a
+/// predecessor becomes `owner`'s.
 ///
 /// # Errors
 /// Another pipeline's schema, one that holds windows of another size, one that is newer than this
@@ -73,6 +79,7 @@ pub async fn migrate(
     semantic: &SemanticSpec,
     target: &TargetSpec,
     secrets: &dyn Secrets,
+    predecessors: &Predecessors,
 ) -> anyhow::Result<Report> {
     let settings = target.migration_settings(secrets)?;
     let writer = target.connection_settings(secrets)?.user;
@@ -94,6 +101,7 @@ pub async fn migrate(
         .await
         .context("reading the schema's version")?;
     let known = known_version();
+    let mut predecessor = None;
     if let Some(found) = before {
         let row = client
             .query_one(
@@ -101,7 +109,14 @@ pub async fn migrate(
                 &[],
             )
             .await?;
-        check_owner(schema, row.get(0), row.get(1), owner)?;
+        predecessor = row.get::<_, Option<String>>(0).map(|pipeline| Owner {
+            pipeline,
+            cluster: row.get::<_, Option<String>>(1).unwrap_or_default(),
+        });
+        predecessor = predecessor.filter(|stored| predecessors.name(stored, owner));
+        if predecessor.is_none() {
+            check_owner(schema, row.get(0), row.get(1), owner)?;
+        }
         // no processor would start with them
         check_windows(client, schema, semantic).await?;
         let needed: i32 = row.get(2);
@@ -124,6 +139,9 @@ pub async fn migrate(
     } else {
         apply(client).await?
     };
+    if let Some(stored) = predecessor {
+        take_over(client, schema, &stored, owner).await?;
+    }
     let missing_readers = grant(client, target, &settings.user, &writer).await?;
     if before.is_some() && applied > 0 {
         analyze(client).await;

@@ -127,3 +127,50 @@ async fn another_size_of_windows_is_refused_before_anything_is_changed() -> anyh
     refused(&processor, &run, 1, &[message, "put the old size back"]).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_schema_is_taken_over_from_the_owner_that_is_named_when_that_one_is_gone()
+-> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions::one_role()).await?;
+    let processor = processor().await?;
+    let first = stack.start("first")?;
+    stack
+        .eventually(
+            "the schema has an owner who lives",
+            "select count(*) > 0 from clickstream_checkpoints
+             where session_key in (select * from clickstream_live_sessions())",
+        )
+        .await?;
+    let name = stack.topic.replace('_', "-");
+    let second = changed(
+        &stack,
+        &[(&format!("  name: {name}\n"), "  name: another\n")],
+    )?;
+    let migrate = |from: &str| format!("migrate --pipeline {second} --take-over-from {from}");
+    let owner = format!("default/{name}");
+
+    // two that write would end each other's sessions for ever
+    let lives = ["is not taken over", "first", "delete or suspend"];
+    refused(&processor, &migrate(&owner), 1, &lives).await?;
+    end(&first).await?;
+    for stranger in ["default/stranger", &format!("{owner}@elsewhere")] {
+        let words = ["SchemaOwnedElsewhere", "kubectl clickstream take-over"];
+        refused(&processor, &migrate(stranger), 1, &words).await?;
+    }
+    let several = format!("default/stranger,{owner}");
+    refused(&processor, &migrate(&several), 0, &["schema taken over"]).await?;
+    let said = refused(&processor, &migrate(&several), 0, &["up to date"]).await?;
+    assert!(!said.contains("taken over"), "{said}");
+
+    // progress and rows are the new one's, and the old one is the stranger
+    let document = stack.document.display();
+    let back = format!("run --pipeline {document}");
+    refused(
+        &processor,
+        &back,
+        1,
+        &["SchemaOwnedElsewhere", "default/another"],
+    )
+    .await?;
+    Ok(())
+}

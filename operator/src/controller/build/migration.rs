@@ -77,11 +77,7 @@ fn job(
             container: "migrate",
             image: pipeline.processor_image(settings),
             args: vec![command.to_owned()],
-            env: vec![
-                json!({ "name": "CLICKSTREAM_TARGET", "value": target.name }),
-                json!({ "name": "CLICKSTREAM_CLUSTER", "value": settings.cluster }),
-                json!({ "name": "CLICKSTREAM_MIGRATION_REPORT", "value": "/dev/termination-log" }),
-            ],
+            env: env(pipeline, target, settings, command),
             default_resources: json!({
                 "requests": { "cpu": "50m", "memory": "32Mi" },
                 "limits": { "memory": "128Mi" },
@@ -117,9 +113,33 @@ fn job(
     vec![config, job]
 }
 
+fn env(
+    pipeline: &ValidatedPipeline,
+    target: &TargetSpec,
+    settings: &Settings,
+    command: &str,
+) -> Vec<Value> {
+    let mut env = vec![
+        json!({ "name": "CLICKSTREAM_TARGET", "value": target.name }),
+        json!({ "name": "CLICKSTREAM_CLUSTER", "value": settings.cluster }),
+        json!({ "name": "CLICKSTREAM_MIGRATION_REPORT", "value": "/dev/termination-log" }),
+    ];
+    let from = pipeline.asked.take_over_from.as_ref();
+    // nobody drops the tables of others
+    if let Some(from) = from.filter(|_| command == "migrate") {
+        env.push(json!({ "name": "CLICKSTREAM_TAKE_OVER_FROM", "value": from }));
+    }
+    env
+}
+
 /// A hash of everything that may have made an attempt fail: the spec and the Secrets.
 pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> String {
     let document = json!(config_map::for_target(&pipeline.document, target));
+    // a schema that was refused may be taken over now
+    let document = match &pipeline.asked.take_over_from {
+        Some(from) => json!([document, from]),
+        None => document,
+    };
     pipeline.hash_of(&document, &target.migration_secret_keys())
 }
 

@@ -57,7 +57,7 @@ pub enum TargetError {
     /// The schema is another pipeline's.
     #[error(
         "SchemaOwnedElsewhere: schema \"{schema}\" belongs to pipeline {owner} of cluster {cluster}. Two pipelines never share a schema: \
-         set another targets[].schema, or take it over with: \
+         set another targets[].schema, or take it over when that pipeline is gone for good: kubectl clickstream take-over, or \
          update \"{schema}\".clickstream_schema set owner = '{wanted}', cluster = '{wanted_cluster}'"
     )]
     OwnedElsewhere {
