@@ -110,6 +110,12 @@ pub fn explained(error: kube::Error) -> anyhow::Error {
         kube::Error::Api(status) if status.code == 404 && status.reason.is_empty() => anyhow!(
             "the cluster does not know the kind ClickstreamPipeline: install the operator, or apply manifests/crd"
         ),
+        kube::Error::Api(status) if status.code == 403 && !status.message.is_empty() => {
+            anyhow!(
+                "{}; docs/plugin.md says which role each command needs",
+                status.message
+            )
+        }
         kube::Error::Api(status) if status.message.is_empty() => {
             anyhow!("the API server answers {} {}", status.code, status.reason)
         }

@@ -1,15 +1,18 @@
 //! The command line.
 
+pub mod incidents;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use self::incidents::Incident;
 use crate::{access, audit, init, paint, status, suspend, validate};
 
 /// Name of the executable, by which kubectl finds it.
 const BINARY: &str = "kubectl-clickstream";
 
-/// Checks, shows, pauses and audits pipelines of click events.
+/// Checks, shows, pauses, repairs and audits pipelines of click events.
 #[derive(Debug, Parser)]
 #[command(name = BINARY, bin_name = "kubectl clickstream", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -24,13 +27,15 @@ const EXAMPLES: &str = "Examples:
   kubectl clickstream validate web.yaml && kubectl apply -f web.yaml
   kubectl clickstream status web --watch
   kubectl clickstream audit web
+  kubectl clickstream report web
 
 Exit codes:
   0    done; for audit: tables and log agree; for validate: nothing to correct
   1    failed, with the reason on standard error; for validate: something to correct
   2    wrong usage
   3    audit found differences
-  4    audit found none, but some part could not be compared at all
+  4    some part could not be had: of an audit, compared; of top and report, asked
+  5    written, and the operator has not answered in time
   130  audit was interrupted";
 
 /// Where the cluster is, and how to write; the same flags as kubectl's.
@@ -100,6 +105,8 @@ The Job has the processors' image, settings and Secrets, and is removed at the e
 and may run beside the processors. It needs list on Deployments and Pods, create, get and delete on Jobs, and get on
 pods/log; watch on Pods shows the end sooner.")]
     Audit(AuditArgs),
+    #[command(flatten)]
+    Incident(Box<Incident>),
     /// Prints a script that completes this command in a shell.
     #[command(after_help = "Example: source <(kubectl clickstream completion bash)")]
     Completion {
@@ -194,6 +201,10 @@ impl Cli {
             }
             Command::Audit(args) => {
                 return audit::run(&access::connect(&self.global).await?, &args).await;
+            }
+            Command::Incident(incident) => {
+                let access = access::connect(&self.global).await?;
+                return crate::incidents::run(&access, &incident, colours).await;
             }
             Command::Completion { shell } => {
                 let mut script = Vec::new();

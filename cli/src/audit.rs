@@ -9,6 +9,9 @@ mod follow;
 mod job;
 mod lines;
 
+pub use job::{PIPELINE_LABEL, TARGET_LABEL};
+pub use lines::timed;
+
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};

@@ -2,20 +2,27 @@
 //!
 //! ```text
 //! init ──> a file ──> validate ──> kubectl apply ──> status ──> pause, resume, audit
+//!                                                       └─> reconcile, restart, migrate, take-over, accept-loss
+//!                                                       └─> logs, top, report
 //! ```
 //!
 //! `init`, `validate`, `completion` and `version` ask no cluster. `status` reads the resource and its Events and nothing else,
-//! `pause` and `resume` write one field, and `audit` runs as a Job, with what the processors may do.
+//! `pause` and `resume` write one field, and `audit` runs as a Job, with what the processors may do. The verbs for incidents write
+//! annotations, which the operator follows; `logs`, `top` and `report` read, by way of the API server, and never a Secret.
 
 pub mod args;
 pub mod complete;
 
 mod access;
 mod audit;
+mod incidents;
 mod init;
+mod logs;
 mod paint;
+mod report;
 mod status;
 mod suspend;
+mod top;
 mod validate;
 
 use std::io::Write as _;

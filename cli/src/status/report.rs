@@ -101,12 +101,21 @@ impl Report {
         find(&self.status.conditions, kind).is_some_and(|condition| condition.status == "True")
     }
 
+    /// Since when the operator changes nothing, because somebody asked for it.
+    pub fn paused(&self) -> Option<Timestamp> {
+        find(&self.status.conditions, "Paused")
+            .filter(|condition| condition.status == "True")
+            .map(|condition| condition.last_transition_time.0)
+    }
+
     /// How the whole of it looks.
     pub fn colour(&self) -> anstyle::Style {
         match self.ready.status.as_str() {
             "True" if self.holds("DataLossDetected") => BAD,
             "True" => GOOD,
-            _ if self.holds("Suspended") || self.is_reconciling() => WAITING,
+            _ if self.holds("Suspended") || self.paused().is_some() || self.is_reconciling() => {
+                WAITING
+            }
             "False" => BAD,
             _ => WAITING,
         }
@@ -133,7 +142,7 @@ impl Report {
 pub fn colour(condition: &Condition, reconciling: bool) -> anstyle::Style {
     match (condition.type_.as_str(), condition.status.as_str()) {
         ("DataLossDetected" | "Stalled", "True") => BAD,
-        ("Suspended" | "Reconciling", "True") => WAITING,
+        ("Suspended" | "Paused" | "Reconciling", "True") => WAITING,
         ("DataLossDetected" | "Stalled" | "Suspended" | "Reconciling", "False") => FAINT,
         (_, "True") => GOOD,
         (_, "False") if !reconciling => BAD,

@@ -60,6 +60,13 @@ fn summary(report: &Report, now: Timestamp) -> String {
             "its pods stop first".to_owned(),
         ));
     }
+    if let Some(since) = report.paused() {
+        let how = format!(
+            "the operator changes nothing; to go on: kubectl clickstream reconcile {} --resume",
+            report.name
+        );
+        lines.push(("Paused", cell(age(since, now), WAITING), how));
+    }
     if report.is_behind() {
         let about = format!(
             "spec {} is not looked at yet; all this is about {}",

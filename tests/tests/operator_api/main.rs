@@ -3,6 +3,7 @@
 mod api_proxy;
 mod crd_validation;
 mod faults;
+mod incidents;
 mod lifecycle;
 mod loss;
 mod metrics;

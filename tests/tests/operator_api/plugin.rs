@@ -26,11 +26,11 @@ use tokio::{
 
 use crate::stage::{Migrations, PATIENCE, Stage};
 
-const VIEW: &str = "clickstream-system:clickstream-operator:view";
-const EDIT: &str = "clickstream-system:clickstream-operator:edit";
+pub const VIEW: &str = "clickstream-system:clickstream-operator:view";
+pub const EDIT: &str = "clickstream-system:clickstream-operator:edit";
 
 /// Somebody with a kubeconfig, and with rights in one namespace.
-struct Person {
+pub struct Person {
     kubeconfig: PathBuf,
     namespace: String,
     plugin: PathBuf,
@@ -38,7 +38,7 @@ struct Person {
 
 impl Person {
     /// Somebody bound to these ClusterRoles.
-    async fn with(stage: &Stage, roles: &[&str]) -> anyhow::Result<Self> {
+    pub async fn with(stage: &Stage, roles: &[&str]) -> anyhow::Result<Self> {
         for role in chart_roles()? {
             Api::<ClusterRole>::all(stage.client.clone())
                 .patch(
@@ -110,7 +110,7 @@ impl Person {
     }
 
     /// Types a command: exit code, standard output, standard error.
-    async fn types(&self, args: &[&str]) -> anyhow::Result<(i32, String, String)> {
+    pub async fn types(&self, args: &[&str]) -> anyhow::Result<(i32, String, String)> {
         let output: Output = tokio::time::timeout(PATIENCE, self.command(args).output())
             .await
             .with_context(|| format!("{args:?} does not end"))??;
@@ -143,7 +143,7 @@ fn chart_roles() -> anyhow::Result<Vec<ClusterRole>> {
 }
 
 /// A pipeline `web` that is ready, and its operator.
-async fn ready(stage: &Stage) -> anyhow::Result<clickstream_testbed::Process> {
+pub async fn ready(stage: &Stage) -> anyhow::Result<clickstream_testbed::Process> {
     let operator = stage.operator()?;
     let pipeline = stage.pipeline("web", &unique_name("clicks"), json!({}));
     stage.apply(&pipeline).await?;
