@@ -19,6 +19,8 @@ local cases = {
   { "Progressing", pipeline(2, { Ready = "Unknown" }) },
   { "Healthy", pipeline(2, { Ready = "True", Stalled = "False", Suspended = "False", DataLossDetected = "False" }) },
   { "Suspended", pipeline(2, { Ready = "False", Suspended = "True" }) },
+  { "Suspended", pipeline(2, { Ready = "True", Suspended = "False", Paused = "True" }) },
+  { "Healthy", pipeline(2, { Ready = "True", Paused = "False" }) },
   { "Degraded", pipeline(2, { Ready = "False", Suspended = "True", Stalled = "True" }) },
   { "Degraded", pipeline(2, { Ready = "True", DataLossDetected = "True" }) },
 }

@@ -139,6 +139,40 @@ pub const COMMANDS: &[(&str, Tried)] = &[
     ("kubectl clickstream pause web", Api),
     ("kubectl clickstream resume web", Api),
     (
+        "kubectl clickstream reconcile web",
+        Alike("tests/tests/operator_api/incidents.rs", "\"reconcile\""),
+    ),
+    (
+        "kubectl clickstream restart web",
+        Alike("tests/tests/operator_api/incidents.rs", "\"restart\""),
+    ),
+    (
+        "kubectl clickstream migrate web",
+        Alike("tests/tests/operator_api/incidents.rs", "\"migrate\""),
+    ),
+    (
+        "kubectl clickstream accept-loss web --all",
+        Alike("tests/tests/operator_api/incidents.rs", "\"accept-loss\""),
+    ),
+    ("kubectl clickstream accept-loss web", Api),
+    ("kubectl clickstream take-over web", Api),
+    (
+        "kubectl clickstream take-over web --from old/web",
+        Alike("tests/tests/operator_api/incidents.rs", "\"take-over\""),
+    ),
+    (
+        "kubectl clickstream top web",
+        Alike("cli/tests/incidents/main.rs", "\"top\""),
+    ),
+    (
+        "kubectl clickstream logs web",
+        Alike("cli/tests/incidents/main.rs", "\"logs\""),
+    ),
+    (
+        "kubectl clickstream report web",
+        Alike("cli/tests/incidents/main.rs", "\"report\""),
+    ),
+    (
         "kubectl clickstream status quickstart",
         Alike("tests/tests/operator_api/plugin.rs", "\"status\""),
     ),
