@@ -21,7 +21,8 @@ use serde_json::Value;
 pub use self::{
     labels::{MANAGED_BY, PIPELINE_LABEL, TARGET_LABEL, selector},
     migration::{
-        MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_inputs, removal,
+        MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_hash,
+        migration_inputs, removal,
     },
     pod::ADMIN_PORT_NAME,
     pod_monitor::Scraping,

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use connection::{ConnectionSecret, ConnectionSpec, PostgresSettings, SslMode};
-pub use document::SpecError;
+pub use document::{OPERATOR, SpecError, WRITTEN_BY};
 pub use kafka::{
     KafkaAdmin, KafkaSasl, KafkaSpec, KafkaTls, KafkaUserSecret, SaslMechanism, TopicManagement,
     TopicSpec,

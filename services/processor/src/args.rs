@@ -224,8 +224,14 @@ impl Document {
 fn read_pipeline(path: &Path) -> anyhow::Result<ClickstreamPipeline> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("--pipeline {}", path.display()))?;
-    let pipeline =
-        ClickstreamPipeline::from_yaml(&text).with_context(|| path.display().to_string())?;
+    let (pipeline, ignored) =
+        ClickstreamPipeline::from_document(&text).with_context(|| path.display().to_string())?;
+    if !ignored.is_empty() {
+        tracing::warn!(
+            fields = ignored.join(", "),
+            "the operator is of a later release: what it says in fields unknown here is ignored"
+        );
+    }
     if let Err(problems) = pipeline.validate() {
         let lines: Vec<_> = problems
             .iter()

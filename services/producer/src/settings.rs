@@ -69,8 +69,16 @@ pub fn pipeline(path: Option<&Path>) -> Result<Option<ClickstreamPipeline>, Sett
         Ok(text) => text,
         Err(source) => return Err(SettingsError::Unreadable { path, source }),
     };
-    let pipeline = match ClickstreamPipeline::from_yaml(&text) {
-        Ok(pipeline) => pipeline,
+    let pipeline = match ClickstreamPipeline::from_document(&text) {
+        Ok((pipeline, ignored)) => {
+            if !ignored.is_empty() {
+                tracing::warn!(
+                    fields = ignored.join(", "),
+                    "the operator is of a later release: what it says in fields unknown here is ignored"
+                );
+            }
+            pipeline
+        }
         Err(source) => return Err(SettingsError::NoPipeline { path, source }),
     };
     match pipeline.validate() {

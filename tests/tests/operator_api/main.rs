@@ -3,6 +3,7 @@
 mod api_proxy;
 mod crd_validation;
 mod faults;
+mod first_release;
 mod incidents;
 mod lifecycle;
 mod loss;

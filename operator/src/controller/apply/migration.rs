@@ -160,7 +160,7 @@ impl Migrations {
                 continue;
             };
             let migration = build::migration(valid, target, &context.settings, attempt);
-            for child in &migration.children {
+            for child in &migration {
                 if let Applied::Refused(taken) =
                     context.applier.apply(&context.stores, owner, child).await?
                 {
@@ -221,7 +221,7 @@ fn look(
     context: &Context,
 ) -> Entry {
     let image = valid.processor_image(&context.settings).to_owned();
-    let hash = build::migration(valid, target, &context.settings, 0).hash;
+    let hash = build::migration_hash(valid, target, &context.settings);
     let known = pipeline
         .status
         .iter()

@@ -37,6 +37,8 @@ pub struct Workload {
     pub available: i32,
     /// Of the newest version.
     pub updated: i32,
+    /// Of whatever version, ready or not.
+    pub total: i32,
     /// Whether the numbers are about the newest version.
     pub observed: bool,
     /// What keeps a pod from running.
@@ -57,6 +59,12 @@ impl Workload {
         let is_there =
             self.observed && self.available >= self.wanted && self.updated >= self.wanted;
         is_there && !self.paused && (self.held_back.is_none() || self.queued)
+    }
+
+    /// Whether pods of an older version may be there, which read their own document when they restart.
+    const fn may_be_older(&self) -> bool {
+        let is_newest = self.observed && self.updated == self.total;
+        !is_newest || self.paused || self.held_back.is_some()
     }
 }
 
@@ -146,10 +154,19 @@ impl Targets {
             all.producer = Some(workload);
         }
         let targets = &valid.document.spec.targets;
+        let mut read = BTreeSet::new();
+        for (target, workload) in targets.iter().zip(&all.processors) {
+            if workload.may_be_older() {
+                read.insert(("processor", Some(target.name.as_str())));
+            }
+        }
+        if all.producer.as_ref().is_some_and(Workload::may_be_older) {
+            read.insert(("producer", None));
+        }
         let migrated = targets.iter().map(|target| target.name.as_str());
         let migrated = migrated.zip(migrations.hashes()).collect();
         if !owner.paused {
-            prune(owner, pipeline, &migrated, &kept, context).await?;
+            prune(owner, pipeline, &migrated, &kept, &read, context).await?;
         }
         Ok(all)
     }
@@ -213,6 +230,7 @@ fn workload(live: &Live) -> Workload {
         ready: number("readyReplicas"),
         available: number("availableReplicas"),
         updated: number("updatedReplicas"),
+        total: number("replicas"),
         observed: observed.is_some() && observed >= live.generation,
         obstacle: None,
         stuck: refusals::of_deployment(&live.status),
@@ -247,14 +265,21 @@ fn attempt(live: &Live) -> Option<(&str, u32)> {
 }
 
 /// Deletes children that the pipeline no longer has: of targets and kinds that left the spec, and of migrations that are over.
-/// `migrated` are the targets, each with the hash of the migration that it wants.
+/// `migrated` are the targets, each with the hash of the migration that it wants; `read` are components and targets of which older
+/// documents may still be read.
 async fn prune(
     owner: &Owner,
     pipeline: &ClickstreamPipeline,
     migrated: &BTreeSet<(&str, &str)>,
     kept: &BTreeSet<(Kind, String)>,
+    read: &BTreeSet<(&str, Option<&str>)>,
     context: &Context,
 ) -> Result<(), Error> {
+    let may_be_read = |live: &Live| {
+        let label = |key| live.labels.get(key).map(String::as_str);
+        let component = label("app.kubernetes.io/component");
+        component.is_some_and(|component| read.contains(&(component, label(TARGET_LABEL))))
+    };
     let uid = pipeline.uid().unwrap_or_default();
     let jobs = context
         .stores
@@ -283,7 +308,10 @@ async fn prune(
                             migrated.contains(&(target.as_str(), hash.as_str()))
                         })
                 }
-                None => kept.contains(&(kind, live.name.clone())),
+                None => {
+                    kept.contains(&(kind, live.name.clone()))
+                        || (kind == Kind::ConfigMap && may_be_read(&live))
+                }
             };
             if !is_kept && !live.deleting {
                 tracing::info!(

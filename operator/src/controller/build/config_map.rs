@@ -1,10 +1,12 @@
-//! The document that pods read: the pipeline itself, without what does not concern them.
+//! The document that pods read: the pipeline itself, without what does not concern them and what goes without saying, so that
+//! pods of another release can read it.
 
 use clickstream_pipeline::spec::{
     ClickstreamPipeline, DeletionPolicySpec, HeartbeatSpec, LateEventsSpec, MigrationSpec,
-    ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement, WatermarkSpec,
+    OPERATOR, ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement, WRITTEN_BY, WatermarkSpec,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{Child, Kind, labels, names};
 use crate::controller::validate::ValidatedPipeline;
@@ -29,12 +31,27 @@ pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[S
             .annotations
             .insert(CREATED_TOPICS.to_owned(), created.join(","));
     }
+    let labels = labels::of(pipeline, "processor", Some(&target.name));
+    of_pods(pipeline, &[&target.name], &labels, &document)
+}
+
+/// A ConfigMap that never changes: it is named after what it says as well, so a pod that restarts finds the document that it was
+/// made for, whatever has become of the pipeline meanwhile.
+pub fn of_pods(
+    pipeline: &ValidatedPipeline,
+    parts: &[&str],
+    labels: &Map<String, Value>,
+    document: &ClickstreamPipeline,
+) -> Child {
+    let text = document.minimal();
+    let hash = names::short_hash(&Sha256::digest(&text));
     Child {
         kind: Kind::ConfigMap,
-        name: names::child(&pipeline.name, &[&target.name]),
+        name: names::child(&pipeline.name, &[parts, &[&hash]].concat()),
         body: json!({
-            "metadata": { "labels": labels::of(pipeline, "processor", Some(&target.name)) },
-            "data": { KEY: yaml(&document) },
+            "metadata": { "labels": labels },
+            "immutable": true,
+            "data": { KEY: text },
         }),
     }
 }
@@ -58,9 +75,12 @@ pub fn for_target(pipeline: &ClickstreamPipeline, target: &TargetSpec) -> Clicks
 }
 
 /// What the producer is given: where it writes, what, and from when on an event is late. It reads nothing of the targets,
-/// without which a document would not be valid.
+/// without which a document would not be valid: one that is nobody's stands for them.
 pub fn for_producer(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
     let mut document = bare(pipeline);
+    let nobodys = json!({ "connection": { "host": "none", "database": "none", "user": "none" } });
+    document.spec.targets =
+        vec![serde_json::from_value(nobodys).expect("what a target must have, and no more")];
     let producer = &pipeline.spec.producer;
     document.spec.producer = ProducerSpec {
         enabled: true,
@@ -94,6 +114,8 @@ fn bare(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
     let mut document = pipeline.clone();
     document.metadata.labels.clear();
     document.metadata.annotations.clear();
+    let annotations = &mut document.metadata.annotations;
+    annotations.insert(WRITTEN_BY.to_owned(), OPERATOR.to_owned());
     let spec = &mut document.spec;
     spec.kafka.admin = None;
     for topic in &mut spec.topics {
@@ -111,9 +133,4 @@ fn bare(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
     spec.processor = ProcessorSpec::default();
     spec.producer = ProducerSpec::default();
     document
-}
-
-/// The document as text, the same for the same document.
-pub fn yaml(document: &ClickstreamPipeline) -> String {
-    serde_yaml::to_string(document).expect("a document that was read can be written")
 }

@@ -17,29 +17,29 @@ pub const MIGRATION_ATTEMPT: &str = "clickstream.dev/migration-attempt";
 /// Annotation with a hash of what an attempt was made with; another one is worth another attempt at once.
 pub const MIGRATION_INPUTS: &str = "clickstream.dev/migration-inputs";
 
-/// A migration: what decides whether it has run, and its Job.
-pub struct Migration {
-    /// Hash of image and target; a migration of this hash that succeeded is not run again.
-    pub hash: String,
-    /// Its ConfigMap and its Job. The document is fixed with the hash, so a running Job never sees another one.
-    pub children: Vec<Child>,
-}
-
-/// The migration that a target needs. `attempt` makes a new Job after one has failed.
+/// The Job of the migration that a target needs, and before it its ConfigMap. `attempt` makes a new Job after one has failed.
 pub fn migration(
     pipeline: &ValidatedPipeline,
     target: &TargetSpec,
     settings: &Settings,
     attempt: u32,
-) -> Migration {
-    let hash = hash(pipeline, target, pipeline.processor_image(settings));
+) -> Vec<Child> {
+    let hash = migration_hash(pipeline, target, settings);
     let labels = [
         (MIGRATION_HASH.to_owned(), json!(hash)),
         (MIGRATION_ATTEMPT.to_owned(), json!(attempt.to_string())),
     ];
     let parts = ["migrate", &hash, &attempt.to_string()];
-    let children = job(pipeline, target, settings, &parts, labels);
-    Migration { hash, children }
+    job(pipeline, target, settings, &parts, labels)
+}
+
+/// What decides whether a migration has run: one that succeeded is not run again while image and target are the same.
+pub fn migration_hash(
+    pipeline: &ValidatedPipeline,
+    target: &TargetSpec,
+    settings: &Settings,
+) -> String {
+    hash(pipeline, target, pipeline.processor_image(settings))
 }
 
 /// The Job that drops a target's tables, and its ConfigMap.
@@ -60,17 +60,13 @@ fn job(
     more_labels: impl IntoIterator<Item = (String, Value)>,
 ) -> Vec<Child> {
     let command = parts[0];
-    let document = config_map::yaml(&config_map::for_target(&pipeline.document, target));
     let mut named = vec![target.name.as_str()];
     named.extend(parts);
     let name = names::child(&pipeline.name, &named);
     let mut labels = labels::of(pipeline, "migration", Some(&target.name));
     labels.extend(more_labels);
-    let config = Child {
-        kind: Kind::ConfigMap,
-        name: name.clone(),
-        body: json!({ "metadata": { "labels": labels }, "data": { config_map::KEY: document } }),
-    };
+    let document = config_map::for_target(&pipeline.document, target);
+    let config = config_map::of_pods(pipeline, &named, &labels, &document);
     let secrets = target.migration_secret_keys();
     let template = template(
         PodParts {
@@ -84,7 +80,7 @@ fn job(
             }),
             served: false,
             service_account: None,
-            config_map: &name,
+            config_map: &config.name,
             secrets: &secrets,
             settings: pipeline.document.spec.processor.pod(),
             labels: &labels,
@@ -134,7 +130,7 @@ fn env(
 
 /// A hash of everything that may have made an attempt fail: the spec and the Secrets.
 pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> String {
-    let document = json!(config_map::for_target(&pipeline.document, target));
+    let document = json!(config_map::for_target(&pipeline.document, target).minimal());
     // a schema that was refused may be taken over now
     let document = match &pipeline.asked.take_over_from {
         Some(from) => json!([document, from]),

@@ -17,19 +17,9 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
     let name = names::child(&pipeline.name, &["producer"]);
     let labels = labels::of(pipeline, "producer", None);
     let document = config_map::for_producer(&pipeline.document);
-    let config = Child {
-        kind: Kind::ConfigMap,
-        name: name.clone(),
-        body: json!({
-            "metadata": { "labels": labels },
-            "data": { config_map::KEY: config_map::yaml(&document) },
-        }),
-    };
+    let config = config_map::of_pods(pipeline, &["producer"], &labels, &document);
     let secrets = spec.kafka.secret_keys();
-    let mut read = document;
-    // a change of what it does not read leaves its pod alone
-    read.spec.targets.clear();
-    let hash = pipeline.hash_of(&json!(read), &secrets);
+    let hash = pipeline.hash_of(&config.body["data"], &secrets);
     let template = template(
         PodParts {
             container: "producer",
@@ -42,7 +32,7 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
             }),
             served: true,
             service_account: Some(&name),
-            config_map: &name,
+            config_map: &config.name,
             secrets: &secrets,
             settings: spec.producer.pod(),
             labels: &labels,

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod documents;
 mod effects;
 #[allow(
     dead_code,
@@ -71,7 +72,7 @@ fn children(pipeline: &ValidatedPipeline) -> Vec<Child> {
     } = target(pipeline, target_spec, &settings(), &[]);
     around.push(deployment);
     around.extend(producer(pipeline, &settings()));
-    around.extend(migration(pipeline, target_spec, &settings(), 0).children);
+    around.extend(migration(pipeline, target_spec, &settings(), 0));
     around
 }
 
@@ -228,7 +229,7 @@ fn what_pods_read_at_their_start_rolls_them_and_nothing_else_does() {
 #[test]
 fn a_migration_belongs_to_image_and_target_and_to_nothing_that_changes_often() {
     let of = |pipeline: &ValidatedPipeline| {
-        migration(pipeline, &pipeline.document.spec.targets[0], &settings(), 0).hash
+        migration_hash(pipeline, &pipeline.document.spec.targets[0], &settings())
     };
     let before = of(&pipeline(|_| {}));
     assert_eq!(
@@ -252,9 +253,8 @@ fn a_migration_belongs_to_image_and_target_and_to_nothing_that_changes_often() {
     let again = pipeline(|_| {});
     let target = &again.document.spec.targets[0];
     let names = |attempt| {
-        migration(&again, target, &settings(), attempt).children[1]
-            .name
-            .clone()
+        let job = migration(&again, target, &settings(), attempt).pop();
+        job.unwrap().name
     };
     assert_ne!(names(0), names(1), "a new attempt is a new Job");
 }
@@ -337,7 +337,6 @@ fn pods_that_run_say_where_they_are_from_when_their_spans_go_somewhere() {
     assert!(value(&producer, "OTEL_EXPORTER_OTLP_ENDPOINT").is_some());
     // a Job cannot be changed, and makes no spans
     let job = migration(&pipeline, target_spec, &settings, 0)
-        .children
         .pop()
         .unwrap();
     assert_eq!(value(&job, "OTEL_EXPORTER_OTLP_ENDPOINT"), None);

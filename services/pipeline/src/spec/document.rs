@@ -1,7 +1,9 @@
-//! Reading the resource from YAML, with errors that name the field and the line.
+//! Reading the resource from YAML, with errors that name the field and the line; and the form in which releases that do not
+//! know each other's fields hand it on.
 
 use serde::Deserialize;
-use serde_path_to_error::Track;
+use serde_path_to_error::{Path, Segment, Track};
+use serde_yaml::Value;
 
 use super::ClickstreamPipeline;
 
@@ -26,6 +28,11 @@ pub enum SpecError {
     },
 }
 
+/// Annotation of a document that was not written by a person, and the only value that it has.
+pub const WRITTEN_BY: &str = "clickstream.dev/written-by";
+/// The value of [`WRITTEN_BY`].
+pub const OPERATOR: &str = "clickstream-operator";
+
 impl ClickstreamPipeline {
     /// Reads one YAML (or JSON) document. Bounds are checked by [`ClickstreamPipeline::validate`].
     ///
@@ -44,7 +51,113 @@ impl ClickstreamPipeline {
         ))
         .map_err(|error| describe(&error, &track.path().to_string()))
     }
+
+    /// Reads a document as a service is given it, and names the fields that were left out. The operator's documents
+    /// ([`WRITTEN_BY`]) may be of a later release, whose fields this one does not know; in a person's an unknown field is a slip
+    /// of the hand, and refused. A known field with an unknown value is refused in both: nobody can act on half of it.
+    ///
+    /// # Errors
+    /// As [`ClickstreamPipeline::from_yaml`].
+    pub fn from_document(text: &str) -> Result<(Self, Vec<String>), SpecError> {
+        let mut error = match Self::from_yaml(text) {
+            Ok(pipeline) => return Ok((pipeline, Vec::new())),
+            Err(error) => error,
+        };
+        let Ok(mut document) = serde_yaml::from_str::<Value>(text) else {
+            return Err(error);
+        };
+        if document["metadata"]["annotations"][WRITTEN_BY] != OPERATOR {
+            return Err(error);
+        }
+        let mut ignored = Vec::new();
+        while let SpecError::Field { message, .. } = &error
+            && message.starts_with(UNKNOWN)
+        {
+            let mut track = Track::new();
+            let read = serde_path_to_error::Deserializer::new(&document, &mut track);
+            let refused = match Self::deserialize(read) {
+                Ok(pipeline) => return Ok((pipeline, ignored)),
+                Err(refused) => refused,
+            };
+            let path = track.path();
+            error = describe(&refused, &path.to_string());
+            if matches!(&error, SpecError::Field { message, .. } if message.starts_with(UNKNOWN))
+                && remove(&mut document, &path).is_some()
+            {
+                ignored.push(path.to_string());
+            } else {
+                break;
+            }
+        }
+        Err(error)
+    }
+
+    /// The document with nothing in it that it would not mean without. A release that knows fewer fields can read it unless it
+    /// uses one of them, and a field more with its default leaves the text as it is.
+    #[must_use]
+    pub fn minimal(&self) -> String {
+        let whole = serde_yaml::to_value(self).and_then(|mut whole| {
+            self.leave_out(&mut whole, &mut Vec::new());
+            serde_yaml::to_string(&whole)
+        });
+        whole.expect("a document that was read can be written")
+    }
+
+    /// Leaves out of `whole`, below `place`, what goes without saying: the largest parts first.
+    fn leave_out(&self, whole: &mut Value, place: &mut Vec<Value>) {
+        let keys: Vec<Value> = match at(whole, place) {
+            Some(Value::Mapping(fields)) => fields.keys().cloned().collect(),
+            Some(Value::Sequence(items)) => (0..items.len()).map(Value::from).collect(),
+            _ => return,
+        };
+        for key in keys {
+            // items of a list are never left out: the others would take their places
+            let without = key.is_string().then(|| without(whole, place, &key));
+            match without.flatten() {
+                Some(without) if Self::deserialize(&without).is_ok_and(|read| read == *self) => {
+                    *whole = without;
+                }
+                _ => {
+                    place.push(key);
+                    self.leave_out(whole, place);
+                    place.pop();
+                }
+            }
+        }
+    }
 }
+
+fn at<'v>(whole: &'v mut Value, place: &[Value]) -> Option<&'v mut Value> {
+    place.iter().try_fold(whole, |value, key| match value {
+        Value::Mapping(fields) => fields.get_mut(key),
+        Value::Sequence(items) => items.get_mut(usize::try_from(key.as_u64()?).ok()?),
+        _ => None,
+    })
+}
+
+fn without(whole: &Value, place: &[Value], key: &Value) -> Option<Value> {
+    let mut whole = whole.clone();
+    at(&mut whole, place)?.as_mapping_mut()?.shift_remove(key)?;
+    Some(whole)
+}
+
+/// Takes the field at this place out of a document.
+fn remove(document: &mut Value, path: &Path) -> Option<Value> {
+    let keys: Option<Vec<Value>> = path
+        .iter()
+        .map(|segment| match segment {
+            Segment::Map { key } => Some(key.as_str().into()),
+            Segment::Seq { index } => Some((*index).into()),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect();
+    let keys = keys?;
+    let (field, parent) = keys.split_last()?;
+    at(document, parent)?.as_mapping_mut()?.shift_remove(field)
+}
+
+/// How the message about a field begins that no release before has known.
+const UNKNOWN: &str = "unknown field";
 
 /// Turns serde's sentence about a Rust type into one about a field of the document.
 fn describe(error: &serde_yaml::Error, path: &str) -> SpecError {
@@ -56,7 +169,7 @@ fn describe(error: &serde_yaml::Error, path: &str) -> SpecError {
         let names: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
         (
             path.to_owned(),
-            format!("unknown field, expected one of {}", names.join(", ")),
+            format!("{UNKNOWN}, expected one of {}", names.join(", ")),
         )
     } else if let Some(rest) = message.strip_prefix("missing field `") {
         let name = rest.trim_end_matches('`');

@@ -4,6 +4,7 @@
 )]
 
 mod document;
+mod handed_on;
 mod pod_problems;
 mod problems;
 mod settings;

@@ -72,13 +72,15 @@ fn build(spec: &Value) -> Result<Built, String> {
     }
     let producer = super::super::producer(&valid, &settings);
     let template = |child: &Child| child.body["spec"]["template"].clone();
-    let migration = migration(&valid, &valid.document.spec.targets[0], &settings, 0);
+    let first = &valid.document.spec.targets[0];
+    let migrated = migration_hash(&valid, first, &settings);
+    let migration = migration(&valid, first, &settings, 0);
     Ok(Built {
         document: json!(valid.document),
         processors: processors.try_into().unwrap(),
         producer: producer.last().map(template),
-        migration: migration.hash,
-        children: [children, producer, migration.children].concat(),
+        migration: migrated,
+        children: [children, producer, migration].concat(),
     })
 }
 
