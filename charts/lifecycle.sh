@@ -28,6 +28,7 @@ clean() {
     for release in $($helm list --namespace $ns --short --all 2>/dev/null); do $helm uninstall "$release" --namespace $ns >/dev/null 2>&1; done
   done
   kubectl delete crd $crd --ignore-not-found >/dev/null 2>&1
+  kubectl delete --filename tests/policies/restricted-v2.yaml --ignore-not-found >/dev/null 2>&1
   kubectl delete namespace "${namespaces[@]}" --ignore-not-found --wait=false >/dev/null 2>&1
   rm -rf "$work"
 }
@@ -107,8 +108,17 @@ judged() {
 }
 restricted() { judged "$@" >"$work/judged" || { cat "$work/judged"; return 1; }; ! grep -i 'podsecurity' "$work/judged"; }
 works "restricted Pod Security holds" restricted
-works "on OpenShift as well" restricted --values $chart/tests/values/openshift.yaml
 refused "and is noticed when it does not" PodSecurity restricted --set podSecurityContext.runAsNonRoot=false
+# the platform chooses the user of every pod, as OpenShift does
+works "a policy like OpenShift's" kubectl apply --filename tests/policies/restricted-v2.yaml
+kubectl label namespace $p-one restricted-v2=true >/dev/null
+in_force() {
+  local try; for try in $(seq 100); do ! judged --set podSecurityContext.runAsUser=65532 >"$work/judged" || { sleep 0.2; continue; }; grep -q 'runAsUser: not in the range' "$work/judged"; return; done
+  return 1
+}
+works "refuses a user that is chosen here" in_force
+works "operator and test pod choose none" judged
+works "nor does the console" judged --values $chart/tests/values/openshift.yaml
 
 # ---- people ------------------------------------------------------------------------------------------------------------
 kubectl create rolebinding viewer --namespace $p-shop --clusterrole $p-one:clicks-clickstream-operator:view --user viewer >/dev/null

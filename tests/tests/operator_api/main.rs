@@ -15,6 +15,7 @@ mod pods;
 mod processor;
 mod readers;
 mod reconcile;
+mod restricted;
 mod snapshot;
 mod stage;
 mod sweeps;

@@ -14,8 +14,6 @@ pub const ADMIN_PORT: u16 = 8080;
 const DOCUMENT: &str = "/etc/clickstream/pipeline.yaml";
 /// Where the pods find Secrets, as `<secret>/<key>`.
 const SECRETS: &str = "/etc/clickstream/secrets";
-/// A user that is nobody's.
-const USER: i64 = 65_532;
 
 /// A pod's one container, and what is around it.
 pub struct PodParts<'p> {
@@ -88,11 +86,9 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
     let mut spec = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
+        // which user, and which group, is the image's to say, or the namespace's where a platform gives each its own
         "securityContext": {
             "runAsNonRoot": true,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
             "seccompProfile": { "type": "RuntimeDefault" },
         },
         "containers": [container],
@@ -170,13 +166,14 @@ fn probe(path: &str, period_seconds: u32, failures: u32) -> Value {
 }
 
 /// Only the keys that the spec names are mounted. A key that is absent is left out: not every shape of Secret has all of them.
+/// Whatever user the pod runs as may read them: nobody else is in it.
 fn volumes(config_map: &str, secrets: &SecretKeys) -> Value {
     let mut volumes = vec![json!({ "name": "pipeline", "configMap": { "name": config_map } })];
     volumes.extend(secrets.iter().enumerate().map(|(index, (secret, keys))| {
         let items: Vec<_> = keys.map(|key| json!({ "key": key, "path": key })).collect();
         json!({
             "name": format!("secret-{index}"),
-            "secret": { "secretName": secret, "optional": true, "defaultMode": 0o440, "items": items },
+            "secret": { "secretName": secret, "optional": true, "defaultMode": 0o444, "items": items },
         })
     }));
     Value::Array(volumes)

@@ -132,6 +132,23 @@ fn no_pod_has_a_token_a_privilege_or_a_writable_root() {
         assert_eq!(spec.automount_service_account_token, Some(false));
         let pod = spec.security_context.unwrap();
         assert_eq!(pod.run_as_non_root, Some(true));
+        // platforms that give each namespace its users refuse a pod that chooses one
+        assert_eq!(
+            (pod.run_as_user, pod.run_as_group, pod.fs_group),
+            (None, None, None)
+        );
+        for secret in spec
+            .volumes
+            .into_iter()
+            .flatten()
+            .filter_map(|of| of.secret)
+        {
+            assert_eq!(
+                secret.default_mode,
+                Some(0o444),
+                "whoever the pod runs as reads it"
+            );
+        }
         assert_eq!(pod.seccomp_profile.unwrap().type_, "RuntimeDefault");
         let container = spec.containers[0].security_context.clone().unwrap();
         assert_eq!(container.read_only_root_filesystem, Some(true));
