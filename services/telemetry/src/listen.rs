@@ -55,7 +55,6 @@ mod tests {
     use std::cell::RefCell;
     use std::net::Ipv6Addr;
     use std::process::Command;
-    use std::thread;
 
     use tokio::net::TcpStream;
 

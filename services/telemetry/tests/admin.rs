@@ -42,13 +42,17 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        Self::start_on(loopback(0)).await
+    }
+
+    async fn start_on(addr: SocketAddr) -> Self {
         let service = Arc::new(Service {
             live: Mutex::new(Verdict::Ok),
             ready: Mutex::new(Verdict::Ok),
         });
         let shutdown = CancellationToken::new();
         let server = admin::serve(
-            loopback(0),
+            addr,
             metrics::registry("test").unwrap(),
             Arc::clone(&service) as Arc<dyn Health>,
             shutdown.clone(),
@@ -110,6 +114,25 @@ impl Answer {
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[tokio::test]
+async fn a_pod_is_asked_by_whichever_family_its_cluster_has() {
+    let running = Running::start_on("[::]:0".parse().unwrap()).await;
+    let port = running.server.local_addr().port();
+    for address in ["127.0.0.1", "::1"] {
+        let mut stream = TcpStream::connect((address, port)).await.unwrap();
+        stream
+            .write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PROMPT, stream.read_to_string(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{address}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
     });
     if parts.served {
         env.push(
-            json!({ "name": "CLICKSTREAM_ADMIN_LISTEN", "value": format!("0.0.0.0:{ADMIN_PORT}") }),
+            json!({ "name": "CLICKSTREAM_ADMIN_LISTEN", "value": format!("[::]:{ADMIN_PORT}") }),
         );
         container["ports"] =
             json!([{ "name": ADMIN_PORT_NAME, "containerPort": ADMIN_PORT, "protocol": "TCP" }]);
