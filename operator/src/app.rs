@@ -93,7 +93,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         image_pull_secrets: named(&args.image_pull_secrets),
         cluster,
         installation: args.lease_namespace.clone(),
-        network_policy: args.network_policy,
+        network_policy: args.network_policy.then(|| {
+            let network = args.network_policy_peers.clone().unwrap_or_default();
+            network.or_operator_in(args.lease_namespace.as_deref())
+        }),
         pod_monitor: args.pod_monitor.then_some(scraping),
         tracing: handed_on(|variable| std::env::var(variable).ok()),
     };

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use clickstream_telemetry::{logging::LogFormat, probe::probe, tracing as traces};
 
-use crate::{app, crd};
+use crate::{app, controller::build::Network, crd};
 
 /// Turns ClickstreamPipeline resources into topics, tables, processors and a producer.
 #[derive(Debug, Parser)]
@@ -87,7 +87,7 @@ pub struct RunArgs {
     /// Pipelines that may roll at the same time after an upgrade of the operator.
     #[arg(long, env = "CLICKSTREAM_UPGRADE_MAX_CONCURRENT", default_value = "1")]
     pub upgrade_max_concurrent: usize,
-    /// Gives pods a NetworkPolicy that lets in nothing but their admin port.
+    /// Gives pods NetworkPolicies: their admin port for those who are named, and DNS, Kafka, PostgreSQL and the Collector for them.
     #[arg(
         long,
         env = "CLICKSTREAM_NETWORK_POLICY",
@@ -97,6 +97,15 @@ pub struct RunArgs {
         action = clap::ArgAction::Set
     )]
     pub network_policy: bool,
+    /// Peers of those policies as JSON: `from`, who may ask the admin port (default: operators in the Lease's namespace), `kafka` and
+    /// `postgres`, where those are (default: anywhere), each a list of NetworkPolicyPeers; `egress`, further rules.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_NETWORK_POLICY_PEERS",
+        value_name = "JSON",
+        value_parser = network
+    )]
+    pub network_policy_peers: Option<Network>,
     /// Gives processors a PodMonitor, where the Prometheus operator is installed.
     #[arg(
         long,
@@ -122,6 +131,10 @@ pub struct RunArgs {
         value_name = "DURATION"
     )]
     pub pod_monitor_interval: Option<String>,
+}
+
+fn network(text: &str) -> Result<Network, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 impl Cli {

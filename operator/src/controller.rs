@@ -26,7 +26,7 @@ use tracing::{Instrument as _, Span, debug_span, info, warn};
 use self::{
     apply::{Applier, Owner, migration::Migrations, targets::Targets, topics::TopicsSeen},
     asked::Asked,
-    build::Scraping,
+    build::{Network, Scraping},
     memory::Memories,
     status::{Observed, conditions::Finding},
     upgrades::Upgrades,
@@ -69,8 +69,8 @@ pub struct Settings {
     pub cluster: String,
     /// This installation, by the namespace of its Lease; `None`: one that holds nothing.
     pub installation: Option<String>,
-    /// Whether children get a NetworkPolicy.
-    pub network_policy: bool,
+    /// What children's NetworkPolicies allow; `None`: they get none.
+    pub network_policy: Option<Network>,
     /// How pods are scraped by a PodMonitor; `None`: they get none.
     pub pod_monitor: Option<Scraping>,
     /// Variables about traces that processors and producers get.

@@ -151,6 +151,61 @@ kubectl annotate crd clickstreampipelines.clickstream.dev meta.helm.sh/release-n
 {{- end }}
 {{- end }}
 
+{{/* The settings of the pipelines' NetworkPolicies; releases before had `true` or `false` in their place. */}}
+{{- define "clickstream-operator.pipelinesNetworkPolicy" -}}
+{{- if kindIs "map" .Values.pipelines.networkPolicy }}
+{{- toYaml .Values.pipelines.networkPolicy }}
+{{- else }}
+{{- dict "enabled" (eq true .Values.pipelines.networkPolicy) | toYaml }}
+{{- end }}
+{{- end }}
+
+{{/* Who may ask the pods of pipelines, and where these may go, as the operator reads it. */}}
+{{- define "clickstream-operator.networkPeers" -}}
+{{- $policy := include "clickstream-operator.pipelinesNetworkPolicy" . | fromYaml }}
+{{- $here := dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace) }}
+{{- $from := list (dict "namespaceSelector" $here "podSelector" (dict "matchLabels" (include "clickstream-operator.selectorLabels" . | fromYaml))) }}
+{{- if .Values.console.enabled }}
+{{- $from = append $from (dict "namespaceSelector" $here "podSelector" (dict "matchLabels" (include "clickstream-operator.consoleSelectorLabels" . | fromYaml))) }}
+{{- end }}
+{{- $from = concat $from ($policy.metricsFrom | default list) }}
+{{- dict "from" $from "kafka" ($policy.kafka | default list) "postgres" ($policy.postgres | default list) "egress" ($policy.egress | default list) | toJson }}
+{{- end }}
+
+{{/* DNS, at the ports where servers listen: OpenShift's is 5353, and policies see what is behind a Service. */}}
+{{- define "clickstream-operator.dnsRule" -}}
+- ports:
+  - port: 53
+    protocol: UDP
+  - port: 53
+    protocol: TCP
+  - port: 5353
+    protocol: UDP
+  - port: 5353
+    protocol: TCP
+{{- end }}
+
+{{/* A rule for these TCP ports, anywhere. */}}
+{{- define "clickstream-operator.portsRule" -}}
+- ports:
+  {{- range . }}
+  - port: {{ . }}
+    protocol: TCP
+  {{- end }}
+{{- end }}
+
+{{/* The admin ports of the pods of pipelines. */}}
+{{- define "clickstream-operator.podsRule" -}}
+- to:
+  - namespaceSelector: {}
+    podSelector:
+      matchLabels:
+        app.kubernetes.io/managed-by: clickstream-operator
+  ports:
+  - port: 8080
+    protocol: TCP
+{{- end }}
+
 {{/* The namespaces that are watched, with commas; none stands for all of them, which has to be said. */}}
 {{- define "clickstream-operator.namespaces" -}}
 {{- if and .Values.watchAllNamespaces .Values.watchNamespaces }}

@@ -24,6 +24,7 @@ pub use self::{
         MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_hash,
         migration_inputs, removal,
     },
+    network_policy::Network,
     pod::ADMIN_PORT_NAME,
     pod_monitor::Scraping,
     tracing::handed_on,
@@ -126,9 +127,7 @@ pub fn target(
         service::headless(&name, &labels),
         service::disruption_budget(&name, &labels),
     ];
-    if settings.network_policy {
-        around.push(network_policy::ingress(&name, &labels));
-    }
+    around.extend(network_policy::of_target(pipeline, target, settings));
     if let Some(scraping) = &settings.pod_monitor {
         around.push(pod_monitor::of(&name, &labels, scraping));
     }
@@ -143,6 +142,10 @@ pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
     let mut children = producer::children(pipeline, settings);
     // before the Deployment, which is the last: whoever applies them takes that one's pods for the producer
     let around = children.len() - 1;
+    children.splice(
+        around..around,
+        network_policy::of_producer(pipeline, settings),
+    );
     if let Some(scraping) = &settings.pod_monitor {
         let name = names::child(&pipeline.name, &["producer"]);
         let labels = labels::of(pipeline, "producer", None);

@@ -9,6 +9,7 @@ mod lifecycle;
 mod loss;
 mod metrics;
 mod names;
+mod network;
 mod plugin;
 mod pod_monitor;
 mod pods;

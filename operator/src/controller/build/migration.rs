@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Child, Kind, config_map, labels, names,
+    Child, Kind, config_map, labels, names, network_policy,
     pod::{PodParts, template},
 };
 use crate::controller::{Settings, validate::ValidatedPipeline};
@@ -106,7 +106,9 @@ fn job(
             },
         }),
     };
-    vec![config, job]
+    // before the pod that needs it: with tables that are not there yet nothing else is applied
+    let policy = network_policy::of_target(pipeline, target, settings);
+    policy.into_iter().chain([config, job]).collect()
 }
 
 fn env(

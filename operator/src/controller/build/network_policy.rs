@@ -1,21 +1,200 @@
-//! Who may ask the pods: only their admin port answers at all.
+//! Who may reach the pods of a pipeline, and what they may reach. In a namespace that refuses what no policy allows these are
+//! all that is needed; in any other they refuse the rest.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use clickstream_pipeline::spec::{ConnectionSpec, KafkaSpec, TargetSpec};
+use k8s_openapi::{
+    api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPeer},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Child, Kind, labels::selector_of, pod::ADMIN_PORT_NAME};
+use super::{Child, Kind, PIPELINE_LABEL, TARGET_LABEL, labels, names, pod::ADMIN_PORT_NAME};
+use crate::controller::{Settings, validate::ValidatedPipeline};
 
-/// Ingress to the admin port only. What pods reach is left open: Kafka and PostgreSQL are wherever the spec says.
-pub fn ingress(name: &str, labels: &Map<String, Value>) -> Child {
+/// PostgreSQL's own port.
+const POSTGRES: u16 = 5432;
+
+/// What the operator was told about the cluster's network.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Network {
+    /// Who may ask the admin port: the operator, the console, a Prometheus.
+    pub from: Vec<NetworkPolicyPeer>,
+    /// Where brokers are; none: anywhere, at their ports.
+    pub kafka: Vec<NetworkPolicyPeer>,
+    /// Where databases are; none: anywhere, at their ports.
+    pub postgres: Vec<NetworkPolicyPeer>,
+    /// What every pod may reach besides.
+    pub egress: Vec<NetworkPolicyEgressRule>,
+}
+
+impl Network {
+    /// With the operators of this namespace among those who may ask, where nobody else is named.
+    #[must_use]
+    pub fn or_operator_in(mut self, namespace: Option<&str>) -> Self {
+        let selector = |labels: &[(&str, &str)]| {
+            let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            Some(LabelSelector {
+                match_labels: Some(labels.iter().map(own).collect::<BTreeMap<_, _>>()),
+                match_expressions: None,
+            })
+        };
+        if let (true, Some(namespace)) = (self.from.is_empty(), namespace) {
+            self.from.push(NetworkPolicyPeer {
+                namespace_selector: selector(&[("kubernetes.io/metadata.name", namespace)]),
+                pod_selector: selector(&[
+                    ("app.kubernetes.io/component", "operator"),
+                    ("app.kubernetes.io/part-of", "clickstream"),
+                ]),
+                ip_block: None,
+            });
+        }
+        self
+    }
+}
+
+/// The policy of a target's pods: processors, migrations, audits.
+pub fn of_target(
+    pipeline: &ValidatedPipeline,
+    target: &TargetSpec,
+    settings: &Settings,
+) -> Option<Child> {
+    let network = settings.network_policy.as_ref()?;
+    let databases: BTreeSet<u16> = [&target.connection, target.migration_connection()]
+        .map(|connection| postgres_port(connection, pipeline))
+        .into();
+    let selected = json!({ PIPELINE_LABEL: pipeline.name, TARGET_LABEL: target.name });
+    let mut egress = vec![kafka(&pipeline.document.spec.kafka, network)];
+    egress.push(rule(databases, &network.postgres));
+    let labels = labels::of(pipeline, "processor", Some(&target.name));
+    let name = names::child(&pipeline.name, &[&target.name]);
+    Some(policy(name, &labels, selected, egress, network, settings))
+}
+
+/// The policy of a producer's pod.
+pub fn of_producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Option<Child> {
+    let network = settings.network_policy.as_ref()?;
+    let labels = labels::of(pipeline, "producer", None);
+    let selected = labels::selector_of(&labels);
+    let egress = vec![kafka(&pipeline.document.spec.kafka, network)];
+    let name = names::child(&pipeline.name, &["producer"]);
+    Some(policy(name, &labels, selected, egress, network, settings))
+}
+
+fn policy(
+    name: String,
+    labels: &Map<String, Value>,
+    selected: Value,
+    egress: Vec<Value>,
+    network: &Network,
+    settings: &Settings,
+) -> Child {
+    // an empty list of peers would stand for everybody
+    let ingress = if network.from.is_empty() {
+        json!([])
+    } else {
+        json!([{
+            "from": network.from,
+            "ports": [{ "port": ADMIN_PORT_NAME, "protocol": "TCP" }],
+        }])
+    };
+    let mut rules = vec![dns()];
+    rules.extend(egress);
+    rules.extend(collector(&settings.tracing).map(|port| rule([port].into(), &[])));
+    rules.extend(network.egress.iter().map(|more| json!(more)));
     Child {
         kind: Kind::NetworkPolicy,
-        name: name.to_owned(),
+        name,
         body: json!({
             "metadata": { "labels": labels },
             "spec": {
-                "podSelector": { "matchLabels": selector_of(labels) },
-                "policyTypes": ["Ingress"],
-                "ingress": [{ "ports": [{ "port": ADMIN_PORT_NAME, "protocol": "TCP" }] }],
+                "podSelector": { "matchLabels": selected },
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": ingress,
+                "egress": rules,
             },
         }),
+    }
+}
+
+/// Policies see the port behind a Service: 5353 is where OpenShift's DNS listens.
+fn dns() -> Value {
+    let ports: Vec<Value> = [53, 5353]
+        .into_iter()
+        .flat_map(|port| {
+            ["UDP", "TCP"].map(|protocol| json!({ "port": port, "protocol": protocol }))
+        })
+        .collect();
+    json!({ "ports": ports })
+}
+
+fn rule(ports: BTreeSet<u16>, peers: &[NetworkPolicyPeer]) -> Value {
+    let ports: Vec<Value> = ports
+        .into_iter()
+        .map(|port| json!({ "port": port, "protocol": "TCP" }))
+        .collect();
+    let mut rule = json!({ "ports": ports });
+    if !peers.is_empty() {
+        rule["to"] = json!(peers);
+    }
+    rule
+}
+
+/// The ports of the brokers to begin with; others that brokers advertise are for the operator's own rules.
+fn kafka(kafka: &KafkaSpec, network: &Network) -> Value {
+    let brokers = kafka.bootstrap_servers.split(',');
+    let ports = brokers.filter_map(|broker| broker.rsplit_once(':')?.1.parse().ok());
+    rule(ports.collect(), &network.kafka)
+}
+
+fn postgres_port(connection: &ConnectionSpec, pipeline: &ValidatedPipeline) -> u16 {
+    match connection.settings(&pipeline.secrets) {
+        Ok(settings) => settings.port,
+        // what is missing is told where the connection is needed
+        Err(_) => connection.port.unwrap_or(POSTGRES),
+    }
+}
+
+/// The port of the Collector that spans go to.
+fn collector(tracing: &[(String, String)]) -> Option<u16> {
+    let (_, endpoint) = tracing
+        .iter()
+        .filter(|(name, _)| name.ends_with("_ENDPOINT"))
+        .max_by_key(|(name, _)| name.contains("TRACES"))?;
+    let endpoint: hyper::Uri = endpoint.trim().parse().ok()?;
+    endpoint.port_u16().or(match endpoint.scheme_str() {
+        Some("https") => Some(443),
+        _ => Some(80),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_is_reached_at_the_port_of_its_address() {
+        let port = |endpoint: &str| {
+            collector(&[(
+                "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+                endpoint.to_owned(),
+            )])
+        };
+        assert_eq!(port("http://collector:4318"), Some(4318));
+        assert_eq!(port("https://otel.example.com/v1"), Some(443));
+        assert_eq!(port("http://[fd00::1]:4318/"), Some(4318));
+        assert_eq!(collector(&[]), None);
+    }
+
+    #[test]
+    fn nobody_is_let_in_unless_somebody_is_named() {
+        let nobody = Network::default().or_operator_in(None);
+        assert_eq!(nobody.from, []);
+        let operator = Network::default().or_operator_in(Some("system"));
+        assert_eq!(operator.from.len(), 1);
+        assert_eq!(operator.clone().or_operator_in(Some("other")), operator);
     }
 }
