@@ -9,6 +9,7 @@
 
 pub mod annotations;
 mod definition;
+pub mod mesh;
 mod pod;
 mod reference;
 mod schema;

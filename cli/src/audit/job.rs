@@ -1,6 +1,7 @@
 //! The Job: what it takes from the processors' pods, and what not. Pure.
 
 use anyhow::{Context as _, bail};
+use clickstream_api::mesh::without_sidecar;
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job};
 use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
@@ -61,7 +62,10 @@ pub fn audit(
     // it only reads, so there is nothing to bring to an end
     pod["terminationGracePeriodSeconds"] = json!(5);
 
-    let labels = labels(&template["metadata"]["labels"], deployment);
+    let mut labels = labels(&template["metadata"]["labels"], deployment);
+    let annotations = template["metadata"]["annotations"].as_object();
+    let mut annotations = annotations.cloned().unwrap_or_default();
+    without_sidecar(&mut labels, &mut annotations);
     let mut prefix = format!("{pipeline}-audit-");
     if prefix.len() > LONGEST_PREFIX {
         bail!("{pipeline} is no name of a pipeline");
@@ -80,7 +84,7 @@ pub fn audit(
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": KEPT_SECONDS,
             "template": {
-                "metadata": { "labels": labels, "annotations": template["metadata"]["annotations"] },
+                "metadata": { "labels": labels, "annotations": annotations },
                 "spec": pod,
             },
         },

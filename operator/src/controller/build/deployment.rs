@@ -51,6 +51,7 @@ pub fn of_target(
             settings: spec.processor.pod(),
             labels: &labels,
             annotations: rolled_by(pipeline, &hash),
+            ends: false,
             // longer than the flush in flight may take before partitions are given back
             extra: json!({ "terminationGracePeriodSeconds": 45 }),
         },

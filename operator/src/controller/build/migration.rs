@@ -85,6 +85,7 @@ fn job(
             settings: pipeline.document.spec.processor.pod(),
             labels: &labels,
             annotations: Map::new(),
+            ends: true,
             extra: json!({ "restartPolicy": "Never" }),
         },
         settings,

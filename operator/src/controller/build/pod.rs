@@ -1,5 +1,6 @@
 //! What all pods of a pipeline have in common: no token, no privilege, no writable root, Secrets key by key.
 
+use clickstream_api::mesh::without_sidecar;
 use clickstream_pipeline::spec::{PodSettings, SecretKeys};
 use serde_json::{Map, Value, json};
 
@@ -41,6 +42,8 @@ pub struct PodParts<'p> {
     pub labels: &'p Map<String, Value>,
     /// Annotations; the spec's are added.
     pub annotations: Map<String, Value>,
+    /// Whether it is to end, which a mesh's proxy beside it would keep it from.
+    pub ends: bool,
     /// Fields of the pod's spec beside these.
     pub extra: Value,
 }
@@ -51,6 +54,9 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
     labels.extend(text_map(parts.settings.labels));
     let mut annotations = parts.annotations;
     annotations.extend(text_map(parts.settings.annotations));
+    if parts.ends {
+        without_sidecar(&mut labels, &mut annotations);
+    }
 
     let mut env = vec![
         json!({ "name": "CLICKSTREAM_PIPELINE", "value": DOCUMENT }),

@@ -37,6 +37,7 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
             settings: spec.producer.pod(),
             labels: &labels,
             annotations: rolled_by(pipeline, &hash),
+            ends: false,
             extra: json!({ "terminationGracePeriodSeconds": 30 }),
         },
         settings,

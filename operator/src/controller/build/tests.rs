@@ -365,6 +365,26 @@ fn every_pod_reaches_what_the_spec_names_and_is_reached_by_the_operator_alone() 
 }
 
 #[test]
+fn no_proxy_of_a_mesh_keeps_a_job_from_its_end() {
+    let pipeline = pipeline(|_| {});
+    let target_spec = &pipeline.document.spec.targets[0];
+    let jobs = [
+        migration(&pipeline, target_spec, &settings(), 0),
+        removal(&pipeline, target_spec, &settings()),
+    ];
+    for job in jobs.map(|mut children| children.pop().unwrap()) {
+        let meta = &job.body["spec"]["template"]["metadata"];
+        assert_eq!(meta["labels"]["sidecar.istio.io/inject"], "false");
+        assert_eq!(meta["annotations"]["linkerd.io/inject"], "disabled");
+    }
+    // processors may have one
+    let template = &target(&pipeline, target_spec, &settings(), &[])
+        .deployment
+        .body["spec"];
+    assert!(!template.to_string().contains("inject"));
+}
+
+#[test]
 fn where_brokers_and_databases_are_can_be_said() {
     let mut settings = settings();
     let peers = json!({
