@@ -30,7 +30,7 @@ pub fn of_target(
         .secret_keys()
         .and(target.connection.secret_keys());
     let hash = pipeline.hash_of(&config.body["data"], &secrets);
-    let template = template(
+    let mut template = template(
         PodParts {
             container: "processor",
             image: pipeline.processor_image(settings),
@@ -57,6 +57,7 @@ pub fn of_target(
         },
         settings,
     );
+    spread(&mut template["spec"], &labels);
     let replicas = if spec.suspend {
         0
     } else {
@@ -85,6 +86,34 @@ pub fn rolled_by(pipeline: &ValidatedPipeline, hash: &str) -> Map<String, Value>
         annotations.insert(RESTART_AT.to_owned(), json!(at));
     }
     annotations
+}
+
+/// Processors keep off each other's hosts and zones, of each version by itself, where nobody says anything about it. What is only
+/// preferred keeps no pod from running. Zones are no constraint of their own: nodes without that label, as all are in many
+/// clusters, would then be passed over for hosts as well.
+fn spread(pod: &mut Value, labels: &Map<String, Value>) {
+    let is_said = |field: &str| !pod[field].is_null();
+    if is_said("affinity") || is_said("topologySpreadConstraints") {
+        return;
+    }
+    let selector = json!({ "matchLabels": labels::selector_of(labels) });
+    pod["topologySpreadConstraints"] = json!([{
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": selector,
+        "matchLabelKeys": ["pod-template-hash"],
+    }]);
+    pod["affinity"] = json!({ "podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 100,
+            "podAffinityTerm": {
+                "topologyKey": "topology.kubernetes.io/zone",
+                "labelSelector": selector,
+                "matchLabelKeys": ["pod-template-hash"],
+            },
+        }],
+    } });
 }
 
 /// Requests that fit a pipeline at rest and one with a backlog: the filter, three flushes (one grows, one is encoded, one is

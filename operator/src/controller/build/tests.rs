@@ -385,6 +385,47 @@ fn no_proxy_of_a_mesh_keeps_a_job_from_its_end() {
 }
 
 #[test]
+fn processors_keep_off_each_others_hosts_and_zones_where_nobody_says_otherwise() {
+    let pod = |change: Value| {
+        let pipeline = pipeline(|document| document["spec"]["processor"] = change);
+        let target_spec = &pipeline.document.spec.targets[0];
+        let deployment = target(&pipeline, target_spec, &settings(), &[]).deployment;
+        let labels = deployment.body["spec"]["template"]["metadata"]["labels"].clone();
+        let spec = deployment.body["spec"]["template"]["spec"].clone();
+        (serde_json::from_value::<PodSpec>(spec).unwrap(), labels)
+    };
+    let (spec, labels) = pod(json!({}));
+    let hosts = spec.topology_spread_constraints.unwrap().remove(0);
+    assert_eq!(hosts.topology_key, "kubernetes.io/hostname");
+    assert_eq!(hosts.when_unsatisfiable, "ScheduleAnyway");
+    let affinity = spec.affinity.unwrap();
+    assert_eq!(affinity.node_affinity, None);
+    let apart = affinity.pod_anti_affinity.unwrap();
+    assert_eq!(
+        apart.required_during_scheduling_ignored_during_execution,
+        None
+    );
+    let zones = apart
+        .preferred_during_scheduling_ignored_during_execution
+        .unwrap()
+        .remove(0)
+        .pod_affinity_term;
+    assert_eq!(zones.topology_key, "topology.kubernetes.io/zone");
+    for selector in [hosts.label_selector, zones.label_selector] {
+        let wanted = selector.unwrap().match_labels.unwrap();
+        assert!(wanted.iter().all(|(key, value)| labels[key] == *value));
+        assert!(wanted.contains_key("clickstream.dev/target"));
+    }
+    let own =
+        json!([{ "maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule" }]);
+    let (spec, _) = pod(json!({ "topologySpreadConstraints": own }));
+    assert_eq!(json!(spec.topology_spread_constraints), own);
+    assert_eq!(spec.affinity, None);
+    let (spec, _) = pod(json!({ "affinity": { "nodeAffinity": {} } }));
+    assert_eq!(spec.topology_spread_constraints, None);
+}
+
+#[test]
 fn where_brokers_and_databases_are_can_be_said() {
     let mut settings = settings();
     let peers = json!({

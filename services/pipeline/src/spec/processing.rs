@@ -133,14 +133,15 @@ pub struct ProcessorSpec {
     )]
     pub tolerations: Vec<Value>,
     /// Which nodes, and which other pods beside them, the pods prefer, need or avoid, as a pod has it. Rolling.
-    /// Default: none.
+    /// Default: unless `topologySpreadConstraints` are given, zones are preferred that have fewer of the target's processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Option<k8s_openapi::api::core::v1::Affinity>")
     )]
     pub affinity: Option<Value>,
-    /// How the pods spread over zones and nodes, as a pod has it. Rolling. Default: none.
+    /// How the pods spread over zones and nodes, as a pod has it. Rolling. Default: unless `affinity` is given, evenly over
+    /// nodes, as far as they have room.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
         feature = "schema",
