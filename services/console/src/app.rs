@@ -65,12 +65,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let poller = Poller::new(hub, Database::new(settings.place), settings.processors);
     let polling = tokio::spawn(poller.run(stop.clone()));
     tracing::info!(address = %local, "console listens");
+    let followed = Arc::clone(&console);
+    let following = tokio::spawn(async move { followed.guard.follow().await });
     let serving = tokio::spawn(http::serve(listener, router(console), LIMITS, stop.clone()));
     stop.cancelled().await;
     if tokio::time::timeout(DRAIN, serving).await.is_err() {
         tracing::warn!("answers under way were given up");
     }
     polling.abort();
+    following.abort();
     admin_stop.cancel();
     Ok(())
 }

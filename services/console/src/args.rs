@@ -127,7 +127,10 @@ impl RunArgs {
         // what is missing from the start is said at once; later, what is there is read again
         given.settings()?;
         let door = match self.token_file {
-            Some(file) => Some(Door::following(file).context("--token-file")?),
+            Some(file) => {
+                let what = format!("--token-file {}", file.display());
+                Some(Door::following(file).context(what)?)
+            }
             None => variable(TOKEN_VARIABLE)
                 .map(|token| Door::fixed(&token))
                 .transpose()?,

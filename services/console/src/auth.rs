@@ -24,7 +24,7 @@ const NAME: &str = "clickstream_console";
 const SESSION: Duration = Duration::from_hours(12);
 /// Sessions at the same time; one more ends the oldest. Only who has the token can open one.
 const SESSIONS: usize = 1_000;
-/// A file with the token is read again after this long: a Secret's volume follows the Secret.
+/// How often a file with the token is read again: a Secret's volume follows the Secret.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Shorter tokens can be guessed.
@@ -42,8 +42,8 @@ pub enum TokenError {
     #[error("the token holds characters other than visible ASCII")]
     NotAscii,
     /// Its file cannot be read.
-    #[error("the file {}", .0.display())]
-    Unreadable(PathBuf, #[source] std::io::Error),
+    #[error("cannot be read")]
+    Unreadable(#[from] std::io::Error),
 }
 
 /// Decides about requests.
@@ -72,7 +72,8 @@ struct State {
     pass: Pass,
     /// By the digest of the cookie: when each ends by itself, and its pass.
     sessions: HashMap<[u8; 32], (Instant, Pass)>,
-    looked: Instant,
+    /// Whether the file held no usable token when it was read last.
+    unusable: bool,
 }
 
 impl Door {
@@ -101,7 +102,7 @@ impl Door {
 
     /// Whether this is the token.
     pub fn opens_with(&self, given: &str) -> bool {
-        digest(given).ct_eq(&self.now().token).into()
+        digest(given).ct_eq(&self.state.lock().token).into()
     }
 
     /// Opens a session, and returns the header that has a browser remember it. `secure`: the browser came by HTTPS, and must
@@ -109,7 +110,7 @@ impl Door {
     pub fn open(&self, secure: bool) -> HeaderValue {
         let cookie = hex(&rand::random::<[u8; 32]>());
         let ends = Instant::now() + SESSION;
-        let mut state = self.now();
+        let mut state = self.state.lock();
         state.sessions.retain(|_, (ends, _)| *ends > Instant::now());
         if state.sessions.len() >= SESSIONS {
             let oldest = state.sessions.iter().min_by_key(|(_, (ends, _))| *ends);
@@ -123,7 +124,7 @@ impl Door {
 
     /// Ends the session of these headers, if there is one, and returns the header that has a browser forget it.
     pub fn close(&self, headers: &HeaderMap, secure: bool) -> HeaderValue {
-        let mut state = self.now();
+        let mut state = self.state.lock();
         for cookie in cookies(headers) {
             state.end(digest(cookie));
         }
@@ -132,35 +133,36 @@ impl Door {
 
     fn pass(&self, headers: &HeaderMap) -> Option<Pass> {
         if bearer(headers).is_some_and(|given| self.opens_with(given)) {
-            return Some(self.now().pass.clone());
+            return Some(self.state.lock().pass.clone());
         }
-        let state = self.now();
+        let state = self.state.lock();
         cookies(headers).find_map(|cookie| {
             let (ends, pass) = state.sessions.get(&digest(cookie))?;
             (*ends > Instant::now()).then(|| pass.clone())
         })
     }
 
-    /// The state, by the token as it is now. One that cannot be read or used does not replace the one before.
-    fn now(&self) -> parking_lot::MutexGuard<'_, State> {
+    /// Reads the token again, and ends all sessions when it has changed. One that cannot be read or used does not replace the one
+    /// before.
+    fn follow(&self) {
+        let Some(file) = &self.file else {
+            return;
+        };
         let mut state = self.state.lock();
-        if let Some(file) = &self.file
-            && state.looked.elapsed() > READ_AGAIN
-        {
-            state.looked = Instant::now();
-            match read(file) {
-                Ok(token) if token == state.token => {}
-                Ok(token) => {
-                    tracing::info!("the token has changed, and all sessions have ended");
-                    state.pass.cancel();
-                    *state = State::new(token);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the token cannot be read again: the one before stays in force");
-                }
+        match read(file) {
+            Ok(token) if token == state.token => state.unusable = false,
+            Ok(token) => {
+                tracing::info!("the token has changed, and all sessions have ended");
+                state.pass.cancel();
+                *state = State::new(token);
+            }
+            // said once
+            Err(_) if state.unusable => {}
+            Err(error) => {
+                state.unusable = true;
+                tracing::warn!(%error, "the token cannot be read again: the one before stays in force");
             }
         }
-        state
     }
 }
 
@@ -170,7 +172,7 @@ impl State {
             token,
             pass: Pass::new(),
             sessions: HashMap::new(),
-            looked: Instant::now(),
+            unusable: false,
         }
     }
 
@@ -182,9 +184,7 @@ impl State {
 }
 
 fn read(file: &std::path::Path) -> Result<[u8; 32], TokenError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| TokenError::Unreadable(file.to_owned(), error))?;
-    checked(&text)
+    checked(&std::fs::read_to_string(file)?)
 }
 
 /// The digest of a token that can be used; the line end that editors leave behind it does not count.
@@ -218,6 +218,17 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 impl Guard {
+    /// Follows the token where it can change; never ends.
+    pub async fn follow(&self) {
+        let mut ticks = tokio::time::interval(READ_AGAIN);
+        loop {
+            ticks.tick().await;
+            if let Self::Token(door) = self {
+                door.follow();
+            }
+        }
+    }
+
     /// Whether a request may have data, and until when.
     ///
     /// # Errors
@@ -365,14 +376,13 @@ mod tests {
         let guard = Guard::Token(Door::following(file.clone()).unwrap());
         let cookie = cookie(&door(&guard).open(false));
         let stream = check(&guard, "cookie", &cookie).unwrap();
-        let later = || door(&guard).state.lock().looked -= READ_AGAIN * 2;
         for unusable in ["", "short"] {
             std::fs::write(&file, unusable).unwrap();
-            later();
+            door(&guard).follow();
             check(&guard, "cookie", &cookie).unwrap();
         }
         std::fs::write(&file, format!("{TOKEN}-2")).unwrap();
-        later();
+        door(&guard).follow();
         check(&guard, "cookie", &cookie).unwrap_err();
         assert!(stream.is_cancelled());
         check(&guard, "authorization", &format!("Bearer {TOKEN}")).unwrap_err();

@@ -87,6 +87,7 @@ async fn a_namespace_that_ends_keeps_nobody_else_waiting_and_lets_its_pipelines_
 -> anyhow::Result<()> {
     let stage = Stage::new(Migrations::Succeed).await?;
     let going = Stage::new(Migrations::Succeed).await?;
+    stage.rights.grant(&going.namespace).await?;
     let operator = stage.operator_with(&["--namespaces", &going.namespace])?;
     let all = json!({ "deletionPolicy": { "topics": "Delete", "tables": "Delete" } });
     let ended = unique_name("clicks");
