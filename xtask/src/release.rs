@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 
 use anyhow::{Context as _, bail};
 use clickstream_tools::workspace_root;
@@ -123,7 +124,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         format!("{made} SBOMs, CycloneDX")
     })?;
     let step = steps.begin("images");
-    let digests = images(&out, &facts, &built, |note| step.note(note));
+    let digests = images(&out, &facts, &built);
     let digests = step.ended(digests, |made| format!("{} OCI layouts", made.len()))?;
     let step = steps.begin("chart");
     let rest = rest(&out, &facts, &built, &digests);
@@ -238,38 +239,49 @@ fn licenses() -> anyhow::Result<BTreeMap<String, String>> {
     Ok(declared.collect())
 }
 
-/// Writes the images and returns their digests by service.
+/// Writes the images, side by side since compressing takes longest, and returns their digests by service.
 fn images(
     out: &Path,
     facts: &Facts,
     built: &[Program],
-    note: impl Fn(&str),
 ) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut digests = BTreeMap::new();
-    for service in SERVICES {
-        note(service);
-        let title = context::program_name(service);
-        let image = image(facts, &title, Some(format!("/{title}")), Vec::new());
-        let layout = Layout::create(&out.join("images").join(service))?;
-        let mut each = Vec::new();
-        for program in built.iter().filter(|program| program.name == title) {
-            let mut files: Vec<File> = context::files()
-                .into_iter()
-                .map(|(path, text)| File::new(path, text))
-                .collect();
-            files.push(File::program(title.clone(), fs::read(&program.path)?));
-            each.push(layout.image(&image, program.arch, &files)?);
-        }
-        let index = layout.index(&image, &each)?;
-        layout.finish(&facts.version, &index)?;
-        digests.insert(service.to_owned(), index.digest);
-    }
+    let digests: BTreeMap<String, String> = thread::scope(|scope| {
+        let packing = SERVICES.map(|service| {
+            let folder = out.join("images").join(service);
+            scope.spawn(move || {
+                let digest = pack(service, &folder, facts, built)?;
+                anyhow::Ok((service.to_owned(), digest))
+            })
+        });
+        let packed = packing.into_iter().map(|thread| {
+            let ended = thread.join();
+            ended.map_err(|_| anyhow::anyhow!("the thread that packs an image has panicked"))?
+        });
+        packed.collect::<anyhow::Result<_>>()
+    })?;
     let lines = digests.iter();
     let lines: String = lines
         .map(|(service, digest)| format!("{}\n", facts.name(service, digest)))
         .collect();
     fs::write(out.join(MARK), lines)?;
     Ok(digests)
+}
+
+/// Writes the image of a service for every architecture and returns the digest over all.
+fn pack(service: &str, folder: &Path, facts: &Facts, built: &[Program]) -> anyhow::Result<String> {
+    let title = context::program_name(service);
+    let image = image(facts, &title, Some(format!("/{title}")), Vec::new());
+    let layout = Layout::create(folder)?;
+    let mut each = Vec::new();
+    for program in built.iter().filter(|program| program.name == title) {
+        let common = context::files().into_iter();
+        let mut files: Vec<File> = common.map(|(path, text)| File::new(path, text)).collect();
+        files.push(File::program(title.clone(), fs::read(&program.path)?));
+        each.push(layout.image(&image, program.arch, &files)?);
+    }
+    let index = layout.index(&image, &each)?;
+    layout.finish(&facts.version, &index)?;
+    Ok(index.digest)
 }
 
 fn image<'a>(

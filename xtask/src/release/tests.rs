@@ -72,7 +72,7 @@ fn programs(name: &str) -> anyhow::Result<Vec<Program>> {
 fn made(name: &str, registry: Option<&str>) -> anyhow::Result<PathBuf> {
     let out = scratch(name)?;
     let (facts, built) = (facts(registry), programs(name)?);
-    let digests = images(&out, &facts, &built, |_| ())?;
+    let digests = images(&out, &facts, &built)?;
     rest(&out, &facts, &built, &digests)?;
     Ok(out)
 }
