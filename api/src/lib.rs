@@ -28,7 +28,8 @@ pub use definition::{CRD_NAME, PLURAL, SHORT_NAME, crd, crd_yaml};
 pub use pod::{PodOptions, PodOptionsError};
 pub use reference::reference;
 pub use status::{
-    ClickstreamPipelineStatus, MigrationStatus, PartitionStatus, TargetStatus, TopicStatus,
+    CleanupStatus, ClickstreamPipelineStatus, MigrationStatus, PartitionStatus, TargetStatus,
+    TopicStatus,
 };
 
 /// A pipeline in the Kubernetes API.

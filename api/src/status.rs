@@ -42,6 +42,9 @@ pub struct ClickstreamPipelineStatus {
     /// Whether processors and producer are stopped because the spec says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended: Option<bool>,
+    /// Since when each step of the deletion has been tried, where `spec.deletionPolicy` says `Delete`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cleanup: Option<CleanupStatus>,
     /// The topics as Kafka has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -50,6 +53,21 @@ pub struct ClickstreamPipelineStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub targets: Vec<TargetStatus>,
+}
+
+/// What a deletion does before the resource goes, and since when it has been tried.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CleanupStatus {
+    /// Pods are waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods_since: Option<Time>,
+    /// Jobs drop the tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tables_since: Option<Time>,
+    /// Kafka is asked to delete the topics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topics_since: Option<Time>,
 }
 
 /// A topic as Kafka has it.

@@ -58,7 +58,7 @@ impl Log {
     /// The brokers refuse, or do not answer.
     pub async fn create(&self, document: &Document) -> anyhow::Result<bool> {
         let spec = document.topic();
-        let partitions = i32::try_from(spec.partitions)?;
+        let partitions = i32::try_from(spec.initial_partitions())?;
         // -1: the broker's default
         let replicas = spec.replication_factor.map_or(-1, i32::from);
         let mut topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(replicas))

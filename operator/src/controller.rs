@@ -5,6 +5,7 @@ pub mod asked;
 pub mod build;
 mod cleanup;
 mod dereference;
+pub mod gone;
 pub mod memory;
 mod status;
 mod tenancy;
@@ -175,6 +176,7 @@ async fn traced(
     });
     let outcome = result?;
     context.metrics.pipelines.succeeded(namespace, name);
+    gone::forget_if_gone(metadata.uid.as_deref().unwrap_or_default(), &context);
     context
         .memories
         .succeeded(object.meta().uid.as_deref().unwrap_or_default());

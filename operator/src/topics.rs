@@ -8,8 +8,8 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 
 pub use self::admin::{AdminError, TopicAdmin};
 
@@ -25,13 +25,20 @@ impl TopicAdmins {
     ///
     /// # Errors
     /// [`AdminError::Settings`].
-    pub fn get(&self, properties: &[(String, String)]) -> Result<Arc<TopicAdmin>, AdminError> {
-        let key = digest(properties);
-        let mut admins = self.by_settings.lock();
+    pub async fn get(
+        &self,
+        properties: Vec<(String, String)>,
+    ) -> Result<Arc<TopicAdmin>, AdminError> {
+        let key = digest(&properties);
+        let mut admins = self.by_settings.lock().await;
         if let Some(admin) = admins.get(&key).and_then(Weak::upgrade) {
             return Ok(admin);
         }
-        let admin = Arc::new(TopicAdmin::new(properties)?);
+        // starts threads, and reads certificates
+        let admin = tokio::task::spawn_blocking(move || TopicAdmin::new(&properties))
+            .await
+            .expect("making a client does not panic and is not cancelled")?;
+        let admin = Arc::new(admin);
         admins.retain(|_, admin| admin.strong_count() > 0);
         admins.insert(key, Arc::downgrade(&admin));
         Ok(admin)
@@ -92,12 +99,14 @@ mod tests {
         ]
     }
 
-    #[test]
-    fn pipelines_with_the_same_servers_and_credentials_share_a_connection() {
+    #[tokio::test]
+    async fn pipelines_with_the_same_servers_and_credentials_share_a_connection() {
         let admins = TopicAdmins::default();
-        let first = admins.get(&properties("a")).unwrap();
-        assert!(Arc::ptr_eq(&first, &admins.get(&properties("a")).unwrap()));
-        assert!(!Arc::ptr_eq(&first, &admins.get(&properties("b")).unwrap()));
+        let first = admins.get(properties("a")).await.unwrap();
+        let again = admins.get(properties("a")).await.unwrap();
+        let other = admins.get(properties("b")).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&first, &other));
     }
 
     #[test]
@@ -110,10 +119,10 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_connection_ends_with_its_last_pipeline() {
+    #[tokio::test]
+    async fn a_connection_ends_with_its_last_pipeline() {
         let admins = TopicAdmins::default();
-        let first = Arc::downgrade(&admins.get(&properties("a")).unwrap());
+        let first = Arc::downgrade(&admins.get(properties("a")).await.unwrap());
         assert!(first.upgrade().is_none());
     }
 }

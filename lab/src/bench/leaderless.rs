@@ -124,7 +124,7 @@ async fn measure(args: &BenchArgs, fault: Fault) -> anyhow::Result<Pair> {
     let trial = stand
         .trial_with(&topic, |pipeline| {
             if let Some(topic) = pipeline.spec.topics.first_mut() {
-                topic.partitions = PARTITIONS;
+                topic.partitions = Some(PARTITIONS);
                 topic.replication_factor = Some(1);
                 let setting = ("min.insync.replicas".to_owned(), "1".to_owned());
                 topic.config.extend([setting]);

@@ -130,7 +130,7 @@ async fn drained(stand: &Stand, log: &Log, records: i64) -> anyhow::Result<Drain
     let trial = stand
         .trial_with(log.topic(), |pipeline| {
             if let Some(topic) = pipeline.spec.topics.first_mut() {
-                topic.partitions = PARTITIONS;
+                topic.partitions = Some(PARTITIONS);
             }
         })
         .await?;

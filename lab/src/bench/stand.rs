@@ -201,7 +201,7 @@ impl Stand {
         pipeline.metadata.name = name.replace('_', "-");
         if let Some(spec) = pipeline.spec.topics.first_mut() {
             spec.name = topic.to_owned();
-            spec.partitions = PARTITIONS;
+            spec.partitions = Some(PARTITIONS);
         }
         if let Some(target) = pipeline.spec.targets.first_mut() {
             target.schema.clone_from(&name);

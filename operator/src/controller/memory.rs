@@ -2,7 +2,7 @@
 //! API or Kafka would not tell again.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,11 +13,17 @@ use parking_lot::Mutex;
 use super::apply::is_older;
 use crate::{
     crd::ClickstreamPipelineStatus,
-    topics::{TopicAdmin, plan::TopicFacts},
+    topics::{
+        TopicAdmin,
+        plan::{Step, TopicFacts},
+    },
 };
 
 /// What Kafka said about a topic is taken for true for this long, unless the spec changes.
 const TOPICS_FRESH: Duration = Duration::from_secs(25);
+
+/// A connection to Kafka that its pipeline has not used for this long is closed.
+const ADMIN_IDLE: Duration = Duration::from_secs(60);
 
 /// A topic as it was found: absent, or with its facts.
 pub type Found = Option<TopicFacts>;
@@ -25,37 +31,73 @@ pub type Found = Option<TopicFacts>;
 #[derive(Default)]
 struct Memory {
     failures: u32,
-    admin: Option<Arc<TopicAdmin>>,
+    admin: Option<(Arc<TopicAdmin>, Instant)>,
     topics: Option<(Instant, i64, HashMap<String, Found>)>,
+    sent: HashMap<String, BTreeMap<String, String>>,
     numbers_written: Option<Instant>,
     status: Option<(String, ClickstreamPipelineStatus)>,
     accepted: Option<PipelineSpec>,
     waits: u32,
+    unreadable: Option<Instant>,
 }
 
-/// The memories of all pipelines, by uid.
+/// The memories of all pipelines, by uid: from the moment the watch tells of one until it tells of its end. What is noted of any
+/// other is lost, as by a reconcile that ends after its pipeline.
 #[derive(Default)]
 pub struct Memories(Mutex<HashMap<String, Memory>>);
 
 impl Memories {
+    /// The pipeline is there.
+    pub fn seen(&self, uid: &str) {
+        let mut memories = self.0.lock();
+        if !memories.contains_key(uid) {
+            memories.insert(uid.to_owned(), Memory::default());
+        }
+    }
+
+    /// Whether the pipeline is there.
+    pub fn knows(&self, uid: &str) -> bool {
+        self.0.lock().contains_key(uid)
+    }
+
+    /// All that are remembered and are not among these.
+    pub fn others(&self, there: &HashSet<String>) -> Vec<String> {
+        let memories = self.0.lock();
+        let others = memories.keys().filter(|uid| !there.contains(*uid));
+        others.cloned().collect()
+    }
+
+    fn note<R>(&self, uid: &str, note: impl FnOnce(&mut Memory) -> R) -> Option<R> {
+        self.0.lock().get_mut(uid).map(note)
+    }
+
     /// Counts a failure in a row.
     pub fn failed(&self, uid: &str) -> u32 {
-        let mut memories = self.0.lock();
-        let memory = memories.entry(uid.to_owned()).or_default();
-        memory.failures += 1;
-        memory.failures
+        let failures = self.note(uid, |memory| {
+            memory.failures += 1;
+            memory.failures
+        });
+        failures.unwrap_or(1)
     }
 
     /// Ends a row of failures.
     pub fn succeeded(&self, uid: &str) {
-        if let Some(memory) = self.0.lock().get_mut(uid) {
-            memory.failures = 0;
-        }
+        self.note(uid, |memory| memory.failures = 0);
     }
 
-    /// Keeps a connection to Kafka open for as long as its pipeline lives.
+    /// Keeps a connection to Kafka open for as long as its pipeline lives and uses it.
     pub fn keep_admin(&self, uid: &str, admin: &Arc<TopicAdmin>) {
-        self.0.lock().entry(uid.to_owned()).or_default().admin = Some(Arc::clone(admin));
+        let kept = (Arc::clone(admin), Instant::now());
+        // one with other credentials ends outside of the lock
+        drop(self.note(uid, |memory| memory.admin.replace(kept)));
+    }
+
+    /// Closes connections that were not used for a while, as those of pipelines whose spec is refused.
+    pub fn close_idle(&self) {
+        let mut idle = Vec::new();
+        for memory in self.0.lock().values_mut() {
+            idle.extend(memory.admin.take_if(|(_, at)| at.elapsed() > ADMIN_IDLE));
+        }
     }
 
     /// What Kafka said a moment ago about the topics of this generation.
@@ -67,8 +109,36 @@ impl Memories {
 
     /// Keeps what Kafka said; `None`: what it said no longer holds.
     pub fn keep_topics(&self, uid: &str, generation: i64, topics: Option<HashMap<String, Found>>) {
-        self.0.lock().entry(uid.to_owned()).or_default().topics =
-            topics.map(|topics| (Instant::now(), generation, topics));
+        let topics = topics.map(|topics| (Instant::now(), generation, topics));
+        self.note(uid, |memory| memory.topics = topics);
+    }
+
+    /// Keeps what was sent as settings of a topic.
+    pub fn keep_sent(&self, uid: &str, topic: &str, step: &Step) {
+        self.note(uid, |memory| {
+            let sent = memory.sent.entry(topic.to_owned()).or_default();
+            match step {
+                Step::Create { config, .. } => sent.clone_from(config),
+                Step::AddPartitions { .. } => {}
+                Step::ChangeConfig(changes) => {
+                    for change in changes {
+                        match &change.value {
+                            Some(value) => sent.insert(change.key.clone(), value.clone()),
+                            None => sent.remove(&change.key),
+                        };
+                    }
+                }
+            }
+        });
+    }
+
+    /// What was sent last as settings of a topic.
+    pub fn sent(&self, uid: &str, topic: &str) -> BTreeMap<String, String> {
+        let memories = self.0.lock();
+        let sent = memories
+            .get(uid)
+            .and_then(|memory| memory.sent.get(topic).cloned());
+        sent.unwrap_or_default()
     }
 
     /// Whether numbers were not written for this long; then they are, now.
@@ -82,16 +152,12 @@ impl Memories {
 
     /// Numbers were written now.
     pub fn numbers_written(&self, uid: &str) {
-        self.0
-            .lock()
-            .entry(uid.to_owned())
-            .or_default()
-            .numbers_written = Some(Instant::now());
+        self.note(uid, |memory| memory.numbers_written = Some(Instant::now()));
     }
 
     /// Keeps the status that was written, and the version of the resource that it made.
     pub fn keep_status(&self, uid: &str, version: String, status: ClickstreamPipelineStatus) {
-        self.0.lock().entry(uid.to_owned()).or_default().status = Some((version, status));
+        self.note(uid, |memory| memory.status = Some((version, status)));
     }
 
     /// The status that was written last and the version that it made, unless the watch has told of it: a reconcile that
@@ -108,9 +174,7 @@ impl Memories {
 
     /// The watch has told of what was written.
     pub fn forget_status(&self, uid: &str) {
-        if let Some(memory) = self.0.lock().get_mut(uid) {
-            memory.status = None;
-        }
+        self.note(uid, |memory| memory.status = None);
     }
 
     /// Somebody wants to know how it is now: Kafka is asked again, and numbers are written at once.
@@ -124,11 +188,11 @@ impl Memories {
 
     /// Keeps the spec that is followed now, for the time when another one is refused.
     pub fn keep_accepted(&self, uid: &str, spec: &PipelineSpec) {
-        let mut memories = self.0.lock();
-        let memory = memories.entry(uid.to_owned()).or_default();
-        if memory.accepted.as_ref() != Some(spec) {
-            memory.accepted = Some(spec.clone());
-        }
+        self.note(uid, |memory| {
+            if memory.accepted.as_ref() != Some(spec) {
+                memory.accepted = Some(spec.clone());
+            }
+        });
     }
 
     /// The spec that was followed last.
@@ -138,14 +202,76 @@ impl Memories {
 
     /// Counts reconciles in a row that have ended waiting.
     pub fn waited(&self, uid: &str, waiting: bool) -> u32 {
-        let mut memories = self.0.lock();
-        let memory = memories.entry(uid.to_owned()).or_default();
-        memory.waits = if waiting { memory.waits + 1 } else { 0 };
-        memory.waits
+        let waits = self.note(uid, |memory| {
+            memory.waits = if waiting { memory.waits + 1 } else { 0 };
+            memory.waits
+        });
+        waits.unwrap_or_else(|| u32::from(waiting))
+    }
+
+    /// For how long the resource has been found on its way out and unreadable.
+    pub fn unreadable_for(&self, uid: &str) -> Duration {
+        let since = self.note(uid, |memory| {
+            *memory.unreadable.get_or_insert_with(Instant::now)
+        });
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// The pipeline is gone.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().remove(uid);
+        let gone = self.0.lock().remove(uid);
+        // with its connection, outside of the lock
+        drop(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
+    use super::*;
+
+    fn admin() -> Arc<TopicAdmin> {
+        let servers = ("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned());
+        Arc::new(TopicAdmin::new(&[servers]).unwrap())
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_pipeline_that_is_gone_or_was_never_there() {
+        let memories = Memories::default();
+        let admin = admin();
+        memories.seen("a");
+        memories.keep_admin("a", &admin);
+        assert_eq!(Arc::strong_count(&admin), 2);
+        memories.forget("a");
+        // a reconcile that ends after its pipeline
+        memories.keep_admin("a", &admin);
+        memories.keep_status("a", "7".to_owned(), ClickstreamPipelineStatus::default());
+        assert_eq!((memories.failed("a"), memories.waited("a", true)), (1, 1));
+        assert!(!memories.knows("a") && memories.newer_status("a", "1").is_none());
+        assert_eq!(Arc::strong_count(&admin), 1);
+    }
+
+    #[test]
+    fn those_that_a_list_no_longer_has_are_told() {
+        let memories = Memories::default();
+        memories.seen("a");
+        memories.seen("b");
+        assert_eq!(memories.others(&HashSet::from(["b".to_owned()])), ["a"]);
+    }
+
+    #[test]
+    fn a_connection_that_is_used_is_not_idle() {
+        let memories = Memories::default();
+        let admin = admin();
+        memories.seen("a");
+        memories.keep_admin("a", &admin);
+        memories.close_idle();
+        assert_eq!(Arc::strong_count(&admin), 2);
+        memories.note("a", |memory| {
+            memory.admin.as_mut().unwrap().1 -= ADMIN_IDLE + Duration::from_secs(1);
+        });
+        memories.close_idle();
+        assert_eq!(Arc::strong_count(&admin), 1);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clickstream_pipeline::spec::Problem;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, ResourceExt,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     controller::build,
-    crd::{ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus},
+    crd::{CleanupStatus, ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus},
     events::Happening,
     observe::ProcessorStatus,
 };
@@ -67,7 +68,7 @@ pub async fn write(
     context: &Context,
 ) -> Result<Written, Error> {
     let now = Timestamp::now();
-    let previous = pipeline.status.clone().unwrap_or_default();
+    let previous = latest(pipeline, context);
     let generation = pipeline.metadata.generation.unwrap_or_default();
     let uid = pipeline.uid().unwrap_or_default();
     let acknowledged = loss::acknowledged(pipeline);
@@ -103,7 +104,7 @@ pub async fn write_refused(
     refused: Finding,
     context: &Context,
 ) -> Result<bool, Error> {
-    let previous = pipeline.status.clone().unwrap_or_default();
+    let previous = latest(pipeline, context);
     let generation = pipeline.metadata.generation.unwrap_or_default();
     let unknown = || Finding::unknown("NotChecked", "the spec is refused");
     let mut status = previous.clone();
@@ -191,6 +192,50 @@ fn show(pipeline: &ClickstreamPipeline, status: &ClickstreamPipelineStatus, cont
     context.metrics.pipelines.status(&namespace, &name, status);
 }
 
+/// The status as it was written last. What a reconcile has written itself counts: whatever it writes later builds on that.
+pub fn latest(pipeline: &ClickstreamPipeline, context: &Context) -> ClickstreamPipelineStatus {
+    let uid = pipeline.uid().unwrap_or_default();
+    let version = pipeline.resource_version().unwrap_or_default();
+    context
+        .memories
+        .newer_status(&uid, &version)
+        .map(|(_, status)| status)
+        .or_else(|| pipeline.status.clone())
+        .unwrap_or_default()
+}
+
+/// The version of the resource that goes with [`latest`].
+pub fn latest_version(pipeline: &ClickstreamPipeline, context: &Context) -> String {
+    let uid = pipeline.uid().unwrap_or_default();
+    let version = pipeline.resource_version().unwrap_or_default();
+    match context.memories.newer_status(&uid, &version) {
+        Some((newer, _)) => newer,
+        None => version,
+    }
+}
+
+/// When a step of the deletion was first tried; noted before it is, when that is now.
+///
+/// # Errors
+/// What the API server says.
+pub async fn note_attempt(
+    pipeline: &ClickstreamPipeline,
+    step: impl FnOnce(&mut CleanupStatus) -> &mut Option<Time>,
+    context: &Context,
+) -> Result<Timestamp, Error> {
+    let mut status = latest(pipeline, context);
+    let noted = step(status.cleanup.get_or_insert_default());
+    if let Some(since) = noted {
+        return Ok(since.0);
+    }
+    let now = Timestamp::now();
+    // whole seconds, as the API keeps them
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    *noted = Some(Time(now));
+    patch(pipeline, &status, context).await?;
+    Ok(now)
+}
+
 /// Notes, before a topic is made, that it is ours.
 ///
 /// # Errors
@@ -200,14 +245,7 @@ pub async fn note_created(
     topic: &str,
     context: &Context,
 ) -> Result<(), Error> {
-    let uid = pipeline.uid().unwrap_or_default();
-    let version = pipeline.resource_version().unwrap_or_default();
-    let mut status = context
-        .memories
-        .newer_status(&uid, &version)
-        .map(|(_, status)| status)
-        .or_else(|| pipeline.status.clone())
-        .unwrap_or_default();
+    let mut status = latest(pipeline, context);
     // from here on the pipeline is this installation's
     status.held_by = context.settings.installation.clone();
     let noted = TopicStatus {
@@ -234,11 +272,7 @@ async fn patch(
     let namespace = pipeline.namespace().unwrap_or_default();
     let api: Api<ClickstreamPipeline> = Api::namespaced(context.client.clone(), &namespace);
     let uid = pipeline.uid().unwrap_or_default();
-    let version = pipeline.resource_version().unwrap_or_default();
-    let version = match context.memories.newer_status(&uid, &version) {
-        Some((newer, _)) => newer,
-        None => version,
-    };
+    let version = latest_version(pipeline, context);
     let body = json!({
         "apiVersion": pipeline.api_version,
         "kind": pipeline.kind,

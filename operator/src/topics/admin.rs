@@ -1,6 +1,6 @@
 //! The Kafka admin API: what a topic is, and the requests of a plan. librdkafka blocks, so each call runs on a thread of its own.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 
 use clickstream_kafka::{ConfigError, DescribeError};
 use parking_lot::Mutex;
@@ -33,15 +33,50 @@ pub enum AdminError {
         topic: String,
         /// In the broker's words.
         why: String,
+        /// Whether nothing has been done, and nothing will be.
+        definite: bool,
     },
     /// The settings themselves cannot be used.
     #[error("the settings of the connection to kafka are refused: {0}")]
     Settings(KafkaError),
 }
 
+impl AdminError {
+    /// Whether nothing has been done, and nothing will be: a request that was not answered in time may still be on its way.
+    pub const fn is_definite(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => false,
+            Self::Refused { definite, .. } => *definite,
+            Self::Settings(_) => true,
+        }
+    }
+}
+
+/// A client of librdkafka. Closing one waits until its threads have ended, so a thread does it that may wait: the runtime, and
+/// whatever lock is held, go on.
+struct Client(Option<AdminClient<DefaultClientContext>>);
+
+impl Deref for Client {
+    type Target = AdminClient<DefaultClientContext>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("it is taken when it is dropped")
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(client))),
+            Err(_) => drop(client),
+        }
+    }
+}
+
 /// One connection for administration.
 pub struct TopicAdmin {
-    client: AdminClient<DefaultClientContext>,
+    client: Client,
     /// The last trouble with a broker that librdkafka told of, until one answers.
     trouble: Mutex<Option<String>>,
 }
@@ -62,7 +97,7 @@ impl TopicAdmin {
         config.set("reconnect.backoff.max.ms", "5000");
         let client = config.create().map_err(AdminError::Settings)?;
         Ok(Self {
-            client,
+            client: Client(Some(client)),
             trouble: Mutex::default(),
         })
     }
@@ -102,7 +137,10 @@ impl TopicAdmin {
         let Some(mut facts) = found else {
             return Ok(None);
         };
-        facts.config = self.config(topic).await?;
+        if let Some(config) = self.config(topic).await? {
+            facts.config = config;
+            facts.readable = true;
+        }
         Ok(Some(facts))
     }
 
@@ -114,11 +152,13 @@ impl TopicAdmin {
                     what: "describe",
                     topic: topic.to_owned(),
                     why,
+                    definite: true,
                 },
                 DescribeError::ZeroByte(_) => AdminError::Refused {
                     what: "describe",
                     topic: topic.to_owned(),
                     why: error.to_string(),
+                    definite: true,
                 },
             })?;
         Ok(described.map(|found| TopicFacts {
@@ -126,11 +166,12 @@ impl TopicAdmin {
             partitions: u32::try_from(found.partitions).unwrap_or(u32::MAX),
             replication_factor: u16::try_from(found.replication_factor).unwrap_or(u16::MAX),
             config: BTreeMap::new(),
+            readable: false,
         }))
     }
 
-    /// The settings in force; empty where this user may not read them.
-    async fn config(&self, topic: &str) -> Result<BTreeMap<String, String>, AdminError> {
+    /// The settings in force; `None` where this user may not read them.
+    async fn config(&self, topic: &str) -> Result<Option<BTreeMap<String, String>>, AdminError> {
         let answers = self
             .client
             .describe_configs([&ResourceSpecifier::Topic(topic)], &options())
@@ -145,52 +186,69 @@ impl TopicAdmin {
                         .into_iter()
                         .filter_map(|entry| Some((entry.name, entry.value?))),
                 ),
-                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {}
+                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => return Ok(None),
                 Err(code) => {
                     return Err(AdminError::Refused {
                         what: "read the settings of",
                         topic: topic.to_owned(),
                         why: code.to_string(),
+                        definite: true,
                     });
                 }
             }
         }
-        Ok(config)
+        Ok(Some(config))
     }
 
-    /// Does one step of a plan. Making a topic that is there, or partitions that are there, is no error: somebody was quicker,
-    /// and the next look decides.
+    /// Asks what would become of a new topic: whoever does not make it need not note that it is theirs. Whether it is there already.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn rehearse(&self, topic: &str, step: &Step) -> Result<bool, AdminError> {
+        self.create(topic, step, true).await
+    }
+
+    async fn create(&self, topic: &str, step: &Step, rehearsal: bool) -> Result<bool, AdminError> {
+        let Step::Create {
+            partitions,
+            replication_factor,
+            config,
+        } = step
+        else {
+            return Ok(false);
+        };
+        let replication = replication_factor.map_or(-1, i32::from);
+        let mut new = NewTopic::new(
+            topic,
+            i32::try_from(*partitions).unwrap_or(i32::MAX),
+            TopicReplication::Fixed(replication),
+        );
+        for (key, value) in config {
+            new = new.set(key, value);
+        }
+        let options = options().validate_only(rehearsal);
+        let answers = match self.client.create_topics([&new], &options).await {
+            // a broker that is too old for rehearsals
+            Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) if rehearsal => {
+                return Ok(false);
+            }
+            answers => answers.map_err(|error| self.unreachable(&error))?,
+        };
+        checked(
+            "create",
+            topic,
+            answers,
+            RDKafkaErrorCode::TopicAlreadyExists,
+        )
+    }
+
+    /// Does one step of a plan, and tells whether that was done already: somebody was quicker, or a broker asked twice for us.
     ///
     /// # Errors
     /// [`AdminError`]; the next look shows what was done.
-    pub async fn perform(self: &Arc<Self>, topic: &str, step: &Step) -> Result<(), AdminError> {
+    pub async fn perform(self: &Arc<Self>, topic: &str, step: &Step) -> Result<bool, AdminError> {
         match step {
-            Step::Create {
-                partitions,
-                replication_factor,
-                config,
-            } => {
-                let replication = replication_factor.map_or(-1, i32::from);
-                let mut new = NewTopic::new(
-                    topic,
-                    i32::try_from(*partitions).unwrap_or(i32::MAX),
-                    TopicReplication::Fixed(replication),
-                );
-                for (key, value) in config {
-                    new = new.set(key, value);
-                }
-                let answers = self
-                    .client
-                    .create_topics([&new], &options())
-                    .await
-                    .map_err(|error| self.unreachable(&error))?;
-                checked(
-                    "create",
-                    topic,
-                    answers,
-                    RDKafkaErrorCode::TopicAlreadyExists,
-                )
-            }
+            Step::Create { .. } => self.create(topic, step, false).await,
             Step::AddPartitions { to, .. } => {
                 let answers = self
                     .client
@@ -216,7 +274,9 @@ impl TopicAdmin {
                     what: "change settings of",
                     topic: topic.to_owned(),
                     why: error.to_string(),
-                })
+                    definite: false,
+                })?;
+                Ok(false)
             }
         }
     }
@@ -237,6 +297,7 @@ impl TopicAdmin {
             answers,
             RDKafkaErrorCode::UnknownTopicOrPartition,
         )
+        .map(|_| ())
     }
 }
 
@@ -253,24 +314,51 @@ fn options() -> AdminOptions {
         .operation_timeout(Some(ANSWER))
 }
 
+/// Whether the answer was the harmless one.
 fn checked(
     what: &'static str,
     topic: &str,
     answers: Vec<Result<String, (String, RDKafkaErrorCode)>>,
     harmless: RDKafkaErrorCode,
-) -> Result<(), AdminError> {
+) -> Result<bool, AdminError> {
+    let mut is_harmless = false;
     for answer in answers {
         match answer {
             Ok(_) => {}
-            Err((_, code)) if code == harmless => {}
+            Err((_, code)) if code == harmless => is_harmless = true,
+            // the controller was asked, and has not told in time what became of it
+            Err((_, RDKafkaErrorCode::RequestTimedOut)) => {
+                return Err(AdminError::Unreachable(format!(
+                    "the request to {what} topic {topic} was not finished in time"
+                )));
+            }
             Err((_, code)) => {
                 return Err(AdminError::Refused {
                     what,
                     topic: topic.to_owned(),
                     why: code.to_string(),
+                    definite: is_definite(code),
                 });
             }
         }
     }
-    Ok(())
+    Ok(is_harmless)
+}
+
+/// Codes by which a broker says that a request was judged and not carried out. Any other may come of a request that was.
+const fn is_definite(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::InvalidTopic
+            | RDKafkaErrorCode::InvalidPartitions
+            | RDKafkaErrorCode::InvalidReplicationFactor
+            | RDKafkaErrorCode::InvalidReplicaAssignment
+            | RDKafkaErrorCode::InvalidConfig
+            | RDKafkaErrorCode::InvalidRequest
+            | RDKafkaErrorCode::PolicyViolation
+            | RDKafkaErrorCode::UnsupportedVersion
+            | RDKafkaErrorCode::NotController
+    )
 }

@@ -19,8 +19,10 @@ pub struct TopicFacts {
     pub partitions: u32,
     /// Copies of each partition.
     pub replication_factor: u16,
-    /// Settings in force, by Kafka's names; empty when this user may not read them.
+    /// Settings in force, by Kafka's names; where this user may not read them, those that were sent last.
     pub config: BTreeMap<String, String>,
+    /// Whether this user may read the settings.
+    pub readable: bool,
 }
 
 /// What is known of a topic from before: the status of the resource, or the target's schema.
@@ -32,6 +34,17 @@ pub struct KnownTopic {
     pub created: bool,
     /// Settings that were held in line so far.
     pub held: Vec<String>,
+}
+
+impl KnownTopic {
+    /// One that the pipeline makes: its id is not known before a broker shows it.
+    pub const fn made() -> Self {
+        Self {
+            id: None,
+            created: true,
+            held: Vec::new(),
+        }
+    }
 }
 
 /// Where the knowledge about earlier topics stands.
@@ -66,6 +79,25 @@ pub enum Step {
     },
     /// Changes these settings and no others.
     ChangeConfig(Vec<ConfigChange>),
+}
+
+impl Step {
+    /// Whether a topic may have come of this.
+    pub fn made(&self, facts: &TopicFacts) -> bool {
+        let Self::Create {
+            partitions,
+            replication_factor,
+            config,
+        } = self
+        else {
+            return false;
+        };
+        let mut settings = config.iter();
+        *partitions == facts.partitions
+            && replication_factor.is_none_or(|wanted| wanted == facts.replication_factor)
+            && (!facts.readable
+                || settings.all(|(key, value)| facts.config.get(key) == Some(value)))
+    }
 }
 
 /// Why a topic is not as the spec has it, although nothing failed.
@@ -193,9 +225,9 @@ pub fn plan(spec: &TopicSpec, facts: Option<&TopicFacts>, history: History<'_>) 
         }
         (TopicManagement::Managed, None, _) => Plan {
             steps: vec![Step::Create {
-                partitions: spec.partitions,
+                partitions: spec.initial_partitions(),
                 replication_factor: spec.replication_factor,
-                config: wanted_config(spec),
+                config: wanted_config(spec, true),
             }],
             ..Plan::default()
         },
@@ -214,17 +246,19 @@ pub fn plan(spec: &TopicSpec, facts: Option<&TopicFacts>, history: History<'_>) 
 fn align(spec: &TopicSpec, facts: &TopicFacts, history: History<'_>) -> Plan {
     let mut plan = Plan::default();
     let topic = || spec.name.clone();
-    if spec.partitions > facts.partitions {
-        plan.steps.push(Step::AddPartitions {
+    match spec.partitions {
+        Some(wanted) if wanted > facts.partitions => plan.steps.push(Step::AddPartitions {
             from: facts.partitions,
-            to: spec.partitions,
-        });
-    } else if spec.partitions < facts.partitions {
-        plan.refusals.push(Refusal::FewerPartitions {
-            topic: topic(),
-            found: facts.partitions,
-            wanted: spec.partitions,
-        });
+            to: wanted,
+        }),
+        Some(wanted) if wanted < facts.partitions => {
+            plan.refusals.push(Refusal::FewerPartitions {
+                topic: topic(),
+                found: facts.partitions,
+                wanted,
+            });
+        }
+        _ => {}
     }
     if let Some(wanted) = spec.replication_factor
         && wanted != facts.replication_factor
@@ -235,7 +269,7 @@ fn align(spec: &TopicSpec, facts: &TopicFacts, history: History<'_>) -> Plan {
             wanted,
         });
     }
-    let wanted = wanted_config(spec);
+    let wanted = wanted_config(spec, broker_stamps(history));
     let mut changes: Vec<_> = wanted
         .iter()
         .filter(|(key, value)| facts.config.get(*key) != Some(value))
@@ -263,10 +297,23 @@ fn align(spec: &TopicSpec, facts: &TopicFacts, history: History<'_>) -> Plan {
     plan
 }
 
-/// The settings that a managed topic is held to.
-pub fn wanted_config(spec: &TopicSpec) -> BTreeMap<String, String> {
+/// Whether a topic that is there has to have its timestamps from the broker, named or not: one that the pipeline made, and one
+/// that was switched to them once, since going back would mean other times in the same log.
+pub fn broker_stamps(history: History<'_>) -> bool {
+    match history {
+        History::Known(known) => {
+            known.created || known.held.iter().any(|key| key == TIMESTAMP_TYPE)
+        }
+        History::Unknown | History::NotTold => false,
+    }
+}
+
+/// The settings that a managed topic is held to. `stamped`: whether it has its timestamps from the broker, named or not.
+pub fn wanted_config(spec: &TopicSpec, stamped: bool) -> BTreeMap<String, String> {
     let mut config = spec.config.clone();
-    config.insert(TIMESTAMP_TYPE.to_owned(), LOG_APPEND_TIME.to_owned());
+    if stamped {
+        config.insert(TIMESTAMP_TYPE.to_owned(), LOG_APPEND_TIME.to_owned());
+    }
     if let Some(retention) = spec.retention {
         config.insert(
             RETENTION_MS.to_owned(),

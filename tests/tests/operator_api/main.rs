@@ -2,9 +2,12 @@
 
 mod api_proxy;
 mod crd_validation;
+mod deletion;
 mod faults;
 mod first_release;
 mod incidents;
+mod late_topics;
+mod leaks;
 mod lifecycle;
 mod loss;
 mod metrics;

@@ -74,14 +74,26 @@ async fn a_strangers_topic_is_refused_until_it_is_adopted_and_then_never_deleted
         Some("LogAppendTime")
     );
 
-    let adopted = json!({
-        "topics": [{ "name": topic, "partitions": 3, "adopt": true }],
-        "deletionPolicy": { "topics": "Delete" },
-    });
+    // nothing of it changes that is not named
+    let adopt = |config: serde_json::Value| {
+        json!({
+            "topics": [{ "name": topic, "adopt": true, "config": config }],
+            "deletionPolicy": { "topics": "Delete" },
+        })
+    };
+    let adopted = adopt(json!({ "segment.ms": "700000" }));
     stage
         .apply(&stage.pipeline("shop", &topic, adopted))
         .await?;
-    stage.condition("shop", "Ready", "True", "").await?;
+    let ready = stage.condition("shop", "Ready", "True", "").await?;
+    let (_, _, message) = condition(&ready, "TopicsReady").unwrap_or_default();
+    assert!(message.contains("CreateTime"), "{message}");
+    until_setting(&stage, &topic, "segment.ms", "700000").await?;
+    assert!(stage.kafka.offsets(&topic, 3).await.is_err());
+    let kept = setting(&stage, &topic, "message.timestamp.type").await?;
+    assert_eq!(kept.as_deref(), Some("CreateTime"));
+    let named = adopt(json!({ "message.timestamp.type": "LogAppendTime" }));
+    stage.apply(&stage.pipeline("shop", &topic, named)).await?;
     until_setting(&stage, &topic, "message.timestamp.type", "LogAppendTime").await?;
     stage.delete("shop").await?;
     assert!(

@@ -9,11 +9,14 @@ use tracing::info;
 use super::migration::Migrations;
 use crate::{
     controller::{Context, Error, memory::Found, status, validate::ValidatedPipeline},
-    crd::{ClickstreamPipeline, TopicStatus},
+    crd::{ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus},
     events::Happening,
     topics::{
         AdminError, from_elsewhere,
-        plan::{History, KnownTopic, Plan, Refusal, Step, TIMESTAMP_TYPE, plan, wanted_config},
+        plan::{
+            History, KnownTopic, Plan, Refusal, Step, TIMESTAMP_TYPE, broker_stamps, plan,
+            wanted_config,
+        },
     },
 };
 
@@ -82,28 +85,26 @@ impl TopicsSeen {
     ) -> Result<Self, Error> {
         let uid = pipeline.uid().unwrap_or_default();
         let generation = pipeline.metadata.generation.unwrap_or_default();
-        let known = known_topics(pipeline, valid, migrations);
+        let mut known = known_topics(pipeline, valid, migrations);
         let mut seen = Self {
             topics: Vec::new(),
             failure: None,
             held: Vec::new(),
         };
         let kafka = &valid.document.spec.kafka;
-        let admin = kafka
-            .admin_properties(&valid.secrets)
-            .map_err(|error| Failure::Credentials(error.to_string()))
-            .and_then(|properties| {
+        let admin = match kafka.admin_properties(&valid.secrets) {
+            Ok(properties) => {
                 let properties = from_elsewhere(properties, &valid.namespace);
-                context
-                    .admins
-                    .get(&properties)
-                    .map_err(|error| Failure::Credentials(error.to_string()))
-            });
+                let admin = context.admins.get(properties).await;
+                admin.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
         let admin = match admin {
             Ok(admin) => admin,
-            Err(failure) => {
-                seen.failure = Some(failure);
-                seen.remembered(pipeline, valid, &known);
+            Err(why) => {
+                seen.failure = Some(Failure::Credentials(why));
+                seen.remembered(&status::latest(pipeline, context), valid, &known);
                 return Ok(seen);
             }
         };
@@ -111,15 +112,19 @@ impl TopicsSeen {
         let fresh = context.memories.topics(&uid, generation);
         let mut found: HashMap<String, Found> = fresh.unwrap_or_default();
         for topic in &valid.document.spec.topics {
-            let history = match known.get(&topic.name) {
+            let before = known.get(&topic.name).cloned();
+            let history = match &before {
                 Some(known) => History::Known(known),
                 None if migrations.told() => History::Unknown,
                 None => History::NotTold,
             };
-            let facts = match found.get(&topic.name) {
+            let mut facts = match found.get(&topic.name) {
                 Some(facts) => facts.clone(),
                 None => match admin.describe(&topic.name).await {
-                    Ok(facts) => facts,
+                    Ok(mut facts) => {
+                        stand_in(&mut facts, &uid, &topic.name, context);
+                        facts
+                    }
                     Err(error) => {
                         seen.fail(&error);
                         break;
@@ -130,17 +135,43 @@ impl TopicsSeen {
             if valid.asked.paused && !std::mem::take(&mut planned.steps).is_empty() {
                 seen.held.push(topic.name.clone());
             }
-            let mut facts = facts;
+            let mut other_made = false;
+            let mut was_there = false;
             for step in &planned.steps {
-                if matches!(step, Step::Create { .. }) {
+                let creates = matches!(step, Step::Create { .. });
+                if creates && before.is_none() {
+                    match admin.rehearse(&topic.name, step).await {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            other_made = true;
+                            break;
+                        }
+                        Err(error) => {
+                            seen.fail(&error);
+                            break;
+                        }
+                    }
+                }
+                if creates {
                     // noted first: whoever finds the topic after a crash must know whose it is
                     status::note_created(pipeline, &topic.name, context).await?;
+                    known.insert(topic.name.clone(), KnownTopic::made());
                 }
-                if let Err(error) = admin.perform(&topic.name, step).await {
-                    seen.fail(&error);
-                    break;
+                match admin.perform(&topic.name, step).await {
+                    Ok(false) => {
+                        context.memories.keep_sent(&uid, &topic.name, step);
+                        announce(pipeline, &topic.name, step, context).await;
+                    }
+                    Ok(true) => was_there = creates && before.is_none(),
+                    Err(error) => {
+                        // one that is not made may be somebody else's one day; one that is made late is ours
+                        if creates && error.is_definite() {
+                            known.remove(&topic.name);
+                        }
+                        seen.fail(&error);
+                        break;
+                    }
                 }
-                announce(pipeline, &topic.name, step, context).await;
             }
             // brokers may show a new topic a little later
             for _ in 0..SHOWN {
@@ -148,7 +179,10 @@ impl TopicsSeen {
                     break;
                 }
                 match admin.describe(&topic.name).await {
-                    Ok(found) => facts = found,
+                    Ok(mut found) => {
+                        stand_in(&mut found, &uid, &topic.name, context);
+                        facts = found;
+                    }
                     Err(error) => seen.fail(&error),
                 }
                 if facts.is_some() {
@@ -158,6 +192,17 @@ impl TopicsSeen {
             }
             if seen.failure.is_some() {
                 break;
+            }
+            // a broker may have asked twice for us; whoever else was quicker has made another topic
+            other_made |= was_there
+                && facts
+                    .as_ref()
+                    .is_some_and(|other| !planned.steps.iter().all(|step| step.made(other)));
+            if other_made {
+                known.remove(&topic.name);
+                planned = plan(topic, facts.as_ref(), history);
+                // the next look is about that one
+                planned.steps.clear();
             }
             found.insert(topic.name.clone(), facts.clone());
             seen.topics.push(seen_now(topic, &facts, &planned, history));
@@ -172,7 +217,7 @@ impl TopicsSeen {
             .memories
             .keep_topics(&uid, generation, settled.then_some(found));
         if seen.failure.is_some() {
-            seen.remembered(pipeline, valid, &known);
+            seen.remembered(&status::latest(pipeline, context), valid, &known);
         }
         Ok(seen)
     }
@@ -189,13 +234,13 @@ impl TopicsSeen {
     /// What was known before stands in for the topics that could not be looked at: a topic does not shrink while Kafka is away.
     fn remembered(
         &mut self,
-        pipeline: &ClickstreamPipeline,
+        status: &ClickstreamPipelineStatus,
         valid: &ValidatedPipeline,
         known: &HashMap<String, KnownTopic>,
     ) {
         for topic in valid.document.spec.topics.iter().skip(self.topics.len()) {
             let before = known.get(&topic.name);
-            let mut seen = pipeline.status.iter().flat_map(|status| &status.topics);
+            let mut seen = status.topics.iter();
             let seen = seen.find(|seen| seen.name == topic.name);
             self.topics.push(TopicSeen {
                 name: topic.name.clone(),
@@ -216,6 +261,15 @@ impl TopicsSeen {
                 waits: false,
             });
         }
+    }
+}
+
+/// Where the settings of a topic may not be read, those that were sent last stand for them: they would be sent at every look.
+fn stand_in(found: &mut Found, uid: &str, topic: &str, context: &Context) {
+    if let Some(facts) = found
+        && !facts.readable
+    {
+        facts.config = context.memories.sent(uid, topic);
     }
 }
 
@@ -296,12 +350,15 @@ fn seen_now(topic: &TopicSpec, facts: &Found, planned: &Plan, history: History<'
             // a topic that is handed to somebody else, and taken back later, was made by the pipeline all the same
             created: (ours || created).then_some(created),
             held_config: if ours {
-                wanted_config(topic).into_keys().collect()
+                wanted_config(topic, made_now || broker_stamps(history))
+                    .into_keys()
+                    .collect()
             } else {
                 Vec::new()
             },
             timestamp_type: facts
                 .as_ref()
+                .filter(|facts| facts.readable)
                 .and_then(|facts| facts.config.get(TIMESTAMP_TYPE).cloned()),
         },
         refusals: refusals.clone(),

@@ -125,7 +125,7 @@ fn bare(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
         topic.replication_factor = None;
         topic.retention = None;
         topic.config.clear();
-        topic.partitions = clickstream_pipeline::spec::TopicSpec::default().partitions;
+        topic.partitions = None;
     }
     spec.image = None;
     spec.suspend = false;

@@ -20,6 +20,8 @@ use crate::{
 
 /// Partitions named in a message.
 const PARTITIONS_NAMED: usize = 5;
+/// A topic whose timestamps come from its producers' clocks.
+const CREATE_TIME: &str = "CreateTime";
 /// What a processor says while PostgreSQL does not answer.
 const WAITING_FOR_POSTGRES: &str = "waiting_for_postgres";
 
@@ -103,7 +105,20 @@ fn topics(observed: &Observed<'_>) -> Finding {
         .iter()
         .map(|topic| topic.name.as_str())
         .collect();
-    Finding::yes("AsSpecified", names.join(", "))
+    let stamped_elsewhere: Vec<_> = seen
+        .topics
+        .iter()
+        .filter(|topic| topic.status.timestamp_type.as_deref() == Some(CREATE_TIME))
+        .map(|topic| topic.name.as_str())
+        .collect();
+    let mut message = names.join(", ");
+    if !stamped_elsewhere.is_empty() {
+        message = format!(
+            "{message}; received_at is what the producers say, since message.timestamp.type is {CREATE_TIME}: {}",
+            stamped_elsewhere.join(", ")
+        );
+    }
+    Finding::yes("AsSpecified", message)
 }
 
 /// Everything about the topics that is refused.
@@ -278,7 +293,7 @@ fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Findi
         ready += workload.ready;
         wanted += workload.wanted;
     }
-    let halted: Vec<_> = observed
+    let mut halted: Vec<_> = observed
         .reports
         .iter()
         .flatten()
@@ -290,6 +305,11 @@ fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Findi
             "PartitionsHalted",
             format!("{} partitions are halted; the first: {first}", halted.len()),
         );
+        .collect();
+    // in whatever order the pods have answered, the message stays the same
+    halted.sort_by_key(|halted| (&halted.topic, halted.partition));
+    let halted: Vec<_> = halted
+        .iter()
     }
     if suspended {
         return Finding::yes("Suspended", "stopped, as the spec says");

@@ -15,7 +15,8 @@ fn facts(change: impl FnOnce(&mut TopicFacts)) -> TopicFacts {
         id: Some("one".to_owned()),
         partitions: 4,
         replication_factor: 1,
-        config: wanted_config(&TopicSpec::default()),
+        config: wanted_config(&TopicSpec::default(), true),
+        readable: true,
     };
     change(&mut facts);
     facts
@@ -51,6 +52,20 @@ fn a_missing_topic_is_created_with_log_append_time() {
 }
 
 #[test]
+fn a_topic_that_somebody_else_made_a_moment_before_is_not_taken_for_ours() {
+    let wanted = plan(&spec(|_| {}), None, History::Unknown).steps.remove(0);
+    assert!(wanted.made(&facts(|_| {})));
+    let made = |change: fn(&mut TopicFacts)| wanted.made(&facts(change));
+    assert!(!made(|f| f.partitions = 3));
+    assert!(!made(|f| drop(f.config.remove(TIMESTAMP_TYPE))));
+    // settings that may not be read say nothing
+    assert!(made(|f| {
+        f.config.clear();
+        f.readable = false;
+    }));
+}
+
+#[test]
 fn a_topic_that_is_as_wanted_is_left_alone() {
     let plan = plan(&spec(|_| {}), Some(&facts(|_| {})), History::Known(&ours()));
     assert_eq!(plan, Plan::default());
@@ -59,13 +74,13 @@ fn a_topic_that_is_as_wanted_is_left_alone() {
 #[test]
 fn partitions_are_raised_and_never_lowered() {
     let more = plan(
-        &spec(|t| t.partitions = 8),
+        &spec(|t| t.partitions = Some(8)),
         Some(&facts(|_| {})),
         History::Known(&ours()),
     );
     assert_eq!(more.steps, [Step::AddPartitions { from: 4, to: 8 }]);
     let fewer = plan(
-        &spec(|t| t.partitions = 2),
+        &spec(|t| t.partitions = Some(2)),
         Some(&facts(|_| {})),
         History::Known(&ours()),
     );
@@ -78,7 +93,7 @@ fn partitions_are_raised_and_never_lowered() {
 #[test]
 fn a_refused_change_does_not_hold_back_the_others() {
     let wanted = spec(|t| {
-        t.partitions = 2;
+        t.partitions = Some(2);
         t.replication_factor = Some(3);
         t.retention = Some(Duration::from_hours(24));
     });
@@ -124,6 +139,58 @@ fn a_strangers_topic_is_refused_until_adopted() {
         History::Unknown,
     );
     assert_eq!(adopted, Plan::default());
+}
+
+#[test]
+fn an_adopted_topic_keeps_what_the_spec_does_not_name() {
+    let found = facts(|f| {
+        f.partitions = 12;
+        f.config = BTreeMap::from([(TIMESTAMP_TYPE.to_owned(), "CreateTime".to_owned())]);
+    });
+    let adopt = |change: fn(&mut TopicSpec), history| {
+        let adopted = spec(|t| {
+            t.adopt = true;
+            change(t);
+        });
+        plan(&adopted, Some(&found), history)
+    };
+    let read_before = KnownTopic {
+        created: false,
+        held: vec!["segment.ms".to_owned()],
+        ..ours()
+    };
+    assert_eq!(adopt(|_| {}, History::Unknown), Plan::default());
+    assert_eq!(adopt(|_| {}, History::NotTold), Plan::default());
+    let stays = adopt(
+        |t| drop(t.config.insert("segment.ms".to_owned(), "7".to_owned())),
+        History::Known(&read_before),
+    );
+    let set = |key: &str, value: &str| {
+        vec![Step::ChangeConfig(vec![ConfigChange {
+            key: key.to_owned(),
+            value: Some(value.to_owned()),
+        }])]
+    };
+    assert_eq!(stays.steps, set("segment.ms", "7"));
+    let named = |t: &mut TopicSpec| {
+        t.config
+            .insert(TIMESTAMP_TYPE.to_owned(), LOG_APPEND_TIME.to_owned());
+    };
+    let switched = set(TIMESTAMP_TYPE, LOG_APPEND_TIME);
+    assert_eq!(adopt(named, History::Unknown).steps, switched);
+    // by name, or by an operator that switched whatever it adopted: it never goes back
+    let once = KnownTopic {
+        created: false,
+        ..ours()
+    };
+    assert_eq!(adopt(|_| {}, History::Known(&once)).steps, switched);
+}
+
+#[test]
+fn partitions_that_are_not_named_stay_as_they_are() {
+    let found = facts(|f| f.partitions = 12);
+    let plan = plan(&spec(|_| {}), Some(&found), History::Known(&ours()));
+    assert_eq!(plan, Plan::default());
 }
 
 #[test]

@@ -153,6 +153,9 @@ const TOPIC_RULES: [schema::Rule; 4] = [
     },
 ];
 
+/// Partitions of a topic that is created without saying how many.
+const INITIAL_PARTITIONS: u32 = 4;
+
 /// One topic of click events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -169,15 +172,16 @@ pub struct TopicSpec {
     /// Who looks after the topic. Live. Default `Managed`.
     #[serde(default)]
     pub management: TopicManagement,
-    /// Takes over a topic that existed before the pipeline; it is never deleted then. Live. Default
-    /// `false`.
+    /// Takes over a topic that existed before the pipeline. It is never deleted then, and nothing of it changes that is
+    /// not named here: its partitions, its settings, and whose time its records carry. Live. Default `false`.
     #[serde(default)]
     pub adopt: bool,
     /// Number of partitions, and with it the largest useful number of replicas. More: Live. Fewer: Refused by the
-    /// operator, since Kafka cannot take partitions away. Of an `External` topic it is not used. 1 to 10000. Default 4.
-    #[serde(default = "partitions")]
+    /// operator, since Kafka cannot take partitions away. Of an `External` topic it is not used. 1 to 10000. Default: as
+    /// many as the topic has; 4 when it is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10_000)))]
-    pub partitions: u32,
+    pub partitions: Option<u32>,
     /// Copies of each partition, fixed when the topic is created; another number is Refused by the operator
     /// afterwards. 1 to 100. Default: the broker's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,7 +192,8 @@ pub struct TopicSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("1h", "87600h"))))]
     pub retention: Option<Duration>,
-    /// Further settings of the topic, in Kafka's own names and values. Live. Default: none.
+    /// Further settings of the topic, in Kafka's own names and values. `message.timestamp.type` may be `LogAppendTime`, as a
+    /// topic has it that the operator creates; named here, one that is adopted is switched to it. Live. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::topic_config"))]
     pub config: BTreeMap<String, String>,
@@ -200,11 +205,19 @@ impl Default for TopicSpec {
             name: "clickstream".to_owned(),
             management: TopicManagement::Managed,
             adopt: false,
-            partitions: partitions(),
+            partitions: None,
             replication_factor: None,
             retention: None,
             config: BTreeMap::new(),
         }
+    }
+}
+
+impl TopicSpec {
+    /// The number of partitions that the topic is created with.
+    #[must_use]
+    pub fn initial_partitions(&self) -> u32 {
+        self.partitions.unwrap_or(INITIAL_PARTITIONS)
     }
 }
 
@@ -406,7 +419,9 @@ impl TopicSpec {
             at.field("name")
                 .problem("use 1 to 249 letters, digits, `.`, `_` or `-`");
         }
-        at.field("partitions").within(self.partitions, 1..=10_000);
+        if let Some(partitions) = self.partitions {
+            at.field("partitions").within(partitions, 1..=10_000);
+        }
         if self.management == TopicManagement::External {
             self.check_external(at);
             return;
@@ -431,8 +446,10 @@ impl TopicSpec {
             }
             match key.as_str() {
                 "retention.ms" => at.problem("set `retention` of the topic instead"),
-                "message.timestamp.type" => {
-                    at.problem("remove it: a managed topic uses LogAppendTime, which lateness and replays rely on");
+                "message.timestamp.type" if value != "LogAppendTime" => {
+                    at.problem(
+                        "remove it, or set it to LogAppendTime, which lateness and replays rely on",
+                    );
                 }
                 "cleanup.policy" => {
                     at.problem("remove it: compaction would delete events of the same key")
@@ -483,8 +500,4 @@ fn username() -> String {
 
 fn password() -> String {
     "password".to_owned()
-}
-
-fn partitions() -> u32 {
-    4
 }

@@ -165,8 +165,8 @@ pub(super) fn topic_config(_: &mut SchemaGenerator) -> Schema {
             field: "",
         },
         Rule {
-            rule: "!('message.timestamp.type' in self)",
-            message: "remove message.timestamp.type: a managed topic uses LogAppendTime, which lateness and replays rely on",
+            rule: "!('message.timestamp.type' in self) || self['message.timestamp.type'] == 'LogAppendTime'",
+            message: "remove message.timestamp.type, or set it to LogAppendTime, which lateness and replays rely on",
             field: "",
         },
         Rule {

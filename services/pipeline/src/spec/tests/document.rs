@@ -21,7 +21,7 @@ fn the_minimal_resource_has_the_documented_defaults() {
     assert_eq!(pipeline.metadata.namespace, "default");
     let spec = &pipeline.spec;
     assert_eq!(spec.topics, [TopicSpec::default()]);
-    assert_eq!(spec.topics[0].partitions, 4);
+    assert_eq!(spec.topics[0].initial_partitions(), 4);
     let target = &spec.targets[0];
     assert_eq!(
         (target.name.as_str(), target.schema.as_str()),

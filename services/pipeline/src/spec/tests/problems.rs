@@ -248,8 +248,8 @@ fn a_managed_topic_stays_within_bounds() {
             &[format!("spec.topics[0].{field}").as_str()],
         );
     };
-    topic(|t| t.partitions = 0, "partitions");
-    topic(|t| t.partitions = 10_001, "partitions");
+    topic(|t| t.partitions = Some(0), "partitions");
+    topic(|t| t.partitions = Some(10_001), "partitions");
     topic(|t| t.replication_factor = Some(0), "replicationFactor");
     topic(|t| t.replication_factor = Some(101), "replicationFactor");
     topic(|t| t.retention = Some(duration("59m")), "retention");
@@ -283,7 +283,14 @@ fn a_managed_topic_stays_within_bounds() {
         |t| t.config = (0..65).map(|i| (format!("k{i}"), text("v"))).collect(),
         "config",
     );
-    problems(|p| p.spec.topics[0].partitions = 10_000, &[]);
+    problems(|p| p.spec.topics[0].partitions = Some(10_000), &[]);
+    problems(
+        |p| {
+            let config = &mut p.spec.topics[0].config;
+            config.insert(text("message.timestamp.type"), text("LogAppendTime"));
+        },
+        &[],
+    );
 }
 
 #[test]
