@@ -87,6 +87,14 @@ pub struct RunArgs {
     /// Pipelines that may roll at the same time after an upgrade of the operator.
     #[arg(long, env = "CLICKSTREAM_UPGRADE_MAX_CONCURRENT", default_value = "1")]
     pub upgrade_max_concurrent: usize,
+    /// How long each step of a deletion (pods, tables, topics) is tried before it is given up and written down.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_DELETION_PATIENCE",
+        value_name = "SECONDS",
+        default_value = "300"
+    )]
+    pub deletion_patience: u64,
     /// Gives pods NetworkPolicies: their admin port for those who are named, and DNS, Kafka, PostgreSQL and the Collector for them.
     #[arg(
         long,

@@ -98,6 +98,8 @@ pub struct Context {
     pub memories: Memories,
     /// Who may roll after an upgrade of the operator.
     pub upgrades: Arc<Upgrades>,
+    /// How long each step of a deletion is tried.
+    pub patience: Duration,
 }
 
 /// Why a reconcile failed; waiting is none of them.
@@ -369,6 +371,7 @@ async fn follow(
     let waits = context.memories.waited(&uid, written.waiting);
     let again = if migrations.await_pods() {
         WAITING
+        gate: &gate,
     } else if written.waiting {
         // what has not come for a while is looked for less often
         WAITING

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
@@ -45,6 +46,12 @@ impl Events {
 
     /// Publishes one. An Event that cannot be published is logged and otherwise no trouble: the status says the same.
     pub async fn publish(&self, pipeline: &ClickstreamPipeline, happening: Happening) {
+        self.publish_about(&pipeline.object_ref(&()), happening)
+            .await;
+    }
+
+    /// The same about a resource of which only that is known.
+    pub async fn publish_about(&self, of: &ObjectReference, happening: Happening) {
         let mut note = happening.note;
         if note.len() > LONGEST_NOTE {
             let end = note.floor_char_boundary(LONGEST_NOTE - 3);
@@ -62,11 +69,7 @@ impl Events {
             action: happening.action.to_owned(),
             secondary: None,
         };
-        if let Err(error) = self
-            .recorder
-            .publish(&event, &pipeline.object_ref(&()))
-            .await
-        {
+        if let Err(error) = self.recorder.publish(&event, of).await {
             tracing::warn!(%error, reason = %happening.reason, "an event cannot be published");
         }
     }

@@ -38,10 +38,7 @@ const WATCH_LAG: Duration = Duration::from_secs(3);
 
 /// A child that is not applied although nothing failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{kind} {name} exists and is not controlled by this pipeline{}: delete or rename it",
-    .owner.as_ref().map(|owner| format!(" but by {owner}")).unwrap_or_default()
-)]
+#[error("{kind} {name} {}", stands(.owner.as_deref(), *.deleting))]
 pub struct NameTaken {
     /// Its kind.
     pub kind: &'static str,
@@ -162,6 +159,7 @@ impl Applier {
                 return Ok(Applied::Refused(taken(
                     child,
                     object.as_ref(),
+                    owner,
                     found.deleting,
                 )));
             }
@@ -180,7 +178,12 @@ impl Applier {
                     }
                     Some(found) => {
                         let deleting = found.metadata.deletion_timestamp.is_some();
-                        return Ok(Applied::Refused(taken(child, Some(&found), deleting)));
+                        return Ok(Applied::Refused(taken(
+                            child,
+                            owner,
+                            Some(&found),
+                            deleting,
+                        )));
                     }
                     None => return Err(kube::Error::Api(status)),
                 }
@@ -301,14 +304,23 @@ impl Applier {
     }
 }
 
-fn taken(child: &Child, found: Option<&DynamicObject>, deleting: bool) -> NameTaken {
+fn taken(child: &Child, owner: &Owner, found: Option<&DynamicObject>, deleting: bool) -> NameTaken {
+    let of = found.and_then(controller);
+    // a pipeline of the same name that is gone: the garbage collector is about to take the child
+    let is_before = of.is_some_and(|of| {
+        of.kind == ClickstreamPipeline::kind(&()) && of.name == owner.name && of.uid != owner.uid
+    });
     NameTaken {
         kind: child.kind.api().2,
         name: child.name.clone(),
-        owner: found
-            .and_then(controller)
-            .map(|owner| format!("{} {}", owner.kind, owner.name)),
-        deleting,
+        owner: of.map(|of| format!("{} {}", of.kind, of.name)),
+        deleting: deleting || is_before,
+    }
+}
+
+fn stands(owner: Option<&str>, deleting: bool) -> String {
+    if deleting {
+        return "of a pipeline that was deleted is still going".to_owned();
     }
 }
 
@@ -324,3 +336,9 @@ pub fn is_older(version: &str, than: &str) -> bool {
         _ => false,
     }
 }
+    format!(
+        "exists and is not controlled by this pipeline{}: delete or rename it",
+        owner
+            .map(|owner| format!(" but by {owner}"))
+            .unwrap_or_default()
+    )

@@ -1,28 +1,37 @@
 //! The end of a pipeline. Topics and tables stay unless the spec says otherwise; what Kubernetes made, Kubernetes collects.
 
+mod left_behind;
+mod unreadable;
+
 use std::time::Duration;
 
 use clickstream_pipeline::spec::{DeletionPolicy, TopicManagement};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
+    Api, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::info;
 
+pub use self::{left_behind::Left, unreadable::release};
 use super::{
     Context, Error, Outcome, WAITING,
-    apply::Owner,
-    build::{Kind, PIPELINE_LABEL},
+    apply::{Owner, drop_tables},
+    build::{Kind, MIGRATION_HASH, PIPELINE_LABEL},
     dereference,
+    gone::forget,
+    status,
 };
-use crate::{crd::ClickstreamPipeline, events::Happening, topics::from_elsewhere};
+use crate::{crd::ClickstreamPipeline, topics::from_elsewhere};
 
 /// Holds a pipeline until topics and tables are deleted.
 const FINALIZER: &str = "clickstream.dev/cleanup";
-/// A deletion is never held up for longer by a Kafka or a PostgreSQL that is gone.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
+/// Pause between two attempts of a step.
+const PAUSE: Duration = Duration::from_secs(10);
+/// A process gives nothing up before it has tried so often itself: it may have been down for most of a step's time.
+const ATTEMPTS: u32 = 3;
 
 /// Sets the finalizer where something is to be deleted with the pipeline, and takes it away where not. Whether it did.
 ///
@@ -34,11 +43,11 @@ pub async fn hold_finalizer(
 ) -> Result<bool, Error> {
     let policy = &pipeline.spec.deletion_policy;
     let wanted = policy.topics == DeletionPolicy::Delete || policy.tables == DeletionPolicy::Delete;
-    let held = pipeline.finalizers().iter().any(|name| name == FINALIZER);
-    if wanted != held {
-        set_finalizer(pipeline, wanted, context).await?;
+    if wanted != is_held(pipeline) {
+        patch_finalizers(&pipeline.metadata, wanted, context).await?;
+        return Ok(true);
     }
-    Ok(wanted != held)
+    Ok(false)
 }
 
 /// Whether something is to be deleted with the pipeline.
@@ -46,35 +55,36 @@ pub fn is_held(pipeline: &ClickstreamPipeline) -> bool {
     pipeline.finalizers().iter().any(|name| name == FINALIZER)
 }
 
-async fn set_finalizer(
-    pipeline: &ClickstreamPipeline,
+/// Sets our finalizer, or takes it away. Of the resource nothing is read: it may be one that cannot be.
+async fn patch_finalizers(
+    metadata: &ObjectMeta,
     held: bool,
     context: &Context,
 ) -> Result<(), Error> {
-    let mut finalizers: Vec<_> = pipeline
-        .finalizers()
+    let mut finalizers: Vec<_> = metadata
+        .finalizers
         .iter()
+        .flatten()
         .filter(|name| *name != FINALIZER)
         .cloned()
         .collect();
     if held {
         finalizers.push(FINALIZER.to_owned());
     }
-    let api: Api<ClickstreamPipeline> = Api::namespaced(
+    let resource = ApiResource::erase::<ClickstreamPipeline>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(
         context.client.clone(),
-        &pipeline.namespace().unwrap_or_default(),
+        metadata.namespace.as_deref().unwrap_or_default(),
+        &resource,
     );
     // the version guards the finalizers of others, which a merge would overwrite
     let body = json!({ "metadata": {
         "finalizers": finalizers,
-        "resourceVersion": pipeline.resource_version(),
+        "resourceVersion": metadata.resource_version,
     } });
+    let name = metadata.name.as_deref().unwrap_or_default();
     match api
-        .patch(
-            &pipeline.name_any(),
-            &PatchParams::default(),
-            &Patch::Merge(&body),
-        )
+        .patch(name, &PatchParams::default(), &Patch::Merge(&body))
         .await
     {
         Ok(_) => Ok(()),
@@ -84,7 +94,8 @@ async fn set_finalizer(
     }
 }
 
-/// Stops the pods, waits for them, deletes what the spec says, and lets the pipeline go.
+/// Stops the pods, waits for them, deletes what the spec says, and lets the pipeline go. Each step has its own time, from its first
+/// attempt on: one that has not been tried is not given up, and a Job that drops tables is waited for until it has ended.
 ///
 /// # Errors
 /// What the API server says.
@@ -94,85 +105,71 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
         waiting: false,
         again: None,
     };
-    if !pipeline.finalizers().iter().any(|name| name == FINALIZER) {
+    if !is_held(pipeline) {
         forget(&owner.uid, context);
         return Ok(done);
     }
-    let since = pipeline
-        .metadata
-        .deletion_timestamp
-        .as_ref()
-        .map_or_else(Timestamp::now, |time| time.0);
-    let out_of_patience = Timestamp::now().duration_since(since) > PATIENCE;
-
     // pods first: a processor that still writes would make the tables anew, or fail loudly for nothing
-    for live in context
-        .stores
-        .children_of(Kind::Deployment, &owner.namespace, &owner.uid)
-    {
-        if !live.deleting {
-            context
-                .applier
-                .delete(Kind::Deployment, &owner.namespace, &live)
-                .await?;
+    stop_pods(&owner, context).await?;
+    let running = running(&owner, context);
+    if !running.is_empty() {
+        let since = status::note_attempt(pipeline, |steps| &mut steps.pods_since, context).await?;
+        if !is_over(since, context) {
+            return Ok(Outcome {
+                waiting: true,
+                again: Some(WAITING),
+            });
         }
     }
-    let pods = context
-        .stores
-        .pods(&owner.namespace, &[(PIPELINE_LABEL, &owner.name)]);
-    let running = pods
-        .iter()
-        .filter(|pod| {
-            let phase = pod
-                .status
-                .as_ref()
-                .and_then(|status| status.phase.as_deref());
-            !matches!(phase, Some("Succeeded" | "Failed"))
-        })
-        .count();
-    if running > 0 && !out_of_patience {
-        return Ok(Outcome {
-            waiting: true,
-            again: Some(WAITING),
-        });
-    }
-    let mut out_of_patience = out_of_patience;
-    let left = match remove(pipeline, context).await {
-        Ok(left) => left,
-        // a namespace on its way out takes no Job, now or later
-        Err(Error::Api(kube::Error::Api(status))) if status.is_forbidden() => {
-            out_of_patience |= is_terminating(&status);
-            vec![status.message]
+    let attempts = context.memories.waited(&owner.uid, true);
+    let policy = &pipeline.spec.deletion_policy;
+    let mut left = Vec::new();
+    let mut is_going_on = false;
+    if policy.tables == DeletionPolicy::Delete {
+        let since =
+            status::note_attempt(pipeline, |steps| &mut steps.tables_since, context).await?;
+        let patience = is_over(since, context) && attempts > ATTEMPTS;
+        match drop_tables(pipeline, !patience, context).await {
+            Ok(tables) => {
+                let undone = !tables.is_empty();
+                is_going_on |= undone && (!patience || tables.iter().any(|left| left.is_going_on));
+                left.extend(tables);
+            }
+            // a namespace on its way out takes no Job, now or later
+            Err(Error::Api(kube::Error::Api(status))) if status.is_forbidden() => {
+                is_going_on |= !patience && !is_terminating(&status);
+                left.push(refused(&owner, status.message));
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => return Err(error),
-    };
-    if !left.is_empty() && !out_of_patience {
+    }
+    if policy.topics == DeletionPolicy::Delete {
+        let topics = if running.is_empty() {
+            let since =
+                status::note_attempt(pipeline, |steps| &mut steps.topics_since, context).await?;
+            let topics = remove_topics(pipeline, None, context).await?;
+            let patience = is_over(since, context) && attempts > ATTEMPTS;
+            is_going_on |= !topics.is_empty() && !patience;
+            topics
+        } else {
+            remove_topics(pipeline, Some(&running), context).await?
+        };
+        left.extend(topics);
+    }
+    if is_going_on {
         return Ok(Outcome {
             waiting: true,
-            again: Some(Duration::from_secs(10)),
+            again: Some(pause(context)),
         });
     }
     if !left.is_empty() {
-        let note = format!(
-            "gave up after {} s; left behind: {}",
-            Timestamp::now().duration_since(since).as_secs(),
-            left.join("; ")
-        );
-        warn!(
-            namespace = owner.namespace,
-            pipeline = owner.name,
-            note,
-            "cleanup is incomplete"
-        );
-        let happening = Happening {
-            warning: true,
-            reason: "CleanupIncomplete".into(),
-            action: "Delete",
-            note,
-        };
-        context.events.publish(pipeline, happening).await;
+        let document = document(pipeline);
+        left_behind::tell(&pipeline.object_ref(&()), &left, document, context).await?;
     }
-    set_finalizer(pipeline, false, context).await?;
+    // what was noted in between has made a newer version
+    let mut metadata = pipeline.metadata.clone();
+    metadata.resource_version = Some(status::latest_version(pipeline, context));
+    patch_finalizers(&metadata, false, context).await?;
     forget(&owner.uid, context);
     info!(
         namespace = owner.namespace,
@@ -182,10 +179,49 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
     Ok(done)
 }
 
-fn forget(uid: &str, context: &Context) {
-    context.applier.forget(uid);
-    context.memories.forget(uid);
-    context.upgrades.done(uid);
+fn is_over(since: Timestamp, context: &Context) -> bool {
+    let tried = Timestamp::now().duration_since(since).as_secs();
+    u64::try_from(tried).unwrap_or(0) > context.patience.as_secs()
+}
+
+/// Pause between two attempts, of which there are several however short the patience.
+fn pause(context: &Context) -> Duration {
+    context.patience.clamp(Duration::from_secs(1), PAUSE)
+}
+
+async fn stop_pods(owner: &Owner, context: &Context) -> Result<(), Error> {
+    let deployments = context
+        .stores
+        .children_of(Kind::Deployment, &owner.namespace, &owner.uid);
+    for live in deployments {
+        if !live.deleting {
+            context
+                .applier
+                .delete(Kind::Deployment, &owner.namespace, &live)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// The pods that run, but those that drop tables.
+fn running(owner: &Owner, context: &Context) -> Vec<String> {
+    let pods = context
+        .stores
+        .pods(&owner.namespace, &[(PIPELINE_LABEL, &owner.name)]);
+    pods.iter()
+        .filter(|pod| {
+            let status = pod.status.as_ref();
+            let phase = status.and_then(|status| status.phase.as_deref());
+            let labels = pod.labels();
+            let drops = labels
+                .get("app.kubernetes.io/component")
+                .is_some_and(|component| component == "migration")
+                && !labels.contains_key(MIGRATION_HASH);
+            !matches!(phase, Some("Succeeded" | "Failed")) && !drops
+        })
+        .map(|pod| pod.name_any())
+        .collect()
 }
 
 /// Whether a request was refused because the namespace is being deleted.
@@ -198,22 +234,43 @@ fn is_terminating(status: &kube::core::Status) -> bool {
     })
 }
 
-/// Deletes what the spec says. What is left, with the reason.
-async fn remove(pipeline: &ClickstreamPipeline, context: &Context) -> Result<Vec<String>, Error> {
-    let mut left = Vec::new();
-    if pipeline.spec.deletion_policy.topics == DeletionPolicy::Delete {
-        left.extend(remove_topics(pipeline, context).await?);
+/// The Job that drops tables may not be made.
+fn refused(owner: &Owner, why: String) -> Left {
+    Left {
+        what: format!("the tables of {}", owner.name),
+        why,
+        command: drop_command(None),
+        is_going_on: false,
     }
-    if pipeline.spec.deletion_policy.tables == DeletionPolicy::Delete {
-        left.extend(super::apply::drop_tables(pipeline, context).await?);
-    }
-    Ok(left)
 }
 
+/// Drops the tables of one target, or of the first, from wherever the servers are reached.
+pub fn drop_command(target: Option<&str>) -> String {
+    let target = target.map(|target| format!(" --target {target}"));
+    format!(
+        "clickstream-processor drop --pipeline pipeline.yaml{} --secrets-dir FOLDER",
+        target.unwrap_or_default()
+    )
+}
+
+/// The resource as the commands read it. It refers to Secrets and holds none.
+fn document(pipeline: &ClickstreamPipeline) -> Option<String> {
+    serde_yaml::to_string(&json!({
+        "apiVersion": ClickstreamPipeline::api_version(&()),
+        "kind": ClickstreamPipeline::kind(&()),
+        "metadata": { "name": pipeline.name_any(), "namespace": pipeline.namespace() },
+        "spec": pipeline.spec,
+    }))
+    .ok()
+}
+
+/// Deletes the topics that the pipeline made; adopted and external ones always stay. None while pods may still write them: those are
+/// `running`.
 async fn remove_topics(
     pipeline: &ClickstreamPipeline,
+    running: Option<&[String]>,
     context: &Context,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<Left>, Error> {
     let is_external = |name: &str| {
         let mut topics = pipeline.spec.topics.iter();
         topics.any(|topic| topic.name == name && topic.management == TopicManagement::External)
@@ -222,36 +279,47 @@ async fn remove_topics(
         .status
         .iter()
         .flat_map(|status| &status.topics)
-        // adopted and external topics always stay
         .filter(|topic| topic.created == Some(true) && !is_external(&topic.name))
         .collect();
+    let servers = &pipeline.spec.kafka.bootstrap_servers;
+    let left = |topic: &str, why: String| Left {
+        what: format!("topic {topic}"),
+        why,
+        command: format!("kafka-topics.sh --bootstrap-server {servers} --delete --topic {topic}"),
+        is_going_on: false,
+    };
     if ours.is_empty() {
         return Ok(Vec::new());
     }
     let namespace = pipeline.namespace().unwrap_or_default();
-    let secrets = dereference::secrets(&context.client, &namespace, &pipeline.spec).await?;
-    let admin = pipeline
-        .spec
-        .kafka
-        .admin_properties(&secrets)
-        .map_err(|error| error.to_string())
-        .and_then(|properties| {
-            context
-                .admins
-                .get(&from_elsewhere(properties, &namespace))
-                .map_err(|error| error.to_string())
-        });
+    let given_up = |why: &str| {
+        let all = ours.iter().map(|topic| left(&topic.name, why.to_owned()));
+        Ok(all.collect())
+    };
+    if let Some(running) = running {
+        let running = running.join(", ");
+        return given_up(&format!(
+            "pods have not ended and may still use it: {running}"
+        ));
+    }
+    let secrets = match dereference::secrets(&context.client, &namespace, &pipeline.spec).await {
+        Ok(secrets) => secrets,
+        Err(kube::Error::Api(status)) if status.is_forbidden() => return given_up(&status.message),
+        Err(error) => return Err(error.into()),
+    };
+    let admin = match pipeline.spec.kafka.admin_properties(&secrets) {
+        Ok(properties) => {
+            let admin = context.admins.get(from_elsewhere(properties, &namespace));
+            admin.await.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    };
     let admin = match admin {
         Ok(admin) => admin,
-        Err(error) => {
-            return Ok(ours
-                .iter()
-                .map(|topic| format!("topic {}: {error}", topic.name))
-                .collect());
-        }
+        Err(why) => return given_up(&why),
     };
-    let mut left = Vec::new();
-    for topic in ours {
+    let mut all = Vec::new();
+    for topic in &ours {
         let deleted = match admin.describe(&topic.name).await {
             // a topic that somebody made anew under the name is not ours to delete
             Ok(Some(facts)) if facts.id != topic.id && topic.id.is_some() => Ok(()),
@@ -260,8 +328,8 @@ async fn remove_topics(
             Err(error) => Err(error),
         };
         if let Err(error) = deleted {
-            left.push(format!("topic {}: {error}", topic.name));
+            all.push(left(&topic.name, error.to_string()));
         }
     }
-    Ok(left)
+    Ok(all)
 }

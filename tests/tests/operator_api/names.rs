@@ -144,3 +144,37 @@ async fn a_name_that_somebody_else_holds_is_refused_and_nothing_of_theirs_is_tou
         .map_err(|error| error.context(operator.log_tail()))?;
     Ok(())
 }
+
+#[tokio::test]
+async fn children_of_a_pipeline_that_is_gone_are_waited_for_under_its_name() -> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let operator = stage.operator()?;
+    stage
+        .apply(&stage.pipeline("shop", &unique_name("clicks"), json!({})))
+        .await?;
+    stage
+        .condition("shop", "Ready", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    stage.delete("shop").await?;
+    // before the garbage collector has come, which this stage does not have
+    stage
+        .apply(&stage.pipeline("shop", &unique_name("clicks"), json!({})))
+        .await?;
+    let waits = stage
+        .pipeline_when("shop", "waiting, or refused", |pipeline| {
+            condition(pipeline, "Stalled").is_some_and(|(status, ..)| status == "True")
+                || condition(pipeline, "Reconciling")
+                    .is_some_and(|(_, _, message)| message.contains("is still going"))
+        })
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    let (stalled, reason, _) = condition(&waits, "Stalled").unwrap_or_default();
+    assert_eq!(stalled, "False", "{reason}");
+    stage.sweep("shop").await?;
+    stage
+        .condition("shop", "Ready", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    Ok(())
+}

@@ -1,6 +1,9 @@
 //! Every field changed once and back, what is refused, and what cannot even be read.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use clickstream_operator::crd::ClickstreamPipeline;
 use clickstream_testbed::{KubeApi, unique_name};
@@ -11,7 +14,8 @@ use k8s_openapi::{
 use kube::{
     Api, ResourceExt,
     api::{
-        ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+        PostParams,
     },
 };
 use serde_json::{Value, json};
@@ -19,7 +23,7 @@ use serde_json::{Value, json};
 use self::fields::{Change, Refused, changes, set, spec_of};
 use crate::{
     snapshot::{at_rest, children_of_all, differences},
-    stage::{Migrations, Stage, condition},
+    stage::{LOOK, Migrations, PATIENCE, Stage, condition},
 };
 
 #[allow(
@@ -398,7 +402,7 @@ async fn a_resource_that_cannot_be_read_stops_no_other() -> anyhow::Result<()> {
         Api::namespaced_with(stage.client.clone(), &stage.namespace, &resource);
     let broken = json!({
         "apiVersion": "clickstream.dev/v1alpha1", "kind": "ClickstreamPipeline",
-        "metadata": { "name": "broken" },
+        "metadata": { "name": "broken", "finalizers": ["clickstream.dev/cleanup", "test.example/other"] },
         "spec": { "kafka": "nonsense", "topics": 7 },
     });
     let mut created = pipelines
@@ -421,7 +425,7 @@ async fn a_resource_that_cannot_be_read_stops_no_other() -> anyhow::Result<()> {
             .await;
     }
     created?;
-    let operator = stage.operator()?;
+    let operator = stage.operator_with(&["--deletion-patience", "2"])?;
     let topic = unique_name("clicks");
     let good = stage.pipeline("shop", &topic, json!({}));
     pipelines
@@ -436,5 +440,26 @@ async fn a_resource_that_cannot_be_read_stops_no_other() -> anyhow::Result<()> {
     let conditions = broken.data["status"]["conditions"].to_string();
     assert!(conditions.contains("Unreadable"), "{conditions}");
     assert!(conditions.contains("cannot be read"), "{conditions}");
+
+    // what it wants deleted is not known, and it goes all the same
+    pipelines.delete("broken", &DeleteParams::default()).await?;
+    let begun = Instant::now();
+    loop {
+        let finalizers = pipelines.get("broken").await?.metadata.finalizers;
+        if finalizers == Some(vec!["test.example/other".to_owned()]) {
+            break;
+        }
+        anyhow::ensure!(
+            begun.elapsed() < PATIENCE,
+            "{finalizers:?}: {}",
+            operator.log_tail()
+        );
+        tokio::time::sleep(LOOK).await;
+    }
+    let events = stage.events("broken").await?;
+    assert!(
+        events.contains(&"CleanupIncomplete".to_owned()),
+        "{events:?}"
+    );
     Ok(())
 }

@@ -1,28 +1,42 @@
 //! The end of a target's tables, where the spec says so: a Job, as for migrations.
 
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{Owner, refusals};
+use super::{Applied, Owner, refusals};
 use crate::{
     controller::{
         Context, Error,
         build::{self, Kind},
+        cleanup::{Left, drop_command},
         dereference, validate,
     },
     crd::ClickstreamPipeline,
     observe::pods,
+    stores::Live,
 };
 
-/// Drops the tables of all targets. What is left, with the reason; empty when all Jobs have succeeded.
+/// Pause before a Job that failed is made again.
+const RETRY: SignedDuration = SignedDuration::from_secs(20);
+
+/// Drops the tables of all targets. What is left, with the reason; empty when all Jobs have succeeded. `again`: Jobs that failed are
+/// to be made again.
 ///
 /// # Errors
 /// What the API server says.
 pub async fn drop_tables(
     pipeline: &ClickstreamPipeline,
+    again: bool,
     context: &Context,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<Left>, Error> {
     let owner = Owner::of(pipeline);
     let secrets = dereference::secrets(&context.client, &owner.namespace, &pipeline.spec).await?;
+    let left = |target: &str, why: String, is_going_on| Left {
+        what: format!("tables of target {target}"),
+        why,
+        command: drop_command(Some(target)),
+        is_going_on,
+    };
     let valid = match validate::validate(pipeline, secrets) {
         Ok(valid) => valid,
         Err(problems) => {
@@ -30,66 +44,79 @@ pub async fn drop_tables(
                 .first()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            return Ok(vec![format!("tables: {problem}")]);
+            let targets = pipeline.spec.targets.iter();
+            return Ok(targets
+                .map(|target| left(&target.name, problem.clone(), false))
+                .collect());
         }
     };
-    let pods_of = |job: &str| {
-        let of = [("batch.kubernetes.io/job-name", job)];
-        context.stores.pods(&owner.namespace, &of)
-    };
-    let mut left = Vec::new();
+    let mut all = Vec::new();
     for target in &valid.document.spec.targets {
         let removal = build::removal(&valid, target, &context.settings);
-        let mut ended = None;
-        let mut running = None;
+        let mut job = None;
+        let mut taken = None;
         for child in &removal {
             match context
                 .stores
                 .child(child.kind, &owner.namespace, &child.name)
             {
-                Some(live) => {
-                    ended = super::migration::ended(&live.status).or(ended);
-                    running = (child.kind == Kind::Job).then_some(live).or(running);
-                }
+                Some(live) => job = (child.kind == Kind::Job).then_some(live).or(job),
                 None => {
-                    context
+                    if let Applied::Refused(by) = context
                         .applier
                         .apply(&context.stores, &owner, child)
-                        .await?;
+                        .await?
+                    {
+                        taken = Some(by.to_string());
+                    }
                 }
             }
         }
-        match ended {
-            Some((true, _)) => {}
-            Some((false, _)) => {
-                let job = removal
-                    .last()
-                    .map(|job| job.name.clone())
-                    .unwrap_or_default();
-                let why = pods_of(&job).iter().find_map(|pod| pods::last_line(pod));
-                left.push(format!(
-                    "tables of target {}: {}",
-                    target.name,
-                    why.unwrap_or_else(|| "the Job failed".to_owned())
-                ));
+        let ended = job
+            .as_ref()
+            .and_then(|job| super::migration::ended(&job.status));
+        match (ended, taken, &job) {
+            (Some((true, _)), ..) => {}
+            (_, Some(taken), _) => all.push(left(&target.name, taken, false)),
+            (Some((false, at)), None, Some(job)) => {
+                let why = pods_of(job, &owner, context)
+                    .iter()
+                    .find_map(|pod| pods::last_line(pod));
+                let why = why.unwrap_or_else(|| "the Job failed".to_owned());
+                all.push(left(&target.name, why, false));
+                if again && !job.deleting && Timestamp::now().duration_since(at) >= RETRY {
+                    context
+                        .applier
+                        .delete(Kind::Job, &owner.namespace, job)
+                        .await?;
+                }
             }
-            None => {
-                let refusal = match &running {
-                    Some(job) if pods_of(&job.name).is_empty() => {
+            (_, None, job) => {
+                let refusal = match job {
+                    Some(job) if pods_of(job, &owner, context).is_empty() => {
                         refusals::of_job(job, &owner.namespace, &context.client).await
                     }
                     _ => None,
                 };
-                left.push(format!(
-                    "tables of target {}: the Job has not ended{}",
-                    target.name,
+                let why = format!(
+                    "the Job has not ended{}",
                     refusal
                         .map(|why| format!("; it has no pod: {why}"))
                         .unwrap_or_default()
-                ));
+                );
+                all.push(left(&target.name, why, true));
             }
         }
     }
-    tracing::debug!(pipeline = pipeline.name_any(), left = left.len(), "tables");
-    Ok(left)
+    tracing::debug!(pipeline = pipeline.name_any(), left = all.len(), "tables");
+    Ok(all)
+}
+
+fn pods_of(
+    job: &Live,
+    owner: &Owner,
+    context: &Context,
+) -> Vec<std::sync::Arc<k8s_openapi::api::core::v1::Pod>> {
+    let of = [("batch.kubernetes.io/job-name", job.name.as_str())];
+    context.stores.pods(&owner.namespace, &of)
 }
