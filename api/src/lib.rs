@@ -29,7 +29,7 @@ pub use pod::{PodOptions, PodOptionsError};
 pub use reference::reference;
 pub use status::{
     CleanupStatus, ClickstreamPipelineStatus, MigrationStatus, PartitionStatus, TargetStatus,
-    TopicStatus,
+    TopicStatus, UpgradeStatus,
 };
 
 /// A pipeline in the Kubernetes API.

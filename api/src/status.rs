@@ -36,6 +36,12 @@ pub struct ClickstreamPipelineStatus {
     /// Namespace of the operator's installation that looks after the pipeline; another one leaves it alone while that one lives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
+    /// Release of the operator that made the pods as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The pods are replaced because of the operator, not because of a person: absent when that is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
     /// The annotation `clickstream.dev/reconcile-at` whose wish has been followed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
@@ -53,6 +59,19 @@ pub struct ClickstreamPipelineStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub targets: Vec<TargetStatus>,
+}
+
+/// A replacement of the pods by another release of the operator, which has begun.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpgradeStatus {
+    /// The release because of which it began.
+    pub release: String,
+    /// When it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Whether the pipeline was Ready before: only then do others wait for it.
+    pub was_ready: bool,
 }
 
 /// What a deletion does before the resource goes, and since when it has been tried.

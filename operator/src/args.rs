@@ -87,6 +87,14 @@ pub struct RunArgs {
     /// Pipelines that may roll at the same time after an upgrade of the operator.
     #[arg(long, env = "CLICKSTREAM_UPGRADE_MAX_CONCURRENT", default_value = "1")]
     pub upgrade_max_concurrent: usize,
+    /// How long others wait for a pipeline that rolls and does not become Ready, in seconds; 0: until it does.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_UPGRADE_DEADLINE",
+        value_name = "SECONDS",
+        default_value = "600"
+    )]
+    pub upgrade_deadline: u32,
     /// How long each step of a deletion (pods, tables, topics) is tried before it is given up and written down.
     #[arg(
         long,

@@ -25,12 +25,12 @@ use rand::RngExt;
 use tracing::{Instrument as _, Span, debug_span, info, warn};
 
 use self::{
-    apply::{Applier, Owner, migration::Migrations, targets::Targets, topics::TopicsSeen},
+    apply::{Applier, Owner, migration::Migrations, targets::{Plan, Targets}, topics::TopicsSeen},
     asked::Asked,
     build::{Network, Scraping},
     memory::Memories,
     status::{Observed, conditions::Finding},
-    upgrades::Upgrades,
+    upgrades::{Gate, Upgrades},
     validate::ValidatedPipeline,
 };
 use crate::{
@@ -337,8 +337,14 @@ async fn follow(
     let uid = pipeline.uid().unwrap_or_default();
     let owner = Owner::of(pipeline);
 
+    // whose turn it is, where the operator's own release would change what runs: noted before anything is changed
+    let gate = Gate::look(pipeline, valid, context);
+    if let Some(upgrade) = &gate.upgrade {
+        status::note_upgrade(pipeline, upgrade, context).await?;
+    }
+
     // build and apply (client required), one part after the other: tables, topics, processors, producer
-    let mut migrations = Migrations::look(pipeline, valid, context);
+    let mut migrations = Migrations::look(pipeline, valid, &gate, context);
     if valid.asked.paused {
         migrations.hold();
     }
@@ -349,7 +355,13 @@ async fn follow(
     let topics = TopicsSeen::ensure(pipeline, valid, &migrations, context)
         .instrument(step("apply topics"))
         .await?;
-    let targets = Targets::apply(&owner, pipeline, valid, &migrations, &topics, context)
+    let plan = Plan {
+        valid,
+        migrations: &migrations,
+        topics: &topics,
+        gate: &gate,
+    };
+    let targets = Targets::apply(&owner, pipeline, &plan, context)
         .instrument(step("apply"))
         .await?;
 
@@ -359,6 +371,7 @@ async fn follow(
         .await;
     let observed = Observed {
         valid,
+        gate: &gate,
         migrations: &migrations,
         topics: &topics,
         targets: &targets,
@@ -371,7 +384,6 @@ async fn follow(
     let waits = context.memories.waited(&uid, written.waiting);
     let again = if migrations.await_pods() {
         WAITING
-        gate: &gate,
     } else if written.waiting {
         // what has not come for a while is looked for less often
         WAITING

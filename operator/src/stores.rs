@@ -30,6 +30,8 @@ use crate::{
 
 /// Where a reflected child keeps the fingerprint of what was stripped.
 const FINGERPRINT: &str = "fingerprint";
+/// Where it keeps its number of pods.
+const REPLICAS: &str = "replicas";
 /// Annotations that Kubernetes' own controllers write on children.
 const FOREIGN_ANNOTATIONS: &str = "deployment.kubernetes.io/";
 
@@ -118,6 +120,8 @@ pub struct Live {
     pub generation: Option<i64>,
     /// Annotations.
     pub annotations: std::collections::BTreeMap<String, String>,
+    /// `spec.replicas`, where it has them.
+    pub replicas: Option<i64>,
     /// Whether it is on its way out.
     pub deleting: bool,
     /// Its status, as it stands.
@@ -284,10 +288,15 @@ pub fn fingerprint(object: &DynamicObject) -> String {
         })
 }
 
+fn replicas(object: &DynamicObject) -> Option<i64> {
+    let kept = object.data.get(REPLICAS).and_then(Value::as_i64);
+    kept.or_else(|| object.data.pointer("/spec/replicas")?.as_i64())
+}
+
 fn strip(object: &mut DynamicObject) {
     let fingerprint = fingerprint(object);
     let status = object.data.get("status").cloned().unwrap_or_default();
-    object.data = json!({ FINGERPRINT: fingerprint, "status": status });
+    object.data = json!({ FINGERPRINT: fingerprint, REPLICAS: replicas(object), "status": status });
     object.metadata.managed_fields = None;
 }
 
@@ -328,6 +337,7 @@ pub fn live(object: &DynamicObject) -> Live {
         name: object.name_any(),
         generation: object.metadata.generation,
         annotations: object.annotations().clone(),
+        replicas: replicas(object),
         deleting: object.metadata.deletion_timestamp.is_some(),
         status: object.data.get("status").cloned().unwrap_or_default(),
     }

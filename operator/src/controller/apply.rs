@@ -1,5 +1,6 @@
 //! Children into the API: server-side apply, one field manager, and nothing sent that is there already.
 
+mod held;
 pub mod migration;
 pub mod refusals;
 mod tables;
@@ -260,6 +261,30 @@ impl Applier {
         self.api(child.kind, &owner.namespace)
             .get_opt(&child.name)
             .await
+    }
+
+    /// Changes some fields of a child of ours and leaves the others as they are, whoever wrote them.
+    ///
+    /// # Errors
+    /// What the API server says; a conflict where another object has taken its name.
+    pub async fn adjust(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        found: &Live,
+        mut change: Value,
+    ) -> Result<Live, kube::Error> {
+        change["metadata"]["uid"] = json!(found.uid);
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let changed = self
+            .api(kind, namespace)
+            .patch(&found.name, &params, &Patch::Merge(&change))
+            .await?;
+        self.metrics.applied(kind.api().2);
+        Ok(live(&changed))
     }
 
     /// Deletes a child, with what it controls, if it still is the one that was seen. One that is gone is no error.

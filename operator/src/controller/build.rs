@@ -15,8 +15,9 @@ mod producer;
 mod service;
 mod tracing;
 
-use clickstream_pipeline::spec::TargetSpec;
+use clickstream_pipeline::spec::{ClickstreamPipeline as Document, TargetSpec};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 pub use self::{
     labels::{MANAGED_BY, PIPELINE_LABEL, TARGET_LABEL, selector},
@@ -153,6 +154,41 @@ pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
     }
     children
 }
+
+/// A hash of a Deployment's pod template.
+pub fn template_hash(deployment: &Child) -> String {
+    let template = deployment.body["spec"]["template"].to_string();
+    names::short_hash(&Sha256::digest(template))
+}
+
+/// A hash of how the operator makes pods of a pipeline that says as little as possible: it changes with the code and with every
+/// setting that stands on pods.
+pub fn form_of_pods(settings: &Settings) -> String {
+    let document = Document::from_yaml(PLAIN).expect("what a pipeline must have, and no more");
+    let plain = ValidatedPipeline::plain(document);
+    let mut hash = Sha256::new();
+    for target_spec in &plain.document.spec.targets {
+        let children = target(&plain, target_spec, settings, &[]);
+        hash.update(children.deployment.body.to_string());
+    }
+    for child in producer(&plain, settings) {
+        if child.kind == Kind::Deployment {
+            hash.update(child.body.to_string());
+        }
+    }
+    names::short_hash(&hash.finalize())
+}
+
+/// The pipeline of [`form_of_pods`].
+const PLAIN: &str = "
+apiVersion: clickstream.dev/v1alpha1
+kind: ClickstreamPipeline
+metadata: { name: plain }
+spec:
+  kafka: { bootstrapServers: 'kafka:9092' }
+  targets: [{ connection: { host: none, database: none, user: none } }]
+  producer: { enabled: true }
+";
 
 #[cfg(test)]
 mod tests;

@@ -22,13 +22,21 @@ use tracing::info;
 use self::conditions::{Finding, Findings, conditions};
 use super::{
     Context, Error,
-    apply::{FIELD_MANAGER, migration::Migrations, targets::Targets, topics::TopicsSeen},
+    apply::{
+        FIELD_MANAGER,
+        migration::{Migrations, State},
+        targets::{Targets, Workload},
+        topics::TopicsSeen,
+    },
     asked::Asked,
+    upgrades::Gate,
     validate::ValidatedPipeline,
 };
 use crate::{
     controller::build,
-    crd::{CleanupStatus, ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus},
+    crd::{
+        CleanupStatus, ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus, UpgradeStatus,
+    },
     events::Happening,
     observe::ProcessorStatus,
 };
@@ -40,6 +48,8 @@ const NUMBERS: Duration = Duration::from_secs(30);
 pub struct Observed<'o> {
     /// The spec.
     pub valid: &'o ValidatedPipeline,
+    /// What waits for the pipeline's turn.
+    pub gate: &'o Gate,
     /// Migrations of all targets.
     pub migrations: &'o Migrations,
     /// Topics.
@@ -78,9 +88,15 @@ pub async fn write(
     status.held_by = context.settings.installation.clone();
     status.last_handled_reconcile_at = observed.valid.asked.reconcile_at.clone();
     status.conditions = conditions(&findings, &previous.conditions, generation, now);
-    if holds(&status, "Ready") || findings.suspended {
-        context.upgrades.done(&uid);
-    }
+    let rolled = has_rolled(observed);
+    status.release = if rolled {
+        Some(context.upgrades.release().to_owned())
+    } else {
+        previous.release.clone()
+    };
+    let is_over =
+        rolled && is_complete(observed) && (holds(&status, "Ready") || findings.suspended);
+    status.upgrade = previous.upgrade.clone().filter(|_| !is_over);
     let at_once = numbers::without_numbers(&status) != numbers::without_numbers(&previous);
     let numbers_differ = numbers::without_times(&status) != numbers::without_times(&previous);
     show(pipeline, &status, context);
@@ -89,9 +105,25 @@ pub async fn write(
         context.memories.numbers_written(&uid);
         announce(pipeline, &previous, &status, context).await;
     }
+    if is_over {
+        context.upgrades.done(&uid);
+    }
     Ok(Written {
         waiting: findings.in_progress.is_some(),
     })
+}
+
+/// Whether all pods were sent as the operator's release makes them.
+fn has_rolled(observed: &Observed<'_>) -> bool {
+    let sent = |workload: &Workload| workload.held_back.is_none() && !workload.paused;
+    !observed.gate.is_closed()
+        && observed.migrations.states().all(State::is_done)
+        && observed.targets.all().all(sent)
+}
+
+/// Whether all pods that are wanted are there.
+fn is_complete(observed: &Observed<'_>) -> bool {
+    observed.targets.all().all(Workload::is_complete)
 }
 
 /// Says that the spec cannot be followed, where nothing that was accepted before is known: nothing is looked at then. Whether that is
@@ -202,6 +234,31 @@ pub fn latest(pipeline: &ClickstreamPipeline, context: &Context) -> ClickstreamP
         .map(|(_, status)| status)
         .or_else(|| pipeline.status.clone())
         .unwrap_or_default()
+}
+
+/// Notes, before anything is changed, that the pipeline rolls because of the operator.
+///
+/// # Errors
+/// What the API server says.
+pub async fn note_upgrade(
+    pipeline: &ClickstreamPipeline,
+    upgrade: &UpgradeStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    let mut status = latest(pipeline, context);
+    if status.upgrade.as_ref() == Some(upgrade) {
+        return Ok(());
+    }
+    status.held_by = context.settings.installation.clone();
+    status.upgrade = Some(upgrade.clone());
+    info!(
+        namespace = pipeline.namespace().unwrap_or_default(),
+        pipeline = pipeline.name_any(),
+        release = upgrade.release,
+        was_ready = upgrade.was_ready,
+        "rolls to another release"
+    );
+    patch(pipeline, &status, context).await
 }
 
 /// The version of the resource that goes with [`latest`].

@@ -83,6 +83,17 @@ pub struct ValidatedPipeline {
 }
 
 impl ValidatedPipeline {
+    /// A document that refers to no Secret, and of which nothing is asked.
+    pub fn plain(document: Document) -> Self {
+        Self {
+            name: document.metadata.name.clone(),
+            namespace: document.metadata.namespace.clone(),
+            document,
+            asked: Asked::default(),
+            secrets: FetchedSecrets::default(),
+        }
+    }
+
     /// Image of processors and migrations.
     pub fn processor_image<'p>(&'p self, settings: &'p Settings) -> &'p str {
         self.document

@@ -1,7 +1,12 @@
 //! What a pod's status tells a person: why it does not run, and what it said at its end.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
+/// Exit code of a processor whose tables are not there, or older than it needs.
+const WANTS_MIGRATION: i32 = 6;
+/// What it tells a person to type then.
+const MIGRATE: &str = "run `clickstream-processor migrate`";
 /// Reasons of waiting that need no mention: the pod is simply starting.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
@@ -39,6 +44,32 @@ pub fn obstacle(pod: &Pod) -> Option<String> {
         Some(message) => format!("{reason}: {message}"),
         None => reason.to_owned(),
     })
+}
+
+/// When a processor ended because its tables are not there or too old, and its last line.
+pub fn wants_migration(pod: &Pod) -> Option<(Timestamp, String)> {
+    let created = pod.metadata.creation_timestamp.as_ref();
+    let containers = pod.status.as_ref()?.container_statuses.iter().flatten();
+    // one that runs again has found the tables, or will say so again
+    let ends = containers.filter_map(|container| {
+        let now = container.state.as_ref()?;
+        if now.waiting.is_some() {
+            return container.last_state.as_ref()?.terminated.as_ref();
+        }
+        now.terminated.as_ref()
+    });
+    ends.filter_map(|ended| {
+        let line = ended.message.as_deref().and_then(last_of);
+        // releases before the exit code say it in words
+        let says = |line: &String| line.contains(MIGRATE);
+        if ended.exit_code != WANTS_MIGRATION && !line.as_ref().is_some_and(says) {
+            return None;
+        }
+        let at = ended.finished_at.as_ref().or(created)?;
+        let line = line.unwrap_or_else(|| "the schema wants a migration".to_owned());
+        Some((at.0, line))
+    })
+    .max()
 }
 
 /// The very bytes that a pod's container left behind, also if there are none; `None` while it has not ended.
@@ -91,7 +122,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
-    use super::{last_line, obstacle};
+    use super::{last_line, obstacle, wants_migration};
 
     fn pod(status: serde_json::Value) -> Pod {
         serde_json::from_value(json!({ "metadata": { "name": "p" }, "status": status })).unwrap()
@@ -106,6 +137,34 @@ mod tests {
         }] }));
         assert_eq!(obstacle(&pod).unwrap(), "CrashLoopBackOff: no such role");
         assert_eq!(last_line(&pod).unwrap(), "no such role");
+    }
+
+    #[test]
+    fn a_processor_without_tables_says_so_by_its_exit_code_or_in_words() {
+        let ended = |exit_code: i32, message: &str| {
+            pod(json!({ "containerStatuses": [{
+                "name": "processor", "ready": false, "restartCount": 3, "image": "i", "imageID": "",
+                "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+                "lastState": { "terminated": {
+                    "exitCode": exit_code, "message": message, "finishedAt": "2026-01-01T00:00:07Z",
+                } },
+            }] }))
+        };
+        let missing = "error: schema \"c\" is not there yet: run `clickstream-processor migrate` with the same";
+        let (at, said) = wants_migration(&ended(1, missing)).unwrap();
+        assert_eq!(at.to_string(), "2026-01-01T00:00:07Z");
+        assert!(said.starts_with("schema \"c\" is not there"), "{said}");
+        assert!(wants_migration(&ended(6, "error: gone")).is_some());
+        let mut again = ended(6, "error: gone");
+        if let Some(status) = &mut again.status {
+            let running = json!({ "running": { "startedAt": "2026-01-01T00:00:17Z" } });
+            status.container_statuses.as_mut().unwrap()[0].state =
+                Some(serde_json::from_value(running).unwrap());
+        }
+        assert!(wants_migration(&again).is_none(), "it runs again");
+        assert!(wants_migration(&ended(1, "error: password authentication failed")).is_none());
+        let early = format!("{missing}\nerror: another");
+        assert!(wants_migration(&ended(1, &early)).is_none());
     }
 
     #[test]

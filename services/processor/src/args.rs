@@ -35,7 +35,7 @@ const EXAMPLES: &str = "Examples:
   clickstream-processor audit --pipeline pipeline.yaml -o json
 
 Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage; 3 the audit found differences; \
-4 it found none, but some part could not be compared at all.";
+4 it found none, but some part could not be compared at all; 6 the tables are not there, or older than this release needs: migrate.";
 
 #[derive(Subcommand)]
 enum Command {

@@ -31,6 +31,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Exit code where the tables are not there, or older than this binary needs: the operator migrates them then.
+pub const WANTS_MIGRATION: u8 = 6;
+
 /// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
 /// because async code is compiled where it is polled: there it would be compiled once more.
 #[tokio::main(worker_threads = 2)]
@@ -39,7 +42,11 @@ pub async fn program() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if opening::wants_migration(&error) {
+                ExitCode::from(WANTS_MIGRATION)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -70,6 +70,20 @@ pub enum OpenError {
     Silent,
 }
 
+/// Whether an error says that the target's schema wants a migration.
+pub fn wants_migration(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let target = match cause.downcast_ref::<OpenError>() {
+            Some(OpenError::Target(target)) => Some(target),
+            _ => cause.downcast_ref::<TargetError>(),
+        };
+        matches!(
+            target,
+            Some(TargetError::NotMigrated { .. } | TargetError::TooOld { .. })
+        )
+    })
+}
+
 impl OpenError {
     /// Whether another try may find it better.
     fn may_pass(&self) -> bool {

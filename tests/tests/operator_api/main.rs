@@ -28,3 +28,4 @@ mod topics;
 mod tracing;
 mod uncreated;
 mod unknowns;
+mod upgrades;

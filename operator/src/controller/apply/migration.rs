@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::{Applied, Owner, refusals};
 use crate::{
     controller::{
-        Context, Error,
+        Context, Error, Settings,
         build::{self, Kind, MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, TARGET_LABEL},
+        upgrades::Gate,
         validate::ValidatedPipeline,
     },
     crd::{ClickstreamPipeline, MigrationStatus},
@@ -72,6 +73,8 @@ pub enum State {
     Recorded,
     /// It runs, or is about to; what its pod waits for, if it waits.
     Running(Option<String>),
+    /// The same, once more: what a processor has found instead of the tables.
+    Repeated(String),
     /// It failed, and will be tried again then.
     Failed {
         /// Its last line.
@@ -107,6 +110,10 @@ struct Entry {
     start: Option<u32>,
     /// Its Job, while that has no pod that could tell anything.
     podless: Option<Live>,
+    /// The image of before, for whose tables and spec nothing is to be migrated: what ran goes on with it.
+    runs_on: Option<String>,
+    /// A processor has found no tables, or older ones: what was remembered does not hold.
+    refuted: bool,
 }
 
 impl Migrations {
@@ -114,6 +121,7 @@ impl Migrations {
     pub fn look(
         pipeline: &ClickstreamPipeline,
         valid: &ValidatedPipeline,
+        gate: &Gate,
         context: &Context,
     ) -> Self {
         let targets = valid
@@ -121,7 +129,8 @@ impl Migrations {
             .spec
             .targets
             .iter()
-            .map(|target| look(pipeline, valid, target, context))
+            .enumerate()
+            .map(|(index, target)| look(pipeline, valid, target, gate.holds_target(index), context))
             .collect();
         Self { targets }
     }
@@ -129,7 +138,8 @@ impl Migrations {
     /// The operator is paused: nothing is started. What runs already goes on, and is told of.
     pub fn hold(&mut self) {
         for entry in &mut self.targets {
-            if entry.start.take().is_some() && entry.state == State::Running(None) {
+            let is_new = matches!(entry.state, State::Running(None) | State::Repeated(_));
+            if entry.start.take().is_some() && is_new {
                 entry.state = State::Held;
             }
         }
@@ -151,9 +161,8 @@ impl Migrations {
                     refusals::of_job(job, &owner.namespace, &context.client).await
             {
                 match &mut entry.state {
-                    State::Running(obstacle) => *obstacle = Some(refusal),
                     State::Failed { why, .. } => *why = format!("{why}: {refusal}"),
-                    _ => {}
+                    running => *running = State::Running(Some(refusal)),
                 }
             }
             let Some(attempt) = entry.start else {
@@ -179,9 +188,10 @@ impl Migrations {
 
     /// Whether a pod is to come any moment: when it does not, nobody tells.
     pub fn await_pods(&self) -> bool {
-        self.targets
-            .iter()
-            .any(|entry| entry.podless.is_some() && entry.state == State::Running(None))
+        self.targets.iter().any(|entry| {
+            entry.podless.is_some()
+                && matches!(entry.state, State::Running(None) | State::Repeated(_))
+        })
     }
 
     /// The hashes of the migrations that the spec wants.
@@ -198,6 +208,16 @@ impl Migrations {
     pub fn record(&self, index: usize) -> Option<&MigrationStatus> {
         let entry = &self.targets[index];
         entry.state.is_done().then_some(&entry.record)
+    }
+
+    /// Whether a migration that succeeded is not to be remembered any more.
+    pub fn is_refuted(&self, index: usize) -> bool {
+        self.targets[index].refuted
+    }
+
+    /// The image of before, if a target's pods may go on with it, or come back with it.
+    pub fn runs_on(&self, index: usize) -> Option<&str> {
+        self.targets[index].runs_on.as_deref()
     }
 
     /// What the migration that ended just now reported.
@@ -218,6 +238,7 @@ fn look(
     pipeline: &ClickstreamPipeline,
     valid: &ValidatedPipeline,
     target: &TargetSpec,
+    waits_its_turn: bool,
     context: &Context,
 ) -> Entry {
     let image = valid.processor_image(&context.settings).to_owned();
@@ -232,55 +253,82 @@ fn look(
         image: image.clone(),
         hash: hash.clone(),
     };
+    let runs_on = recorded.and_then(|recorded| before(recorded, valid, target, context));
     let entry = |state, start| Entry {
         record: record.clone(),
         state,
         start,
         podless: None,
+        runs_on: runs_on.clone(),
+        refuted: false,
     };
+    if waits_its_turn {
+        return entry(State::Queued, None);
+    }
     let keys = target.migration_secret_keys();
     let missing = valid.secrets.missing(&keys);
+    let jobs = || jobs(pipeline, target, &hash, &context.stores);
+    let found = refutation(valid, target, &context.stores);
     if recorded.is_some_and(|recorded| recorded.hash == hash) {
-        if known.is_none_or(|known| known.missing_readers.is_empty()) || !missing.is_empty() {
+        let looks = known.is_some_and(|known| !known.missing_readers.is_empty());
+        if found.is_none() && (!looks || !missing.is_empty()) {
             return entry(State::Recorded, None);
         }
-        let jobs = jobs(pipeline, target, &hash, &context.stores);
-        let (state, start) = look_for_readers(&jobs, valid, &context.stores);
-        return entry(state, start);
+        let jobs = jobs();
+        if !holds(found.as_ref(), &jobs) {
+            if !looks || !missing.is_empty() {
+                return entry(State::Recorded, None);
+            }
+            let (state, start) = look_for_readers(&jobs, valid, &context.stores);
+            return entry(state, start);
+        }
     }
     if !missing.is_empty() {
         return entry(State::NoSecret(missing.join(", ")), None);
     }
-    // a release that nobody asked this pipeline for
-    let by_upgrade = recorded.is_some_and(|recorded| recorded.image != image)
-        && valid.document.spec.image.is_none()
-        && pipeline
-            .status
-            .as_ref()
-            .and_then(|status| status.observed_generation)
-            == pipeline.metadata.generation;
-    if by_upgrade
-        && !valid.asked.paused
-        && !context
-            .upgrades
-            .may_roll(&pipeline.uid().unwrap_or_default())
-    {
-        return entry(State::Queued, None);
-    }
-    let jobs = jobs(pipeline, target, &hash, &context.stores);
+    let jobs = jobs();
+    let found = found.filter(|found| holds(Some(found), &jobs));
+    let again = found.as_ref().map(|(_, said)| said.clone());
+    let mut entry = attempts(&jobs, again, valid, target, context, &entry);
+    entry.refuted = found.is_some();
+    entry
+}
+
+/// What the Jobs of a migration have come to. `again`: what a processor has found since one of them has succeeded.
+fn attempts(
+    jobs: &BTreeMap<u32, Live>,
+    again: Option<String>,
+    valid: &ValidatedPipeline,
+    target: &TargetSpec,
+    context: &Context,
+    entry: &dyn Fn(State, Option<u32>) -> Entry,
+) -> Entry {
+    let running = |obstacle: Option<String>| match (&again, obstacle) {
+        (Some(said), None) => State::Repeated(said.clone()),
+        (_, obstacle) => State::Running(obstacle),
+    };
     let Some((attempt, job)) = jobs.last_key_value() else {
-        return entry(State::Running(None), Some(0));
+        return entry(running(None), Some(0));
     };
     let pod = pod_of(job, valid, &context.stores);
     let podless = pod.is_none().then(|| job.clone());
-    let ended = ended(&job.status);
-    let mut entry = match ended {
-        None => entry(State::Running(waits_for(pod.as_ref())), None),
+    let later = |at: Timestamp| at.saturating_add(pause(*attempt)).unwrap_or(at);
+    let mut entry = match ended(&job.status) {
+        None => entry(running(waits_for(pod.as_ref())), None),
+        Some((true, at)) if let Some(said) = &again => {
+            let due = later(at);
+            if Timestamp::now() >= due {
+                entry(State::Repeated(said.clone()), Some(attempt + 1))
+            } else {
+                let why = format!("it has succeeded, and a processor has found since: {said}");
+                entry(State::Failed { why, again: due }, None)
+            }
+        }
         Some((true, at)) => match report(job, valid, &context.stores) {
             Some(Ok(report)) => entry(State::Done(report), None),
             // which topics are ours would be guessed: as with one that failed, another may say it
             Some(Err(error)) => {
-                let again = at.saturating_add(pause(*attempt)).unwrap_or(at);
+                let again = later(at);
                 let start = (Timestamp::now() >= again).then_some(attempt + 1);
                 let why =
                     format!("the migration has succeeded, and its report cannot be read: {error}");
@@ -293,7 +341,7 @@ fn look(
             None => entry(State::Done(Report::default()), None),
         },
         Some((false, at)) => {
-            let again = at.saturating_add(pause(*attempt)).unwrap_or(at);
+            let again = later(at);
             let changed = job.annotations.get(MIGRATION_INPUTS)
                 != Some(&build::migration_inputs(valid, target));
             let why = last_words(job, valid, &context.stores);
@@ -303,6 +351,53 @@ fn look(
     };
     entry.podless = podless.filter(|_| !entry.state.is_done());
     entry
+}
+
+/// The image that migrated the tables last, where only the operator's release wants another one.
+fn before(
+    recorded: &MigrationStatus,
+    valid: &ValidatedPipeline,
+    target: &TargetSpec,
+    context: &Context,
+) -> Option<String> {
+    let settings = &context.settings;
+    if valid.document.spec.image.is_some() || recorded.image == settings.processor_image {
+        return None;
+    }
+    let before = Settings {
+        processor_image: recorded.image.clone(),
+        ..settings.clone()
+    };
+    let is_all = build::migration_hash(valid, target, &before) == recorded.hash;
+    is_all.then(|| recorded.image.clone())
+}
+
+/// When a processor of the target was last seen to end because the tables are not there or too old, and what it said.
+fn refutation(
+    valid: &ValidatedPipeline,
+    target: &TargetSpec,
+    stores: &Stores,
+) -> Option<(Timestamp, String)> {
+    let labels = [
+        (build::PIPELINE_LABEL, valid.name.as_str()),
+        (TARGET_LABEL, target.name.as_str()),
+        ("app.kubernetes.io/component", "processor"),
+    ];
+    stores
+        .pods(&valid.namespace, &labels)
+        .iter()
+        .filter_map(|pod| crate::observe::pods::wants_migration(pod))
+        .max()
+}
+
+/// Whether what a processor has found is newer than the newest migration that succeeded.
+fn holds(found: Option<&(Timestamp, String)>, jobs: &BTreeMap<u32, Live>) -> bool {
+    let succeeded = jobs.values().filter_map(|job| match ended(&job.status) {
+        Some((true, at)) => Some(at),
+        _ => None,
+    });
+    let newest = succeeded.max();
+    found.is_some_and(|(at, _)| newest.is_none_or(|newest| *at > newest))
 }
 
 /// The tables are there, and readers were missing: what the last look for them has found, and whether it is time for another.

@@ -7,15 +7,17 @@ use serde_json::Value;
 
 use super::{
     Applied, NameTaken, Owner,
-    migration::{Migrations, State},
+    held::{Secrets, go_on, is_missing, stamp},
+    migration::Migrations,
     refusals::{self, Stuck},
     topics::TopicsSeen,
 };
 use crate::{
     controller::{
-        Context, Error,
+        Context, Error, Settings,
         build::{self, Child, Kind, MIGRATION_ATTEMPT, MIGRATION_HASH, TARGET_LABEL},
         step,
+        upgrades::{self, Gate},
         validate::ValidatedPipeline,
     },
     crd::ClickstreamPipeline,
@@ -24,7 +26,7 @@ use crate::{
 };
 
 /// Attempts of a migration that are kept, with what their pods have said.
-const ATTEMPTS_KEPT: u32 = 3;
+const ATTEMPTS_KEPT: u32 = 2;
 
 /// How many pods of a Deployment do what they should.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +70,19 @@ impl Workload {
     }
 }
 
+/// What the steps before have found out.
+#[derive(Clone, Copy)]
+pub struct Plan<'p> {
+    /// The spec.
+    pub valid: &'p ValidatedPipeline,
+    /// Migrations of all targets.
+    pub migrations: &'p Migrations,
+    /// Topics.
+    pub topics: &'p TopicsSeen,
+    /// What waits for the pipeline's turn.
+    pub gate: &'p Gate,
+}
+
 /// What became of processors and producer.
 pub struct Targets {
     /// Processors, in the order of the targets.
@@ -86,11 +101,16 @@ impl Targets {
     pub async fn apply(
         owner: &Owner,
         pipeline: &ClickstreamPipeline,
-        valid: &ValidatedPipeline,
-        migrations: &Migrations,
-        topics: &TopicsSeen,
+        plan: &Plan<'_>,
         context: &Context,
     ) -> Result<Self, Error> {
+        let Plan {
+            valid,
+            migrations,
+            topics,
+            gate,
+        } = *plan;
+        let release = context.upgrades.release();
         let mut all = Self {
             processors: Vec::new(),
             producer: None,
@@ -99,8 +119,10 @@ impl Targets {
         let mut kept = BTreeSet::new();
         let created = topics.created();
         for (index, target) in valid.document.spec.targets.iter().enumerate() {
-            let children = step("build")
+            let secrets = Secrets::of_processors(valid, target);
+            let mut children = step("build")
                 .in_scope(|| build::target(valid, target, &context.settings, &created));
+            stamp(&mut children.deployment, release, &secrets);
             // the first pods wait for tables and topics; pods that run wait for their new version's tables only
             let held_back = if !migrations.state(index).is_done() {
                 Some("its tables are not migrated yet")
@@ -111,44 +133,72 @@ impl Targets {
             };
             kept.extend(children.around.iter().map(key));
             kept.insert(key(&children.deployment));
-            // nothing that is waited for keeps pods from being stopped
-            let stops = valid.document.spec.suspend
-                && context
-                    .stores
-                    .child(
-                        Kind::Deployment,
-                        &owner.namespace,
-                        &children.deployment.name,
-                    )
-                    .is_some();
-            let mut workload = if held_back.is_none() || stops {
+            let mut workload = if held_back.is_none() {
+                for child in &children.around {
+                    all.apply_child(owner, child, context).await?;
+                }
+                all.apply_child(owner, &children.deployment, context)
+                    .await?
+            } else if let Some(live) = ours(owner, &children.deployment, context) {
+                for child in &children.around {
+                    if child.kind != Kind::ConfigMap || is_missing(owner, child, &live, context) {
+                        all.apply_child(owner, child, context).await?;
+                    }
+                }
+                go_on(owner, &live, &children.deployment, &secrets, context).await?
+            } else if let (Some(image), true) = (migrations.runs_on(index), topics.usable()) {
+                // somebody deleted it
+                let before = Settings {
+                    processor_image: image.to_owned(),
+                    ..context.settings.clone()
+                };
+                let mut children = build::target(valid, target, &before, &created);
+                stamp(
+                    &mut children.deployment,
+                    &upgrades::release(&before),
+                    &secrets,
+                );
+                kept.extend(children.around.iter().map(key));
                 for child in &children.around {
                     all.apply_child(owner, child, context).await?;
                 }
                 all.apply_child(owner, &children.deployment, context)
                     .await?
             } else {
-                running(owner, &children.deployment, context)
+                Workload::default()
             };
             workload.held_back = held_back;
-            workload.queued = *migrations.state(index) == State::Queued;
+            workload.queued = gate.holds_target(index);
             workload.wanted = wanted(&children.deployment);
             workload.obstacle = obstacle(valid, "processor", Some(&target.name), context);
             all.processors.push(workload);
         }
-        let producer = step("build").in_scope(|| build::producer(valid, &context.settings));
+        let mut producer = step("build").in_scope(|| build::producer(valid, &context.settings));
+        let secrets = Secrets::of_producer(valid);
+        if let Some(deployment) = producer.last_mut() {
+            stamp(deployment, release, &secrets);
+        }
         if let Some((deployment, around)) = producer.split_last() {
             kept.extend(producer.iter().map(key));
-            let held_back = (!topics.usable()).then_some("its topic is not there yet");
+            let held_back = if gate.holds_producer() {
+                Some("other pipelines roll to this release first")
+            } else if !topics.usable() {
+                Some("its topic is not there yet")
+            } else {
+                None
+            };
             let mut workload = if held_back.is_none() {
                 for child in around {
                     all.apply_child(owner, child, context).await?;
                 }
                 all.apply_child(owner, deployment, context).await?
+            } else if let Some(live) = ours(owner, deployment, context) {
+                go_on(owner, &live, deployment, &secrets, context).await?
             } else {
-                running(owner, deployment, context)
+                Workload::default()
             };
             workload.held_back = held_back;
+            workload.queued = gate.holds_producer();
             workload.wanted = wanted(deployment);
             workload.obstacle = obstacle(valid, "producer", None, context);
             all.producer = Some(workload);
@@ -169,6 +219,11 @@ impl Targets {
             prune(owner, pipeline, &migrated, &kept, &read, context).await?;
         }
         Ok(all)
+    }
+
+    /// Processors and, if it is on, the producer.
+    pub fn all(&self) -> impl Iterator<Item = &Workload> {
+        self.processors.iter().chain(&self.producer)
     }
 
     async fn apply_child(
@@ -207,16 +262,15 @@ fn wanted(deployment: &Child) -> i32 {
     i32::try_from(replicas).unwrap_or(i32::MAX)
 }
 
-/// A Deployment that is left as it is.
-fn running(owner: &Owner, deployment: &Child, context: &Context) -> Workload {
+/// A Deployment as it is, if it is this pipeline's.
+fn ours(owner: &Owner, deployment: &Child, context: &Context) -> Option<Live> {
     context
         .stores
         .child(Kind::Deployment, &owner.namespace, &deployment.name)
-        .map(|live| workload(&live))
-        .unwrap_or_default()
+        .filter(|live| live.controller.as_ref() == Some(&owner.uid))
 }
 
-fn workload(live: &Live) -> Workload {
+pub(super) fn workload(live: &Live) -> Workload {
     let number = |field: &str| {
         let number = live.status.get(field).and_then(Value::as_i64).unwrap_or(0);
         i32::try_from(number).unwrap_or(i32::MAX)

@@ -69,6 +69,11 @@ pub fn for_target(pipeline: &ClickstreamPipeline, target: &TargetSpec) -> Clicks
     };
     document.spec.targets = vec![TargetSpec {
         replicas: None,
+        migration: MigrationSpec {
+            // its Job's business
+            timeout: None,
+            ..target.migration.clone()
+        },
         ..target.clone()
     }];
     document

@@ -1,6 +1,6 @@
 //! The Job that migrates a target's schema before processors of a new version start.
 
-use clickstream_pipeline::spec::TargetSpec;
+use clickstream_pipeline::spec::{MigrationSpec, TargetSpec};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -14,6 +14,8 @@ use crate::controller::{Settings, validate::ValidatedPipeline};
 pub const MIGRATION_HASH: &str = "clickstream.dev/migration-hash";
 /// Label with the number of the attempt, counted from 0.
 pub const MIGRATION_ATTEMPT: &str = "clickstream.dev/migration-attempt";
+/// How long a migration may take unless the spec says otherwise, in seconds.
+const TIMEOUT: u64 = 600;
 /// Annotation with a hash of what an attempt was made with; another one is worth another attempt at once.
 pub const MIGRATION_INPUTS: &str = "clickstream.dev/migration-inputs";
 
@@ -33,7 +35,7 @@ pub fn migration(
     job(pipeline, target, settings, &parts, labels)
 }
 
-/// What decides whether a migration has run: one that succeeded is not run again while image and target are the same.
+/// A hash of image and target: a migration of this hash that succeeded is not run again.
 pub fn migration_hash(
     pipeline: &ValidatedPipeline,
     target: &TargetSpec,
@@ -102,7 +104,7 @@ fn job(
                 // the operator repeats it, at once when spec or Secret change
                 "backoffLimit": 0,
                 // a server that does not answer is one failure more, not a Job for ever
-                "activeDeadlineSeconds": 600,
+                "activeDeadlineSeconds": target.migration.timeout.map_or(TIMEOUT, |timeout| timeout.to_std().as_secs()),
                 "template": template,
             },
         }),
@@ -133,7 +135,11 @@ fn env(
 
 /// A hash of everything that may have made an attempt fail: the spec and the Secrets.
 pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> String {
-    let document = json!(config_map::for_target(&pipeline.document, target).minimal());
+    let document = config_map::for_target(&pipeline.document, target).minimal();
+    let document = match target.migration.timeout {
+        Some(timeout) => json!([document, timeout]),
+        None => json!(document),
+    };
     // a schema that was refused may be taken over now
     let document = match &pipeline.asked.take_over_from {
         Some(from) => json!([document, from]),
@@ -142,13 +148,17 @@ pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> St
     pipeline.hash_of(&document, &target.migration_secret_keys())
 }
 
-/// The migrations belong to the image. Who may read is granted by them too, so readers count; how long rows are kept does not.
+/// The migrations belong to the image. Who may read is granted by them too, so readers count; how long they may take, and how long rows are kept, does not.
 fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> String {
     let mut hash = Sha256::new();
+    let how = MigrationSpec {
+        timeout: None,
+        ..target.migration.clone()
+    };
     let mut wanted: Value = json!({
         "image": image,
         "connection": target.connection,
-        "migration": target.migration,
+        "migration": how,
         "schema": target.schema,
         "readers": target.readers,
         "owner": format!("{}/{}", pipeline.namespace, pipeline.name),

@@ -277,6 +277,56 @@ fn a_migration_belongs_to_image_and_target_and_to_nothing_that_changes_often() {
 }
 
 #[test]
+fn the_time_that_a_migration_may_take_is_the_jobs_and_makes_no_other_migration() {
+    let timed = |timeout: Value| {
+        pipeline(|document| {
+            document["spec"]["targets"][0]["migration"] = json!({ "timeout": timeout });
+        })
+    };
+    let seconds = |pipeline: &ValidatedPipeline| {
+        let target = &pipeline.document.spec.targets[0];
+        let job = migration(pipeline, target, &settings(), 0).pop().unwrap();
+        job.body["spec"]["activeDeadlineSeconds"].as_u64().unwrap()
+    };
+    let of = |pipeline: &ValidatedPipeline| {
+        migration_hash(pipeline, &pipeline.document.spec.targets[0], &settings())
+    };
+    let (plain, long) = (pipeline(|_| {}), timed(json!("2h")));
+    assert_eq!((seconds(&plain), seconds(&long)), (600, 7200));
+    assert_eq!(of(&plain), of(&long));
+    let inputs = |pipeline: &ValidatedPipeline| {
+        migration_inputs(pipeline, &pipeline.document.spec.targets[0])
+    };
+    assert_ne!(inputs(&plain), inputs(&long), "one that failed is tried again at once");
+    // an older image does not know the field
+    let target = &long.document.spec.targets[0];
+    let text = format!("{:?}", migration(&long, target, &settings(), 0));
+    assert!(!text.contains("timeout"), "{text}");
+}
+
+#[test]
+fn the_release_is_another_one_when_a_setting_stands_on_pods() {
+    let form = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        form_of_pods(&settings)
+    };
+    let before = form(&|_| {});
+    assert_eq!(before, form(&|_| {}));
+    let changes: [&dyn Fn(&mut Settings); 5] = [
+        &|settings| settings.processor_image = "processor:2".to_owned(),
+        &|settings| settings.producer_image = "producer:2".to_owned(),
+        &|settings| settings.image_pull_policy = "Always".to_owned(),
+        &|settings| settings.image_pull_secrets.clear(),
+        &|settings| settings.tracing = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), "http://c".to_owned())],
+    ];
+    for (index, change) in changes.iter().enumerate() {
+        assert_ne!(before, form(change), "change {index}");
+    }
+    assert_eq!(before, form(&|settings| settings.network_policy = None));
+}
+
+#[test]
 fn every_pod_reaches_what_the_spec_names_and_is_reached_by_the_operator_alone() {
     let mut fetched = secrets("secret");
     let postgres = fetched.0.get_mut("postgres").unwrap().as_mut().unwrap();

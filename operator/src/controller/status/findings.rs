@@ -158,6 +158,14 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
                     ),
                 );
             }
+            State::Repeated(found) => {
+                waits = waits.or_else(|| {
+                    Some(Finding::no(
+                        "Migrating",
+                        format!("target {name}: the migration runs again, since a processor has found: {found}"),
+                    ))
+                });
+            }
             State::Running(Some(obstacle)) => {
                 return Finding::no(
                     "MigrationBlocked",
@@ -414,7 +422,7 @@ fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
         );
     }
     if let Some(why) = workload.held_back
-        && !(workload.queued && workload.is_complete())
+        && !workload.queued
     {
         return Finding::no("WaitingForDependencies", format!("{name}: {why}"));
     }
@@ -452,12 +460,7 @@ fn in_progress(
     processors: &Finding,
     producer: Option<&Finding>,
 ) -> Option<String> {
-    if observed
-        .targets
-        .processors
-        .iter()
-        .any(|workload| workload.queued)
-    {
+    if observed.gate.is_closed() {
         return Some("waits until other pipelines have rolled to this release".to_owned());
     }
     if let Some(taken) = observed.targets.taken.iter().find(|taken| taken.deleting) {

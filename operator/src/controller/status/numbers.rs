@@ -153,7 +153,10 @@ fn of_target(
         consumer_group: group.or_else(|| before.consumer_group.clone()),
         replicas: Some(workload.wanted),
         ready_replicas: Some(workload.ready),
-        migration: migration.or_else(|| before.migration.clone()),
+        migration: migration.or_else(|| {
+            let before = before.migration.clone();
+            before.filter(|_| !observed.migrations.is_refuted(index))
+        }),
         missing_readers,
         ..TargetStatus::default()
     };

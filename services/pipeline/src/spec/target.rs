@@ -69,12 +69,13 @@ pub struct TargetSpec {
     /// How long rows are kept. Rolling. Default: for ever.
     #[serde(default)]
     pub retention: RetentionSpec,
-    /// Roles that may read the views and no table, at most 32; one that does not exist is waited for. Live. Default: none.
+    /// Roles that may read the views and no table, at most 32; one that does not exist is waited for, and one that is taken off
+    /// the list may not any more. Live. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 32), inner(length(min = 1, max = 63), regex(pattern = schema::PRINTABLE)), extend("x-kubernetes-list-type" = "set")))]
     pub readers: Vec<String>,
     /// Roles that may read the tables as well: who clicked, from which address, and refused records byte for byte. At most
-    /// 32, none of `readers`. Live. Default: none.
+    /// 32, none of `readers`; one that is taken off the list may not any more. Live. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 32), inner(length(min = 1, max = 63), regex(pattern = schema::PRINTABLE)), extend("x-kubernetes-list-type" = "set")))]
     pub raw_readers: Vec<String>,
@@ -93,6 +94,11 @@ pub struct MigrationSpec {
     /// Connection of the role that owns the tables. Rolling. Default: the target's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionSpec>,
+    /// How long one attempt may take, from the creation of its Job on: 1m to 7 days. Longer than the longest wait for a node and an
+    /// image, and than an index on the largest table takes. Live. Default 10m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("1m", "168h"))))]
+    pub timeout: Option<Duration>,
 }
 
 /// What a crash of PostgreSQL may cost. Neither choice ever loses or doubles an event.
@@ -148,6 +154,12 @@ impl TargetSpec {
         self.connection.check(&mut at.field("connection"));
         if let Some(migration) = &self.migration.connection {
             migration.check(&mut at.field("migration").field("connection"));
+        }
+        if let Some(timeout) = self.migration.timeout {
+            let week = Duration::from_hours(168);
+            at.field("migration")
+                .field("timeout")
+                .within(timeout, Duration::from_secs(60)..=week);
         }
         check_schema(&self.schema, &mut at.field("schema"));
         self.retention.check(&mut at.field("retention"));

@@ -1,0 +1,233 @@
+//! Pods that run on as they are, while their new version waits: for tables, for topics, or for the pipeline's turn. How many there are,
+//! and what their Secrets say, does not wait with it.
+
+use clickstream_pipeline::spec::{SecretKeys, TargetSpec};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Owner,
+    targets::{Workload, workload},
+};
+use crate::{
+    controller::{
+        Context, Error,
+        build::{self, Child, Kind, names::short_hash},
+        upgrades::{RELEASE, TEMPLATE},
+        validate::ValidatedPipeline,
+    },
+    stores::Live,
+};
+
+/// Label of a Deployment: which keys of Secrets its pods read, and what they said, as two hashes.
+const SECRETS: &str = "clickstream.dev/secrets";
+/// Label of a Deployment: the ConfigMap that its pods read.
+const CONFIG_MAP: &str = "clickstream.dev/config-map";
+/// Annotation of pods that run on although their Secrets have changed: another one rolls them.
+const SECRETS_HASH: &str = "clickstream.dev/secrets-hash";
+
+/// The Secrets of a Deployment's pods.
+pub struct Secrets {
+    /// Hash of the names of Secrets and keys.
+    keys: String,
+    /// Hash of what they say.
+    values: String,
+}
+
+impl Secrets {
+    /// Of a target's processors.
+    pub fn of_processors(valid: &ValidatedPipeline, target: &TargetSpec) -> Self {
+        let keys = valid.document.spec.kafka.secret_keys();
+        Self::of(valid, &keys.and(target.connection.secret_keys()))
+    }
+
+    /// Of the producer.
+    pub fn of_producer(valid: &ValidatedPipeline) -> Self {
+        Self::of(valid, &valid.document.spec.kafka.secret_keys())
+    }
+
+    fn of(valid: &ValidatedPipeline, keys: &SecretKeys) -> Self {
+        let names: Vec<(&str, Vec<&str>)> = keys
+            .iter()
+            .map(|(secret, keys)| (secret, keys.collect()))
+            .collect();
+        Self {
+            keys: short_hash(&Sha256::digest(json!(names).to_string())),
+            values: valid.secrets.hash(keys),
+        }
+    }
+
+    fn noted(&self) -> String {
+        format!("{}.{}", self.keys, self.values)
+    }
+
+    /// Whether what the same keys say is another thing than what was noted.
+    fn differ_from(&self, noted: &str) -> bool {
+        noted
+            .split_once('.')
+            .is_some_and(|(keys, values)| keys == self.keys && values != self.values)
+    }
+}
+
+/// Notes on a Deployment what its pods were made from, as labels: another annotation is another generation of a Deployment, which would
+/// not be Ready until its controller has seen it.
+pub fn stamp(deployment: &mut Child, release: &str, secrets: &Secrets) {
+    let template = build::template_hash(deployment);
+    let document = document_of(&deployment.body);
+    let document = document.to_owned();
+    let labels = &mut deployment.body["metadata"]["labels"];
+    labels[RELEASE] = json!(release);
+    labels[TEMPLATE] = json!(template);
+    labels[SECRETS] = json!(secrets.noted());
+    labels[CONFIG_MAP] = json!(document);
+}
+
+fn document_of(deployment: &Value) -> &str {
+    let volumes = deployment.pointer("/spec/template/spec/volumes");
+    let mut volumes = volumes.and_then(Value::as_array).into_iter().flatten();
+    let name = volumes.find_map(|volume| volume.pointer("/configMap/name")?.as_str());
+    name.unwrap_or_default()
+}
+
+/// Whether a ConfigMap is the one that the running pods read, and somebody has deleted it.
+pub fn is_missing(owner: &Owner, config: &Child, live: &Live, context: &Context) -> bool {
+    live.labels.get(CONFIG_MAP) == Some(&config.name)
+        && context
+            .stores
+            .child(Kind::ConfigMap, &owner.namespace, &config.name)
+            .is_none()
+}
+
+/// What is to be changed of a Deployment whose pods stay as they are otherwise.
+fn changes(live: &Live, wanted: &Child, secrets: &Secrets) -> Option<Value> {
+    let mut change = json!({});
+    let replicas = &wanted.body["spec"]["replicas"];
+    if replicas.as_i64() != live.replicas {
+        change["spec"]["replicas"] = replicas.clone();
+    }
+    let noted = live.labels.get(SECRETS);
+    if noted.is_some_and(|noted| secrets.differ_from(noted)) {
+        change["spec"]["template"]["metadata"]["annotations"] =
+            json!({ SECRETS_HASH: secrets.values });
+        change["metadata"]["labels"] = json!({ SECRETS: secrets.noted() });
+    }
+    // made by a release that noted nothing: from now on a change is seen
+    if noted.is_none() {
+        change["metadata"]["labels"] = json!({ SECRETS: secrets.noted() });
+    }
+    (change != json!({})).then_some(change)
+}
+
+/// Keeps a Deployment as it is, but for the number of its pods and for Secrets that have changed.
+pub async fn go_on(
+    owner: &Owner,
+    live: &Live,
+    wanted: &Child,
+    secrets: &Secrets,
+    context: &Context,
+) -> Result<Workload, Error> {
+    let Some(change) = changes(live, wanted, secrets) else {
+        return Ok(workload(live));
+    };
+    if owner.paused {
+        return Ok(Workload {
+            paused: true,
+            ..workload(live)
+        });
+    }
+    let adjusted = context
+        .applier
+        .adjust(Kind::Deployment, &owner.namespace, live, change)
+        .await;
+    match adjusted {
+        Ok(adjusted) => Ok(workload(&adjusted)),
+        // gone, or another one by now: the next look finds it so
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+            Ok(Workload::default())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn secrets(keys: &str, values: &str) -> Secrets {
+        Secrets {
+            keys: keys.to_owned(),
+            values: values.to_owned(),
+        }
+    }
+
+    fn live(replicas: i64, noted: Option<&str>) -> Live {
+        let noted = noted.map(|noted| (SECRETS.to_owned(), noted.to_owned()));
+        Live {
+            fingerprint: String::new(),
+            resource_version: String::new(),
+            uid: String::new(),
+            created: None,
+            controller: None,
+            labels: noted.into_iter().collect(),
+            name: String::new(),
+            generation: None,
+            annotations: BTreeMap::new(),
+            replicas: Some(replicas),
+            deleting: false,
+            status: Value::Null,
+        }
+    }
+
+    fn wanted(replicas: i64) -> Child {
+        Child {
+            kind: Kind::Deployment,
+            name: String::new(),
+            body: json!({ "spec": { "replicas": replicas, "template": { "image": "new" } } }),
+        }
+    }
+
+    #[test]
+    fn numbers_and_secrets_do_not_wait_and_everything_else_does() {
+        let now = secrets("a", "1");
+        assert_eq!(changes(&live(2, Some("a.1")), &wanted(2), &now), None);
+        let scaled = changes(&live(2, Some("a.1")), &wanted(5), &now).unwrap();
+        assert_eq!(scaled, json!({ "spec": { "replicas": 5 } }));
+        let rotated = changes(&live(2, Some("a.0")), &wanted(2), &now).unwrap();
+        let on_pods = &rotated["spec"]["template"]["metadata"]["annotations"];
+        assert_eq!(on_pods, &json!({ SECRETS_HASH: "1" }));
+        assert_eq!(rotated["metadata"]["labels"], json!({ SECRETS: "a.1" }));
+        assert!(!rotated.to_string().contains("image"));
+    }
+
+    #[test]
+    fn other_secrets_are_for_the_pods_that_read_them() {
+        let now = secrets("b", "1");
+        assert_eq!(changes(&live(2, Some("a.0")), &wanted(2), &now), None);
+    }
+
+    #[test]
+    fn pods_of_a_release_that_noted_nothing_are_not_replaced_for_that() {
+        let change = changes(&live(2, None), &wanted(2), &secrets("a", "1")).unwrap();
+        assert_eq!(
+            change,
+            json!({ "metadata": { "labels": { SECRETS: "a.1" } } })
+        );
+    }
+
+    #[test]
+    fn what_pods_were_made_from_is_noted_and_changes_nothing_of_them() {
+        let mut deployment = wanted(1);
+        deployment.body["spec"]["template"]["spec"]["volumes"] =
+            json!([{ "configMap": { "name": "shop-main-1234" } }]);
+        let before = deployment.body["spec"].clone();
+        stamp(&mut deployment, "0.1.0-abc", &secrets("a", "1"));
+        assert_eq!(deployment.body["spec"], before);
+        let noted = &deployment.body["metadata"]["labels"];
+        assert_eq!(noted[CONFIG_MAP], "shop-main-1234");
+        assert_eq!(noted[RELEASE], "0.1.0-abc");
+    }
+}
