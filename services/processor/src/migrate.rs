@@ -1,5 +1,6 @@
 //! `clickstream-processor migrate`: brings a target's schema to this binary's version.
 
+mod former;
 mod grants;
 mod migrations;
 mod prompt;

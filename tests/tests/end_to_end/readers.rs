@@ -465,3 +465,65 @@ fn migrations() -> anyhow::Result<Vec<String>> {
     let texts = files.iter().map(std::fs::read_to_string);
     Ok(texts.collect::<Result<_, _>>()?)
 }
+
+#[tokio::test]
+async fn a_role_that_is_no_reader_any_more_loses_its_rights_and_one_granted_by_hand_keeps_them()
+-> anyhow::Result<()> {
+    let readers = Readers::new(PostgresVersion::V18).await?;
+    let (plain, raw) = (readers.plain.clone(), readers.raw.clone());
+    let migrated = readers.stack.command(&["migrate"]).await?;
+    ensure!(migrated.0 == 0, "{}", migrated.1);
+    readers.add_day(3).await?;
+    let by_hand = unique_name("by_hand");
+    readers
+        .stack
+        .client
+        .batch_execute(&format!(
+            "create role {by_hand} login;
+             grant usage on schema clickstream to {by_hand};
+             grant select on clickstream.clickstream_traffic_minute, clickstream.clickstream_events to {by_hand};
+             create table clickstream.mine (n int);
+             do $$ begin execute (select format('alter table clickstream.mine owner to %I', relowner::regrole)
+                 from pg_class where oid = 'clickstream.clickstream_events'::regclass); end $$;
+             grant select on clickstream.mine to {raw}"
+        ))
+        .await?;
+    let said = readers
+        .migrated_with(
+            &format!("    readers: [{plain}]\n    rawReaders: [{raw}]\n"),
+            "",
+        )
+        .await?;
+    for role in [&plain, &raw] {
+        ensure!(said.contains(role.as_str()), "{said}");
+        for kinds in ["v", "rp"] {
+            for name in readers.relations(kinds).await? {
+                let ours = name.starts_with("clickstream_");
+                let table = format!("clickstream.{name}");
+                for right in ["SELECT", "REFERENCES"] {
+                    ensure!(
+                        !ours || !readers.has(role, &table, right).await?,
+                        "{role} keeps {right} on {name}"
+                    );
+                }
+            }
+        }
+    }
+    // somebody's own table is left to one of them
+    for (role, keeps) in [(&plain, false), (&raw, true)] {
+        let asked = "select has_schema_privilege($1::text::name, 'clickstream', 'usage')";
+        let row = readers.stack.client.query_one(asked, &[role]).await?;
+        ensure!(row.get::<_, bool>(0) == keeps, "{role} may use the schema");
+    }
+    for name in ["clickstream_traffic_minute", "clickstream_events"] {
+        let table = format!("clickstream.{name}");
+        ensure!(readers.has(&by_hand, &table, "SELECT").await?, "{name}");
+    }
+    // nothing is left to take
+    let (code, again) = readers.stack.command(&["migrate"]).await?;
+    ensure!(
+        code == 0 && !again.contains("no reader any more"),
+        "{again}"
+    );
+    Ok(())
+}

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
-use super::quoted;
+use super::{former, quoted};
 
 /// Relations of which a right is taken away in one transaction: a server may lock each of them, and its table of locks is
 /// for everybody.
@@ -37,7 +37,8 @@ impl MissingReader {
 }
 
 /// Grants the writer what it needs when it is not the owner, and brings the rights of the readers that exist to what the
-/// spec says: SELECT on the views, and with `rawReaders` on the tables. Who is not named keeps what he has.
+/// spec says: SELECT on the views, and with `rawReaders` on the tables. A role that was named before and is not any more loses
+/// both; one that never was keeps what it has.
 pub async fn grant(
     client: &mut Client,
     target: &TargetSpec,
@@ -99,6 +100,9 @@ pub async fn grant(
             .batch_execute(&sql)
             .await
             .with_context(|| format!("granting rights to reader {reader}"))?;
+        former::mark(client, &views, reader)
+            .await
+            .with_context(|| format!("marking reader {reader}"))?;
         if !raw {
             let taken = take_tables(client, &schema, reader)
                 .await
@@ -119,11 +123,17 @@ pub async fn grant(
             }
         }
     }
+    let listed = target.readers.iter().chain(&target.raw_readers);
+    let mut named: Vec<&str> = listed.map(String::as_str).collect();
+    named.extend([owner, writer]);
+    former::take_back(client, &schema, &named)
+        .await
+        .context("taking rights from roles that are no readers any more")?;
     Ok(missing)
 }
 
 /// The project's views, as GRANT takes them.
-async fn views(client: &Client, schema: &str) -> Result<String, tokio_postgres::Error> {
+pub async fn views(client: &Client, schema: &str) -> Result<String, tokio_postgres::Error> {
     let rows = client
         .query(
             "select relname from pg_class
@@ -140,7 +150,7 @@ async fn views(client: &Client, schema: &str) -> Result<String, tokio_postgres::
 }
 
 /// Takes SELECT on the project's tables from a role. How many tables that were.
-async fn take_tables(
+pub async fn take_tables(
     client: &mut Client,
     schema: &str,
     reader: &str,
