@@ -176,9 +176,9 @@ async fn traced(
         Ok(_) => Ended::Success,
         Err(_) => Ended::Error,
     });
+    gone::forget_if_gone(metadata.uid.as_deref().unwrap_or_default(), &context);
     let outcome = result?;
     context.metrics.pipelines.succeeded(namespace, name);
-    gone::forget_if_gone(metadata.uid.as_deref().unwrap_or_default(), &context);
     context
         .memories
         .succeeded(object.meta().uid.as_deref().unwrap_or_default());
@@ -431,7 +431,11 @@ async fn leave_alone(
 /// Topics and tables are to go, and the operator is paused: both stay, and with them the pods, until it goes on.
 async fn hold_deletion(pipeline: &ClickstreamPipeline, context: &Context) -> Outcome {
     // said once
-    if context.memories.waited(&pipeline.uid().unwrap_or_default(), true) == 1 {
+    if context
+        .memories
+        .waited(&pipeline.uid().unwrap_or_default(), true)
+        == 1
+    {
         let happening = Happening {
             warning: true,
             reason: "Paused".into(),
@@ -507,6 +511,9 @@ async fn report_unreadable(invalid: &InvalidObject, context: &Context) -> Result
         "resource cannot be read"
     );
     status::write_unreadable(invalid, context).await?;
+    if let Some(outcome) = cleanup::release(invalid, context).await? {
+        return Ok(outcome);
+    }
     Ok(Outcome {
         waiting: false,
         again: None,

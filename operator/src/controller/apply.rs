@@ -159,14 +159,14 @@ impl Applier {
                 let object = self.get(child, owner).await?;
                 return Ok(Applied::Refused(taken(
                     child,
-                    object.as_ref(),
                     owner,
+                    object.as_ref(),
                     found.deleting,
                 )));
             }
             None => false,
         };
-        if owner.paused {
+        if owner.paused && owner.name.is_empty() {
             return self.compare(owner, child, known).await;
         }
         let applied = match self.send(owner, child, is_ours, false).await {
@@ -347,6 +347,12 @@ fn stands(owner: Option<&str>, deleting: bool) -> String {
     if deleting {
         return "of a pipeline that was deleted is still going".to_owned();
     }
+    format!(
+        "exists and is not controlled by this pipeline{}: delete or rename it",
+        owner
+            .map(|owner| format!(" but by {owner}"))
+            .unwrap_or_default()
+    )
 }
 
 fn stands_in_the_way(status: &Status) -> bool {
@@ -361,9 +367,3 @@ pub fn is_older(version: &str, than: &str) -> bool {
         _ => false,
     }
 }
-    format!(
-        "exists and is not controlled by this pipeline{}: delete or rename it",
-        owner
-            .map(|owner| format!(" but by {owner}"))
-            .unwrap_or_default()
-    )

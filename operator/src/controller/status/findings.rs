@@ -182,9 +182,8 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
             }
             State::Held => {
                 waits = waits.or_else(|| {
-                    let message = format!(
-                        "target {name}: a migration is due, and the operator is paused"
-                    );
+                    let message =
+                        format!("target {name}: a migration is due, and the operator is paused");
                     Some(Finding::no("Paused", message))
                 });
             }
@@ -306,6 +305,11 @@ fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Findi
         .iter()
         .flatten()
         .flat_map(|report| &report.halted)
+        .collect();
+    // in whatever order the pods have answered, the message stays the same
+    halted.sort_by_key(|halted| (&halted.topic, halted.partition));
+    let halted: Vec<_> = halted
+        .iter()
         .map(|halted| format!("{}/{}: {}", halted.topic, halted.partition, halted.reason))
         .collect();
     if let Some(first) = halted.first() {
@@ -313,11 +317,6 @@ fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Findi
             "PartitionsHalted",
             format!("{} partitions are halted; the first: {first}", halted.len()),
         );
-        .collect();
-    // in whatever order the pods have answered, the message stays the same
-    halted.sort_by_key(|halted| (&halted.topic, halted.partition));
-    let halted: Vec<_> = halted
-        .iter()
     }
     if suspended {
         return Finding::yes("Suspended", "stopped, as the spec says");
