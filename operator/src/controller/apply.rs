@@ -166,7 +166,7 @@ impl Applier {
             }
             None => false,
         };
-        if owner.paused && owner.name.is_empty() {
+        if owner.paused {
             return self.compare(owner, child, known).await;
         }
         let applied = match self.send(owner, child, is_ours, false).await {
