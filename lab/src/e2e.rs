@@ -9,6 +9,7 @@ mod console;
 mod faults;
 mod figures;
 mod plugin;
+mod surroundings;
 
 use std::fs;
 use std::process::ExitCode;
@@ -81,10 +82,11 @@ async fn test(
     };
     let (plugin, ()) = tokio::try_join!(programs, servers)?;
     stack::load(cluster, &args.sources, steps).await?;
-    let release = Release::of(&args.sources);
+    surroundings::put_up(cluster, &args.surroundings, steps).await?;
+    let release = surroundings::release(Release::of(&args.sources), &args.surroundings);
     stack::operator(cluster, &release, steps).await?;
 
-    let document = document(1)?;
+    let document = document(1, args)?;
     let pipeline = Pipeline::new(cluster, &document)?;
     console::create_role(&pipeline).await?;
     let took = pipeline.bring_up(&document, steps).await?;
@@ -128,17 +130,18 @@ async fn long_list(
     faults::audited(pipeline, plugin, steps).await?;
     faults::suspended(pipeline, plugin, steps).await?;
     faults::audited(pipeline, plugin, steps).await?;
-    faults::deleted_and_applied(pipeline, &document(2)?, steps).await?;
+    faults::deleted_and_applied(pipeline, &document(2, args)?, steps).await?;
     faults::audited(pipeline, plugin, steps).await?;
     faults::records_dropped(pipeline, steps).await?;
     faults::audited(pipeline, plugin, steps).await
 }
 
 /// The quickstart's document with this number of processors, a rate that leaves room for what is tested, and the console's role.
-fn document(replicas: u32) -> anyhow::Result<Value> {
+fn document(replicas: u32, args: &E2eArgs) -> anyhow::Result<Value> {
     let mut document = Pipeline::quickstart()?;
     document["spec"]["processor"] = json!({ "replicas": replicas });
     document["spec"]["producer"]["rate"] = json!(RATE);
     document["spec"]["targets"][0]["rawReaders"] = json!([console::ROLE]);
+    surroundings::document(&mut document, &args.surroundings);
     Ok(document)
 }

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 
 pub use self::bench::{BenchArgs, Benchmark, Output};
 pub use self::faults::FaultsArgs;
-pub use self::kind::{E2eArgs, KindArgs, KindCommand, Sources};
+pub use self::kind::{E2eArgs, KindArgs, KindCommand, Sources, Surroundings};
 pub(crate) use self::number::within;
 pub use self::up::UpArgs;
 use crate::{images, release, test};

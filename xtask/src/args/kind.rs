@@ -1,5 +1,6 @@
 //! `cargo xtask kind` and `cargo xtask e2e`.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::images::{self, Recipe, SERVICES, VERSION};
@@ -53,6 +54,7 @@ Examples:
   cargo xtask e2e                            about 5 minutes once the programs are built
   cargo xtask e2e --full                     the long list: half an hour
   cargo xtask e2e --figures                  the figures that need pods: five minutes more
+  cargo xtask e2e --in restricted-v2,default-deny,quota     on a cluster that refuses what OpenShift refuses
   cargo xtask e2e --no-build --keep          with the images that are there, and the cluster stays
   CLICKSTREAM_KIND_NODE_IMAGE=... CLICKSTREAM_KIND_IMAGE_ARCHIVES=... cargo xtask e2e     see cargo xtask kind --help")]
 pub struct E2eArgs {
@@ -66,6 +68,15 @@ pub struct E2eArgs {
     #[arg(long)]
     pub figures: bool,
 
+    /// What the cluster refuses or restricts, as platform teams have it; several, separated by commas.
+    #[arg(
+        long = "in",
+        value_name = "SURROUNDINGS",
+        value_delimiter = ',',
+        conflicts_with = "full"
+    )]
+    pub surroundings: Vec<Surroundings>,
+
     /// With --full: how long the operator is away.
     #[arg(long, value_name = "DURATION", default_value = "5m", allow_hyphen_values = true, value_parser = super::duration)]
     pub operator_away: Duration,
@@ -77,6 +88,27 @@ pub struct E2eArgs {
     /// Where our images come from.
     #[command(flatten)]
     pub sources: Sources,
+}
+
+/// What a cluster refuses or restricts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Surroundings {
+    /// Pods that choose their user, their fsGroup or more, as OpenShift's SecurityContextConstraints of that name refuse them.
+    RestrictedV2,
+    /// All traffic of pods that no NetworkPolicy allows; needs a network that enforces policies, as kind's does.
+    DefaultDeny,
+    /// Pods without a limit of CPU.
+    Quota,
+}
+
+impl fmt::Display for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RestrictedV2 => "restricted-v2",
+            Self::DefaultDeny => "default-deny",
+            Self::Quota => "quota",
+        })
+    }
 }
 
 /// Where our images come from.
