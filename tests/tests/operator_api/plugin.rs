@@ -1,13 +1,13 @@
 //! `kubectl clickstream` by people who have only the chart's roles.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Output, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use clickstream_testbed::{build_binary, unique_name, workspace_root};
+use clickstream_testbed::{build_binary, unique_name};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::Pod,
@@ -17,14 +17,16 @@ use kube::{
     Api, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
 };
 
-use crate::stage::{Migrations, PATIENCE, Stage};
+use crate::{
+    rights::installed,
+    stage::{Migrations, PATIENCE, Stage},
+};
 
 pub const VIEW: &str = "clickstream-system:clickstream-operator:view";
 pub const EDIT: &str = "clickstream-system:clickstream-operator:edit";
@@ -124,22 +126,10 @@ impl Person {
 
 /// The roles for people, as the chart renders them.
 fn chart_roles() -> anyhow::Result<Vec<ClusterRole>> {
-    let path = Path::new("manifests/install/clickstream-operator.yaml");
-    let text = std::fs::read_to_string(workspace_root().join(path))?;
-    let mut roles = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(&text) {
-        let document = Value::deserialize(document)?;
-        let name = document["metadata"]["name"].as_str().unwrap_or_default();
-        if [VIEW, EDIT].contains(&name) {
-            roles.push(serde_json::from_value(document)?);
-        }
-    }
-    anyhow::ensure!(
-        roles.len() == 2,
-        "{} has no roles for people",
-        path.display()
-    );
-    Ok(roles)
+    [VIEW, EDIT]
+        .into_iter()
+        .map(|name| installed("ClusterRole", name))
+        .collect()
 }
 
 /// A pipeline `web` that is ready, and its operator.
