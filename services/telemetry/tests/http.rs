@@ -46,7 +46,12 @@ async fn serve(limits: Limits) -> SocketAddr {
         .route("/endless", get(endless));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(http::serve(listener, routes, limits, CancellationToken::new()));
+    tokio::spawn(http::serve(
+        listener,
+        routes,
+        limits,
+        CancellationToken::new(),
+    ));
     addr
 }
 

@@ -157,7 +157,10 @@ async fn a_connection_secret_that_changes_is_followed_while_the_page_is_open() -
     let successor = format!("{}_2", stage.reader);
     let admin = stage.stack.postgres.connect("postgres").await?;
     admin
-        .batch_execute(&format!("create role {successor} login in role {}", stage.reader))
+        .batch_execute(&format!(
+            "create role {successor} login in role {}",
+            stage.reader
+        ))
         .await?;
     write("username", &successor)?;
     let sessions = format!(
@@ -165,7 +168,11 @@ async fn a_connection_secret_that_changes_is_followed_while_the_page_is_open() -
     );
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while stage.count(&sessions).await? == 0 {
-        anyhow::ensure!(tokio::time::Instant::now() < deadline, "{}", console.log_tail());
+        anyhow::ensure!(
+            tokio::time::Instant::now() < deadline,
+            "{}",
+            console.log_tail()
+        );
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     page.wait_for(live, PATIENCE).await?;
