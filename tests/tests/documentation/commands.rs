@@ -82,10 +82,7 @@ pub const COMMANDS: &[(&str, Tried)] = &[
         "cosign verify",
         Not("needs the identity of a workflow and a public log"),
     ),
-    (
-        "crane push",
-        Alike("xtask/src/release/push.rs", "\"push\""),
-    ),
+    ("crane push", Alike("xtask/src/release/push.rs", "\"push\"")),
     (
         "skopeo copy",
         Not("needs a registry; it is another way to do what `crane push` does"),
@@ -131,6 +128,7 @@ pub const COMMANDS: &[(&str, Tried)] = &[
     ("kubectl scale clickstreampipeline web", Api),
     ("kubectl annotate clickstreampipeline web", Api),
     ("kubectl logs --selector", Api),
+    ("kubectl get configmaps --selector", Api),
     ("kubectl clickstream version", Api),
     ("kubectl clickstream init web > web.yaml", Api),
     ("kubectl clickstream validate web.yaml", Api),
