@@ -85,14 +85,23 @@ async fn a_paused_operator_changes_nothing_and_goes_on_telling() -> anyhow::Resu
         Some("True")
     );
 
-    // everything that the operator would follow: the spec, the tables, a topic, a Secret, a child that is gone
-    stage.apply(&spec(4, 5, &["analyst"])).await?;
+    // everything that the operator would follow without a migration: the spec, a Secret, a child that is gone
+    stage.apply(&spec(4, 3, &[])).await?;
     stage.postgres_secret("rotated").await?;
     let service = stage.children::<Service>("shop", 1).await?.remove(0);
     stage
         .all::<Service>()
         .delete(&service.name_any(), &DeleteParams::default())
         .await?;
+    stage
+        .condition("shop", "ProcessorsAvailable", "False", "Paused")
+        .await?;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(deployed(&stage, "shop").await?, before);
+    stage.children::<Service>("shop", 0).await?;
+
+    // and a topic and the tables
+    stage.apply(&spec(4, 5, &["analyst"])).await?;
     stage
         .condition("shop", "TopicsReady", "False", "Paused")
         .await?;
