@@ -25,7 +25,12 @@ use rand::RngExt;
 use tracing::{Instrument as _, Span, debug_span, info, warn};
 
 use self::{
-    apply::{Applier, Owner, migration::Migrations, targets::{Plan, Targets}, topics::TopicsSeen},
+    apply::{
+        Applier, Owner,
+        migration::Migrations,
+        targets::{Plan, Targets},
+        topics::TopicsSeen,
+    },
     asked::Asked,
     build::{Network, Scraping},
     memory::Memories,

@@ -297,7 +297,11 @@ fn the_time_that_a_migration_may_take_is_the_jobs_and_makes_no_other_migration()
     let inputs = |pipeline: &ValidatedPipeline| {
         migration_inputs(pipeline, &pipeline.document.spec.targets[0])
     };
-    assert_ne!(inputs(&plain), inputs(&long), "one that failed is tried again at once");
+    assert_ne!(
+        inputs(&plain),
+        inputs(&long),
+        "one that failed is tried again at once"
+    );
     // an older image does not know the field
     let target = &long.document.spec.targets[0];
     let text = format!("{:?}", migration(&long, target, &settings(), 0));
@@ -318,7 +322,12 @@ fn the_release_is_another_one_when_a_setting_stands_on_pods() {
         &|settings| settings.producer_image = "producer:2".to_owned(),
         &|settings| settings.image_pull_policy = "Always".to_owned(),
         &|settings| settings.image_pull_secrets.clear(),
-        &|settings| settings.tracing = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), "http://c".to_owned())],
+        &|settings| {
+            settings.tracing = vec![(
+                "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+                "http://c".to_owned(),
+            )]
+        },
     ];
     for (index, change) in changes.iter().enumerate() {
         assert_ne!(before, form(change), "change {index}");
