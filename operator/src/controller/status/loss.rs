@@ -12,8 +12,6 @@ use crate::{
     observe::ProcessorStatus,
 };
 
-/// The annotation that acknowledges gaps by name.
-pub const ACKNOWLEDGED_GAPS: &str = "clickstream.dev/acknowledged-gaps";
 /// Gaps named in a message; a person who has more of them looks into the status or into `clickstream_gaps`.
 const GAPS_NAMED: usize = 5;
 /// Names that the status keeps of each target, in bytes: eight targets of them are half of what it may be long.
