@@ -50,6 +50,10 @@ pub const COMMANDS: &[(&str, Tried)] = &[
         Not("an hour on a cluster; run before a release"),
     ),
     (
+        "cargo xtask e2e --in restricted-v2,default-deny,quota",
+        Alike(".ci/run", "cargo xtask e2e --without-tls"),
+    ),
+    (
         "cargo xtask bench",
         Not("half an hour on an idle machine; docs/benchmarks.md holds what came of it"),
     ),

@@ -211,7 +211,7 @@ async fn a_schema_that_is_not_ours_or_not_of_this_version_is_refused() -> anyhow
     refused(
         &processor,
         &format!("run --pipeline {elsewhere}"),
-        1,
+        6,
         &["not_migrated", "clickstream-processor migrate"],
     )
     .await?;
