@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
-use clickstream_tools::packages::in_path;
+use clickstream_tools::packages::{self, in_path};
 use clickstream_tools::tools_dir;
 
 use crate::program;
@@ -75,6 +75,11 @@ fn built(tool: &Tool) -> anyhow::Result<PathBuf> {
     }
     if in_path(tool.name) {
         return Ok(tool.name.into());
+    }
+    // tests that need it run side by side
+    let _lock = packages::lock(tool.name)?;
+    if program.is_file() {
+        return Ok(program);
     }
     // Go names it by its package, and it gets its own name when it is whole
     let partial = folder.join(format!("{}.partial", tool.name));
