@@ -43,23 +43,21 @@ pub async fn release(invalid: &InvalidObject, context: &Context) -> Result<Optio
     let Some(found) = api.get_opt(name).await? else {
         return Ok(None);
     };
-    {
-        let of = ObjectReference {
-            api_version: Some(ClickstreamPipeline::api_version(&()).into_owned()),
-            kind: Some(ClickstreamPipeline::kind(&()).into_owned()),
-            name: Some(name.clone()),
-            namespace: Some(namespace.clone()),
-            uid: Some(uid.clone()),
-            ..ObjectReference::default()
-        };
-        let left = [Left {
-            what: format!("whatever deletionPolicy says, {}", made(&found.data)),
-            why: format!("the resource cannot be read: {}", invalid.error),
-            command: "# kafka-topics.sh --delete, and clickstream-processor drop".to_owned(),
-            is_going_on: false,
-        }];
-        left_behind::tell(&of, &left, None, context).await?;
-    }
+    let of = ObjectReference {
+        api_version: Some(ClickstreamPipeline::api_version(&()).into_owned()),
+        kind: Some(ClickstreamPipeline::kind(&()).into_owned()),
+        name: Some(name.clone()),
+        namespace: Some(namespace.clone()),
+        uid: Some(uid.clone()),
+        ..ObjectReference::default()
+    };
+    let left = [Left {
+        what: format!("whatever deletionPolicy says, {}", made(&found.data)),
+        why: format!("the resource cannot be read: {}", invalid.error),
+        command: "# kafka-topics.sh --delete, and clickstream-processor drop".to_owned(),
+        is_going_on: false,
+    }];
+    left_behind::tell(&of, &left, None, context).await?;
     // as it is now: what was just said in its status has made another version
     patch_finalizers(&found.metadata, false, context).await?;
     forget(uid, context);
