@@ -59,7 +59,7 @@ Examples:
 
 In the folder: images for amd64 and arm64 as OCI layouts, SBOMs, the chart, manifests, the OLM bundle, archives of the
 kubectl plugin, provenance and SHA256SUMS; docs/release.md tells how to check and use them. Two runs at the same commit,
-in the same folder of the same system, give the same SHA256SUMS. With the crates and tools of an earlier run it
+in the same folder of the same system, are meant to give the same SHA256SUMS. With the crates and tools of an earlier run it
 needs no network, except for --push and --keyless.
 
 Exit codes: 0 the folder is whole; 1 something failed, and the folder is not to be used; 2 wrong usage.")]

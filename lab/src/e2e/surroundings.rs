@@ -65,8 +65,11 @@ pub fn release(release: Release, all: &[Surroundings]) -> Release {
 pub fn document(document: &mut Value, all: &[Surroundings]) {
     if all.contains(&Surroundings::Quota) {
         for component in ["processor", "producer"] {
-            document["spec"][component]["resources"] =
-                json!({ "limits": { "cpu": "1", "memory": "352Mi" } });
+            // without a request of its own a pod asks for as much as its limit, and the node has two
+            document["spec"][component]["resources"] = json!({
+                "requests": { "cpu": "50m", "memory": "64Mi" },
+                "limits": { "cpu": "1", "memory": "352Mi" },
+            });
         }
     }
 }
