@@ -92,6 +92,7 @@ async fn test(
     let took = pipeline.bring_up(&document, steps).await?;
     anyhow::ensure!(took <= FIRST_ROWS, "the first event took {took:?}");
     pipeline.ready(steps).await?;
+    surroundings::in_force(cluster, &args.surroundings, &args.sources.tag, steps).await?;
     console::shows(&pipeline, release, steps).await?;
 
     faults::scale(&pipeline, 2, steps).await?;

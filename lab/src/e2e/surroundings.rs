@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::kind::cluster::Cluster;
-use crate::kind::stack::{self, NAMESPACE, Release, kubectl};
+use crate::kind::stack::{self, NAMESPACE, RELEASE, Release, kubectl};
 use crate::program;
 use clickstream_tools::workspace_root;
 use xtask::args::Surroundings;
+use xtask::images;
 use xtask::steps::Steps;
 
 /// The label of the quickstart's Kafka, PostgreSQL and Adminer, which are no part of what is tested.
@@ -49,6 +50,48 @@ pub async fn put_up(cluster: &Cluster, all: &[Surroundings], steps: &Steps) -> a
         names.join(", ")
     })
     .await
+}
+
+/// Makes sure that what was put up is in force: a network that enforces no policies would let everything pass.
+///
+/// # Errors
+/// A pod that no policy names reaches the operator.
+pub async fn in_force(
+    cluster: &Cluster,
+    all: &[Surroundings],
+    tag: &str,
+    steps: &Steps,
+) -> anyhow::Result<()> {
+    if !all.contains(&Surroundings::DefaultDeny) {
+        return Ok(());
+    }
+    let step = steps.begin("stranger");
+    let asked = format!("http://{RELEASE}.{NAMESPACE}.svc:8080/livez");
+    let stranger = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "stranger", "namespace": "default" },
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "probe",
+                "image": images::name("operator", tag),
+                "imagePullPolicy": "Never",
+                "args": ["probe", "--patience", "5", asked],
+                "resources": { "requests": { "cpu": "10m" }, "limits": { "cpu": "100m" } },
+            }],
+        },
+    });
+    let work = async {
+        apply(cluster, &[stranger]).await?;
+        let ended = "--for=jsonpath={.status.phase}=Failed";
+        kubectl(cluster, &["wait", ended, "pod/stranger", "--timeout=60s"]).await?;
+        kubectl(cluster, &["delete", "pod/stranger", "--wait=false"]).await
+    };
+    step.during(work, |_| {
+        "a pod that no policy names reaches nothing".to_owned()
+    })
+    .await
+    .map(|_| ())
 }
 
 /// The chart's values that the surroundings ask for.

@@ -65,13 +65,26 @@ mod tests {
     }
 
     async fn answers(listener: &TcpListener, client: SocketAddr) -> io::Result<()> {
-        let (accepted, connected) = tokio::join!(listener.accept(), TcpStream::connect(client));
-        accepted?;
-        connected.map(drop)
+        // nobody is accepted where nobody comes in
+        let (_, connected) = tokio::try_join!(listener.accept(), TcpStream::connect(client))?;
+        drop(connected);
+        Ok(())
+    }
+
+    /// Whether this machine has IPv6 at all, which containers often do not.
+    async fn has_ipv6() -> bool {
+        let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok();
+        if !has {
+            eprintln!("not tried: there is no IPv6 here");
+        }
+        has
     }
 
     #[tokio::test]
     async fn all_addresses_are_those_of_both_families() {
+        if !has_ipv6().await {
+            return;
+        }
         let listener = listen(any(0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         answers(&listener, (Ipv4Addr::LOCALHOST, port).into())
@@ -84,6 +97,9 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_is_no_other() {
+        if !has_ipv6().await {
+            return;
+        }
         for (one, other) in [
             (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
             (
@@ -126,8 +142,9 @@ mod tests {
         let tried = Command::new("unshare")
             .args(["--net", "sh", "-c", "ip link set lo up"])
             .status();
-        if !tried.is_ok_and(|status| status.success()) {
-            eprintln!("not tried: no network namespace can be made here");
+        let has_ipv6 = std::path::Path::new("/proc/sys/net/ipv6").exists();
+        if !has_ipv6 || !tried.is_ok_and(|status| status.success()) {
+            eprintln!("not tried: no IPv6, or no network namespace can be made here");
             return;
         }
         let output = Command::new("unshare")
