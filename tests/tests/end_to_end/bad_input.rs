@@ -323,7 +323,7 @@ async fn a_schema_that_is_not_ours_or_not_of_this_version_is_refused() -> anyhow
     refused(
         &processor,
         &format!("run --pipeline {document}"),
-        1,
+        6,
         &["clickstream-processor migrate"],
     )
     .await?;
