@@ -79,6 +79,9 @@ async fn every_panel_about_the_operator_has_data_behind_it() -> anyhow::Result<(
     stage
         .apply(&stage.pipeline("halted", &unique_name("halted"), suspended))
         .await?;
+    let mut paused = stage.pipeline("paused", &unique_name("paused"), json!({}));
+    paused["metadata"]["annotations"] = json!({ "clickstream.dev/reconcile": "paused" });
+    stage.apply(&paused).await?;
 
     let mut expressions = metrics_of_alerts(|name| name.starts_with("clickstream_pipeline_"))?;
     ensure!(expressions.len() >= 3, "{expressions:?}");
