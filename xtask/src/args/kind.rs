@@ -95,7 +95,8 @@ pub struct E2eArgs {
 pub enum Surroundings {
     /// Pods that choose their user, their fsGroup or more, as OpenShift's SecurityContextConstraints of that name refuse them.
     RestrictedV2,
-    /// All traffic of pods that no NetworkPolicy allows; needs a network that enforces policies, as kind's does.
+    /// All traffic of pods that no NetworkPolicy allows. It needs a network that enforces policies, as that of kind's own node
+    /// images does, and says so where there is none.
     DefaultDeny,
     /// Pods without a limit of CPU.
     Quota,
