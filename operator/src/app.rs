@@ -233,7 +233,7 @@ impl Work {
             .pod_monitor
             .filter(|_| kinds.contains(&Kind::PodMonitor));
         self.hearing.expect(&self.scopes, &kinds);
-        self.hearing.term_begins();
+        let _term = self.hearing.term_begins();
         self.upgrades.term_begins(self.scopes.len());
         let term = stop.child_token();
         let mut changes = self.kinds.clone();
@@ -250,7 +250,6 @@ impl Work {
                 work.await;
             }
         }
-        self.hearing.term_ends();
     }
 
     /// One controller: for one namespace, or for all.

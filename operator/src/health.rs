@@ -83,6 +83,17 @@ impl Watch {
     }
 }
 
+/// A term of leading. Work that loses the Lease is dropped where it stands, so that the end of a
+/// term cannot be a line behind it.
+#[must_use]
+pub struct Term(Arc<Mutex<State>>);
+
+impl Drop for Term {
+    fn drop(&mut self) {
+        self.0.lock().leads = None;
+    }
+}
+
 impl Hearing {
     /// Nothing is expected yet.
     ///
@@ -137,16 +148,12 @@ impl Hearing {
         self.last_success.reset();
     }
 
-    /// This process leads from now on: what it heard before counts for nothing.
-    pub fn term_begins(&self) {
+    /// This process leads for as long as the guard lives: what it heard before counts for nothing.
+    pub fn term_begins(&self) -> Term {
         let mut state = self.state.lock();
         state.leads = Some(Instant::now());
         state.listed.clear();
-    }
-
-    /// This process does not lead any more.
-    pub fn term_ends(&self) {
-        self.state.lock().leads = None;
+        Term(Arc::clone(&self.state))
     }
 
     /// Everything of a scope is listed.
@@ -313,7 +320,7 @@ mod tests {
     #[test]
     fn a_leader_is_ready_when_every_namespace_is_listed_in_its_own_term() {
         let hearing = hearing();
-        hearing.term_begins();
+        let term = hearing.term_begins();
         hearing.listed(Some("a".to_owned()));
         assert_eq!(
             said(hearing.ready()),
@@ -321,8 +328,8 @@ mod tests {
         );
         hearing.listed(Some("b".to_owned()));
         assert_eq!(said(hearing.ready()), "ok");
-        hearing.term_ends();
-        hearing.term_begins();
+        drop(term);
+        let _term = hearing.term_begins();
         assert!(!hearing.ready().is_ok(), "another term, another list");
     }
 
@@ -347,7 +354,7 @@ mod tests {
     #[test]
     fn a_watch_that_is_refused_for_longer_than_a_burst_makes_a_leader_unready_until_it_succeeds() {
         let hearing = hearing();
-        hearing.term_begins();
+        let _term = hearing.term_begins();
         for scope in ["a", "b"] {
             hearing.listed(Some(scope.to_owned()));
         }
@@ -373,7 +380,7 @@ mod tests {
         let hearing = hearing();
         let stopped = || later(STOPPED + Duration::from_secs(1));
         assert_eq!(said(hearing.live_at(stopped())), "ok", "it does not lead");
-        hearing.term_begins();
+        let term = hearing.term_begins();
         assert_eq!(said(hearing.live()), "ok");
         hearing.state.lock().watches.retain(|path, _| path == PODS);
         assert_eq!(
@@ -383,5 +390,10 @@ mod tests {
         hearing.state.lock().watches.get_mut(PODS).unwrap().answered =
             Some(later(Duration::from_secs(2)));
         assert_eq!(said(hearing.live_at(stopped())), "ok");
+        let long_after = later(STOPPED * 3);
+        assert!(!hearing.live_at(long_after).is_ok());
+        // another process has taken the Lease
+        drop(term);
+        assert_eq!(said(hearing.live_at(long_after)), "ok");
     }
 }
