@@ -71,6 +71,17 @@ mod tests {
         Ok(())
     }
 
+    async fn both_families_are_answered() {
+        let listener = listen(any(0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        answers(&listener, (Ipv4Addr::LOCALHOST, port).into())
+            .await
+            .unwrap();
+        answers(&listener, (Ipv6Addr::LOCALHOST, port).into())
+            .await
+            .unwrap();
+    }
+
     /// Whether this machine has IPv6 at all, which containers often do not.
     async fn has_ipv6() -> bool {
         let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok();
@@ -85,14 +96,7 @@ mod tests {
         if !has_ipv6().await {
             return;
         }
-        let listener = listen(any(0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        answers(&listener, (Ipv4Addr::LOCALHOST, port).into())
-            .await
-            .unwrap();
-        answers(&listener, (Ipv6Addr::LOCALHOST, port).into())
-            .await
-            .unwrap();
+        both_families_are_answered().await;
     }
 
     #[tokio::test]
@@ -177,14 +181,7 @@ mod tests {
             std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").unwrap(),
             "1\n"
         );
-        let listener = listen(any(0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        answers(&listener, (Ipv4Addr::LOCALHOST, port).into())
-            .await
-            .unwrap();
-        answers(&listener, (Ipv6Addr::LOCALHOST, port).into())
-            .await
-            .unwrap();
+        both_families_are_answered().await;
     }
 
     #[test]
