@@ -2,10 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use axum::{
@@ -17,6 +14,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+use crate::stand_in;
 
 /// What the Job's pod does next.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +48,6 @@ struct Played {
 impl Api {
     /// Starts a server that knows one pipeline, `shop/web`, with these targets.
     pub async fn start(targets: &[&str]) -> Self {
-        static FILES: AtomicUsize = AtomicUsize::new(0);
         let state = Arc::new(Played {
             targets: targets.iter().map(|target| (*target).to_owned()).collect(),
             stages: Mutex::default(),
@@ -71,22 +69,7 @@ impl Api {
             .route("/api/v1/namespaces/shop/pods", get(pods))
             .route("/api/v1/namespaces/shop/pods/{name}/log", get(log))
             .with_state(Arc::clone(&state));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        let file = format!(
-            "kubeconfig-{}-{}",
-            std::process::id(),
-            FILES.fetch_add(1, Ordering::Relaxed)
-        );
-        let kubeconfig = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(file);
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{ "name": "c", "cluster": { "server": format!("http://{address}") } }],
-            "users": [{ "name": "c", "user": {} }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c", "namespace": "shop" } }],
-        });
-        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let kubeconfig = stand_in::serve(router).await;
         Self { state, kubeconfig }
     }
 

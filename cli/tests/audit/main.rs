@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 
 mod api;
+#[path = "../shared/stand_in.rs"]
+mod stand_in;
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 
 use api::{Api, PodStage};
 use serde_json::Value;
@@ -31,15 +33,7 @@ fn audit(api: &Api, args: &[&str]) -> Child {
 }
 
 async fn ended(child: Child) -> (Option<i32>, String, String) {
-    let output = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output())
-        .await
-        .unwrap()
-        .unwrap();
-    (
-        output.status.code(),
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    stand_in::ended(child.wait_with_output()).await
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use crate::stand_in;
+
 /// A password that is planted wherever one could be.
 pub const SECRET: &str = "hunter2-Planted-Q9";
 /// An event, planted wherever one could be.
@@ -43,7 +45,6 @@ struct Played {
 impl Api {
     /// Starts a server that knows one pipeline, `shop/web`.
     pub async fn start() -> Self {
-        static FILES: AtomicUsize = AtomicUsize::new(0);
         let state = Arc::new(Played::default());
         let router = Router::new()
             .route("/version", get(version))
@@ -66,22 +67,7 @@ impl Api {
             )
             .layer(middleware::from_fn_with_state(Arc::clone(&state), noted))
             .with_state(Arc::clone(&state));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        let file = format!(
-            "incident-{}-{}",
-            std::process::id(),
-            FILES.fetch_add(1, Ordering::Relaxed)
-        );
-        let kubeconfig = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(file);
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{ "name": "c", "cluster": { "server": format!("http://{address}") } }],
-            "users": [{ "name": "c", "user": {} }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c", "namespace": "shop" } }],
-        });
-        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let kubeconfig = stand_in::serve(router).await;
         Self { state, kubeconfig }
     }
 

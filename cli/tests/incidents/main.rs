@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 
 mod api;
+#[path = "../shared/stand_in.rs"]
+mod stand_in;
 
 use std::{collections::BTreeMap, io::Read as _, path::Path, process::Stdio, time::Duration};
 
@@ -26,15 +28,7 @@ fn command(api: &Api, args: &[&str]) -> Command {
 }
 
 async fn typed(api: &Api, args: &[&str]) -> (Option<i32>, String, String) {
-    let output = tokio::time::timeout(Duration::from_secs(30), command(api, args).output())
-        .await
-        .unwrap()
-        .unwrap();
-    (
-        output.status.code(),
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    stand_in::ended(command(api, args).output()).await
 }
 
 #[tokio::test]
