@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use clickstream_telemetry::{admin, metrics, shutdown};
+use clickstream_telemetry::{admin, client::HttpClient, metrics, shutdown};
 use futures_util::{StreamExt, future};
 use jiff::SignedDuration;
 use kube::{
@@ -108,9 +108,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             .then(|| SignedDuration::from_secs(args.upgrade_deadline.into())),
     };
     let upgrades = Arc::new(Upgrades::new(rules, settings.installation.clone()));
+    let http = HttpClient::new();
     let start = || {
         Work {
             client: client.clone(),
+            http: http.clone(),
             scopes: scopes.clone(),
             kinds: kinds.clone(),
             settings: settings.clone(),
@@ -214,6 +216,7 @@ async fn list_once(client: Client, hearing: Hearing, stop: CancellationToken) {
 /// Everything that one term of leading needs.
 struct Work {
     client: Client,
+    http: HttpClient,
     scopes: Vec<Scope>,
     kinds: watch::Receiver<Vec<Kind>>,
     settings: Settings,
@@ -258,6 +261,7 @@ impl Work {
         let stores::Watches { stores, mut woken } = stores::watches(&self.client, namespace, kinds);
         let context = Arc::new(Context {
             client: self.client.clone(),
+            http: self.http.clone(),
             settings: self.settings.clone(),
             stores: Arc::clone(&stores),
             applier: Applier::new(self.client.clone(), self.metrics.clone()),

@@ -15,7 +15,7 @@ mod validate;
 use std::{sync::Arc, time::Duration};
 
 use clickstream_pipeline::spec::Problem;
-use clickstream_telemetry::tracing as traces;
+use clickstream_telemetry::{client::HttpClient, tracing as traces};
 use kube::{
     Client, Resource as _, ResourceExt,
     core::{DeserializeGuard, error_boundary::InvalidObject},
@@ -87,6 +87,8 @@ pub struct Settings {
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// Asks processors.
+    pub http: HttpClient,
     /// What the operator was started with.
     pub settings: Settings,
     /// What is known of children and pods.
@@ -473,7 +475,7 @@ async fn observe_processors(
                 ("app.kubernetes.io/component", "processor"),
             ],
         );
-        reports.push(observe::ask(&pods).await);
+        reports.push(observe::ask(&context.http, &pods).await);
     }
     reports
 }

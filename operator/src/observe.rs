@@ -4,22 +4,19 @@ pub mod pods;
 
 use std::{net::SocketAddr, time::Duration};
 
+use clickstream_telemetry::client::{HttpClient, Limits, Uri};
 use futures_util::{StreamExt, stream};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Deserialize;
-use tokio::net::TcpStream;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::controller::build::ADMIN_PORT_NAME;
 
-/// A processor answers from memory; what takes longer is no answer.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// 250 bytes a partition: sixteen thousand of them.
-const LARGEST: usize = 4 << 20;
+/// A processor answers from memory; what takes longer is no answer. 250 bytes a partition: sixteen thousand of them.
+const LIMITS: Limits = Limits {
+    patience: Duration::from_secs(2),
+    largest: 4 << 20,
+};
 /// Processors asked at the same time.
 const AT_ONCE: usize = 16;
 
@@ -121,19 +118,17 @@ impl Totals {
 }
 
 /// Asks all of these pods at once. Pods that do not answer are left out: numbers that are not known are not guessed.
-pub async fn ask(pods: &[std::sync::Arc<Pod>]) -> Vec<ProcessorStatus> {
+pub async fn ask(client: &HttpClient, pods: &[std::sync::Arc<Pod>]) -> Vec<ProcessorStatus> {
     // collected first: a borrowing iterator inside a stream is not Send enough for a spawned task
     let addresses: Vec<SocketAddr> = pods.iter().filter_map(|pod| admin_address(pod)).collect();
     stream::iter(addresses)
         .map(|address| async move {
-            match tokio::time::timeout(PATIENCE, get_status(address)).await {
-                Ok(Ok(status)) => Some(status),
-                Ok(Err(error)) => {
+            let status = get_status(client, address).await;
+            status
+                .inspect_err(|error| {
                     tracing::debug!(%address, %error, "a processor's status cannot be read");
-                    None
-                }
-                Err(_) => None,
-            }
+                })
+                .ok()
         })
         .buffer_unordered(AT_ONCE)
         .filter_map(std::future::ready)
@@ -163,25 +158,9 @@ fn admin_address(pod: &Pod) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
 }
 
-async fn get_status(address: SocketAddr) -> anyhow::Result<ProcessorStatus> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/status")
-        .header("host", address.to_string())
-        .body(Empty::<Bytes>::new())?;
-    // a task of its own: the server closes after its answer, which must not end the reading of it
-    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-    let response = sender.send_request(request).await?;
-    anyhow::ensure!(
-        response.status().is_success(),
-        "answered {}",
-        response.status()
-    );
-    let body = Limited::new(response.into_body(), LARGEST)
-        .collect()
-        .await
-        .map_err(|error| anyhow::anyhow!(error))?;
-    Ok(serde_json::from_slice(&body.to_bytes())?)
+async fn get_status(client: &HttpClient, address: SocketAddr) -> anyhow::Result<ProcessorStatus> {
+    let url: Uri = format!("http://{address}/status").parse()?;
+    Ok(serde_json::from_slice(&client.get(&url, LIMITS).await?)?)
 }
 
 #[cfg(test)]
@@ -190,7 +169,7 @@ mod tests {
 
     use std::{net::SocketAddr, sync::Arc};
 
-    use clickstream_telemetry::{Health, Verdict, admin};
+    use clickstream_telemetry::{Health, Verdict, admin, client::HttpClient};
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
     use tokio_util::sync::CancellationToken;
@@ -239,12 +218,12 @@ mod tests {
         )
         .await
         .unwrap();
-        let answers = ask(&[
+        let pods = [
             pod(server.local_addr(), "Running"),
             pod(server.local_addr(), "Pending"),
             pod("127.0.0.1:1".parse().unwrap(), "Running"),
-        ])
-        .await;
+        ];
+        let answers = ask(&HttpClient::new(), &pods).await;
         stop.cancel();
         assert_eq!(answers.len(), 1);
         assert_eq!(answers[0].state, "running");

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clickstream_producer::generator::IdForm;
+use clickstream_telemetry::client::{HttpClient, Limits};
 use clickstream_testbed::free_port;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::backlog::{Backlog, Contents, Resends};
@@ -117,11 +116,11 @@ async fn on(stand: &Stand, backlog: &Backlog) -> anyhow::Result<DrainRun> {
 /// # Errors
 /// Nobody answers.
 pub async fn read(port: u16) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: processor\r\nConnection: close\r\n\r\n")
-        .await?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).await?;
-    Ok(page)
+    let limits = Limits {
+        patience: Duration::from_secs(10),
+        largest: 16 << 20,
+    };
+    let url = format!("http://127.0.0.1:{port}/metrics").parse()?;
+    let page = HttpClient::new().get(&url, limits).await?;
+    Ok(String::from_utf8(page.to_vec())?)
 }

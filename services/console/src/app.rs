@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
+use clickstream_telemetry::client::HttpClient;
 use clickstream_telemetry::{Health, Verdict, admin, http, metrics, shutdown};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -62,7 +63,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         stop: stop.clone(),
         explainer: Mutex::new(Explainer::new(Database::new(settings.place.clone()))),
     });
-    let poller = Poller::new(hub, Database::new(settings.place), settings.processors);
+    let database = Database::new(settings.place);
+    let poller = Poller::new(hub, database, HttpClient::new(), settings.processors);
     let polling = tokio::spawn(poller.run(stop.clone()));
     tracing::info!(address = %local, "console listens");
     let followed = Arc::clone(&console);

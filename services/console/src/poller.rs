@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use clickstream_telemetry::client::HttpClient;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,7 @@ const RULES: u64 = 10;
 pub struct Poller {
     hub: Arc<Hub>,
     database: Database,
+    client: HttpClient,
     addresses: Vec<Address>,
     chart: Chart,
     flow: Flow,
@@ -50,10 +52,16 @@ type Sections = Vec<(&'static str, String)>;
 
 impl Poller {
     /// A poller that has read nothing yet.
-    pub fn new(hub: Arc<Hub>, database: Database, addresses: Vec<Address>) -> Self {
+    pub fn new(
+        hub: Arc<Hub>,
+        database: Database,
+        client: HttpClient,
+        addresses: Vec<Address>,
+    ) -> Self {
         Self {
             hub,
             database,
+            client,
             addresses,
             chart: Chart::default(),
             flow: Flow::default(),
@@ -112,7 +120,8 @@ impl Poller {
             DATABASE_PATIENCE,
             self.database.core(&mut self.chart, everything),
         );
-        let (core, answers) = tokio::join!(core, processors::ask(&self.addresses, latency));
+        let answers = processors::ask(&self.client, &self.addresses, latency);
+        let (core, answers) = tokio::join!(core, answers);
         let core = core.unwrap_or_else(|_| {
             self.database.close();
             Err(ReadError::Silent)

@@ -7,24 +7,23 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::body::Bytes;
+use clickstream_telemetry::client::{GetError, HttpClient, Limits, Uri};
 use futures_util::future::join_all;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use url::Url;
 
 use crate::latency::Histogram;
 
-/// From the connection to the end of the answer.
+/// For everything that one processor is asked.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A thousand partitions need half of it.
-const MAX_ANSWER: usize = 1024 * 1024;
+/// Half of the megabyte is a thousand partitions.
+const LIMITS: Limits = Limits {
+    patience: PATIENCE,
+    largest: 1024 * 1024,
+};
 
 /// Processors that are asked.
 const MAX_PROCESSORS: usize = 64;
@@ -63,21 +62,18 @@ impl std::str::FromStr for Address {
 /// Why a processor told nothing.
 #[derive(Debug, Error)]
 pub enum AskError {
-    /// Its name cannot be looked up, or nobody listens there.
+    /// Its name cannot be looked up.
     #[error("cannot connect: {0}")]
-    Connect(#[from] std::io::Error),
-    /// The exchange broke off.
-    #[error("the answer broke off: {0}")]
-    Http(#[from] hyper::Error),
-    /// The answer is no success.
-    #[error("answered {0}")]
-    Refused(hyper::StatusCode),
-    /// The answer is longer than a megabyte, or broke off.
-    #[error("the answer cannot be read")]
-    Body,
+    Lookup(#[from] std::io::Error),
+    /// No answer, or none that is a success.
+    #[error(transparent)]
+    Get(#[from] GetError),
     /// The answer is not what a processor says.
     #[error("the answer is no processor's status")]
     Form(#[from] serde_json::Error),
+    /// The address stands in no URL: one of a single link.
+    #[error("an address of a single link cannot be asked")]
+    NoUrl,
     /// No answer in time.
     #[error("no answer within {} s", PATIENCE.as_secs())]
     Silent,
@@ -149,7 +145,7 @@ pub struct Halted {
 }
 
 /// Asks all of them at once; `latency` too costs a processor more than the rest, since all its metrics are written for it.
-pub async fn ask(addresses: &[Address], latency: bool) -> Vec<Answer> {
+pub async fn ask(client: &HttpClient, addresses: &[Address], latency: bool) -> Vec<Answer> {
     let lookups = join_all(addresses.iter().map(|address| async move {
         let found = tokio::net::lookup_host((address.host.as_str(), address.port));
         let found = tokio::time::timeout(PATIENCE, found).await;
@@ -163,7 +159,7 @@ pub async fn ask(addresses: &[Address], latency: bool) -> Vec<Answer> {
                 sockets.extend(one_family(found.collect()));
                 continue;
             }
-            Ok(Err(error)) => AskError::Connect(error),
+            Ok(Err(error)) => AskError::Lookup(error),
             Err(_) => AskError::Silent,
         };
         answers.push(Answer {
@@ -174,7 +170,7 @@ pub async fn ask(addresses: &[Address], latency: bool) -> Vec<Answer> {
     let asked = sockets.into_iter().take(MAX_PROCESSORS);
     answers.extend(
         join_all(asked.map(|socket| async move {
-            let said = tokio::time::timeout(PATIENCE, tell(socket, latency)).await;
+            let said = tokio::time::timeout(PATIENCE, tell(client, socket, latency)).await;
             Answer {
                 address: socket.to_string(),
                 said: said.unwrap_or(Err(AskError::Silent)),
@@ -193,10 +189,10 @@ fn one_family(mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     found
 }
 
-async fn tell(socket: SocketAddr, latency: bool) -> Result<Told, AskError> {
-    let status = get(socket, "/status").await?;
+async fn tell(client: &HttpClient, socket: SocketAddr, latency: bool) -> Result<Told, AskError> {
+    let status = get(client, socket, "/status").await?;
     let latency = if latency {
-        let metrics = get(socket, "/metrics").await?;
+        let metrics = get(client, socket, "/metrics").await?;
         Some(Histogram::parse(&String::from_utf8_lossy(&metrics)))
     } else {
         None
@@ -207,21 +203,10 @@ async fn tell(socket: SocketAddr, latency: bool) -> Result<Told, AskError> {
     })
 }
 
-async fn get(socket: SocketAddr, path: &'static str) -> Result<Bytes, AskError> {
-    let stream = TcpStream::connect(socket).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::get(path)
-        .header("host", socket.to_string())
-        .body(Empty::<Bytes>::new())
-        .expect("a constant path and a socket address are valid");
-    let response = sender.send_request(request).await?;
-    if !response.status().is_success() {
-        return Err(AskError::Refused(response.status()));
-    }
-    let body = Limited::new(response.into_body(), MAX_ANSWER);
-    let body = body.collect().await.map_err(|_| AskError::Body)?;
-    Ok(body.to_bytes())
+async fn get(client: &HttpClient, socket: SocketAddr, path: &str) -> Result<Bytes, AskError> {
+    let url = format!("http://{socket}{path}");
+    let url: Uri = url.parse().map_err(|_| AskError::NoUrl)?;
+    Ok(client.get(&url, LIMITS).await?)
 }
 
 #[cfg(test)]
@@ -277,9 +262,11 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let answers = ask(&[format!("http://{address}").parse().unwrap()], true).await;
+        let addresses = [format!("http://{address}").parse().unwrap()];
+        let answers = ask(&HttpClient::new(), &addresses, true).await;
         assert_eq!(answers.len(), 1);
         assert_eq!(answers[0].address, address.to_string());
-        assert!(matches!(answers[0].said, Err(AskError::Connect(_))));
+        let said = &answers[0].said;
+        assert!(matches!(said, Err(AskError::Get(GetError::Connect(_)))));
     }
 }

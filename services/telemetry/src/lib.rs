@@ -10,6 +10,7 @@
 //! This crate knows nothing of events, Kafka or PostgreSQL: a service describes itself through [`Health`].
 
 pub mod admin;
+pub mod client;
 pub mod health;
 pub mod http;
 pub mod listen;

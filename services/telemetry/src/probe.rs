@@ -1,14 +1,11 @@
 //! One HTTP question, for health checks by command: images without a shell have nothing else to ask with.
 
-use std::io;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use hyper::client::conn::http1;
 use hyper::http::uri::InvalidUri;
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::{StatusCode, Uri};
+
+use crate::client::{GetError, HttpClient};
 
 /// Bytes of an answer that are read for its reason.
 const LONGEST_WHY: usize = 16 << 10;
@@ -46,23 +43,13 @@ pub enum ProbeError {
         /// Its first line.
         why: String,
     },
-    /// The last connection failed.
-    #[error("{url}: cannot connect")]
-    Connect {
+    /// The last question was not answered.
+    #[error("{url}: {why}")]
+    Failed {
         /// Who was asked.
         url: String,
-        /// What the operating system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The last exchange broke off.
-    #[error("{url}: the answer broke off")]
-    Http {
-        /// Who was asked.
-        url: String,
-        /// Where it did.
-        #[source]
-        source: hyper::Error,
+        /// Where it failed.
+        why: GetError,
     },
 }
 
@@ -79,15 +66,10 @@ pub async fn probe(url: &str, patience: Duration) -> Result<(), ProbeError> {
     let Some(host) = uri.host() else {
         return Err(address(None));
     };
-    let plain = uri.scheme_str() == Some("http");
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let Ok(request) = Request::get(path).header("host", host).body(()) else {
-        return Err(address(None));
-    };
-    if !plain {
+    if uri.scheme_str() != Some("http") || host.is_empty() {
         return Err(address(None));
     }
-    let place = (host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80));
+    let client = HttpClient::new();
     let begun = Instant::now();
     loop {
         let left = patience.saturating_sub(begun.elapsed()).max(PAUSE);
@@ -95,8 +77,7 @@ pub async fn probe(url: &str, patience: Duration) -> Result<(), ProbeError> {
             url: url.to_owned(),
             patience,
         };
-        let question = ask(url, place, request.clone());
-        match tokio::time::timeout(left, question).await {
+        match tokio::time::timeout(left, ask(&client, url, &uri)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) if begun.elapsed() >= patience => return Err(error),
             Err(_) => return Err(silent),
@@ -105,23 +86,16 @@ pub async fn probe(url: &str, patience: Duration) -> Result<(), ProbeError> {
     }
 }
 
-async fn ask(url: &str, place: (&str, u16), request: Request<()>) -> Result<(), ProbeError> {
+async fn ask(client: &HttpClient, url: &str, uri: &Uri) -> Result<(), ProbeError> {
     let url = || url.to_owned();
-    let http = |source| ProbeError::Http { url: url(), source };
-    let stream = TcpStream::connect(place)
-        .await
-        .map_err(|source| ProbeError::Connect { url: url(), source })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-    tokio::spawn(connection);
-    let request = request.map(|()| Body::empty());
-    let response = sender.send_request(request).await.map_err(http)?;
-    let status = response.status();
+    let failed = |why| ProbeError::Failed { url: url(), why };
+    let answer = client.ask(uri).await.map_err(failed)?;
+    let status = answer.status();
     if status.is_success() {
         return Ok(());
     }
     // without its text the answer says enough
-    let body = axum::body::to_bytes(Body::new(response.into_body()), LONGEST_WHY).await;
-    let body = body.unwrap_or_default();
+    let body = answer.body(LONGEST_WHY).await.unwrap_or_default();
     let why = String::from_utf8_lossy(&body);
     Err(ProbeError::Refused {
         url: url(),
@@ -180,7 +154,11 @@ mod tests {
         stop.cancel();
         server.stopped().await;
         let gone = probe(&url, Duration::ZERO).await.unwrap_err();
-        assert!(matches!(gone, ProbeError::Connect { .. }), "{gone:?}");
+        let connect = |why: &GetError| matches!(why, GetError::Connect(_));
+        assert!(
+            matches!(&gone, ProbeError::Failed { why, .. } if connect(why)),
+            "{gone:?}"
+        );
     }
 
     #[tokio::test]

@@ -7,12 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use clickstream_telemetry::client::{HttpClient, Limits};
 use clickstream_testbed::{free_port, server_dir, unique_name, workspace_root};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::{net::TcpStream, process::Command};
+use tokio::process::Command;
 use tokio_postgres::{Client, NoTls};
 
 use crate::{engine, images};
@@ -180,18 +178,12 @@ impl Drop for Stack {
 
 /// The body of a page on loopback.
 pub async fn get(port: u16, path: &str) -> anyhow::Result<String> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::get(path)
-        .header("host", "127.0.0.1")
-        .body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    ensure!(
-        response.status().is_success(),
-        "{path}: {}",
-        response.status()
-    );
-    let body = response.into_body().collect().await?.to_bytes();
+    let limits = Limits {
+        patience: PATIENCE,
+        largest: 16 << 20,
+    };
+    let url = format!("http://127.0.0.1:{port}{path}").parse()?;
+    let body = HttpClient::new().get(&url, limits).await;
+    let body = body.with_context(|| path.to_owned())?;
     Ok(String::from_utf8_lossy(&body).into_owned())
 }

@@ -2,14 +2,14 @@
 
 use std::{path::Path, time::Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
+use clickstream_telemetry::client::{GetError, HttpClient};
 use clickstream_testbed::{Process, free_port};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 use crate::stack::{LOOK, PATIENCE, Stack};
+
+/// More than any page of a processor has.
+const LARGEST: usize = 16 << 20;
 
 /// A processor with its admin server.
 pub struct Watched {
@@ -73,21 +73,19 @@ impl Watched {
     /// Status code and body of a page of the admin server, as soon as it answers.
     pub async fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let deadline = Instant::now() + PATIENCE;
-        let mut stream = loop {
-            match TcpStream::connect(("127.0.0.1", self.port)).await {
-                Ok(stream) => break stream,
-                Err(error) if Instant::now() >= deadline => return Err(error.into()),
-                Err(_) => tokio::time::sleep(LOOK).await,
+        let url = format!("http://127.0.0.1:{}{path}", self.port).parse()?;
+        let client = HttpClient::new();
+        let answer = loop {
+            match client.ask(&url).await {
+                Err(GetError::Connect(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                answer => break answer?,
             }
         };
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: processor\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let code = head.split(' ').nth(1).context("no status code")?.parse()?;
-        Ok((code, body.to_owned()))
+        let code = answer.status().as_u16();
+        let body = answer.body(LARGEST).await?;
+        Ok((code, String::from_utf8(body.to_vec())?))
     }
 
     /// Waits until a page holds `text`; its status code.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api_proxy::{ApiProxy, Lost},
+    metrics::page,
     snapshot::{at_rest, children, differences, versions},
     stage::{Migrations, PATIENCE, Stage, condition},
 };
@@ -429,13 +430,7 @@ async fn a_pipeline_at_rest_costs_no_write() -> anyhow::Result<()> {
 
 /// How many reconciles an operator has ended.
 async fn reconciles(port: u16) -> anyhow::Result<f64> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: o\r\nconnection: close\r\n\r\n")
-        .await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
+    let text = page(port).await?;
     Ok(text
         .lines()
         .filter(|line| line.starts_with("controller_runtime_reconcile_total"))

@@ -3,35 +3,38 @@
 use std::time::Instant;
 
 use anyhow::ensure;
+use clickstream_telemetry::client::{GetError, HttpClient};
 use clickstream_testbed::{Process, free_port, unique_name};
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 use crate::stage::{LOOK, Migrations, PATIENCE, Stage};
 
+/// More than any page of the operator has.
+const LARGEST: usize = 16 << 20;
+
 /// The metrics, as soon as the operator answers.
-async fn page(port: u16) -> anyhow::Result<String> {
-    answer(port, "/metrics").await
+pub async fn page(port: u16) -> anyhow::Result<String> {
+    let (code, text) = answer(port, "/metrics").await?;
+    ensure!(code == 200, "/metrics answers {code}");
+    Ok(text)
 }
 
-/// The operator's answer to a path of its admin server, head and body, as soon as it answers.
-pub async fn answer(port: u16, path: &str) -> anyhow::Result<String> {
+/// The operator's answer to a path of its admin server, code and body, as soon as it answers.
+pub async fn answer(port: u16, path: &str) -> anyhow::Result<(u16, String)> {
     let begun = Instant::now();
-    let mut stream = loop {
-        match TcpStream::connect(("127.0.0.1", port)).await {
-            Ok(stream) => break stream,
-            Err(error) if begun.elapsed() > PATIENCE => return Err(error.into()),
-            Err(_) => tokio::time::sleep(LOOK).await,
+    let url = format!("http://127.0.0.1:{port}{path}").parse()?;
+    let client = HttpClient::new();
+    let answer = loop {
+        match client.ask(&url).await {
+            Err(GetError::Connect(_)) if begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(LOOK).await;
+            }
+            answer => break answer?,
         }
     };
-    let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    Ok(text)
+    let code = answer.status().as_u16();
+    let body = answer.body(LARGEST).await?;
+    Ok((code, String::from_utf8(body.to_vec())?))
 }
 
 /// Waits until the page is as wanted.
