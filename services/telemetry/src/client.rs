@@ -164,16 +164,21 @@ mod tests {
         largest: 8,
     };
 
-    /// A server that says these words to one client and reads on until that one is gone; what it was asked.
+    /// A server that says these words to the question of one client, then waits for that one to go; the question.
     async fn saying(words: &'static str) -> (Uri, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/a?b", listener.local_addr().unwrap());
         let asked = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
+            }
             stream.write_all(words.as_bytes()).await.unwrap();
-            let mut asked = String::new();
-            stream.read_to_string(&mut asked).await.ok();
-            asked
+            let end = stream.read(&mut [0]).await;
+            // a client that leaves something unread ends its connection with a reset
+            assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+            String::from_utf8(asked).unwrap()
         });
         (url.parse().unwrap(), asked)
     }
