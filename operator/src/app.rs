@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clickstream_telemetry::{admin, client::HttpClient, metrics, shutdown};
-use futures_util::{StreamExt, future};
+use futures_util::{StreamExt, future, stream};
 use jiff::SignedDuration;
 use kube::{
     Client, ResourceExt,
@@ -24,6 +24,7 @@ use crate::{
         apply::Applier,
         build::{Kind, Scraping, handed_on},
         memory::Memories,
+        secrets::{self, Secrets},
         upgrades::{self, Upgrades, queue::Rules},
     },
     crd::ClickstreamPipeline,
@@ -121,6 +122,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             upgrades: Arc::clone(&upgrades),
             hearing: hearing.clone(),
             patience: Duration::from_secs(args.deletion_patience),
+            secrets_interval: Duration::from_secs(args.secrets_interval),
         }
         .run(stop.clone())
     };
@@ -225,6 +227,7 @@ struct Work {
     upgrades: Arc<Upgrades>,
     hearing: Hearing,
     patience: Duration,
+    secrets_interval: Duration,
 }
 
 impl Work {
@@ -259,6 +262,8 @@ impl Work {
     async fn watch(&self, scope: Scope, kinds: &[Kind], stop: CancellationToken) {
         let namespace = scope.as_deref();
         let stores::Watches { stores, mut woken } = stores::watches(&self.client, namespace, kinds);
+        let (secrets, mut changed_secrets) = Secrets::new(self.secrets_interval);
+        woken.push(stream::poll_fn(move |cx| changed_secrets.poll_recv(cx)).boxed());
         let context = Arc::new(Context {
             client: self.client.clone(),
             http: self.http.clone(),
@@ -269,6 +274,7 @@ impl Work {
             events: self.events.clone(),
             metrics: self.metrics.clone(),
             memories: Memories::default(),
+            secrets,
             upgrades: Arc::clone(&self.upgrades),
             patience: self.patience,
         });
@@ -295,6 +301,8 @@ impl Work {
         let remembered = Arc::clone(&context);
         let idle = controller::gone::close_idle(Arc::clone(&context));
         let _idle = AbortOnDropHandle::new(tokio::spawn(idle));
+        let secrets = secrets::follow(Arc::clone(&context));
+        let _secrets = AbortOnDropHandle::new(tokio::spawn(secrets));
         let [metrics, changed, woke] = [(); 3].map(|()| self.metrics.clone());
         let events = watcher(api, watcher::Config::default())
             .backoff(stores::retries())

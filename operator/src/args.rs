@@ -103,6 +103,15 @@ pub struct RunArgs {
         default_value = "300"
     )]
     pub deletion_patience: u64,
+    /// How soon a change of a Secret is followed while nothing waits for it. While something does, it is some seconds.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_SECRETS_INTERVAL",
+        value_name = "SECONDS",
+        default_value = "600",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub secrets_interval: u64,
     /// Gives pods NetworkPolicies: their admin port for those who are named, and DNS, Kafka, PostgreSQL and the Collector for them.
     #[arg(
         long,

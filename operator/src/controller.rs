@@ -7,6 +7,7 @@ mod cleanup;
 mod dereference;
 pub mod gone;
 pub mod memory;
+pub mod secrets;
 mod status;
 mod tenancy;
 pub mod upgrades;
@@ -34,6 +35,7 @@ use self::{
     asked::Asked,
     build::{Network, Scraping},
     memory::Memories,
+    secrets::Secrets,
     status::{Observed, conditions::Finding},
     upgrades::{Gate, Upgrades},
     validate::ValidatedPipeline,
@@ -47,7 +49,7 @@ use crate::{
     topics::TopicAdmins,
 };
 
-/// How often a pipeline at rest is looked at: numbers, topics behind our back, Secrets.
+/// How often a pipeline at rest is looked at: numbers, and topics behind our back.
 const LOOK: Duration = Duration::from_secs(30);
 /// How soon again while something is waited for that no watch tells of.
 const WAITING: Duration = Duration::from_secs(3);
@@ -103,6 +105,8 @@ pub struct Context {
     pub metrics: OperatorMetrics,
     /// What is remembered of each pipeline between reconciles.
     pub memories: Memories,
+    /// Which versions of Secrets there are.
+    pub secrets: Secrets,
     /// Who may roll after an upgrade of the operator.
     pub upgrades: Arc<Upgrades>,
     /// How long each step of a deletion is tried.
@@ -314,24 +318,23 @@ async fn accept(
     pipeline: &ClickstreamPipeline,
     context: &Context,
 ) -> Result<Result<ValidatedPipeline, Finding>, Error> {
-    let namespace = pipeline.namespace().unwrap_or_default();
-
-    // dereference (client required)
-    let secrets = dereference::secrets(&context.client, &namespace, &pipeline.spec)
-        .instrument(step("dereference"))
-        .await?;
-
     // validate (pure)
     let refused = |reason, problems: &[Problem]| {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         Finding::no(reason, lines.join("; "))
     };
-    let valid = step("validate").in_scope(|| validate::validate(pipeline, secrets));
-    Ok(match (valid, status::window_change(pipeline)) {
-        (Err(problems), _) => Err(refused("InvalidSpec", &problems)),
-        (Ok(_), Some(problem)) => Err(refused("WindowSizeRefused", &[problem])),
-        (Ok(valid), None) => Ok(valid),
-    })
+    let valid = step("validate").in_scope(|| validate::validate(pipeline));
+    let valid = match (valid, status::window_change(pipeline)) {
+        (Err(problems), _) => return Ok(Err(refused("InvalidSpec", &problems))),
+        (Ok(_), Some(problem)) => return Ok(Err(refused("WindowSizeRefused", &[problem]))),
+        (Ok(valid), None) => valid,
+    };
+
+    // dereference (client required): nothing is asked for that a refused spec names
+    let (secrets, values) = dereference::secrets(pipeline, context)
+        .instrument(step("dereference"))
+        .await?;
+    Ok(Ok(valid.with(secrets, values)))
 }
 
 /// Brings everything to what an accepted spec says. `refused`: why that is not the spec of now.
@@ -388,6 +391,7 @@ async fn follow(
     let written = status::write(pipeline, &observed, context)
         .instrument(step("status"))
         .await?;
+    context.secrets.waits(&uid, written.by_secret);
     let waits = context.memories.waited(&uid, written.waiting);
     let again = if migrations.await_pods() {
         WAITING
@@ -412,6 +416,7 @@ async fn leave_alone(
     context: &Context,
 ) -> Result<Outcome, Error> {
     let uid = pipeline.uid().unwrap_or_default();
+    context.secrets.forget(&uid);
     // that one tells of it
     context.metrics.gone(
         &pipeline.namespace().unwrap_or_default(),

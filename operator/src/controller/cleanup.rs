@@ -302,7 +302,8 @@ async fn remove_topics(
             "pods have not ended and may still use it: {running}"
         ));
     }
-    let secrets = match dereference::secrets(&context.client, &namespace, &pipeline.spec).await {
+    let keys = pipeline.spec.kafka.admin_secret_keys();
+    let secrets = match dereference::values(&context.client, &namespace, &keys).await {
         Ok(secrets) => secrets,
         Err(kube::Error::Api(status)) if status.is_forbidden() => return given_up(&status.message),
         Err(error) => return Err(error.into()),

@@ -51,6 +51,7 @@ pub fn follow(
 pub fn forget(uid: &str, context: &Context) {
     context.applier.forget(uid);
     context.memories.forget(uid);
+    context.secrets.forget(uid);
     context.upgrades.done(uid);
 }
 

@@ -10,7 +10,7 @@ use std::{
 use clickstream_pipeline::spec::PipelineSpec;
 use parking_lot::Mutex;
 
-use super::apply::is_older;
+use super::{apply::is_older, secrets::Version, validate::SecretFacts};
 use crate::{
     crd::ClickstreamPipelineStatus,
     topics::{
@@ -28,10 +28,24 @@ const ADMIN_IDLE: Duration = Duration::from_secs(60);
 /// A topic as it was found: absent, or with its facts.
 pub type Found = Option<TopicFacts>;
 
+/// What was read of Secrets: for which part of the spec, their versions, and what came of it.
+pub type SecretsKept = ([u8; 32], Vec<Version>, Arc<SecretFacts>);
+
+/// A connection to Kafka, or why there is none.
+type Connection = Result<Arc<TopicAdmin>, String>;
+
+struct Admin {
+    /// A digest of what it was made from.
+    of: String,
+    connection: Connection,
+    used: Instant,
+}
+
 #[derive(Default)]
 struct Memory {
     failures: u32,
-    admin: Option<(Arc<TopicAdmin>, Instant)>,
+    admin: Option<Admin>,
+    secrets: Option<SecretsKept>,
     topics: Option<(Instant, i64, HashMap<String, Found>)>,
     sent: HashMap<String, BTreeMap<String, String>>,
     numbers_written: Option<Instant>,
@@ -85,18 +99,53 @@ impl Memories {
         self.note(uid, |memory| memory.failures = 0);
     }
 
-    /// Keeps a connection to Kafka open for as long as its pipeline lives and uses it.
-    pub fn keep_admin(&self, uid: &str, admin: &Arc<TopicAdmin>) {
-        let kept = (Arc::clone(admin), Instant::now());
+    /// Keeps a connection to Kafka open for as long as its pipeline lives and uses it. `of` says what it was made from.
+    pub fn keep_admin(&self, uid: &str, of: String, connection: &Connection) {
+        let kept = Admin {
+            of,
+            connection: connection.clone(),
+            used: Instant::now(),
+        };
         // one with other credentials ends outside of the lock
         drop(self.note(uid, |memory| memory.admin.replace(kept)));
+    }
+
+    /// The connection that was made from this, if it is still there.
+    pub fn admin(&self, uid: &str, of: &str) -> Option<Connection> {
+        let known = self.note(uid, |memory| {
+            let known = memory.admin.as_mut().filter(|known| known.of == of)?;
+            known.used = Instant::now();
+            Some(known.connection.clone())
+        });
+        known.flatten()
+    }
+
+    /// What was read of Secrets for this part of the spec, if they are still of these versions.
+    pub fn secrets(
+        &self,
+        uid: &str,
+        of: &[u8; 32],
+        versions: &[Version],
+    ) -> Option<Arc<SecretFacts>> {
+        let memories = self.0.lock();
+        let (before, read, facts) = memories.get(uid)?.secrets.as_ref()?;
+        (before == of && read == versions).then(|| Arc::clone(facts))
+    }
+
+    /// Keeps what was read of Secrets just now. What was waited for may have come with it.
+    pub fn keep_secrets(&self, uid: &str, kept: SecretsKept) {
+        self.note(uid, |memory| {
+            memory.secrets = Some(kept);
+            memory.waits = 0;
+        });
     }
 
     /// Closes connections that were not used for a while, as those of pipelines whose spec is refused.
     pub fn close_idle(&self) {
         let mut idle = Vec::new();
         for memory in self.0.lock().values_mut() {
-            idle.extend(memory.admin.take_if(|(_, at)| at.elapsed() > ADMIN_IDLE));
+            let is_idle = |admin: &mut Admin| admin.used.elapsed() > ADMIN_IDLE;
+            idle.extend(memory.admin.take_if(is_idle));
         }
     }
 
@@ -177,10 +226,11 @@ impl Memories {
         self.note(uid, |memory| memory.status = None);
     }
 
-    /// Somebody wants to know how it is now: Kafka is asked again, and numbers are written at once.
+    /// Somebody wants to know how it is now: Kafka is asked again, Secrets are read, and numbers are written at once.
     pub fn look_anew(&self, uid: &str) {
         if let Some(memory) = self.0.lock().get_mut(uid) {
             memory.topics = None;
+            memory.secrets = None;
             memory.numbers_written = None;
             memory.waits = 0;
         }
@@ -241,11 +291,11 @@ mod tests {
         let memories = Memories::default();
         let admin = admin();
         memories.seen("a");
-        memories.keep_admin("a", &admin);
+        memories.keep_admin("a", "1".to_owned(), &Ok(Arc::clone(&admin)));
         assert_eq!(Arc::strong_count(&admin), 2);
         memories.forget("a");
         // a reconcile that ends after its pipeline
-        memories.keep_admin("a", &admin);
+        memories.keep_admin("a", "1".to_owned(), &Ok(Arc::clone(&admin)));
         memories.keep_status("a", "7".to_owned(), ClickstreamPipelineStatus::default());
         assert_eq!((memories.failed("a"), memories.waited("a", true)), (1, 1));
         assert!(!memories.knows("a") && memories.newer_status("a", "1").is_none());
@@ -265,11 +315,11 @@ mod tests {
         let memories = Memories::default();
         let admin = admin();
         memories.seen("a");
-        memories.keep_admin("a", &admin);
+        memories.keep_admin("a", "1".to_owned(), &Ok(Arc::clone(&admin)));
         memories.close_idle();
         assert_eq!(Arc::strong_count(&admin), 2);
         memories.note("a", |memory| {
-            memory.admin.as_mut().unwrap().1 -= ADMIN_IDLE + Duration::from_secs(1);
+            memory.admin.as_mut().unwrap().used -= ADMIN_IDLE + Duration::from_secs(1);
         });
         memories.close_idle();
         assert_eq!(Arc::strong_count(&admin), 1);

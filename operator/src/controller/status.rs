@@ -66,6 +66,8 @@ pub struct Observed<'o> {
 pub struct Written {
     /// Whether something is still to come.
     pub waiting: bool,
+    /// Whether another value in a Secret may be what is missing.
+    pub by_secret: bool,
 }
 
 /// Decides the status and writes it if it differs: conditions at once, numbers alone every 30 s.
@@ -110,6 +112,7 @@ pub async fn write(
     }
     Ok(Written {
         waiting: findings.in_progress.is_some(),
+        by_secret: findings.may_lack_a_secret(),
     })
 }
 

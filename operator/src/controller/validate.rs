@@ -1,32 +1,25 @@
 //! From a resource and what it refers to, to a pipeline that can be built; or everything that stands against it. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use clickstream_pipeline::spec::{
-    ClickstreamPipeline as Document, PodSettings, Problem, SecretError, SecretKeys, Secrets,
+    ClickstreamPipeline as Document, ConnectionSpec, PipelineSpec, PodSettings, Problem,
+    SecretError, SecretKeys, Secrets,
 };
 use kube::ResourceExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Settings, asked::Asked, build::names::short_hash};
 use crate::crd::{ClickstreamPipeline, PodOptions};
 
-/// Secrets as they were read for one reconcile: `None` for a Secret that does not exist.
+/// Secrets as they were read for one reconcile, with their values: `None` for a Secret that does not exist.
 #[derive(Default)]
 pub struct FetchedSecrets(pub BTreeMap<String, Option<BTreeMap<String, Vec<u8>>>>);
 
 impl FetchedSecrets {
-    /// Names of Secrets that are referred to and do not exist.
-    pub fn missing<'k>(&self, keys: &'k SecretKeys) -> Vec<&'k str> {
-        keys.iter()
-            .map(|(secret, _)| secret)
-            .filter(|secret| !matches!(self.0.get(*secret), Some(Some(_))))
-            .collect()
-    }
-
     /// A hash of these keys' values; nothing can be read from it, and it changes when one of them does.
-    pub fn hash(&self, keys: &SecretKeys) -> String {
+    fn hash(&self, keys: &SecretKeys) -> String {
         let mut hash = Sha256::new();
         for (secret, keys) in keys.iter() {
             hash.update(secret);
@@ -68,6 +61,86 @@ impl Secrets for FetchedSecrets {
     }
 }
 
+/// What is kept of the Secrets of a pipeline while they stay as they are: no value.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SecretFacts {
+    there: Vec<String>,
+    /// Of the keys' values, by a digest of their names.
+    hashes: BTreeMap<[u8; 32], String>,
+    /// Where PostgreSQL is reached, if only a Secret says so.
+    ports: Vec<(ConnectionSpec, u16)>,
+}
+
+impl SecretFacts {
+    /// What was read for this spec.
+    pub fn of(spec: &PipelineSpec, values: &FetchedSecrets) -> Self {
+        let kafka = spec.kafka.secret_keys();
+        let mut sets = vec![kafka.clone(), spec.kafka.admin_secret_keys()];
+        let mut ports = Vec::new();
+        for target in &spec.targets {
+            sets.push(kafka.clone().and(target.connection.secret_keys()));
+            sets.push(target.migration_secret_keys());
+            for connection in [&target.connection, target.migration_connection()] {
+                if connection.port.is_none()
+                    && connection.secret.is_some()
+                    && let Ok(settings) = connection.settings(values)
+                {
+                    ports.push((connection.clone(), settings.port));
+                }
+            }
+        }
+        let there = values.0.iter().filter(|(_, data)| data.is_some());
+        Self {
+            there: there.map(|(name, _)| name.clone()).collect(),
+            hashes: sets
+                .iter()
+                .map(|keys| (digest(keys), values.hash(keys)))
+                .collect(),
+            ports,
+        }
+    }
+
+    /// A digest of everything in a spec that says what is read of Secrets.
+    pub fn inputs(spec: &PipelineSpec) -> [u8; 32] {
+        let connections = spec
+            .targets
+            .iter()
+            .map(|target| json!([target.connection, target.migration_connection()]));
+        let of = json!([spec.kafka, connections.collect::<Vec<_>>()]);
+        Sha256::digest(of.to_string()).into()
+    }
+
+    /// Names of Secrets that are referred to and do not exist.
+    pub fn missing<'k>(&self, keys: &'k SecretKeys) -> Vec<&'k str> {
+        keys.iter()
+            .map(|(secret, _)| secret)
+            .filter(|secret| !self.there.iter().any(|there| there == secret))
+            .collect()
+    }
+
+    /// A hash of these keys' values; nothing can be read from it, and it changes when one of them does.
+    pub fn hash(&self, keys: &SecretKeys) -> String {
+        let known = self.hashes.get(&digest(keys)).cloned();
+        known.unwrap_or_else(|| FetchedSecrets::default().hash(keys))
+    }
+
+    /// The port of a connection, if only a Secret can say it and does.
+    pub fn port(&self, connection: &ConnectionSpec) -> Option<u16> {
+        let mut ports = self.ports.iter();
+        ports
+            .find(|(of, _)| of == connection)
+            .map(|(_, port)| *port)
+    }
+}
+
+fn digest(keys: &SecretKeys) -> [u8; 32] {
+    let names: Vec<(&str, Vec<&str>)> = keys
+        .iter()
+        .map(|(secret, keys)| (secret, keys.collect()))
+        .collect();
+    Sha256::digest(json!(names).to_string()).into()
+}
+
 /// A pipeline that can be built: the only thing that `build` takes.
 pub struct ValidatedPipeline {
     /// Its name.
@@ -76,8 +149,10 @@ pub struct ValidatedPipeline {
     pub namespace: String,
     /// The document without Kubernetes' metadata.
     pub document: Document,
-    /// Secrets as they are now.
-    pub secrets: FetchedSecrets,
+    /// What is known of its Secrets.
+    pub secrets: Arc<SecretFacts>,
+    /// Their values, if they were read for this reconcile.
+    pub values: Option<FetchedSecrets>,
     /// What annotations ask for.
     pub asked: Asked,
 }
@@ -90,8 +165,24 @@ impl ValidatedPipeline {
             namespace: document.metadata.namespace.clone(),
             document,
             asked: Asked::default(),
-            secrets: FetchedSecrets::default(),
+            secrets: Arc::default(),
+            values: None,
         }
+    }
+
+    /// The same with what it refers to.
+    #[must_use]
+    pub fn with(mut self, secrets: Arc<SecretFacts>, values: Option<FetchedSecrets>) -> Self {
+        self.secrets = secrets;
+        self.values = values;
+        self
+    }
+
+    /// The same with what was read just now.
+    #[must_use]
+    pub fn with_values(self, values: FetchedSecrets) -> Self {
+        let facts = SecretFacts::of(&self.document.spec, &values);
+        self.with(Arc::new(facts), Some(values))
     }
 
     /// Image of processors and migrations.
@@ -122,14 +213,12 @@ impl ValidatedPipeline {
     }
 }
 
-/// Checks the document by its own rules, and what it says in Kubernetes' terms by Kubernetes' types.
+/// Checks the document by its own rules, and what it says in Kubernetes' terms by Kubernetes' types. What it refers to is for
+/// [`ValidatedPipeline::with`].
 ///
 /// # Errors
 /// Every problem, by its field.
-pub fn validate(
-    pipeline: &ClickstreamPipeline,
-    secrets: FetchedSecrets,
-) -> Result<ValidatedPipeline, Vec<Problem>> {
+pub fn validate(pipeline: &ClickstreamPipeline) -> Result<ValidatedPipeline, Vec<Problem>> {
     let document = pipeline.document();
     let mut problems = document.validate().err().unwrap_or_default();
     check_pod(
@@ -142,11 +231,8 @@ pub fn validate(
         return Err(problems);
     }
     Ok(ValidatedPipeline {
-        name: document.metadata.name.clone(),
-        namespace: document.metadata.namespace.clone(),
-        document,
-        secrets,
         asked: Asked::of(pipeline.annotations()),
+        ..ValidatedPipeline::plain(document)
     })
 }
 

@@ -22,6 +22,7 @@ mod readers;
 mod reconcile;
 mod restricted;
 mod rights;
+mod secrets;
 mod snapshot;
 mod stage;
 mod sweeps;

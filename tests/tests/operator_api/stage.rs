@@ -149,6 +149,8 @@ impl Stage {
             .env("KUBECONFIG", kubeconfig)
             .env("CLICKSTREAM_PROCESSOR_IMAGE", "clickstream/processor:0.1.0")
             .env("CLICKSTREAM_PRODUCER_IMAGE", "clickstream/producer:0.1.0")
+            // soon enough for a test
+            .env("CLICKSTREAM_SECRETS_INTERVAL", "2")
             .env(
                 "RUST_LOG",
                 "info,clickstream_operator=debug,kube_runtime=warn",

@@ -30,15 +30,18 @@ pub async fn drop_tables(
     context: &Context,
 ) -> Result<Vec<Left>, Error> {
     let owner = Owner::of(pipeline);
-    let secrets = dereference::secrets(&context.client, &owner.namespace, &pipeline.spec).await?;
     let left = |target: &str, why: String, is_going_on| Left {
         what: format!("tables of target {target}"),
         why,
         command: drop_command(Some(target)),
         is_going_on,
     };
-    let valid = match validate::validate(pipeline, secrets) {
-        Ok(valid) => valid,
+    let valid = match validate::validate(pipeline) {
+        Ok(valid) => {
+            let keys = dereference::keys(&pipeline.spec);
+            let values = dereference::values(&context.client, &owner.namespace, &keys).await?;
+            valid.with_values(values)
+        }
         Err(problems) => {
             let problem = problems
                 .first()

@@ -4,11 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use clickstream_pipeline::spec::{TopicManagement, TopicSpec};
 use kube::ResourceExt;
+use serde_json::json;
 use tracing::info;
 
 use super::migration::Migrations;
 use crate::{
-    controller::{Context, Error, memory::Found, status, validate::ValidatedPipeline},
+    controller::{Context, Error, dereference, memory::Found, status, validate::ValidatedPipeline},
     crd::{ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus},
     events::Happening,
     topics::{
@@ -92,13 +93,32 @@ impl TopicsSeen {
             held: Vec::new(),
         };
         let kafka = &valid.document.spec.kafka;
-        let admin = match kafka.admin_properties(&valid.secrets) {
-            Ok(properties) => {
-                let properties = from_elsewhere(properties, &valid.namespace);
-                let admin = context.admins.get(properties).await;
-                admin.map_err(|error| error.to_string())
+        let keys = kafka.admin_secret_keys();
+        let of = valid.hash_of(&json!([kafka, valid.namespace]), &keys);
+        let admin = match context.memories.admin(&uid, &of) {
+            Some(known) => known,
+            None => {
+                let read;
+                let values = match &valid.values {
+                    Some(values) => values,
+                    // only now are they needed again
+                    None => {
+                        read =
+                            dereference::values(&context.client, &valid.namespace, &keys).await?;
+                        &read
+                    }
+                };
+                let made = match kafka.admin_properties(values) {
+                    Ok(properties) => {
+                        let properties = from_elsewhere(properties, &valid.namespace);
+                        let admin = context.admins.get(properties).await;
+                        admin.map_err(|error| error.to_string())
+                    }
+                    Err(error) => Err(error.to_string()),
+                };
+                context.memories.keep_admin(&uid, of, &made);
+                made
             }
-            Err(error) => Err(error.to_string()),
         };
         let admin = match admin {
             Ok(admin) => admin,
@@ -108,7 +128,6 @@ impl TopicsSeen {
                 return Ok(seen);
             }
         };
-        context.memories.keep_admin(&uid, &admin);
         let fresh = context.memories.topics(&uid, generation);
         let mut found: HashMap<String, Found> = fresh.unwrap_or_default();
         for topic in &valid.document.spec.topics {

@@ -151,11 +151,11 @@ fn kafka(kafka: &KafkaSpec, network: &Network) -> Value {
 }
 
 fn postgres_port(connection: &ConnectionSpec, pipeline: &ValidatedPipeline) -> u16 {
-    match connection.settings(&pipeline.secrets) {
-        Ok(settings) => settings.port,
-        // what is missing is told where the connection is needed
-        Err(_) => connection.port.unwrap_or(POSTGRES),
-    }
+    // what is missing is told where the connection is needed
+    let port = connection
+        .port
+        .or_else(|| pipeline.secrets.port(connection));
+    port.unwrap_or(POSTGRES)
 }
 
 /// The port of the Collector that spans go to.

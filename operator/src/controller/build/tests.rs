@@ -61,7 +61,8 @@ fn with_password(password: &str, change: impl FnOnce(&mut Value)) -> ValidatedPi
     let mut document: Value = serde_yaml::from_str(MINIMAL).unwrap();
     change(&mut document);
     let resource: ClickstreamPipeline = serde_json::from_value(document).unwrap();
-    validate(&resource, secrets(password)).unwrap_or_else(|problems| panic!("{problems:?}"))
+    let valid = validate(&resource).unwrap_or_else(|problems| panic!("{problems:?}"));
+    valid.with_values(secrets(password))
 }
 
 fn children(pipeline: &ValidatedPipeline) -> Vec<Child> {
@@ -353,7 +354,7 @@ fn every_pod_reaches_what_the_spec_names_and_is_reached_by_the_operator_alone() 
         "host": "direct", "port": 5433, "database": "d", "user": "owner",
     } });
     let resource: ClickstreamPipeline = serde_json::from_value(document).unwrap();
-    let pipeline = validate(&resource, fetched).unwrap();
+    let pipeline = validate(&resource).unwrap().with_values(fetched);
     let all = children(&pipeline);
     let policies: Vec<NetworkPolicy> = all
         .iter()

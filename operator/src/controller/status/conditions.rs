@@ -8,6 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 /// How long Kafka or PostgreSQL may be away before a pipeline that worked counts as not ready: a failover takes less.
 pub const OUTAGE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
+/// Reasons that no Secret has to do with.
+const OTHERWISE: [&str; 4] = [
+    "Paused",
+    "PodsRefused",
+    "PartitionsHalted",
+    "PartitionsUnowned",
+];
+
 /// `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
@@ -108,6 +116,17 @@ pub struct Findings {
     pub refused: Option<Finding>,
     /// Something is on its way that needs nobody's help.
     pub in_progress: Option<String>,
+}
+
+impl Findings {
+    /// Whether something is wrong that another value in a Secret may mend: whoever does not get on may not be let in.
+    pub fn may_lack_a_secret(&self) -> bool {
+        let needed = [&self.topics, &self.database, &self.processors];
+        let mut needed = needed.into_iter().chain(&self.producer);
+        needed.any(|finding| {
+            finding.truth == Truth::False && !OTHERWISE.contains(&finding.reason.as_ref())
+        })
+    }
 }
 
 /// The conditions, with the time of the last change of each, and the generation they are about.

@@ -11,7 +11,7 @@ const FULL: &str = include_str!("../../../../../services/pipeline/src/spec/tests
 
 fn full() -> ValidatedPipeline {
     let resource: ClickstreamPipeline = serde_yaml::from_str(FULL).unwrap();
-    validate(&resource, FetchedSecrets::default()).unwrap_or_else(|problems| panic!("{problems:?}"))
+    validate(&resource).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 /// The documents of a pipeline's first target and its producer, by whose they are.

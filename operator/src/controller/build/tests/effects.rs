@@ -9,10 +9,7 @@ use super::{
     fields::{Field, changes, fields, set, spec_of},
     settings,
 };
-use crate::{
-    controller::validate::{FetchedSecrets, validate},
-    crd::ClickstreamPipeline,
-};
+use crate::{controller::validate::validate, crd::ClickstreamPipeline};
 
 /// What the producer reads besides `producer`; a change of anything else leaves its pod alone.
 const READ_BY_THE_PRODUCER: [&str; 7] = [
@@ -60,7 +57,7 @@ fn build(spec: &Value) -> Result<Built, String> {
         "spec": spec,
     }))
     .map_err(|error| error.to_string())?;
-    let valid = validate(&resource, FetchedSecrets::default()).map_err(|all| format!("{all:?}"))?;
+    let valid = validate(&resource).map_err(|all| format!("{all:?}"))?;
     let settings = settings();
     let mut children = Vec::new();
     let mut processors = Vec::new();
