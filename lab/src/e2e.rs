@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! as `kind up` ──> rows arrive, Ready ──> console ──> scale-up ──> a kill ──> [--full: the long list] ──> [--figures] ──> producer off, audit ──> cluster gone
+//!
+//! [--upgrade-from] as `kind up`, of another release ──> three pipelines, one pinned, one sick ──> this release ──> the sick one cured ──> producers off, audits
 //! ```
 //! What fails ends the test; the cluster's own words are in the message, and with `--keep` the cluster stays.
 
@@ -10,6 +12,7 @@ mod faults;
 mod figures;
 mod plugin;
 mod surroundings;
+mod upgrade;
 
 use std::fs;
 use std::process::ExitCode;
@@ -81,7 +84,10 @@ async fn test(
         Plugin::build(steps).await
     };
     let (plugin, ()) = tokio::try_join!(programs, servers)?;
-    stack::load(cluster, &args.sources, steps).await?;
+    if let Some(from) = &args.upgrade_from {
+        return upgrade::test(args, from, cluster, &plugin, steps).await;
+    }
+    stack::load(cluster, &args.sources.names(), steps).await?;
     surroundings::put_up(cluster, &args.surroundings, steps).await?;
     let release = surroundings::release(Release::of(&args.sources), &args.surroundings);
     stack::operator(cluster, &release, steps).await?;

@@ -49,7 +49,7 @@ async fn bring_up(cluster: &Cluster, sources: &Sources, steps: &Steps) -> anyhow
     };
     // compiling and starting servers at once: one of them waits for disks and clocks
     tokio::try_join!(stack::build(sources, steps), servers)?;
-    stack::load(cluster, sources, steps).await?;
+    stack::load(cluster, &sources.names(), steps).await?;
     stack::operator(cluster, &Release::of(sources), steps).await?;
     let document = Pipeline::quickstart()?;
     let pipeline = Pipeline::new(cluster, &document)?;

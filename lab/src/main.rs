@@ -9,6 +9,7 @@ mod e2e;
 mod kind;
 mod log;
 mod program;
+mod revision;
 mod up;
 
 use std::process::ExitCode;

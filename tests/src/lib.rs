@@ -24,6 +24,7 @@
 
 mod binary;
 pub mod browser;
+mod certificates;
 mod collector;
 mod kafka;
 #[cfg(feature = "kubernetes")]
@@ -39,6 +40,7 @@ mod run_dir;
 pub mod shared;
 
 pub use binary::build_binary;
+pub use certificates::certificates;
 pub use clickstream_tools as tools;
 pub use clickstream_tools::{artifacts::KAFKA as KAFKA_VERSION, tools_dir, workspace_root};
 pub use collector::{CollectedSpan, Collector};

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clickstream_tools::workspace_root;
 
 use crate::lab::Progress;
 use crate::speed;
@@ -55,6 +56,8 @@ pub struct Recipe {
     pub tag: String,
     /// Whether programs speak TLS to Kafka.
     pub tls: bool,
+    /// The files that they are built from: this workspace, or another release of it.
+    pub tree: PathBuf,
 }
 
 /// A built image.
@@ -75,6 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let recipe = Recipe {
         tag: args.tag.clone(),
         tls: !args.without_tls,
+        tree: workspace_root(),
     };
     let images = build(&recipe, &steps)?;
     if let Some(registry) = &args.push {
@@ -99,7 +103,7 @@ pub fn build(recipe: &Recipe, steps: &Steps) -> anyhow::Result<Vec<Image>> {
     let speed = speed::measured();
     let step = steps.begin("programs");
     let mut progress = Progress::new(steps, &step, speed);
-    let built = programs::build(recipe.tls, |said| progress.hear(said));
+    let built = programs::build(&recipe.tree, recipe.tls, |said| progress.hear(said));
     let built = step.ended(built, |built| {
         let tls = if recipe.tls { "with" } else { "without" };
         format!("{} static, {tls} TLS to Kafka", built.len())

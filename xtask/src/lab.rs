@@ -91,6 +91,9 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if operator {
         programs.push("clickstream-operator");
         features.push("clickstream-lab/operator");
+        if args.kafka_users {
+            features.push("clickstream-operator/tls");
+        }
     }
     Errand {
         then: "start them and measure",

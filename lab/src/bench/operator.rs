@@ -2,7 +2,9 @@
 //! what it costs when nothing happens, and how soon it goes on after the API server was away.
 
 mod cluster;
+mod users;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::cluster::Cluster;
@@ -29,11 +31,21 @@ struct Round {
     batches: Vec<(u32, Run, Run)>,
     /// Writes within a minute at rest.
     writes: Run,
+    /// Requests a second at rest, of the operator alone.
+    requests: Run,
+    /// With all pipelines.
+    threads: Run,
+    files: Run,
     /// Resident memory with all pipelines, and its peak, MiB.
     memory: Run,
     peak: Run,
     /// From the API server's return to children of a pipeline that was created then, seconds.
     recovery: Run,
+}
+
+/// A pipeline that is made by itself.
+fn single(number: u32) -> String {
+    format!("alone-{number}")
 }
 
 /// Each round has servers of its own.
@@ -44,17 +56,26 @@ pub async fn run(args: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
     let program = binaries::folder(args.binaries.as_deref())?.join("clickstream-operator");
     let mut rounds = Vec::new();
     for number in 1..=args.runs {
-        let round = round(&program, args.pipelines).await?;
+        let round = round(&program, args).await?;
         eprintln!(
-            "{number}: {:.2} s alone, {:.0} MiB, {:.0} writes at rest, {:.1} s after the API server came back",
-            round.p50.value, round.memory.value, round.writes.value, round.recovery.value
+            "{number}: {:.2} s alone, {:.0} MiB, {:.0} writes and {:.1} requests/s at rest, {:.1} s after the API server came back",
+            round.p50.value,
+            round.memory.value,
+            round.writes.value,
+            round.requests.value,
+            round.recovery.value
         );
         rounds.push(round);
     }
-    Ok(figures(&rounds))
+    Ok(figures(&rounds, args.kafka_users))
 }
 
-fn figures(rounds: &[Round]) -> Vec<Figure> {
+fn figures(rounds: &[Round], users: bool) -> Vec<Figure> {
+    let memory = if users {
+        Aim::at_most(256.0, 96.0)
+    } else {
+        Aim::at_most(150.0, 60.0)
+    };
     let mut figures = vec![
         Figure::of(
             "created to children applied, p50",
@@ -103,13 +124,22 @@ fn figures(rounds: &[Round]) -> Vec<Figure> {
             |round| round.writes,
         ),
         Figure::of(
+            "requests to the API server at rest",
+            "/s",
+            rounds,
+            Some(Aim::at_most(20.0, 5.0)),
+            |round| round.requests,
+        ),
+        Figure::of(
             "resident memory with all pipelines",
             "MiB",
             rounds,
-            Some(Aim::at_most(150.0, 60.0)),
+            Some(memory),
             |round| round.memory,
         ),
         Figure::of("peak memory", "MiB", rounds, None, |round| round.peak),
+        Figure::of("threads", "", rounds, None, |round| round.threads),
+        Figure::of("open files", "", rounds, None, |round| round.files),
         Figure::of(
             "API server back to children applied",
             "s",
@@ -121,16 +151,26 @@ fn figures(rounds: &[Round]) -> Vec<Figure> {
     figures
 }
 
-async fn round(program: &std::path::Path, most: u32) -> anyhow::Result<Round> {
+async fn round(program: &Path, args: &BenchArgs) -> anyhow::Result<Round> {
+    let most = args.pipelines;
+    let mut counts = vec![100.min(most), most];
+    counts.dedup();
+    let of_batch = |count: u32| (0..count).map(move |number| format!("of-{count}-{number}"));
+    let users: Vec<_> = ["first", "afterwards"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain((0..SINGLES).map(single))
+        .chain(counts.iter().copied().flat_map(of_batch))
+        .collect();
     eprintln!("starting Kafka and the Kubernetes API");
-    let cluster = Cluster::start(program).await?;
+    let cluster = Cluster::start(program, args.kafka_users.then_some(&users)).await?;
     // the first topic of a broker that has just started takes seconds, whoever creates it
     cluster.create("first").await?;
     cluster.applied("first").await?;
     let load = Load::now()?;
     let mut singles = Vec::new();
     for number in 0..SINGLES {
-        let name = format!("alone-{number}");
+        let name = single(number);
         let begun = Instant::now();
         cluster.create(&name).await?;
         singles.push(cluster.applied(&name).await?.duration_since(begun));
@@ -148,13 +188,9 @@ async fn round(program: &std::path::Path, most: u32) -> anyhow::Result<Round> {
     eprintln!("alone: p50 {:.3} s, p99 {:.3} s", p50.value, p99.value);
 
     let mut batches = Vec::new();
-    let mut counts = vec![100.min(most), most];
-    counts.dedup();
     for count in counts {
         let load = Load::now()?;
-        let names: Vec<_> = (0..count)
-            .map(|number| format!("of-{count}-{number}"))
-            .collect();
+        let names: Vec<_> = of_batch(count).collect();
         let begun = Instant::now();
         cluster.create_all(&names).await?;
         eprintln!(
@@ -179,9 +215,11 @@ async fn round(program: &std::path::Path, most: u32) -> anyhow::Result<Round> {
 
     cluster.rest(REST).await?;
     let load = Load::now()?;
-    let before = cluster.writes().await?;
+    let before = (cluster.writes().await?, cluster.requests().await?);
     tokio::time::sleep(STEADY).await;
-    let writes = cluster.writes().await?.saturating_sub(before);
+    let writes = cluster.writes().await?.saturating_sub(before.0);
+    let requests = (cluster.requests().await? - before.1) / STEADY.as_secs_f64();
+    let (threads, files) = cluster.threads_and_files()?;
     let foreign_cpu = load.foreign_since()?;
     let pid = cluster.operator().pid();
     let run = |value: f64| Run { value, foreign_cpu };
@@ -200,6 +238,9 @@ async fn round(program: &std::path::Path, most: u32) -> anyhow::Result<Round> {
         p99,
         batches,
         writes: run(writes as f64),
+        requests: run(requests),
+        threads: run(threads as f64),
+        files: run(files as f64),
         memory,
         peak,
         recovery: Run {

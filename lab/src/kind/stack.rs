@@ -1,7 +1,10 @@
 //! What runs on the cluster: the quickstart's servers, and the operator from its chart.
 
+use std::path::{Path, PathBuf};
+
 use super::cluster::{Cluster, Configuration};
 use crate::program;
+use clickstream_tools::workspace_root;
 use xtask::args::Sources;
 use xtask::images::{self, engine};
 use xtask::steps::Steps;
@@ -12,9 +15,14 @@ pub const NAMESPACE: &str = "clickstream-system";
 /// The Helm release, and with it the operator's Deployment.
 pub const RELEASE: &str = "clickstream-operator";
 
-/// The chart's values that differ from its defaults.
+/// The chart's folder, in every release.
+const CHART: &str = "charts/clickstream-operator";
+
+/// A chart, and its values that differ from its defaults.
 #[derive(Clone, Debug)]
 pub struct Release {
+    /// The chart's folder.
+    chart: PathBuf,
     /// Of text, however much they look like numbers.
     texts: Vec<String>,
     /// Of whatever type they look like.
@@ -25,16 +33,9 @@ impl Release {
     /// With the images of these sources.
     #[must_use]
     pub fn of(sources: &Sources) -> Self {
-        let tag = &sources.tag;
-        let tags = [
-            "image",
-            "pipelines.processor.image",
-            "pipelines.producer.image",
-            "console.image",
-        ]
-        .map(|image| format!("{image}.tag={tag}"));
         Self {
-            texts: tags.to_vec(),
+            chart: workspace_root().join(CHART),
+            texts: tags(&sources.tag),
             values: vec![
                 // the images are loaded into the nodes, and in no registry
                 "image.local=true".to_owned(),
@@ -44,12 +45,33 @@ impl Release {
         }
     }
 
+    /// Another release, by the values that every release knows.
+    #[must_use]
+    pub fn of_another(tree: &Path, tag: &str) -> Self {
+        Self {
+            chart: tree.join(CHART),
+            texts: tags(tag),
+            values: Vec::new(),
+        }
+    }
+
     /// With another value.
     #[must_use]
     pub fn with(mut self, path: &str, value: &str) -> Self {
         self.values.push(format!("{path}={value}"));
         self
     }
+}
+
+/// The values for images with this tag.
+fn tags(tag: &str) -> Vec<String> {
+    let images = [
+        "image",
+        "pipelines.processor.image",
+        "pipelines.producer.image",
+        "console.image",
+    ];
+    images.map(|image| format!("{image}.tag={tag}")).to_vec()
 }
 
 /// Builds our images, unless that is not wished for.
@@ -126,12 +148,10 @@ pub async fn servers(cluster: &Cluster, steps: &Steps) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The container engine does not have them.
-pub async fn load(cluster: &Cluster, sources: &Sources, steps: &Steps) -> anyhow::Result<()> {
+pub async fn load(cluster: &Cluster, images: &[String], steps: &Steps) -> anyhow::Result<()> {
     let step = steps.begin("load");
-    step.during(cluster.load(&sources.names()), |()| {
-        sources.names().join(", ")
-    })
-    .await
+    step.during(cluster.load(images), |()| images.join(", "))
+        .await
 }
 
 /// The operator, until it is ready. One that runs already is restarted: its image may have changed under the same name.
@@ -142,16 +162,12 @@ pub async fn operator(cluster: &Cluster, release: &Release, steps: &Steps) -> an
     let step = steps.begin("operator");
     let install = async {
         let mut helm = cluster.helm();
-        helm.args([
-            "upgrade",
-            "--install",
-            RELEASE,
-            "charts/clickstream-operator",
-        ])
-        .args(["--namespace", NAMESPACE, "--create-namespace"])
-        .args(["--wait", "--timeout", "180s"])
-        .arg("--set-string")
-        .arg(release.texts.join(","));
+        helm.args(["upgrade", "--install", RELEASE])
+            .arg(&release.chart)
+            .args(["--namespace", NAMESPACE, "--create-namespace"])
+            .args(["--wait", "--timeout", "180s"])
+            .arg("--set-string")
+            .arg(release.texts.join(","));
         for value in &release.values {
             helm.arg("--set").arg(value);
         }

@@ -5,6 +5,7 @@
 
 mod config_map;
 mod deployment;
+pub mod inputs;
 mod labels;
 mod migration;
 pub mod names;

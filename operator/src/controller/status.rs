@@ -91,7 +91,8 @@ pub async fn write(
     status.last_handled_reconcile_at = observed.valid.asked.reconcile_at.clone();
     status.conditions = conditions(&findings, &previous.conditions, generation, now);
     let rolled = has_rolled(observed);
-    status.release = if rolled {
+    let pinned = observed.targets.all().any(|workload| workload.pinned);
+    status.release = if rolled && !pinned {
         Some(context.upgrades.release().to_owned())
     } else {
         previous.release.clone()
@@ -116,7 +117,7 @@ pub async fn write(
     })
 }
 
-/// Whether all pods were sent as the operator's release makes them.
+/// Whether all pods were sent as the operator's release makes them, but for those that are pinned to another one.
 fn has_rolled(observed: &Observed<'_>) -> bool {
     let sent = |workload: &Workload| workload.held_back.is_none() && !workload.paused;
     !observed.gate.is_closed()

@@ -17,19 +17,22 @@ use parking_lot::Mutex;
 use self::queue::{Health, Member, Rules};
 use super::{
     Context, Settings,
-    build::{self, Child, Kind, names},
+    build::{self, Child, Kind, inputs, names},
     status::latest,
     validate::ValidatedPipeline,
 };
 use crate::{
     crd::{ClickstreamPipeline, ClickstreamPipelineStatus, UpgradeStatus},
     health::Scope,
+    stores::Live,
 };
 
 /// Label of a Deployment: the operator's release that made its pod template.
 pub const RELEASE: &str = "clickstream.dev/release";
 /// Label of a Deployment: a hash of its pod template as it was sent.
 pub const TEMPLATE: &str = "clickstream.dev/template-hash";
+/// Label of a Deployment with a pinned image: a hash of what people say about its pods.
+pub const INPUTS: &str = "clickstream.dev/inputs-hash";
 /// Every pipeline is looked at within this time, at the start and later on.
 const LOOKED_AT: Duration = Duration::from_secs(60);
 
@@ -170,11 +173,23 @@ fn member(status: &ClickstreamPipelineStatus, asks: bool) -> Member {
     }
 }
 
+/// What the operator's release changes about pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Change {
+    /// Nothing.
+    #[default]
+    None,
+    /// Their template; they wait for the pipeline's turn.
+    Due,
+    /// Their template, and nothing else: their image is pinned, so they stay as the release before made them.
+    Pinned,
+}
+
 /// What of a pipeline has to wait, because the operator's release would change it and it is not its turn.
 #[derive(Debug, Default)]
 pub struct Gate {
-    targets: Vec<bool>,
-    producer: bool,
+    targets: Vec<Change>,
+    producer: Change,
     /// What the status has to say before anything rolls.
     pub upgrade: Option<UpgradeStatus>,
 }
@@ -192,7 +207,7 @@ impl Gate {
         if !due.is_closed() || valid.asked.paused {
             return Self {
                 upgrade: status.upgrade,
-                ..Self::default()
+                ..due.opened()
             };
         }
         match context
@@ -201,25 +216,45 @@ impl Gate {
         {
             Some(noted) => Self {
                 upgrade: Some(noted),
-                ..Self::default()
+                ..due.opened()
             },
             None => due,
         }
     }
 
+    /// The same when it is the pipeline's turn.
+    fn opened(mut self) -> Self {
+        for change in self.targets.iter_mut().chain([&mut self.producer]) {
+            if *change == Change::Due {
+                *change = Change::None;
+            }
+        }
+        self
+    }
+
     /// Whether something waits.
     pub fn is_closed(&self) -> bool {
-        self.producer || self.targets.contains(&true)
+        self.producer == Change::Due || self.targets.contains(&Change::Due)
     }
 
     /// Whether a target's migration and processors wait.
     pub fn holds_target(&self, index: usize) -> bool {
-        self.targets.get(index).copied().unwrap_or(false)
+        self.targets.get(index) == Some(&Change::Due)
+    }
+
+    /// Whether a target's processors stay as the release before made them.
+    pub fn pins_target(&self, index: usize) -> bool {
+        self.targets.get(index) == Some(&Change::Pinned)
     }
 
     /// Whether the producer waits.
-    pub const fn holds_producer(&self) -> bool {
-        self.producer
+    pub fn holds_producer(&self) -> bool {
+        self.producer == Change::Due
+    }
+
+    /// Whether the producer stays as the release before made it.
+    pub fn pins_producer(&self) -> bool {
+        self.producer == Change::Pinned
     }
 }
 
@@ -238,10 +273,21 @@ fn due(
             .child(Kind::Deployment, &valid.namespace, &name)
             .filter(|live| live.controller.as_ref() == Some(&uid))
     };
-    let is_due = |live: &crate::stores::Live, wanted: &dyn Fn() -> Option<Child>| {
+    // the release before noted nothing about a pinned image: its last look was at the spec of now
+    let is_seen = status.observed_generation == pipeline.metadata.generation;
+    type Wanted<'w> = &'w dyn Fn() -> Option<Child>;
+    type Inputs<'i> = &'i dyn Fn() -> Option<String>;
+    let change = |live: &Live, wanted: Wanted<'_>, inputs: Inputs<'_>| {
         let of = |key: &str| live.labels.get(key);
-        of(RELEASE).map(String::as_str) != Some(context.upgrades.release())
-            && wanted().is_some_and(|wanted| of(TEMPLATE) != Some(&build::template_hash(&wanted)))
+        if of(RELEASE).map(String::as_str) == Some(context.upgrades.release())
+            || wanted().is_none_or(|wanted| of(TEMPLATE) == Some(&build::template_hash(&wanted)))
+        {
+            return Change::None;
+        }
+        match inputs() {
+            Some(inputs) if of(INPUTS).map_or(is_seen, |noted| *noted == inputs) => Change::Pinned,
+            _ => Change::Due,
+        }
     };
     let created: Vec<String> = status
         .topics
@@ -249,27 +295,32 @@ fn due(
         .filter(|topic| topic.created == Some(true))
         .map(|topic| topic.name.clone())
         .collect();
+    let settings = &context.settings;
     let targets = &valid.document.spec.targets;
-    let held = targets.iter().map(|target| match live(&[&target.name]) {
-        Some(live) => is_due(&live, &|| {
-            let children = build::target(valid, target, &context.settings, &created);
-            Some(children.deployment)
-        }),
+    let of_target = targets.iter().map(|target| match live(&[&target.name]) {
+        Some(live) => change(
+            &live,
+            &|| Some(build::target(valid, target, settings, &created).deployment),
+            &|| inputs::of_processors(valid, target, settings),
+        ),
         // somebody deleted it: it comes back as it was
         None => {
             let mut known = status.targets.iter();
             let known = known.find(|known| known.name == target.name);
             let recorded = known.and_then(|known| known.migration.as_ref());
-            valid.document.spec.image.is_none()
-                && recorded.is_some_and(|recorded| {
-                    recorded.image != valid.processor_image(&context.settings)
-                })
+            let is_due = valid.document.spec.image.is_none()
+                && recorded
+                    .is_some_and(|recorded| recorded.image != valid.processor_image(settings));
+            if is_due { Change::Due } else { Change::None }
         }
     });
     Gate {
-        targets: held.collect(),
-        producer: live(&["producer"])
-            .is_some_and(|live| is_due(&live, &|| build::producer(valid, &context.settings).pop())),
+        targets: of_target.collect(),
+        producer: live(&["producer"]).map_or(Change::None, |live| {
+            change(&live, &|| build::producer(valid, settings).pop(), &|| {
+                inputs::of_producer(valid, settings)
+            })
+        }),
         upgrade: None,
     }
 }

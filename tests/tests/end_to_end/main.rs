@@ -2,7 +2,6 @@
 
 mod audits;
 mod bad_input;
-mod certificates;
 mod commands;
 mod compression;
 mod crash_points;

@@ -2,10 +2,9 @@
 
 use std::{fs, path::Path};
 
-use clickstream_testbed::{Postgres, PostgresOptions, PostgresVersion, shared};
+use clickstream_testbed::{Postgres, PostgresOptions, PostgresVersion, certificates, shared};
 
 use crate::{
-    certificates::certificates,
     commands::{changed, processor, refused},
     records::{clicks, now},
     stack::{Stack, StackOptions},

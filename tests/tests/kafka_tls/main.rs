@@ -8,8 +8,6 @@ use std::path::PathBuf;
 
 use clickstream_testbed::build_binary;
 
-#[path = "../end_to_end/certificates.rs"]
-mod certificates;
 #[allow(
     dead_code,
     reason = "shared with the end-to-end tests, which use all of it"

@@ -3,11 +3,10 @@
 use std::{fs, path::Path};
 
 use anyhow::Context as _;
-use clickstream_testbed::{Kafka, unique_name};
+use clickstream_testbed::{Kafka, certificates, unique_name};
 use serde_json::{Value, json};
 
 use crate::{
-    certificates::certificates,
     program,
     secured_kafka::SecuredKafka,
     stage::{Migrations, Stage, condition},

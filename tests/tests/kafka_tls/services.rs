@@ -2,11 +2,10 @@
 
 use std::{fs, path::Path, process::Command};
 
-use clickstream_testbed::{PostgresVersion, Process, shared};
+use clickstream_testbed::{PostgresVersion, Process, certificates, shared};
 use tokio::task::JoinSet;
 
 use crate::{
-    certificates::certificates,
     commands::{changed, refused},
     program,
     secured_kafka::SecuredKafka,

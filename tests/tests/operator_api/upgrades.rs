@@ -343,6 +343,112 @@ async fn pinned_ones_wait_their_turn_where_the_operators_settings_change_their_p
     .await
 }
 
+/// How long a processor's pod may take to end; today's operator says 45.
+async fn grace(stage: &Stage, pipeline: &str) -> anyhow::Result<Option<i64>> {
+    let template = deployment(stage, pipeline)
+        .await?
+        .spec
+        .context("no spec")?
+        .template;
+    Ok(template
+        .spec
+        .context("no pod")?
+        .termination_grace_period_seconds)
+}
+
+#[tokio::test]
+async fn a_pinned_one_keeps_the_pods_that_another_release_made_until_a_person_changes_them()
+-> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let operator = stage.operator()?;
+    let topic = unique_name("clicks");
+    let pinned = json!({ "image": "clickstream/processor:pinned" });
+    stage.apply(&stage.pipeline("shop", &topic, pinned)).await?;
+    stage
+        .condition("shop", "Ready", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    operator.kill()?;
+    // as a release that made pods otherwise, and noted nothing of what people had said
+    let made = deployment(&stage, "shop").await?;
+    let labels = json!({
+        "clickstream.dev/release": "0.0.9-another",
+        "clickstream.dev/template-hash": "another",
+        "clickstream.dev/inputs-hash": null,
+    });
+    let otherwise = json!({
+        "metadata": { "labels": labels },
+        "spec": { "template": { "spec": { "terminationGracePeriodSeconds": 46 } } },
+    });
+    stage
+        .all::<Deployment>()
+        .patch(
+            &made.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(&otherwise),
+        )
+        .await?;
+    let label = |deployment: &Deployment, key: &str| deployment.labels().get(key).cloned();
+    let mut operator = stage.operator_with(&["--processor-image", NEW])?;
+    until("noted", &operator, || async {
+        let noted = label(
+            &deployment(&stage, "shop").await?,
+            "clickstream.dev/inputs-hash",
+        );
+        Ok(noted.is_some())
+    })
+    .await?;
+    let before = generations_of(&stage, &["shop"]).await?;
+    for wanted in [3, 4] {
+        operator.kill()?;
+        operator = stage.operator_with(&["--processor-image", NEW])?;
+        let more = json!({
+            "image": "clickstream/processor:pinned",
+            "processor": { "replicas": wanted },
+        });
+        stage.apply(&stage.pipeline("shop", &topic, more)).await?;
+        until("scaled", &operator, || async {
+            Ok(replicas(&stage, "shop").await? == Some(wanted))
+        })
+        .await?;
+        assert_eq!(grace(&stage, "shop").await?, Some(46));
+    }
+    let told = stage.condition("shop", "Ready", "True", "").await?;
+    assert!(!has_begun(&told), "it waits for no turn");
+    let now = deployment(&stage, "shop").await?;
+    assert_eq!(
+        label(&now, "clickstream.dev/release").as_deref(),
+        Some("0.0.9-another")
+    );
+    assert_eq!(
+        now.metadata.generation,
+        before[0].map(|before| before + 2),
+        "scaled twice"
+    );
+    // another Secret replaces the pods, in their own form
+    stage.postgres_secret("another").await?;
+    until("rotated", &operator, || async {
+        let now = deployment(&stage, "shop").await?.metadata.generation;
+        Ok(now > before[0].map(|before| before + 2))
+    })
+    .await?;
+    assert_eq!(grace(&stage, "shop").await?, Some(46));
+    // what a person wants of them is made by the operator of today
+    let changed = json!({
+        "image": "clickstream/processor:pinned",
+        "processor": { "replicas": 4, "flush": { "maxRows": 1000 } },
+    });
+    stage
+        .apply(&stage.pipeline("shop", &topic, changed))
+        .await?;
+    until("made by today's release", &operator, || async {
+        Ok(grace(&stage, "shop").await? == Some(45))
+    })
+    .await?;
+    assert_eq!(image(&stage, "shop").await?, "clickstream/processor:pinned");
+    Ok(())
+}
+
 async fn generations_of(stage: &Stage, names: &[&str]) -> anyhow::Result<Vec<Option<i64>>> {
     let mut all = Vec::new();
     for name in names {

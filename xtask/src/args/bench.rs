@@ -12,6 +12,7 @@ Examples:
   cargo xtask bench                            everything; half an hour
   cargo xtask bench drain --runs 5             throughput against COPY
   cargo xtask bench latency start -o json      the results also lie in target/bench/*.json
+  cargo xtask bench operator --kafka-users     1,000 pipelines with as many users of Kafka
   cargo xtask bench upgrade                    from the first release's tables to these, under load")]
 pub struct BenchArgs {
     /// Which benchmarks.
@@ -33,6 +34,10 @@ pub struct BenchArgs {
     /// Pipelines that the operator's benchmark creates at once.
     #[arg(long, value_name = "N", default_value_t = 1000, allow_hyphen_values = true, value_parser = super::within(1..=1_000_000_u32))]
     pub pipelines: u32,
+
+    /// In the operator's benchmark: each pipeline signs in to Kafka with a user and a Secret of its own, over TLS.
+    #[arg(long)]
+    pub kafka_users: bool,
 
     /// What the upgrade begins with: a revision of this repository, which is compiled, or a folder with its processor.
     #[arg(long, value_name = "REVISION|DIR", default_value = "71ba38b")]

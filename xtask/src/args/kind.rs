@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use clickstream_tools::workspace_root;
+
 use crate::images::{self, Recipe, SERVICES, VERSION};
 
 /// `cargo xtask kind`.
@@ -55,6 +57,7 @@ Examples:
   cargo xtask e2e --full                     the long list: half an hour
   cargo xtask e2e --figures                  the figures that need pods: five minutes more
   cargo xtask e2e --in restricted-v2,default-deny,quota     on a cluster that refuses what OpenShift refuses
+  cargo xtask e2e --upgrade-from 71ba38b     three pipelines of another release, one of them sick, one pinned, and then this one
   cargo xtask e2e --no-build --keep          with the images that are there, and the cluster stays
   CLICKSTREAM_KIND_NODE_IMAGE=... CLICKSTREAM_KIND_IMAGE_ARCHIVES=... cargo xtask e2e     see cargo xtask kind --help")]
 pub struct E2eArgs {
@@ -76,6 +79,11 @@ pub struct E2eArgs {
         conflicts_with = "full"
     )]
     pub surroundings: Vec<Surroundings>,
+
+    /// Instead of all this: install the release of this revision of the checkout, with images built from it, and three pipelines
+    /// under load, of which one is pinned to that release and one gets a wrong password; then upgrade to this release.
+    #[arg(long, value_name = "REVISION", conflicts_with_all = ["full", "figures", "surroundings"])]
+    pub upgrade_from: Option<String>,
 
     /// With --full: how long the operator is away.
     #[arg(long, value_name = "DURATION", default_value = "5m", allow_hyphen_values = true, value_parser = super::duration)]
@@ -135,6 +143,7 @@ impl Sources {
         (!self.no_build).then(|| Recipe {
             tag: self.tag.clone(),
             tls: !self.without_tls,
+            tree: workspace_root(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Our programs as static executables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -10,20 +10,25 @@ use clickstream_tools::workspace_root;
 use super::SERVICES;
 use crate::program;
 
-/// Builds the program of each service, in the order of [`SERVICES`]. `hear` gets what cargo says.
+/// Builds the program of each service, in the order of [`SERVICES`], from the files in `tree`. `hear` gets what cargo says.
 ///
 /// The flags would have everything else compiled anew each time they change, so these builds have a target folder of their own.
 ///
 /// # Errors
 /// The build fails; the message holds the compiler's.
-pub fn build(tls: bool, hear: impl FnMut(Said) + Send) -> anyhow::Result<Vec<PathBuf>> {
+pub fn build(
+    tree: &Path,
+    tls: bool,
+    hear: impl FnMut(Said) + Send,
+) -> anyhow::Result<Vec<PathBuf>> {
     let packages = SERVICES.map(|service| format!("clickstream-{service}"));
     let mut command = cargo(["build", "--profile", "image"]);
     command
+        .current_dir(tree)
         // named although it is the host's: only then the flags are not for build scripts and macros, which cannot be static
         .args(["--target", &host()?])
         .arg("--target-dir")
-        .arg(workspace_root().join("target/images"))
+        .arg(target(tree))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         // the system's own would be linked dynamically
@@ -43,6 +48,15 @@ pub fn build(tls: bool, hear: impl FnMut(Said) + Send) -> anyhow::Result<Vec<Pat
         command.args(["--package", name]);
     }
     programs(command, &names, hear)
+}
+
+/// Other releases share a folder.
+fn target(tree: &Path) -> PathBuf {
+    if tree == workspace_root() {
+        workspace_root().join("target/images")
+    } else {
+        workspace_root().join("target/upgrade/images")
+    }
 }
 
 /// The folder of the toolchain that compiles the workspace.

@@ -1,13 +1,14 @@
 //! A Kubernetes API, a broker and an operator; Jobs succeed and Deployments come up as soon as they are seen.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use clickstream_testbed::{Kafka, KafkaOptions, KubeApi, Process, kubelet};
+use clickstream_testbed::{Kafka, KafkaOptions, KubeApi, Process, free_port, kubelet};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
@@ -22,15 +23,18 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::users::SignIn;
+use crate::bench::metrics;
+
 /// Where all pipelines are.
-const NAMESPACE: &str = "bench";
+pub(super) const NAMESPACE: &str = "bench";
 /// How long nothing may move.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a migration of an empty schema reports.
 const REPORT: &str =
     r#"{"schemaVersion":11,"consumerGroup":"bench","topics":[],"missingReaders":[]}"#;
 /// Requests for creation at the same time, as from a deployment tool.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 /// Pause after a watch that failed.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -50,6 +54,10 @@ pub struct Cluster {
     api: KubeApi,
     kafka: Kafka,
     client: Client,
+    /// Where brokers are asked for a password; `None`: they ask for none.
+    sign_in: Option<SignIn>,
+    /// The operator's own metrics.
+    metrics: u16,
     log: Log,
     players: Vec<JoinHandle<()>>,
 }
@@ -67,11 +75,14 @@ impl Cluster {
     ///
     /// # Errors
     /// One of them cannot be started.
-    pub async fn start(program: &Path) -> anyhow::Result<Self> {
-        let kafka = KafkaOptions {
+    pub async fn start(program: &Path, users: Option<&[String]>) -> anyhow::Result<Self> {
+        let mut kafka = KafkaOptions {
             heap_mb: 768,
             ..KafkaOptions::default()
         };
+        let sign_in = users
+            .map(|users| SignIn::add_to(&mut kafka, users))
+            .transpose()?;
         let (api, kafka) = tokio::try_join!(KubeApi::start(), Kafka::start(kafka))?;
         let client = api.client().await?;
         install(&client, program).await?;
@@ -83,24 +94,31 @@ impl Cluster {
         Api::namespaced(client.clone(), NAMESPACE)
             .create(&PostParams::default(), &secret)
             .await?;
+        if let Some(sign_in) = &sign_in {
+            sign_in.put_secrets(&client).await?;
+        }
         let log = Log::default();
         let players = vec![
             tokio::spawn(end_jobs(client.clone())),
             tokio::spawn(bring_up(client.clone(), Arc::clone(&log))),
             tokio::spawn(follow(client.clone(), Arc::clone(&log))),
         ];
+        let metrics = free_port()?;
         let mut command = Command::new(program);
         command
             .arg("run")
             .env("KUBECONFIG", api.kubeconfig_path())
             .env("CLICKSTREAM_PROCESSOR_IMAGE", "clickstream/processor:0.1.0")
             .env("CLICKSTREAM_PRODUCER_IMAGE", "clickstream/producer:0.1.0")
+            .env("CLICKSTREAM_ADMIN_LISTEN", format!("127.0.0.1:{metrics}"))
             .env("POD_NAME", "bench");
         Ok(Self {
             operator: Process::spawn(&command, "operator")?,
             api,
             kafka,
             client,
+            sign_in,
+            metrics,
             log,
             players,
         })
@@ -116,12 +134,16 @@ impl Cluster {
     /// # Errors
     /// The API server refuses.
     pub async fn create(&self, name: &str) -> anyhow::Result<()> {
+        let kafka = match &self.sign_in {
+            Some(sign_in) => sign_in.as_user(name),
+            None => json!({ "bootstrapServers": self.kafka.bootstrap_servers() }),
+        };
         let pipeline = json!({
             "apiVersion": "clickstream.dev/v1alpha1",
             "kind": "ClickstreamPipeline",
             "metadata": { "name": name },
             "spec": {
-                "kafka": { "bootstrapServers": self.kafka.bootstrap_servers() },
+                "kafka": kafka,
                 "topics": [{ "name": format!("{name}-clicks"), "partitions": 1 }],
                 "targets": [{ "schema": name.replace('-', "_"), "connection": { "secret": { "name": "postgres" } } }],
             },
@@ -221,6 +243,30 @@ impl Cluster {
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .map(|count| count as u64)
             .sum())
+    }
+
+    /// Requests that the operator has sent so far, whatever became of them; watches that begin again count too.
+    ///
+    /// # Errors
+    /// Its metrics cannot be read.
+    pub async fn requests(&self) -> anyhow::Result<f64> {
+        let text = metrics::read(self.metrics).await?;
+        Ok(text
+            .lines()
+            .filter(|line| line.starts_with("rest_client_requests_total{"))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+
+    /// Threads and open files of the operator.
+    ///
+    /// # Errors
+    /// The operator has ended.
+    pub fn threads_and_files(&self) -> anyhow::Result<(usize, usize)> {
+        let count = |what: &str| -> anyhow::Result<usize> {
+            Ok(fs::read_dir(format!("/proc/{}/{what}", self.operator.pid()))?.count())
+        };
+        Ok((count("task")?, count("fd")?))
     }
 
     /// Waits until nothing was written for this long.

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Context as _;
 use clickstream_tools::cargo::{cargo, programs};
-use clickstream_tools::workspace_root;
-use xtask::program::output;
+
+use crate::revision::{self, Revision};
 
 /// The program, and its package.
 const PROGRAM: &str = "clickstream-processor";
@@ -29,42 +28,14 @@ pub fn processor(from: &str, dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(copy)
 }
 
-/// Its files without its history, and a target directory that all revisions share.
-fn compiled(revision: &str) -> anyhow::Result<PathBuf> {
-    let git = || {
-        let mut git = Command::new("git");
-        git.current_dir(workspace_root());
-        git
-    };
-    let commit = format!("{revision}^{{commit}}");
-    let id = output(git().args(["rev-parse", "--verify", "--short=12", &commit])).context(
-        "--from names no folder, and no revision of this checkout (a shallow one lacks older ones)",
-    )?;
-    let upgrade = workspace_root().join("target/upgrade");
-    let tree = upgrade.join(id.trim());
-    if !tree.exists() {
-        // complete or not there
-        let half = upgrade.join("unpacking");
-        fs::remove_dir_all(&half).ok();
-        fs::create_dir_all(&half)?;
-        let archive = half.join("tree.tar");
-        output(
-            git()
-                .args(["archive", "--output"])
-                .args([archive.as_os_str(), id.trim().as_ref()]),
-        )?;
-        output(
-            Command::new("tar")
-                .arg("-xf")
-                .arg(&archive)
-                .current_dir(&half),
-        )?;
-        fs::remove_file(&archive)?;
-        fs::rename(&half, &tree)?;
-    }
-    eprintln!("compiling the processor of {revision}: minutes the first time");
+/// Its target directory is shared by all revisions.
+fn compiled(name: &str) -> anyhow::Result<PathBuf> {
+    let revision = Revision::unpacked(name).context("--from names no folder")?;
+    eprintln!("compiling the processor of {name}: minutes the first time");
     let mut build = cargo(["build", "--release", "--package", PROGRAM, "--target-dir"]);
-    build.arg(upgrade.join("target")).current_dir(&tree);
+    build
+        .arg(revision::folder().join("target"))
+        .current_dir(revision.tree());
     let mut built = programs(build, &[PROGRAM], |_| {})?;
     Ok(built.swap_remove(0))
 }

@@ -13,7 +13,7 @@ use crate::{
     controller::{
         Context, Error,
         build::{self, Child, Kind, names::short_hash},
-        upgrades::{RELEASE, TEMPLATE},
+        upgrades::{INPUTS, RELEASE, TEMPLATE},
         validate::ValidatedPipeline,
     },
     stores::Live,
@@ -71,7 +71,7 @@ impl Secrets {
 
 /// Notes on a Deployment what its pods were made from, as labels: another annotation is another generation of a Deployment, which would
 /// not be Ready until its controller has seen it.
-pub fn stamp(deployment: &mut Child, release: &str, secrets: &Secrets) {
+pub fn stamp(deployment: &mut Child, release: &str, secrets: &Secrets, inputs: Option<&String>) {
     let template = build::template_hash(deployment);
     let document = document_of(&deployment.body);
     let document = document.to_owned();
@@ -80,6 +80,9 @@ pub fn stamp(deployment: &mut Child, release: &str, secrets: &Secrets) {
     labels[TEMPLATE] = json!(template);
     labels[SECRETS] = json!(secrets.noted());
     labels[CONFIG_MAP] = json!(document);
+    if let Some(inputs) = inputs {
+        labels[INPUTS] = json!(inputs);
+    }
 }
 
 fn document_of(deployment: &Value) -> &str {
@@ -98,8 +101,14 @@ pub fn is_missing(owner: &Owner, config: &Child, live: &Live, context: &Context)
             .is_none()
 }
 
-/// What is to be changed of a Deployment whose pods stay as they are otherwise.
-fn changes(live: &Live, wanted: &Child, secrets: &Secrets) -> Option<Value> {
+/// What is to be changed of a Deployment whose pods stay as they are otherwise. `inputs`: what people say about its pods, where
+/// that has to be noted.
+fn changes(
+    live: &Live,
+    wanted: &Child,
+    secrets: &Secrets,
+    inputs: Option<&String>,
+) -> Option<Value> {
     let mut change = json!({});
     let replicas = &wanted.body["spec"]["replicas"];
     if replicas.as_i64() != live.replicas {
@@ -115,18 +124,25 @@ fn changes(live: &Live, wanted: &Child, secrets: &Secrets) -> Option<Value> {
     if noted.is_none() {
         change["metadata"]["labels"] = json!({ SECRETS: secrets.noted() });
     }
+    if let Some(inputs) = inputs
+        && !live.labels.contains_key(INPUTS)
+    {
+        change["metadata"]["labels"][INPUTS] = json!(inputs);
+    }
     (change != json!({})).then_some(change)
 }
 
-/// Keeps a Deployment as it is, but for the number of its pods and for Secrets that have changed.
+/// Keeps a Deployment as it is, but for the number of its pods and for Secrets that have changed. `inputs`: noted where nothing
+/// was.
 pub async fn go_on(
     owner: &Owner,
     live: &Live,
     wanted: &Child,
     secrets: &Secrets,
+    inputs: Option<&String>,
     context: &Context,
 ) -> Result<Workload, Error> {
-    let Some(change) = changes(live, wanted, secrets) else {
+    let Some(change) = changes(live, wanted, secrets, inputs) else {
         return Ok(workload(live));
     };
     if owner.paused {
@@ -193,10 +209,10 @@ mod tests {
     #[test]
     fn numbers_and_secrets_do_not_wait_and_everything_else_does() {
         let now = secrets("a", "1");
-        assert_eq!(changes(&live(2, Some("a.1")), &wanted(2), &now), None);
-        let scaled = changes(&live(2, Some("a.1")), &wanted(5), &now).unwrap();
+        assert_eq!(changes(&live(2, Some("a.1")), &wanted(2), &now, None), None);
+        let scaled = changes(&live(2, Some("a.1")), &wanted(5), &now, None).unwrap();
         assert_eq!(scaled, json!({ "spec": { "replicas": 5 } }));
-        let rotated = changes(&live(2, Some("a.0")), &wanted(2), &now).unwrap();
+        let rotated = changes(&live(2, Some("a.0")), &wanted(2), &now, None).unwrap();
         let on_pods = &rotated["spec"]["template"]["metadata"]["annotations"];
         assert_eq!(on_pods, &json!({ SECRETS_HASH: "1" }));
         assert_eq!(rotated["metadata"]["labels"], json!({ SECRETS: "a.1" }));
@@ -206,16 +222,26 @@ mod tests {
     #[test]
     fn other_secrets_are_for_the_pods_that_read_them() {
         let now = secrets("b", "1");
-        assert_eq!(changes(&live(2, Some("a.0")), &wanted(2), &now), None);
+        assert_eq!(changes(&live(2, Some("a.0")), &wanted(2), &now, None), None);
     }
 
     #[test]
     fn pods_of_a_release_that_noted_nothing_are_not_replaced_for_that() {
-        let change = changes(&live(2, None), &wanted(2), &secrets("a", "1")).unwrap();
+        let change = changes(&live(2, None), &wanted(2), &secrets("a", "1"), None).unwrap();
         assert_eq!(
             change,
             json!({ "metadata": { "labels": { SECRETS: "a.1" } } })
         );
+        let inputs = "said".to_owned();
+        let change = changes(
+            &live(2, None),
+            &wanted(2),
+            &secrets("a", "1"),
+            Some(&inputs),
+        )
+        .unwrap();
+        let labels = json!({ SECRETS: "a.1", INPUTS: "said" });
+        assert_eq!(change, json!({ "metadata": { "labels": labels } }));
     }
 
     #[test]
@@ -224,7 +250,7 @@ mod tests {
         deployment.body["spec"]["template"]["spec"]["volumes"] =
             json!([{ "configMap": { "name": "shop-main-1234" } }]);
         let before = deployment.body["spec"].clone();
-        stamp(&mut deployment, "0.1.0-abc", &secrets("a", "1"));
+        stamp(&mut deployment, "0.1.0-abc", &secrets("a", "1"), None);
         assert_eq!(deployment.body["spec"], before);
         let noted = &deployment.body["metadata"]["labels"];
         assert_eq!(noted[CONFIG_MAP], "shop-main-1234");

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     controller::{
         Context, Error, Settings,
-        build::{self, Child, Kind, MIGRATION_ATTEMPT, MIGRATION_HASH, TARGET_LABEL},
+        build::{self, Child, Kind, MIGRATION_ATTEMPT, MIGRATION_HASH, TARGET_LABEL, inputs},
         step,
         upgrades::{self, Gate},
         validate::ValidatedPipeline,
@@ -51,6 +51,8 @@ pub struct Workload {
     pub held_back: Option<&'static str>,
     /// It runs as it did before, and other pipelines roll first.
     pub queued: bool,
+    /// It runs as the release before made it, since its image is pinned.
+    pub pinned: bool,
     /// It runs as it did before, and the operator is paused.
     pub paused: bool,
 }
@@ -66,7 +68,7 @@ impl Workload {
     /// Whether pods of an older version may be there, which read their own document when they restart.
     const fn may_be_older(&self) -> bool {
         let is_newest = self.observed && self.updated == self.total;
-        !is_newest || self.paused || self.held_back.is_some()
+        !is_newest || self.paused || self.pinned || self.held_back.is_some()
     }
 }
 
@@ -122,7 +124,8 @@ impl Targets {
             let secrets = Secrets::of_processors(valid, target);
             let mut children = step("build")
                 .in_scope(|| build::target(valid, target, &context.settings, &created));
-            stamp(&mut children.deployment, release, &secrets);
+            let inputs = inputs::of_processors(valid, target, &context.settings);
+            stamp(&mut children.deployment, release, &secrets, inputs.as_ref());
             // the first pods wait for tables and topics; pods that run wait for their new version's tables only
             let held_back = if !migrations.state(index).is_done() {
                 Some("its tables are not migrated yet")
@@ -133,7 +136,8 @@ impl Targets {
             };
             kept.extend(children.around.iter().map(key));
             kept.insert(key(&children.deployment));
-            let mut workload = if held_back.is_none() {
+            let pinned = gate.pins_target(index);
+            let mut workload = if held_back.is_none() && !pinned {
                 for child in &children.around {
                     all.apply_child(owner, child, context).await?;
                 }
@@ -145,7 +149,8 @@ impl Targets {
                         all.apply_child(owner, child, context).await?;
                     }
                 }
-                go_on(owner, &live, &children.deployment, &secrets, context).await?
+                let noted = inputs.as_ref().filter(|_| pinned);
+                go_on(owner, &live, &children.deployment, &secrets, noted, context).await?
             } else if let (Some(image), true) = (migrations.runs_on(index), topics.usable()) {
                 // somebody deleted it
                 let before = Settings {
@@ -157,6 +162,7 @@ impl Targets {
                     &mut children.deployment,
                     &upgrades::release(&before),
                     &secrets,
+                    None,
                 );
                 kept.extend(children.around.iter().map(key));
                 for child in &children.around {
@@ -169,14 +175,16 @@ impl Targets {
             };
             workload.held_back = held_back;
             workload.queued = gate.holds_target(index);
+            workload.pinned = pinned;
             workload.wanted = wanted(&children.deployment);
             workload.obstacle = obstacle(valid, "processor", Some(&target.name), context);
             all.processors.push(workload);
         }
         let mut producer = step("build").in_scope(|| build::producer(valid, &context.settings));
         let secrets = Secrets::of_producer(valid);
+        let inputs = inputs::of_producer(valid, &context.settings);
         if let Some(deployment) = producer.last_mut() {
-            stamp(deployment, release, &secrets);
+            stamp(deployment, release, &secrets, inputs.as_ref());
         }
         if let Some((deployment, around)) = producer.split_last() {
             kept.extend(producer.iter().map(key));
@@ -187,18 +195,21 @@ impl Targets {
             } else {
                 None
             };
-            let mut workload = if held_back.is_none() {
+            let pinned = gate.pins_producer();
+            let mut workload = if held_back.is_none() && !pinned {
                 for child in around {
                     all.apply_child(owner, child, context).await?;
                 }
                 all.apply_child(owner, deployment, context).await?
             } else if let Some(live) = ours(owner, deployment, context) {
-                go_on(owner, &live, deployment, &secrets, context).await?
+                let noted = inputs.as_ref().filter(|_| pinned);
+                go_on(owner, &live, deployment, &secrets, noted, context).await?
             } else {
                 Workload::default()
             };
             workload.held_back = held_back;
             workload.queued = gate.holds_producer();
+            workload.pinned = pinned;
             workload.wanted = wanted(deployment);
             workload.obstacle = obstacle(valid, "producer", None, context);
             all.producer = Some(workload);
@@ -290,6 +301,7 @@ pub(super) fn workload(live: &Live) -> Workload {
         stuck: refusals::of_deployment(&live.status),
         held_back: None,
         queued: false,
+        pinned: false,
         paused: false,
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates, made for each run.
+//! Certificates, made for each run by `openssl`.
 
 use std::{
     fs,
@@ -7,8 +7,8 @@ use std::{
     process::Command,
 };
 
+use crate::run_dir::server_dir;
 use anyhow::ensure;
-use clickstream_testbed::server_dir;
 
 /// The user that the testbed runs PostgreSQL as when it runs as root itself.
 const NOBODY: u32 = 65534;
@@ -29,6 +29,9 @@ fn openssl(folder: &Path, args: &str) -> anyhow::Result<()> {
 
 /// A folder with an authority (`ca.crt`), another that signed nothing (`other.crt`), a server's certificate for `localhost`
 /// only, and a client's.
+///
+/// # Errors
+/// There is no `openssl`, or the folder cannot be made.
 pub fn certificates() -> anyhow::Result<PathBuf> {
     let folder = server_dir("certificates")?;
     let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";

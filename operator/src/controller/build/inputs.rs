@@ -1,0 +1,79 @@
+//! What people say about pods: the spec, annotations and the operator's settings, whichever release turns it into pods.
+
+use clickstream_pipeline::spec::{
+    ClickstreamPipeline, DeletionPolicySpec, MigrationSpec, ProcessorSpec, ProducerSpec,
+    TargetSpec, TopicManagement,
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{config_map, names};
+use crate::controller::{Settings, validate::ValidatedPipeline};
+
+/// A hash of what people say about a target's processors, if their image is pinned. While it stays the same, another pod template
+/// is another release's doing. What is followed without a restart is left out, and so is what only the operator or a migration
+/// reads.
+pub fn of_processors(
+    pipeline: &ValidatedPipeline,
+    target: &TargetSpec,
+    settings: &Settings,
+) -> Option<String> {
+    let spec = &pipeline.document.spec;
+    spec.image.as_ref()?;
+    let mut document = about_pods(pipeline);
+    document.spec.processor.replicas = ProcessorSpec::default().replicas;
+    document.spec.producer = ProducerSpec::default();
+    document.spec.targets = vec![TargetSpec {
+        replicas: None,
+        migration: MigrationSpec::default(),
+        readers: Vec::new(),
+        raw_readers: Vec::new(),
+        ..target.clone()
+    }];
+    Some(hash(pipeline, &document, settings))
+}
+
+/// The same of the producer.
+pub fn of_producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Option<String> {
+    let producer = &pipeline.document.spec.producer;
+    producer.image.as_ref()?;
+    let mut document = config_map::for_producer(&pipeline.document);
+    document.spec.producer = producer.clone();
+    Some(hash(pipeline, &document, settings))
+}
+
+/// The document without what concerns no pod. A field that is not named here concerns them.
+fn about_pods(pipeline: &ValidatedPipeline) -> ClickstreamPipeline {
+    let mut document = pipeline.document.clone();
+    document.metadata.labels.clear();
+    document.metadata.annotations.clear();
+    let spec = &mut document.spec;
+    spec.suspend = false;
+    spec.deletion_policy = DeletionPolicySpec::default();
+    spec.kafka.admin = None;
+    for topic in &mut spec.topics {
+        topic.management = TopicManagement::default();
+        topic.adopt = false;
+        topic.replication_factor = None;
+        topic.retention = None;
+        topic.config.clear();
+        topic.partitions = None;
+    }
+    document
+}
+
+fn hash(
+    pipeline: &ValidatedPipeline,
+    document: &ClickstreamPipeline,
+    settings: &Settings,
+) -> String {
+    let said = json!({
+        "document": document.minimal(),
+        "restart": pipeline.asked.restart_at,
+        "cluster": settings.cluster,
+        "imagePullPolicy": settings.image_pull_policy,
+        "imagePullSecrets": settings.image_pull_secrets,
+        "tracing": settings.tracing,
+    });
+    names::short_hash(&Sha256::digest(said.to_string()))
+}
