@@ -2,8 +2,11 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
-use clickstream_telemetry::{admin, client::HttpClient, metrics, shutdown};
+use anyhow::{Context as _, bail, ensure};
+use clickstream_telemetry::{
+    admin::{self, Access},
+    metrics, shutdown,
+};
 use futures_util::{StreamExt, future, stream};
 use jiff::SignedDuration;
 use kube::{
@@ -22,7 +25,7 @@ use crate::{
     controller::{
         self, Context, Settings,
         apply::Applier,
-        build::{Kind, Scraping, handed_on},
+        build::{Guarding, Kind, Scraping, handed_on},
         memory::Memories,
         secrets::{self, Secrets},
         upgrades::{self, Upgrades, queue::Rules},
@@ -32,6 +35,8 @@ use crate::{
     health::{Hearing, Scope},
     leader,
     metrics::OperatorMetrics,
+    observe::asker::Asker,
+    review::TokenReviews,
     stores,
     topics::TopicAdmins,
 };
@@ -54,10 +59,6 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let operator_metrics = OperatorMetrics::register(&registry)?;
     let hearing = operator_metrics.hearing.clone();
     let admin_stop = CancellationToken::new();
-    if let Some(addr) = args.admin_listen {
-        let health = Arc::new(hearing.clone());
-        admin::serve(addr, registry, health, admin_stop.clone()).await?;
-    }
     let mut config = kube::Config::infer()
         .await
         .context("no way to a kubernetes api: neither in a cluster nor with a kubeconfig")?;
@@ -71,6 +72,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         .context("the way to the kubernetes api")?
         .with_layer(&requests)
         .build();
+    if let Some(addr) = args.admin.admin_listen {
+        let mut guard = args.admin.guard()?;
+        if args.admin_token_review {
+            ensure!(
+                guard.tls.is_some(),
+                "--admin-token-review takes --admin-tls: a token in the clear is everybody's"
+            );
+            guard.access = Access::judged_by(TokenReviews::new(client.clone()));
+        }
+        let health = Arc::new(hearing.clone());
+        admin::serve_guarded(addr, guard, registry, health, admin_stop.clone()).await?;
+    }
     let Some(cluster) = cluster::id(&client, &stop).await? else {
         return Ok(());
     };
@@ -99,6 +112,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             network.or_operator_in(args.lease_namespace.as_deref())
         }),
         pod_monitor: args.pod_monitor.then_some(scraping),
+        guarding: Guarding::new(
+            &args.metrics_tls_secret,
+            &args.metrics_token_secret,
+            &args.metrics_token_key,
+        )?,
         tracing: handed_on(|variable| std::env::var(variable).ok()),
     };
     let scopes = scopes(&args.namespaces);
@@ -109,11 +127,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             .then(|| SignedDuration::from_secs(args.upgrade_deadline.into())),
     };
     let upgrades = Arc::new(Upgrades::new(rules, settings.installation.clone()));
-    let http = HttpClient::new();
+    let asker = Asker::new(client.clone(), settings.guarding.clone());
     let start = || {
         Work {
             client: client.clone(),
-            http: http.clone(),
+            asker: asker.clone(),
             scopes: scopes.clone(),
             kinds: kinds.clone(),
             settings: settings.clone(),
@@ -218,7 +236,7 @@ async fn list_once(client: Client, hearing: Hearing, stop: CancellationToken) {
 /// Everything that one term of leading needs.
 struct Work {
     client: Client,
-    http: HttpClient,
+    asker: Asker,
     scopes: Vec<Scope>,
     kinds: watch::Receiver<Vec<Kind>>,
     settings: Settings,
@@ -266,7 +284,7 @@ impl Work {
         woken.push(stream::poll_fn(move |cx| changed_secrets.poll_recv(cx)).boxed());
         let context = Arc::new(Context {
             client: self.client.clone(),
-            http: self.http.clone(),
+            asker: self.asker.clone(),
             settings: self.settings.clone(),
             stores: Arc::clone(&stores),
             applier: Applier::new(self.client.clone(), self.metrics.clone()),

@@ -1,10 +1,12 @@
 //! The command line. Every option can also be given as the environment variable that its help names.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use clickstream_telemetry::{logging::LogFormat, probe::probe, tracing as traces};
+use clickstream_telemetry::{
+    admin::AdminArgs, logging::LogFormat, probe::probe, tracing as traces,
+};
 
 use crate::{app, controller::build::Network, crd};
 
@@ -46,6 +48,9 @@ enum Command {
     Probe {
         /// Where to ask.
         url: String,
+        /// File with the authority that vouches for an https address.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
         /// How long to go on asking.
         #[arg(long, value_name = "SECONDS", default_value = "10")]
         patience: u64,
@@ -75,9 +80,21 @@ pub struct RunArgs {
         value_parser = ["Always", "IfNotPresent", "Never"]
     )]
     pub image_pull_policy: String,
-    /// Where to serve /livez, /readyz, /status and /metrics.
-    #[arg(long, env = "CLICKSTREAM_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
-    pub admin_listen: Option<SocketAddr>,
+    /// The admin server.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Has the Kubernetes API review the tokens that /status and /metrics want: whoever may get these paths may read them. Takes
+    /// --admin-tls, and the right to create tokenreviews and subjectaccessreviews.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_ADMIN_TOKEN_REVIEW",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        action = clap::ArgAction::Set,
+        conflicts_with = "admin_tokens"
+    )]
+    pub admin_token_review: bool,
     /// Namespace of the Lease by which one of several operators acts; without it this one acts at once.
     #[arg(long, env = "CLICKSTREAM_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
@@ -156,6 +173,34 @@ pub struct RunArgs {
         value_name = "DURATION"
     )]
     pub pod_monitor_interval: Option<String>,
+    /// Name of a Secret in the namespaces of pipelines, with tls.crt, tls.key and ca.crt: processors and producers are then asked by
+    /// TLS. Its certificate has to be valid for clickstream-metrics.NAMESPACE.svc.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_METRICS_TLS_SECRET",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub metrics_tls_secret: String,
+    /// Name of a Secret in the namespaces of pipelines, with tokens, one a line: /status and /metrics of processors and producers then
+    /// want one of them.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_METRICS_TOKEN_SECRET",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub metrics_token_secret: String,
+    /// The key of the tokens in that Secret.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_METRICS_TOKEN_KEY",
+        value_name = "KEY",
+        default_value = "token"
+    )]
+    pub metrics_token_key: String,
 }
 
 fn network(text: &str) -> Result<Network, serde_json::Error> {
@@ -179,8 +224,8 @@ impl Cli {
             }
             Command::Crd => print(&crd::crd_yaml())?,
             Command::Reference => print(&crd::reference())?,
-            Command::Probe { url, patience } => {
-                probe(&url, Duration::from_secs(patience)).await?;
+            Command::Probe { url, ca, patience } => {
+                probe(&url, ca.as_deref(), Duration::from_secs(patience)).await?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -16,7 +16,7 @@ mod validate;
 use std::{sync::Arc, time::Duration};
 
 use clickstream_pipeline::spec::Problem;
-use clickstream_telemetry::{client::HttpClient, tracing as traces};
+use clickstream_telemetry::tracing as traces;
 use kube::{
     Client, Resource as _, ResourceExt,
     core::{DeserializeGuard, error_boundary::InvalidObject},
@@ -33,7 +33,7 @@ use self::{
         topics::TopicsSeen,
     },
     asked::Asked,
-    build::{Network, Scraping},
+    build::{Guarding, Network, Scraping},
     memory::Memories,
     secrets::Secrets,
     status::{Observed, conditions::Finding},
@@ -44,7 +44,7 @@ use crate::{
     crd::ClickstreamPipeline,
     events::{Events, Happening},
     metrics::{Ended, OperatorMetrics},
-    observe,
+    observe::{self, asker::Asker},
     stores::Stores,
     topics::TopicAdmins,
 };
@@ -81,6 +81,8 @@ pub struct Settings {
     pub network_policy: Option<Network>,
     /// How pods are scraped by a PodMonitor; `None`: they get none.
     pub pod_monitor: Option<Scraping>,
+    /// What the admin ports of pods are guarded with; `None`: everybody who reaches them may ask.
+    pub guarding: Option<Guarding>,
     /// Variables about traces that processors and producers get.
     pub tracing: Vec<(String, String)>,
 }
@@ -90,7 +92,7 @@ pub struct Context {
     /// The API server.
     pub client: Client,
     /// Asks processors.
-    pub http: HttpClient,
+    pub asker: Asker,
     /// What the operator was started with.
     pub settings: Settings,
     /// What is known of children and pods.
@@ -480,7 +482,7 @@ async fn observe_processors(
                 ("app.kubernetes.io/component", "processor"),
             ],
         );
-        reports.push(observe::ask(&context.http, &pods).await);
+        reports.push(observe::ask(&context.asker, &valid.namespace, &pods).await);
     }
     reports
 }

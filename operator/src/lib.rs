@@ -21,6 +21,7 @@ mod health;
 mod leader;
 pub mod metrics;
 mod observe;
+mod review;
 mod stores;
 mod topics;
 

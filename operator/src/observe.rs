@@ -1,5 +1,6 @@
 //! What the processors say of themselves: their `/status`, asked over HTTP.
 
+pub mod asker;
 pub mod pods;
 
 use std::{net::SocketAddr, time::Duration};
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Deserialize;
 
+use self::asker::Asker;
 use crate::controller::build::ADMIN_PORT_NAME;
 
 /// A processor answers from memory; what takes longer is no answer. 250 bytes a partition: sixteen thousand of them.
@@ -117,13 +119,28 @@ impl Totals {
     }
 }
 
-/// Asks all of these pods at once. Pods that do not answer are left out: numbers that are not known are not guessed.
-pub async fn ask(client: &HttpClient, pods: &[std::sync::Arc<Pod>]) -> Vec<ProcessorStatus> {
+/// Asks all of these pods of a namespace at once. Pods that do not answer are left out: numbers that are not known are not guessed.
+pub async fn ask(
+    asker: &Asker,
+    namespace: &str,
+    pods: &[std::sync::Arc<Pod>],
+) -> Vec<ProcessorStatus> {
     // collected first: a borrowing iterator inside a stream is not Send enough for a spawned task
-    let addresses: Vec<SocketAddr> = pods.iter().filter_map(|pod| admin_address(pod)).collect();
+    let addresses: Vec<(SocketAddr, bool)> = pods
+        .iter()
+        .filter_map(|pod| Some((admin_address(pod)?, asker::is_guarded(pod))))
+        .collect();
+    let guarded = match addresses.iter().any(|(_, is_guarded)| *is_guarded) {
+        true => asker.guarded(namespace).await,
+        false => None,
+    };
     stream::iter(addresses)
-        .map(|address| async move {
-            let status = get_status(client, address).await;
+        .map(|(address, is_guarded)| (address, is_guarded, guarded.clone()))
+        .map(|(address, is_guarded, guarded)| async move {
+            let status = match is_guarded {
+                true => get_status(&guarded?, "https", address).await,
+                false => get_status(asker.plain(), "http", address).await,
+            };
             status
                 .inspect_err(|error| {
                     tracing::debug!(%address, %error, "a processor's status cannot be read");
@@ -158,8 +175,12 @@ fn admin_address(pod: &Pod) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
 }
 
-async fn get_status(client: &HttpClient, address: SocketAddr) -> anyhow::Result<ProcessorStatus> {
-    let url: Uri = format!("http://{address}/status").parse()?;
+async fn get_status(
+    client: &HttpClient,
+    scheme: &str,
+    address: SocketAddr,
+) -> anyhow::Result<ProcessorStatus> {
+    let url: Uri = format!("{scheme}://{address}/status").parse()?;
     Ok(serde_json::from_slice(&client.get(&url, LIMITS).await?)?)
 }
 
@@ -169,12 +190,13 @@ mod tests {
 
     use std::{net::SocketAddr, sync::Arc};
 
-    use clickstream_telemetry::{Health, Verdict, admin, client::HttpClient};
+    use clickstream_telemetry::{Health, Verdict, admin};
     use k8s_openapi::api::core::v1::Pod;
+    use kube::{Client, Config};
     use serde_json::json;
     use tokio_util::sync::CancellationToken;
 
-    use super::ask;
+    use super::{ask, asker::Asker};
 
     struct Told;
 
@@ -223,7 +245,10 @@ mod tests {
             pod(server.local_addr(), "Pending"),
             pod("127.0.0.1:1".parse().unwrap(), "Running"),
         ];
-        let answers = ask(&HttpClient::new(), &pods).await;
+        // in the clear nobody asks for a secret
+        let nobody = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let asker = Asker::new(Client::try_from(nobody).unwrap(), None);
+        let answers = ask(&asker, "shop", &pods).await;
         stop.cancel();
         assert_eq!(answers.len(), 1);
         assert_eq!(answers[0].state, "running");

@@ -163,7 +163,12 @@ async fn console(
         .env("CLICKSTREAM_CONSOLE_DATABASE", &trial.url)
         .env("PGSSLMODE", "disable");
     let process = Process::spawn(&command, "console")?;
-    probe(&format!("http://{admin}/readyz"), Duration::from_secs(20)).await?;
+    probe(
+        &format!("http://{admin}/readyz"),
+        None,
+        Duration::from_secs(20),
+    )
+    .await?;
     Ok((process, page))
 }
 

@@ -82,7 +82,7 @@ impl Console {
             .env("CLICKSTREAM_CONSOLE_DATABASE", database.as_str())
             .env("PGSSLMODE", "disable");
         let process = Process::spawn(&command, "console")?;
-        if let Err(error) = probe(&format!("http://{admin}/readyz"), PATIENCE).await {
+        if let Err(error) = probe(&format!("http://{admin}/readyz"), None, PATIENCE).await {
             anyhow::bail!(
                 "the console does not start ({error}); the end of its log:\n{}",
                 process.log_tail()

@@ -5,6 +5,7 @@
 
 mod config_map;
 mod deployment;
+mod guard;
 pub mod inputs;
 mod labels;
 mod migration;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use self::{
+    guard::{AUTHORITY, Guarding, server_name},
     labels::{MANAGED_BY, PIPELINE_LABEL, TARGET_LABEL, selector},
     migration::{
         MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_hash,
@@ -131,7 +133,11 @@ pub fn target(
     ];
     around.extend(network_policy::of_target(pipeline, target, settings));
     if let Some(scraping) = &settings.pod_monitor {
-        around.push(pod_monitor::of(&name, &labels, scraping));
+        let mut monitor = pod_monitor::of(&name, &labels, scraping);
+        if let Some(guarding) = &settings.guarding {
+            guarding.of_monitor(&mut monitor, &pipeline.namespace);
+        }
+        around.push(monitor);
     }
     TargetChildren { around, deployment }
 }
@@ -151,7 +157,11 @@ pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
     if let Some(scraping) = &settings.pod_monitor {
         let name = names::child(&pipeline.name, &["producer"]);
         let labels = labels::of(pipeline, "producer", None);
-        children.insert(around, pod_monitor::of(&name, &labels, scraping));
+        let mut monitor = pod_monitor::of(&name, &labels, scraping);
+        if let Some(guarding) = &settings.guarding {
+            guarding.of_monitor(&mut monitor, &pipeline.namespace);
+        }
+        children.insert(around, monitor);
     }
     children
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use clickstream_telemetry::client::HttpClient;
-use clickstream_telemetry::{Health, Verdict, admin, http, metrics, shutdown};
+use clickstream_telemetry::admin::{self, AdminArgs};
+use clickstream_telemetry::client::TrustFiles;
+use clickstream_telemetry::{Health, Verdict, http, metrics, shutdown};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +28,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Where the page is served.
     pub listen: SocketAddr,
-    /// Where probes and metrics are served, if anywhere.
-    pub admin_listen: Option<SocketAddr>,
+    /// Where probes and metrics are served, if anywhere, and how.
+    pub admin: AdminArgs,
     /// The tables.
     pub place: Place,
     /// The processors.
     pub processors: Vec<Address>,
+    /// Whom they are believed by, and what they are shown.
+    pub trust: TrustFiles,
     /// Who may look.
     pub guard: Guard,
 }
@@ -46,10 +49,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let run = u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default();
     let hub = Arc::new(Hub::new(run));
     let admin_stop = CancellationToken::new();
-    if let Some(addr) = settings.admin_listen {
+    if let Some(addr) = settings.admin.admin_listen {
         let health = Arc::new(ConsoleHealth(Arc::clone(&hub)));
-        admin::serve(
+        admin::serve_guarded(
             addr,
+            settings.admin.guard()?,
             metrics::registry("console")?,
             health,
             admin_stop.clone(),
@@ -64,7 +68,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         explainer: Mutex::new(Explainer::new(Database::new(settings.place.clone()))),
     });
     let database = Database::new(settings.place);
-    let poller = Poller::new(hub, database, HttpClient::new(), settings.processors);
+    let poller = Poller::new(hub, database, settings.trust, settings.processors);
     let polling = tokio::spawn(poller.run(stop.clone()));
     tracing::info!(address = %local, "console listens");
     let followed = Arc::clone(&console);

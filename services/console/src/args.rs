@@ -7,6 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use clickstream_pipeline::spec::Duration;
+use clickstream_telemetry::admin::AdminArgs;
+use clickstream_telemetry::client::TrustFiles;
 use clickstream_telemetry::logging::{self, LogFormat};
 use clickstream_telemetry::probe::probe;
 
@@ -43,6 +45,9 @@ enum Command {
     Probe {
         /// Where to ask.
         url: String,
+        /// File with the authority that vouches for an https address.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
         /// How long to go on asking.
         #[arg(long, value_name = "TIME", default_value = "0s")]
         patience: Duration,
@@ -59,9 +64,8 @@ struct RunArgs {
         default_value = "127.0.0.1:8080"
     )]
     listen: SocketAddr,
-    /// Where to serve /livez, /readyz, /status and /metrics.
-    #[arg(long, env = "CLICKSTREAM_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
-    admin_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// The database, as postgresql://user:password@host:port/database?sslmode=require. A password is better given by
     /// --database-secret or PGPASSWORD.
     #[arg(
@@ -95,6 +99,30 @@ struct RunArgs {
         value_delimiter = ','
     )]
     processors: Vec<Address>,
+    /// File with the authority that vouches for processors with an https address; read again when it changes.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_CONSOLE_PROCESSORS_CA",
+        value_name = "FILE",
+        requires_all = ["processors", "processors_name"]
+    )]
+    processors_ca: Option<PathBuf>,
+    /// Name that the certificate of each has to be valid for: they are asked by address, which no certificate has.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_CONSOLE_PROCESSORS_NAME",
+        value_name = "NAME",
+        requires = "processors_ca"
+    )]
+    processors_name: Option<String>,
+    /// File whose first line is the token that their /status and /metrics ask for; read again when it changes.
+    #[arg(
+        long,
+        env = "CLICKSTREAM_CONSOLE_PROCESSORS_TOKEN_FILE",
+        value_name = "FILE",
+        requires = "processors_ca"
+    )]
+    processors_token_file: Option<PathBuf>,
     /// File with the token that readers need; CLICKSTREAM_CONSOLE_TOKEN may hold it instead.
     #[arg(long, env = "CLICKSTREAM_CONSOLE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -111,7 +139,9 @@ impl Cli {
                 logging::init(self.log_format, "info")?;
                 app::run(args.settings()?).await
             }
-            Command::Probe { url, patience } => Ok(probe(&url, patience.to_std()).await?),
+            Command::Probe { url, ca, patience } => {
+                Ok(probe(&url, ca.as_deref(), patience.to_std()).await?)
+            }
         }
     }
 }
@@ -143,9 +173,20 @@ impl RunArgs {
                 self.listen
             ),
         };
+        let by_tls = self.processors.iter().find(|address| address.by_tls());
+        if let (Some(address), None) = (by_tls, &self.processors_ca) {
+            bail!("--processors {address}: https takes --processors-ca, the authority to trust");
+        }
+        let trust = TrustFiles::following(
+            self.processors_ca,
+            self.processors_name,
+            self.processors_token_file,
+        )
+        .context("--processors-ca, --processors-name, --processors-token-file")?;
         Ok(Settings {
             listen: self.listen,
-            admin_listen: self.admin_listen,
+            admin: self.admin,
+            trust,
             place: Place {
                 connection: Arc::new(given),
                 schema: self.schema,
@@ -190,5 +231,29 @@ mod tests {
         let settings = run(&["--processors", "http://a:1,http://b:2"]).unwrap();
         assert_eq!(settings.processors.len(), 2);
         assert!(run(&["--processors", "a:1"]).is_err());
+    }
+
+    #[test]
+    fn by_tls_an_authority_is_needed_and_what_it_takes_is_named() {
+        let told = |args: &[&str]| format!("{:#}", run(args).err().unwrap());
+        let alone = told(&["--processors", "https://a:1"]);
+        assert!(alone.contains("--processors-ca"), "{alone}");
+        let processors = [
+            "--processors",
+            "https://a:1",
+            "--processors-ca",
+            "/nowhere",
+            "--processors-name",
+            "a",
+        ];
+        let nowhere = told(&processors);
+        assert!(nowhere.contains("/nowhere"), "{nowhere}");
+        let token = [
+            "--processors",
+            "http://a:1",
+            "--processors-token-file",
+            "/t",
+        ];
+        assert!(told(&token).contains("--processors-ca"), "in the clear");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use clickstream_telemetry::client::HttpClient;
+use clickstream_telemetry::client::TrustFiles;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,7 @@ const RULES: u64 = 10;
 pub struct Poller {
     hub: Arc<Hub>,
     database: Database,
-    client: HttpClient,
+    trust: TrustFiles,
     addresses: Vec<Address>,
     chart: Chart,
     flow: Flow,
@@ -55,13 +55,13 @@ impl Poller {
     pub fn new(
         hub: Arc<Hub>,
         database: Database,
-        client: HttpClient,
+        trust: TrustFiles,
         addresses: Vec<Address>,
     ) -> Self {
         Self {
             hub,
             database,
-            client,
+            trust,
             addresses,
             chart: Chart::default(),
             flow: Flow::default(),
@@ -120,7 +120,8 @@ impl Poller {
             DATABASE_PATIENCE,
             self.database.core(&mut self.chart, everything),
         );
-        let answers = processors::ask(&self.client, &self.addresses, latency);
+        let client = self.trust.client();
+        let answers = processors::ask(&client, &self.addresses, latency);
         let (core, answers) = tokio::join!(core, answers);
         let core = core.unwrap_or_else(|_| {
             self.database.close();

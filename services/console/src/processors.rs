@@ -31,13 +31,28 @@ const MAX_PROCESSORS: usize = 64;
 /// The base address of one or more processors' admin servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
+    by_tls: bool,
     host: String,
     port: u16,
 }
 
+impl Address {
+    /// Whether it is asked by TLS.
+    #[must_use]
+    pub fn by_tls(&self) -> bool {
+        self.by_tls
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}:{}", self.host, self.port)
+    }
+}
+
 /// A base address that cannot be asked.
 #[derive(Debug, Error)]
-#[error("--processors: {0:?} is no address; write http://host:port")]
+#[error("--processors: {0:?} is no address; write http://host:port or https://host:port")]
 pub struct BadAddress(String);
 
 impl std::str::FromStr for Address {
@@ -46,12 +61,13 @@ impl std::str::FromStr for Address {
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         let bad = || BadAddress(text.to_owned());
         let url = Url::parse(text).map_err(|_| bad())?;
-        let plain = url.scheme() == "http"
+        let plain = matches!(url.scheme(), "http" | "https")
             && matches!(url.path(), "" | "/")
             && url.query().is_none()
             && url.username().is_empty();
         let host = url.host_str().filter(|_| plain).ok_or_else(bad)?;
         Ok(Self {
+            by_tls: url.scheme() == "https",
             // brackets belong to URLs, not to addresses
             host: host.trim_matches(['[', ']']).to_owned(),
             port: url.port_or_known_default().ok_or_else(bad)?,
@@ -151,26 +167,29 @@ pub async fn ask(client: &HttpClient, addresses: &[Address], latency: bool) -> V
         let found = tokio::time::timeout(PATIENCE, found).await;
         (address, found)
     }));
-    let mut sockets: BTreeSet<SocketAddr> = BTreeSet::new();
+    let mut sockets: BTreeSet<(SocketAddr, bool)> = BTreeSet::new();
     let mut answers = Vec::new();
     for (address, found) in lookups.await {
         let error = match found {
             Ok(Ok(found)) => {
-                sockets.extend(one_family(found.collect()));
+                let found = one_family(found.collect());
+                sockets.extend(found.into_iter().map(|socket| (socket, address.by_tls)));
                 continue;
             }
             Ok(Err(error)) => AskError::Lookup(error),
             Err(_) => AskError::Silent,
         };
         answers.push(Answer {
-            address: format!("{}:{}", address.host, address.port),
+            address: address.to_string(),
             said: Err(error),
         });
     }
     let asked = sockets.into_iter().take(MAX_PROCESSORS);
     answers.extend(
-        join_all(asked.map(|socket| async move {
-            let said = tokio::time::timeout(PATIENCE, tell(client, socket, latency)).await;
+        join_all(asked.map(|(socket, by_tls)| async move {
+            let scheme = if by_tls { "https" } else { "http" };
+            let base = format!("{scheme}://{socket}");
+            let said = tokio::time::timeout(PATIENCE, tell(client, &base, latency)).await;
             Answer {
                 address: socket.to_string(),
                 said: said.unwrap_or(Err(AskError::Silent)),
@@ -189,10 +208,10 @@ fn one_family(mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     found
 }
 
-async fn tell(client: &HttpClient, socket: SocketAddr, latency: bool) -> Result<Told, AskError> {
-    let status = get(client, socket, "/status").await?;
+async fn tell(client: &HttpClient, base: &str, latency: bool) -> Result<Told, AskError> {
+    let status = get(client, base, "/status").await?;
     let latency = if latency {
-        let metrics = get(client, socket, "/metrics").await?;
+        let metrics = get(client, base, "/metrics").await?;
         Some(Histogram::parse(&String::from_utf8_lossy(&metrics)))
     } else {
         None
@@ -203,8 +222,8 @@ async fn tell(client: &HttpClient, socket: SocketAddr, latency: bool) -> Result<
     })
 }
 
-async fn get(client: &HttpClient, socket: SocketAddr, path: &str) -> Result<Bytes, AskError> {
-    let url = format!("http://{socket}{path}");
+async fn get(client: &HttpClient, base: &str, path: &str) -> Result<Bytes, AskError> {
+    let url = format!("{base}{path}");
     let url: Uri = url.parse().map_err(|_| AskError::NoUrl)?;
     Ok(client.get(&url, LIMITS).await?)
 }
@@ -216,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_plain_http_without_a_path() {
+    fn addresses_have_no_path() {
         let read: Address = "http://processors.shop.svc:8080/".parse().unwrap();
         assert_eq!(
             (read.host.as_str(), read.port),
@@ -225,9 +244,11 @@ mod tests {
         let read: Address = "http://[::1]:8081".parse().unwrap();
         assert_eq!((read.host.as_str(), read.port), ("::1", 8081));
         assert_eq!("http://a".parse::<Address>().unwrap().port, 80);
+        let by_tls: Address = "https://a".parse().unwrap();
+        assert!(by_tls.by_tls() && !read.by_tls() && by_tls.port == 443);
         for bad in [
             "a:8080",
-            "https://a",
+            "ftp://a",
             "http://a/status",
             "http://u@a",
             "http://a?b",

@@ -1,13 +1,16 @@
 //! Wiring of `run`: what is opened in which order, and closed in the opposite one.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clickstream_pipeline::{
     engine::Engine,
     spec::{ClickstreamPipeline, Secrets, TargetSpec},
 };
-use clickstream_telemetry::{admin, metrics, shutdown};
+use clickstream_telemetry::{
+    admin::{self, AdminArgs},
+    metrics, shutdown,
+};
 use rand::Rng;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +40,7 @@ pub async fn run(
     secrets: Box<dyn Secrets + Send + Sync>,
     cluster: &str,
     owner: String,
-    admin_listen: Option<SocketAddr>,
+    admin: &AdminArgs,
 ) -> anyhow::Result<()> {
     let schema_owner = Owner::new(&pipeline, cluster);
     if cfg!(feature = "unsafe-baseline") {
@@ -47,7 +50,8 @@ pub async fn run(
     let stop = shutdown::signal().context("cannot listen for signals")?;
     let registry = metrics::registry("processor")?;
     let source_metrics = SourceMetrics::register(&registry)?;
-    let writer_metrics = WriterMetrics::register(&registry, admin_listen.is_some())?;
+    let is_asked = admin.admin_listen.is_some();
+    let writer_metrics = WriterMetrics::register(&registry, is_asked)?;
     let gauges = Gauges::register(&registry)?;
     let beating = &pipeline.spec.heartbeat;
     let beats = match beating.enabled {
@@ -61,9 +65,10 @@ pub async fn run(
         semantic.delay_micros,
     ));
     let admin_stop = CancellationToken::new();
-    if let Some(addr) = admin_listen {
+    if let Some(addr) = admin.admin_listen {
+        let (guard, health) = (admin.guard()?, Arc::clone(&health));
         let server =
-            admin::serve(addr, registry, Arc::clone(&health) as _, admin_stop.clone()).await?;
+            admin::serve_guarded(addr, guard, registry, health, admin_stop.clone()).await?;
         info!(addr = %server.local_addr(), "admin server listens");
     }
 
@@ -139,7 +144,7 @@ pub async fn run(
     );
     let mut beside = JoinSet::new();
     beside.spawn(upkeep.run(stop.child_token()));
-    if admin_listen.is_some() {
+    if is_asked {
         let present = Present {
             shared: Arc::clone(&shared),
             topics: topics.clone(),

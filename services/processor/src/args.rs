@@ -1,7 +1,6 @@
 //! The command line.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use clickstream_pipeline::spec::{ClickstreamPipeline, Duration, TargetSpec};
 use clickstream_telemetry::{
-    logging::LogFormat, probe::probe, secrets::SecretFiles, tracing as traces,
+    admin::AdminArgs, logging::LogFormat, probe::probe, secrets::SecretFiles, tracing as traces,
 };
 
 use crate::{
@@ -50,9 +49,8 @@ enum Command {
         /// Name of this process in claims and sessions. Default: host name and process id.
         #[arg(long, env = "CLICKSTREAM_PROCESSOR_NAME")]
         name: Option<String>,
-        /// Where to serve /livez, /readyz, /status and /metrics.
-        #[arg(long, env = "CLICKSTREAM_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
-        admin_listen: Option<SocketAddr>,
+        #[command(flatten)]
+        admin: AdminArgs,
     },
     /// Brings the target's schema to this version and grants rights to writer and readers.
     #[command(after_help = "Example: clickstream-processor migrate --pipeline pipeline.yaml")]
@@ -92,6 +90,9 @@ enum Command {
     Probe {
         /// Where to ask.
         url: String,
+        /// File with the authority that vouches for an https address.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
         /// How long to go on asking.
         #[arg(long, value_name = "TIME", default_value = "0s")]
         patience: Duration,
@@ -138,26 +139,27 @@ impl Cli {
         };
         failpoints::arm();
         match self.command {
-            Command::Probe { url, patience } => {
-                probe(&url, patience.to_std()).await?;
+            Command::Probe { url, ca, patience } => {
+                probe(&url, ca.as_deref(), patience.to_std()).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Run {
                 document,
                 name,
-                admin_listen,
+                admin,
             } => {
                 let (pipeline, target) = document.read()?;
                 let owner = name.unwrap_or_else(default_owner);
-                app::run(
+                let running = app::run(
                     pipeline,
                     target,
                     Box::new(document.secrets()),
                     document.cluster(),
                     owner,
-                    admin_listen,
-                )
-                .await?;
+                    &admin,
+                );
+                // large
+                Box::pin(running).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Migrate {

@@ -62,8 +62,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay(args).await,
         Command::Survey(args) => survey(args),
         Command::Print(args) => print(&args),
-        Command::Probe { url, patience } => {
-            probe(&url, patience.to_std()).await?;
+        Command::Probe { url, ca, patience } => {
+            probe(&url, ca.as_deref(), patience.to_std()).await?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -183,10 +183,11 @@ async fn send(
         signal.cancelled().await;
         drop(handle);
     });
-    let server = match report.admin_listen {
+    let server = match report.admin.admin_listen {
         Some(addr) => Some(
-            admin::serve(
+            admin::serve_guarded(
                 addr,
+                report.admin.guard()?,
                 registry,
                 Arc::clone(&health) as Arc<dyn Health>,
                 token.clone(),

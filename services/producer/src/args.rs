@@ -1,10 +1,10 @@
 //! The command line. Every option can also be given as the environment variable that its help names.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clickstream_pipeline::spec::{Bytes, Duration};
+use clickstream_telemetry::admin::AdminArgs;
 use clickstream_telemetry::logging::LogFormat;
 
 use crate::generator::IdForm;
@@ -60,6 +60,9 @@ pub enum Command {
     Probe {
         /// Where to ask.
         url: String,
+        /// File with the authority that vouches for an https address.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
         /// How long to go on asking.
         #[arg(long, value_name = "TIME", default_value = "0s")]
         patience: Duration,
@@ -162,9 +165,9 @@ pub struct ReportArgs {
     )]
     pub output: Output,
 
-    /// Serves /livez, /readyz, /status and /metrics at this address.
-    #[arg(long, value_name = "ADDR:PORT", env = "CLICKSTREAM_ADMIN_LISTEN")]
-    pub admin_listen: Option<SocketAddr>,
+    /// The admin server.
+    #[command(flatten)]
+    pub admin: AdminArgs,
 }
 
 /// The form of the summary.

@@ -7,10 +7,18 @@
 //! | `/status` | the service's own JSON |
 //! | `/metrics` | Prometheus text format 0.0.4 |
 //!
+//! By default everybody who reaches the port may ask. A [`Guard`] gives it a certificate, so that it is asked by TLS, and asks for a
+//! token at `/status` and `/metrics`; probes need none, since kubelets have none.
+//!
 //! It shares a process with the data path, so its cost has a ceiling: at most [`MAX_CONNECTIONS`] at once (further
 //! ones wait in the kernel's backlog), one request each, and [`CONNECTION_DEADLINE`] from accept to close. A
 //! client that dribbles its header or never reads its answer gives its place back by then. Nothing here changes
-//! state, and nothing here needs a credential.
+//! state.
+
+mod access;
+mod answers;
+mod args;
+mod tokens;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +27,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use prometheus::{Registry, TextEncoder};
@@ -27,6 +35,10 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::access::{Access, Judge, Judgement, TOKEN_HEADER};
+pub use self::answers::Decision;
+pub use self::args::{AdminArgs, Guard, GuardError};
+pub use self::tokens::TokensError;
 use crate::health::{Health, Verdict};
 use crate::http::{self, Limits};
 use crate::listen::listen;
@@ -94,12 +106,28 @@ pub async fn serve(
     health: Arc<dyn Health>,
     shutdown: CancellationToken,
 ) -> Result<AdminServer, BindError> {
+    serve_guarded(addr, Guard::default(), registry, health, shutdown).await
+}
+
+/// The same, protected.
+///
+/// # Errors
+/// [`BindError`] when the address cannot be listened on.
+pub async fn serve_guarded(
+    addr: SocketAddr,
+    guard: Guard,
+    registry: Registry,
+    health: Arc<dyn Health>,
+    shutdown: CancellationToken,
+) -> Result<AdminServer, BindError> {
     let bind_error = |source| BindError { addr, source };
     let listener = listen(addr).map_err(bind_error)?;
     let local_addr = listener.local_addr().map_err(bind_error)?;
-    tracing::info!(address = %local_addr, "admin server listening");
-    let routes = router(registry, health);
-    let task = tokio::spawn(http::serve(listener, routes, LIMITS, shutdown));
+    let Guard { tls, access } = guard;
+    tracing::info!(address = %local_addr, tls = tls.is_some(), "admin server listening");
+    let routes = router(registry, health, access);
+    let serving = http::serve_by(listener, tls, routes, LIMITS, shutdown);
+    let task = tokio::spawn(serving);
     Ok(AdminServer { local_addr, task })
 }
 
@@ -107,15 +135,20 @@ pub async fn serve(
 struct Admin {
     registry: Registry,
     health: Arc<dyn Health>,
+    access: Access,
 }
 
-fn router(registry: Registry, health: Arc<dyn Health>) -> Router {
+fn router(registry: Registry, health: Arc<dyn Health>, access: Access) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
-        .with_state(Admin { registry, health })
+        .with_state(Admin {
+            registry,
+            health,
+            access,
+        })
 }
 
 async fn livez(State(admin): State<Admin>) -> Response {
@@ -137,11 +170,17 @@ fn probe(verdict: Verdict, key: &str) -> Response {
     }
 }
 
-async fn status(State(admin): State<Admin>) -> Response {
+async fn status(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    if let Err(refused) = admin.access.check(&headers, "/status").await {
+        return refused;
+    }
     Json(admin.health.status()).into_response()
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    if let Err(refused) = admin.access.check(&headers, "/metrics").await {
+        return refused;
+    }
     let mut text = String::new();
     match TextEncoder::new().encode_utf8(&admin.registry.gather(), &mut text) {
         Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),

@@ -1,8 +1,10 @@
 //! One HTTP question and its answer, on a connection of its own: how the operator and the console ask
-//! processors, and commands ask for a health check.
+//! processors, and commands ask for a health check. In the clear, or by TLS of an authority that is named.
 //!
 //! Whoever answers may be broken, or be no processor at all, so nothing is read that has no bound:
 //! [`HttpClient::get`] is bounded in time and bytes, [`Answer::body`] in bytes.
+
+mod trust;
 
 use std::error::Error;
 use std::fmt;
@@ -11,11 +13,16 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty, Limited};
 pub use hyper::Uri;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+pub use self::trust::TrustFiles;
 
 /// What an answer may take.
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +67,34 @@ impl fmt::Display for Cause {
     }
 }
 
+/// Whom a client cannot trust, or what it cannot show.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// What should be certificates of authorities is none.
+    #[error("no certificate of an authority in PEM")]
+    NoAuthority,
+    /// A name that no certificate can have.
+    #[error("{0:?} is no name that a certificate can have")]
+    Name(String),
+    /// A token that cannot stand in a header.
+    #[error("the token holds characters other than visible ASCII")]
+    Token,
+    /// A file cannot be read.
+    #[error("{}: cannot be read: {source}", file.display())]
+    Unreadable {
+        /// Which one.
+        file: std::path::PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
 /// Asks questions; its clones share what it is made of, never a connection.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     inner: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    /// Shown by TLS, and never in the clear. Marked as sensitive: it is not printed.
+    token: Option<HeaderValue>,
 }
 
 impl Default for HttpClient {
@@ -74,26 +105,64 @@ impl Default for HttpClient {
 
 impl HttpClient {
     /// Asks in plain text, and trusts no certificate.
-    ///
-    /// # Panics
-    /// Never: the provider of TLS knows the default versions.
     #[must_use]
     pub fn new() -> Self {
+        Self::made(RootCertStore::empty(), None)
+    }
+
+    /// Trusts the authorities of this PEM and nobody else. `name` is what every server's certificate has to be valid for, in
+    /// place of the name or address in the URL.
+    ///
+    /// # Errors
+    /// [`TrustError`] when there is no authority, or when nothing can have this name.
+    pub fn trusting(authorities: &[u8], name: Option<&str>) -> Result<Self, TrustError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authorities) {
+            let certificate = certificate.map_err(|_| TrustError::NoAuthority)?;
+            roots
+                .add(certificate)
+                .map_err(|_| TrustError::NoAuthority)?;
+        }
+        if roots.is_empty() {
+            return Err(TrustError::NoAuthority);
+        }
+        let name = name.map(|name| {
+            let parsed = ServerName::try_from(name.to_owned());
+            parsed.map_err(|_| TrustError::Name(name.to_owned()))
+        });
+        Ok(Self::made(roots, name.transpose()?))
+    }
+
+    /// Shows this token to everybody who is asked by TLS.
+    ///
+    /// # Errors
+    /// [`TrustError::Token`]
+    pub fn with_token(mut self, token: &str) -> Result<Self, TrustError> {
+        let value = HeaderValue::from_str(&format!("Bearer {token}"));
+        let mut value = value.map_err(|_| TrustError::Token)?;
+        value.set_sensitive(true);
+        self.token = Some(value);
+        Ok(self)
+    }
+
+    fn made(roots: RootCertStore, name: Option<ServerName<'static>>) -> Self {
         let provider = ring::default_provider();
         let tls = ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
             .expect("ring knows the default versions of TLS")
-            .with_root_certificates(RootCertStore::empty())
+            .with_root_certificates(roots)
             .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
+        let mut connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .build();
+            .https_or_http();
+        if let Some(name) = name {
+            connector = connector.with_server_name_resolver(FixedServerNameResolver::new(name));
+        }
+        let connector = connector.enable_http1().build();
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(connector);
-        Self { inner }
+        Self { inner, token: None }
     }
 
     /// Asks, and waits for the head of the answer however long it takes.
@@ -103,6 +172,12 @@ impl HttpClient {
     pub async fn ask(&self, url: &Uri) -> Result<Answer, GetError> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = url.clone();
+        if let Some(token) = &self.token
+            && url.scheme_str() == Some("https")
+        {
+            let headers = request.headers_mut();
+            headers.insert(AUTHORIZATION, token.clone());
+        }
         let answer = self.inner.request(request).await;
         answer.map(Answer).map_err(|error| match error {
             error if error.is_connect() => GetError::Connect(Cause(error)),

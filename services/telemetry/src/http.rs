@@ -11,12 +11,16 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_io_timeout::TimeoutWriter;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::tls::Tls;
 
 /// A request line and its headers fit many times over; hyper's own minimum is 8 KiB.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -29,7 +33,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// Connections at the same time; further ones wait in the kernel's backlog.
     pub connections: usize,
-    /// From the accept, or the answer before, until a request's header must be complete.
+    /// From the accept, the handshake or the answer before, until a request's header must be complete; and until a handshake must.
     pub header: Duration,
     /// How long a client may leave what is sent to it unread.
     pub write: Duration,
@@ -54,6 +58,17 @@ impl Lifetime {
 
 /// Serves until `stop` is cancelled, then until the answers under way are sent.
 pub async fn serve(listener: TcpListener, routes: Router, limits: Limits, stop: CancellationToken) {
+    serve_by(listener, None, routes, limits, stop).await;
+}
+
+/// The same by TLS, where there is a certificate.
+pub async fn serve_by(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    routes: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let connections = TaskTracker::new();
     loop {
@@ -71,7 +86,8 @@ pub async fn serve(listener: TcpListener, routes: Router, limits: Limits, stop: 
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = answer(stream, routes.clone(), limits, stop.clone());
+                let connection =
+                    connection(stream, tls.clone(), routes.clone(), limits, stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -89,23 +105,51 @@ pub async fn serve(listener: TcpListener, routes: Router, limits: Limits, stop: 
     connections.wait().await;
 }
 
-async fn answer(stream: TcpStream, routes: Router, limits: Limits, stop: CancellationToken) {
-    let lifetime = Lifetime::default();
-    let routes = routes.layer(Extension(lifetime.clone()));
+async fn connection(
+    stream: TcpStream,
+    tls: Option<Tls>,
+    routes: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let accepted = Instant::now();
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(limits.write));
+    let stream = Box::pin(stream);
+    let Some(tls) = tls else {
+        return answer(stream, accepted, routes, limits, stop).await;
+    };
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let handshake = tokio::time::timeout(limits.header, handshake);
+    let shaken = tokio::select! {
+        // nothing has been asked yet
+        () = stop.cancelled() => return,
+        shaken = handshake => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => answer(stream, accepted, routes, limits, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no tls came about"),
+        Err(_) => tracing::debug!("a handshake was not finished in its time"),
+    }
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    accepted: Instant,
+    routes: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let lifetime = Lifetime::default();
+    let routes = routes.layer(Extension(lifetime.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
         .keep_alive(limits.keep_alive)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(
-            TokioIo::new(Box::pin(stream)),
-            TowerToHyperService::new(routes),
-        );
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     tokio::pin!(connection);
-    let accepted = Instant::now();
-    let deadline = tokio::time::sleep(limits.connection);
+    let deadline = tokio::time::sleep_until(accepted + limits.connection);
     tokio::pin!(deadline);
     let mut draining = false;
     loop {

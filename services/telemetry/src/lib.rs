@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod probe;
 pub mod secrets;
 pub mod shutdown;
+pub mod tls;
 pub mod tracing;
 
 pub use health::{Health, Verdict};

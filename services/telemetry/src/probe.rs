@@ -1,11 +1,13 @@
 //! One HTTP question, for health checks by command: images without a shell have nothing else to ask with.
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hyper::http::uri::InvalidUri;
 use hyper::{StatusCode, Uri};
 
-use crate::client::{GetError, HttpClient};
+use crate::client::{GetError, HttpClient, TrustError};
 
 /// Bytes of an answer that are read for its reason.
 const LONGEST_WHY: usize = 16 << 10;
@@ -17,13 +19,21 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The address cannot be read.
-    #[error("{url}: write http://host:port/path")]
+    #[error("{url}: write http://host:port/path, or https://host:port/path with --ca")]
     Address {
         /// As it was given.
         url: String,
         /// What is wrong with it, where the parser says it.
         #[source]
         source: Option<InvalidUri>,
+    },
+    /// The authority of an https address is not known.
+    #[error("--ca {}: {source}", file.display())]
+    Authority {
+        /// Where it should stand.
+        file: std::path::PathBuf,
+        /// What is wrong with it.
+        source: TrustError,
     },
     /// Nobody answered until patience was over.
     #[error("{url}: no answer within {} s", patience.as_secs())]
@@ -53,11 +63,12 @@ pub enum ProbeError {
     },
 }
 
-/// Asks `url` until the answer is a success, at least once, and for `patience` at most.
+/// Asks `url` until the answer is a success, at least once, and for `patience` at most. An https address takes the file of the
+/// authority that vouches for it.
 ///
 /// # Errors
 /// The last answer when `patience` is over; at once for an address that cannot be asked.
-pub async fn probe(url: &str, patience: Duration) -> Result<(), ProbeError> {
+pub async fn probe(url: &str, ca: Option<&Path>, patience: Duration) -> Result<(), ProbeError> {
     let address = |source| ProbeError::Address {
         url: url.to_owned(),
         source,
@@ -66,10 +77,12 @@ pub async fn probe(url: &str, patience: Duration) -> Result<(), ProbeError> {
     let Some(host) = uri.host() else {
         return Err(address(None));
     };
-    if uri.scheme_str() != Some("http") || host.is_empty() {
-        return Err(address(None));
-    }
-    let client = HttpClient::new();
+    let client = match (uri.scheme_str(), ca) {
+        _ if host.is_empty() => return Err(address(None)),
+        (Some("http"), _) => HttpClient::new(),
+        (Some("https"), Some(ca)) => trusting(ca)?,
+        _ => return Err(address(None)),
+    };
     let begun = Instant::now();
     loop {
         let left = patience.saturating_sub(begun.elapsed()).max(PAUSE);
@@ -84,6 +97,17 @@ pub async fn probe(url: &str, patience: Duration) -> Result<(), ProbeError> {
             Ok(Err(_)) => tokio::time::sleep(PAUSE).await,
         }
     }
+}
+
+fn trusting(ca: &Path) -> Result<HttpClient, ProbeError> {
+    let file = ca.to_owned();
+    fs::read(ca)
+        .map_err(|source| TrustError::Unreadable {
+            file: file.clone(),
+            source,
+        })
+        .and_then(|authorities| HttpClient::trusting(&authorities, None))
+        .map_err(|source| ProbeError::Authority { file, source })
 }
 
 async fn ask(client: &HttpClient, url: &str, uri: &Uri) -> Result<(), ProbeError> {
@@ -142,8 +166,10 @@ mod tests {
             .await
             .unwrap();
         let at = |path: &str| format!("http://{}{path}", server.local_addr());
-        probe(&at("/readyz"), Duration::ZERO).await.unwrap();
-        let refused = probe(&at("/livez"), Duration::ZERO).await.unwrap_err();
+        probe(&at("/readyz"), None, Duration::ZERO).await.unwrap();
+        let refused = probe(&at("/livez"), None, Duration::ZERO)
+            .await
+            .unwrap_err();
         assert!(
             refused
                 .to_string()
@@ -153,7 +179,7 @@ mod tests {
         let url = at("/readyz");
         stop.cancel();
         server.stopped().await;
-        let gone = probe(&url, Duration::ZERO).await.unwrap_err();
+        let gone = probe(&url, None, Duration::ZERO).await.unwrap_err();
         let connect = |why: &GetError| matches!(why, GetError::Connect(_));
         assert!(
             matches!(&gone, ProbeError::Failed { why, .. } if connect(why)),
@@ -165,7 +191,7 @@ mod tests {
     async fn a_server_that_says_nothing_ends_the_patience() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let silent = probe(&url, Duration::ZERO).await.unwrap_err();
+        let silent = probe(&url, None, Duration::ZERO).await.unwrap_err();
         assert!(matches!(silent, ProbeError::Silent { .. }), "{silent:?}");
     }
 
@@ -178,7 +204,7 @@ mod tests {
             "http://",
             "",
         ] {
-            let error = probe(url, Duration::from_secs(60)).await.unwrap_err();
+            let error = probe(url, None, Duration::from_secs(60)).await.unwrap_err();
             assert!(
                 matches!(error, ProbeError::Address { .. }),
                 "{url}: {error:?}"

@@ -137,6 +137,11 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
     if let (Value::Object(spec), Value::Object(extra)) = (&mut spec, parts.extra) {
         spec.extend(extra);
     }
+    if parts.served
+        && let Some(guarding) = &settings.guarding
+    {
+        guarding.of_pod(&mut spec);
+    }
     json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec })
 }
 

@@ -44,6 +44,7 @@ fn settings() -> Settings {
         installation: None,
         network_policy: Some(Network::default().or_operator_in(Some("system"))),
         pod_monitor: Some(Scraping::default()),
+        guarding: None,
         tracing: Vec::new(),
     }
 }

@@ -1,0 +1,121 @@
+//! How processors are asked: in the clear, or by TLS with what the Secrets of their namespace hold.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clickstream_telemetry::client::HttpClient;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{Api, Client};
+use parking_lot::Mutex;
+
+use crate::controller::build::{ADMIN_PORT_NAME, AUTHORITY, Guarding, server_name};
+
+/// How often the Secrets of a namespace are read again: a pipeline at rest is looked at as often.
+const READ_AGAIN: Duration = Duration::from_secs(30);
+/// How long a namespace without guarded pods is remembered.
+const FORGET: Duration = Duration::from_secs(600);
+
+/// Asks processors; clones share what they know.
+#[derive(Clone)]
+pub struct Asker {
+    plain: HttpClient,
+    secrets: Client,
+    guarding: Option<Guarding>,
+    known: Arc<Mutex<HashMap<String, Known>>>,
+}
+
+struct Known {
+    /// `None`: the Secrets could not be used.
+    client: Option<HttpClient>,
+    read: Instant,
+}
+
+impl Asker {
+    /// Pods are guarded with these Secrets, if they are.
+    pub fn new(secrets: Client, guarding: Option<Guarding>) -> Self {
+        Self {
+            plain: HttpClient::new(),
+            secrets,
+            guarding,
+            known: Arc::default(),
+        }
+    }
+
+    /// The client for pods that are asked in the clear.
+    pub const fn plain(&self) -> &HttpClient {
+        &self.plain
+    }
+
+    /// The client for guarded pods of a namespace, if its Secrets can be used.
+    pub async fn guarded(&self, namespace: &str) -> Option<HttpClient> {
+        let guarding = self.guarding.as_ref()?;
+        if let Some(known) = self.known.lock().get(namespace)
+            && known.read.elapsed() < READ_AGAIN
+        {
+            return known.client.clone();
+        }
+        let made = self.make(namespace, guarding).await;
+        let client = made
+            .inspect_err(|error| {
+                tracing::warn!(
+                    namespace,
+                    error = format!("{error:#}"),
+                    "processors cannot be asked: the secrets of their metrics"
+                );
+            })
+            .ok();
+        let mut known = self.known.lock();
+        known.retain(|_, known| known.read.elapsed() < FORGET);
+        let read = Instant::now();
+        let now = Known {
+            client: client.clone(),
+            read,
+        };
+        known.insert(namespace.to_owned(), now);
+        client
+    }
+
+    async fn make(&self, namespace: &str, guarding: &Guarding) -> anyhow::Result<HttpClient> {
+        let authority = self
+            .read(namespace, &guarding.certificate, AUTHORITY)
+            .await?;
+        let name = server_name(namespace);
+        let client = HttpClient::trusting(&authority, Some(&name))
+            .with_context(|| format!("{AUTHORITY} of the secret {}", guarding.certificate))?;
+        let Some(token) = &guarding.token else {
+            return Ok(client);
+        };
+        let tokens = self.read(namespace, &token.secret, &token.key).await?;
+        let tokens = String::from_utf8(tokens).context("a token that is no text")?;
+        let mut lines = tokens.lines().map(str::trim);
+        let first = lines.find(|line| !line.is_empty());
+        let first = first.with_context(|| format!("{token:?} is empty"))?;
+        Ok(client.with_token(first)?)
+    }
+
+    async fn read(&self, namespace: &str, secret: &str, key: &str) -> anyhow::Result<Vec<u8>> {
+        let secrets: Api<Secret> = Api::namespaced(self.secrets.clone(), namespace);
+        let found = secrets.get_opt(secret).await?;
+        let found = found.with_context(|| format!("there is no secret {secret}"))?;
+        let value = found.data.and_then(|mut data| data.remove(key));
+        let value = value.with_context(|| format!("the secret {secret} has no {key}"))?;
+        Ok(value.0)
+    }
+}
+
+/// Whether a pod is asked by TLS: its own probe says so, since pods of before and after a change of the settings run beside each
+/// other.
+pub fn is_guarded(pod: &Pod) -> bool {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut probes = containers
+        .filter(|container| {
+            let mut ports = container.ports.iter().flatten();
+            ports.any(|port| port.name.as_deref() == Some(ADMIN_PORT_NAME))
+        })
+        .filter_map(|container| container.readiness_probe.as_ref()?.http_get.as_ref());
+    probes.any(|probe| probe.scheme.as_deref() == Some("HTTPS"))
+}
