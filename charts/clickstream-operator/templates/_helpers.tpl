@@ -151,6 +151,31 @@ kubectl annotate crd clickstreampipelines.clickstream.dev meta.helm.sh/release-n
 {{- end }}
 {{- end }}
 
+{{/* What the operator is asked by: http, or https where it has a certificate. */}}
+{{- define "clickstream-operator.scheme" -}}
+{{- if include "clickstream-operator.tlsSecret" . }}https{{ else }}http{{ end }}
+{{- end }}
+
+{{/* The Secret of the operator's certificate. Values that an upgrade kept from a release before know nothing of it. */}}
+{{- define "clickstream-operator.tlsSecret" -}}
+{{- dig "tls" "secretName" "" .Values.metrics }}
+{{- end }}
+
+{{/* Whether the API server reviews the tokens that are shown to the operator. */}}
+{{- define "clickstream-operator.reviews" -}}
+{{- if eq (dig "auth" "None" .Values.metrics) "TokenReview" }}true{{ end }}
+{{- end }}
+
+{{/* A token in the clear is everybody's. */}}
+{{- define "clickstream-operator.checkMetrics" -}}
+{{- if and (include "clickstream-operator.reviews" .) (not (include "clickstream-operator.tlsSecret" .)) }}
+{{- fail "\n\nmetrics.auth=TokenReview takes metrics.tls.secretName: a token in the clear is everybody's.\n" }}
+{{- end }}
+{{- if and (dig "metrics" "token" "secretName" "" .Values.pipelines) (not (dig "metrics" "tls" "secretName" "" .Values.pipelines)) }}
+{{- fail "\n\npipelines.metrics.token.secretName takes pipelines.metrics.tls.secretName: a token in the clear is everybody's.\n" }}
+{{- end }}
+{{- end }}
+
 {{/* The settings of the pipelines' NetworkPolicies; releases before had `true` or `false` in their place. */}}
 {{- define "clickstream-operator.pipelinesNetworkPolicy" -}}
 {{- if kindIs "map" .Values.pipelines.networkPolicy }}
