@@ -7,7 +7,6 @@
 //!
 //! The spec is the processors' own type, so the two cannot disagree; only the status is the operator's.
 
-pub mod annotations;
 mod definition;
 pub mod mesh;
 mod pod;

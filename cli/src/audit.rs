@@ -9,12 +9,13 @@ mod follow;
 mod job;
 mod lines;
 
-pub use job::{PIPELINE_LABEL, TARGET_LABEL};
 pub use lines::timed;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
+use clickstream_protocol::exit::{DIFFERENCES, INTERRUPTED, NOT_PROVEN};
+use clickstream_protocol::labels;
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job};
 use kube::{
     Api, ResourceExt,
@@ -27,14 +28,6 @@ use crate::{
     args::{AuditArgs, ReportForm},
 };
 
-/// The audit's own exit code for differences, and ours.
-const DIFFERENCES: u8 = 3;
-/// The same for a part that could not be compared at all.
-const NOT_PROVEN: u8 = 4;
-/// As shells count a process that SIGINT ended.
-const INTERRUPTED: u8 = 130;
-/// Labels by which the operator marks processors.
-const COMPONENT: &str = "app.kubernetes.io/component=processor";
 /// How long removing the Job may hold up the end.
 const REMOVAL: Duration = Duration::from_secs(10);
 
@@ -47,7 +40,7 @@ pub async fn run(access: &Access, args: &AuditArgs) -> anyhow::Result<ExitCode> 
     let several = deployments.len() > 1;
     let (mut differs, mut not_proven) = (false, false);
     for deployment in deployments {
-        let target = deployment.labels()[job::TARGET_LABEL].clone();
+        let target = deployment.labels()[labels::TARGET].clone();
         if several && args.output == ReportForm::Table {
             eprintln!("target {target}:");
         }
@@ -127,18 +120,24 @@ async fn remove(jobs: &Api<Job>, name: &str, interrupted: bool) {
 /// The Deployments of the targets to audit, in the order of their names.
 async fn deployments(access: &Access, args: &AuditArgs) -> anyhow::Result<Vec<Deployment>> {
     let api: Api<Deployment> = Api::namespaced(access.client.clone(), &access.namespace);
-    let labels = format!("{COMPONENT},{}={}", job::PIPELINE_LABEL, args.name);
+    let ours = format!(
+        "{}={},{}={}",
+        labels::COMPONENT,
+        labels::PROCESSOR,
+        labels::PIPELINE,
+        args.name
+    );
     let found = api
-        .list(&ListParams::default().labels(&labels))
+        .list(&ListParams::default().labels(&ours))
         .await
         .map_err(explained)
         .context("the processors' Deployments cannot be listed")?;
     let mut found: Vec<Deployment> = found
         .items
         .into_iter()
-        .filter(|deployment| deployment.labels().contains_key(job::TARGET_LABEL))
+        .filter(|deployment| deployment.labels().contains_key(labels::TARGET))
         .collect();
-    let target = |deployment: &Deployment| deployment.labels()[job::TARGET_LABEL].clone();
+    let target = |deployment: &Deployment| deployment.labels()[labels::TARGET].clone();
     found.sort_by_key(target);
     let place = format!("{}/{}", access.namespace, args.name);
     if found.is_empty() {

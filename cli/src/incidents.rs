@@ -5,7 +5,8 @@ mod take_over;
 
 use std::{process::ExitCode, time::Duration};
 
-use clickstream_api::{ClickstreamPipelineStatus, annotations};
+use clickstream_api::ClickstreamPipelineStatus;
+use clickstream_protocol::{annotations, exit::UNANSWERED};
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
@@ -23,8 +24,6 @@ use crate::{
     report, top,
 };
 
-/// Asked for, and not answered in time.
-const UNANSWERED: u8 = 5;
 /// How often the status is looked at.
 const LOOK: Duration = Duration::from_millis(300);
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
+use clickstream_protocol::labels;
 use futures_util::{AsyncBufReadExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::{
     access::{Access, explained},
     args::incidents::{Component, LogsArgs},
-    audit::{PIPELINE_LABEL, TARGET_LABEL, timed},
+    audit::timed,
     paint::{self, Colours, FAINT, cell},
 };
 
@@ -143,18 +144,15 @@ pub async fn pods(
     target: Option<&str>,
     component: Option<Component>,
 ) -> anyhow::Result<Vec<Pod>> {
-    let mut labels = format!("{PIPELINE_LABEL}={pipeline}");
+    let mut ours = format!("{}={pipeline}", labels::PIPELINE);
     if let Some(target) = target {
-        labels.push_str(&format!(",{TARGET_LABEL}={target}"));
+        ours.push_str(&format!(",{}={target}", labels::TARGET));
     }
     if let Some(component) = component {
-        labels.push_str(&format!(
-            ",app.kubernetes.io/component={}",
-            component.as_str()
-        ));
+        ours.push_str(&format!(",{}={}", labels::COMPONENT, component.as_str()));
     }
     let pods: Api<Pod> = Api::namespaced(access.client.clone(), &access.namespace);
-    let found = pods.list(&ListParams::default().labels(&labels)).await;
+    let found = pods.list(&ListParams::default().labels(&ours)).await;
     Ok(found
         .map_err(explained)
         .context("pods cannot be listed")?

@@ -11,6 +11,7 @@ mod redact;
 
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
+use clickstream_protocol::{ADMIN_PORT_NAME, exit::INCOMPLETE, labels};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -23,14 +24,11 @@ use self::archive::Archive;
 use crate::{
     access::{Access, explained},
     args::incidents::ReportArgs,
-    audit::PIPELINE_LABEL,
     logs,
     paint::{self, Colours},
     top,
 };
 
-/// Some part could not be had.
-const INCOMPLETE: u8 = 4;
 /// Of one container's log, the newest lines.
 const LINES: i64 = 20_000;
 /// And so many bytes at most.
@@ -207,7 +205,7 @@ async fn collect(
             .flat_map(|spec| &spec.containers)
             .any(|container| {
                 let mut ports = container.ports.iter().flatten();
-                ports.any(|port| port.name.as_deref() == Some("admin"))
+                ports.any(|port| port.name.as_deref() == Some(ADMIN_PORT_NAME))
             });
         if !runs || !serves {
             continue;
@@ -245,7 +243,7 @@ async fn children(
     };
     let api: Api<DynamicObject> =
         Api::namespaced_with(access.client.clone(), &access.namespace, &resource);
-    let ours = ListParams::default().labels(&format!("{PIPELINE_LABEL}={pipeline}"));
+    let ours = ListParams::default().labels(&format!("{}={pipeline}", labels::PIPELINE));
     Ok(api.list(&ours).await?.items)
 }
 

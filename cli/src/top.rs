@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::bail;
+use clickstream_protocol::{ADMIN_PORT_NAME, exit::INCOMPLETE, labels, status::ProcessorStatus};
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::GetParams, core::Request};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
@@ -15,47 +16,14 @@ use crate::{
         ReportForm,
         incidents::{Component, Order, TopArgs},
     },
-    audit::TARGET_LABEL,
     logs,
     paint::{self, BAD, Cell, Colours, FAINT, cell, known, plain, table},
 };
 
-/// The port of a pod that serves `/status` and `/metrics`.
-const ADMIN_PORT: &str = "admin";
 /// Pods that are asked at the same time.
 const AT_ONCE: usize = 16;
 /// A processor answers from memory, and the API server hands it on.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Some processors do not answer.
-const INCOMPLETE: u8 = 4;
-
-/// What a processor says of itself; of another version of it, what is known here.
-#[derive(Debug, Deserialize)]
-struct Status {
-    #[serde(default)]
-    partitions: Vec<Reported>,
-    #[serde(default)]
-    halted: Vec<Halted>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Reported {
-    topic: String,
-    partition: i32,
-    #[serde(default)]
-    epoch: i64,
-    lag: Option<i64>,
-    next_offset: Option<i64>,
-    #[serde(default)]
-    state: String,
-    oldest_unprocessed_seconds: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Halted {
-    topic: String,
-    partition: i32,
-}
 
 /// A partition, for `-o json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -133,7 +101,11 @@ async fn look(access: &Access, args: &TopArgs) -> anyhow::Result<Look> {
     }
     let answers: Vec<(String, String, anyhow::Result<String>)> = stream::iter(pods)
         .map(|pod| async move {
-            let target = pod.labels().get(TARGET_LABEL).cloned().unwrap_or_default();
+            let target = pod
+                .labels()
+                .get(labels::TARGET)
+                .cloned()
+                .unwrap_or_default();
             (pod.name_any(), target, ask(access, &pod, "status").await)
         })
         .buffer_unordered(AT_ONCE)
@@ -144,7 +116,7 @@ async fn look(access: &Access, args: &TopArgs) -> anyhow::Result<Look> {
         ..Look::default()
     };
     for (pod, target, answer) in answers {
-        let status = answer.and_then(|text| Ok(serde_json::from_str::<Status>(&text)?));
+        let status = answer.and_then(|text| Ok(serde_json::from_str::<ProcessorStatus>(&text)?));
         match status {
             Ok(status) => look.add(&pod, &target, status),
             Err(error) => {
@@ -157,14 +129,14 @@ async fn look(access: &Access, args: &TopArgs) -> anyhow::Result<Look> {
         && look.partitions.is_empty()
     {
         bail!(
-            "no processor answers; {pod}: {why}. It takes get on pods/proxy, and NetworkPolicies that let the API server reach the port {ADMIN_PORT}"
+            "no processor answers; {pod}: {why}. It takes get on pods/proxy, and NetworkPolicies that let the API server reach the port {ADMIN_PORT_NAME}"
         );
     }
     Ok(look)
 }
 
 impl Look {
-    fn add(&mut self, pod: &str, target: &str, status: Status) {
+    fn add(&mut self, pod: &str, target: &str, status: ProcessorStatus) {
         let of = |topic: String, partition: i32, state: &str| Partition {
             target: target.to_owned(),
             topic,
@@ -218,8 +190,8 @@ impl Partition {
 pub async fn ask(access: &Access, pod: &Pod, path: &str) -> anyhow::Result<String> {
     let ports = pod.spec.iter().flat_map(|spec| &spec.containers);
     let mut ports = ports.flat_map(|container| container.ports.iter().flatten());
-    let Some(port) = ports.find(|port| port.name.as_deref() == Some(ADMIN_PORT)) else {
-        bail!("it has no port {ADMIN_PORT}");
+    let Some(port) = ports.find(|port| port.name.as_deref() == Some(ADMIN_PORT_NAME)) else {
+        bail!("it has no port {ADMIN_PORT_NAME}");
     };
     let (namespace, name) = (&access.namespace, pod.name_any());
     let place = format!(

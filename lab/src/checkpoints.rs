@@ -1,9 +1,9 @@
 //! Progress as PostgreSQL holds it: one row a Kafka partition, moved in the transaction that writes its rows.
 
 use std::collections::BTreeMap;
-use std::ops::{Add, Sub};
 
 use chrono::{DateTime, Utc};
+use clickstream_pipeline::checkpoint::Counters;
 use tokio_postgres::{Client, NoTls};
 
 /// A connection to the target's schema.
@@ -37,54 +37,7 @@ pub struct Checkpoint {
     /// The clock of event time, before the watermark's delay.
     pub clock: Option<DateTime<Utc>>,
     /// Verdicts so far.
-    pub counts: Counts,
-}
-
-/// How many records got which verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counts {
-    /// Records with a value: the sum of the next four.
-    pub consumed: i64,
-    /// Stored and counted.
-    pub accepted: i64,
-    /// Known ids.
-    pub duplicate: i64,
-    /// No valid events.
-    pub rejected: i64,
-    /// Too late for their window.
-    pub late: i64,
-    /// Without a value.
-    pub skipped: i64,
-}
-
-impl Add for Counts {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            consumed: self.consumed + other.consumed,
-            accepted: self.accepted + other.accepted,
-            duplicate: self.duplicate + other.duplicate,
-            rejected: self.rejected + other.rejected,
-            late: self.late + other.late,
-            skipped: self.skipped + other.skipped,
-        }
-    }
-}
-
-impl Sub for Counts {
-    type Output = Self;
-
-    fn sub(self, other: Self) -> Self {
-        Self {
-            consumed: self.consumed - other.consumed,
-            accepted: self.accepted - other.accepted,
-            duplicate: self.duplicate - other.duplicate,
-            rejected: self.rejected - other.rejected,
-            late: self.late - other.late,
-            skipped: self.skipped - other.skipped,
-        }
-    }
+    pub counts: Counters,
 }
 
 /// The checkpoints of a topic.
@@ -103,13 +56,14 @@ pub async fn read(client: &Client, topic: &str) -> anyhow::Result<Checkpoints> {
         epoch: row.get(1),
         next_offset: row.get(2),
         clock: row.get(3),
-        counts: Counts {
+        counts: Counters {
             consumed: row.get(4),
             accepted: row.get(5),
             duplicate: row.get(6),
             rejected: row.get(7),
             late: row.get(8),
             skipped: row.get(9),
+            ..Counters::default()
         },
     };
     Ok(rows
@@ -120,10 +74,11 @@ pub async fn read(client: &Client, topic: &str) -> anyhow::Result<Checkpoints> {
 
 /// The verdicts of all partitions together.
 #[must_use]
-pub fn total(checkpoints: &Checkpoints) -> Counts {
+pub fn total(checkpoints: &Checkpoints) -> Counters {
     checkpoints
         .values()
-        .fold(Counts::default(), |sum, checkpoint| sum + checkpoint.counts)
+        .map(|checkpoint| checkpoint.counts)
+        .sum()
 }
 
 /// The time that no partition's events are behind: the smallest clock; `None` until every partition has one.
@@ -158,10 +113,10 @@ mod tests {
             epoch: 1,
             next_offset,
             clock: seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
-            counts: Counts {
+            counts: Counters {
                 consumed: next_offset,
                 accepted: next_offset,
-                ..Counts::default()
+                ..Counters::default()
             },
         }
     }

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use clickstream_protocol::exit::INTERRUPTED;
 use tokio::time::MissedTickBehavior;
 use xtask::args::UpArgs;
 use xtask::steps::Steps;
@@ -44,7 +45,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         prepared = Pipeline::prepare(&args, &steps) => prepared?,
         () = interrupts.next() => {
             eprintln!("stopped before anything was produced");
-            return Ok(ExitCode::from(130));
+            return Ok(ExitCode::from(INTERRUPTED));
         }
     };
     let mut impatient = interrupts.clone();
@@ -52,7 +53,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         outcome = operate(&args, &steps, prepared, &mut interrupts) => outcome,
         () = async { impatient.next().await; impatient.next().await } => {
             eprintln!("stopped at once: not drained, not audited");
-            Ok(ExitCode::from(130))
+            Ok(ExitCode::from(INTERRUPTED))
         }
     }
 }

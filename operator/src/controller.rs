@@ -16,6 +16,7 @@ mod validate;
 use std::{sync::Arc, time::Duration};
 
 use clickstream_pipeline::spec::Problem;
+use clickstream_protocol::status::ProcessorStatus;
 use clickstream_telemetry::tracing as traces;
 use kube::{
     Client, Resource as _, ResourceExt,
@@ -456,7 +457,7 @@ async fn hold_deletion(pipeline: &ClickstreamPipeline, context: &Context) -> Out
             action: "Delete",
             note: format!(
                 "deletionPolicy says that topics or tables go with the pipeline, and the annotation {} pauses the operator: remove it, and the deletion goes on",
-                clickstream_api::annotations::RECONCILE
+                clickstream_protocol::annotations::RECONCILE
             ),
         };
         context.events.publish(pipeline, happening).await;
@@ -471,7 +472,7 @@ async fn hold_deletion(pipeline: &ClickstreamPipeline, context: &Context) -> Out
 async fn observe_processors(
     valid: &ValidatedPipeline,
     context: &Context,
-) -> Vec<Vec<observe::ProcessorStatus>> {
+) -> Vec<Vec<ProcessorStatus>> {
     let mut reports = Vec::new();
     for target in &valid.document.spec.targets {
         let pods = context.stores.pods(

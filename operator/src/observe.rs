@@ -5,14 +5,13 @@ pub mod pods;
 
 use std::{net::SocketAddr, time::Duration};
 
+use clickstream_protocol::{ADMIN_PORT_NAME, status::ProcessorStatus};
 use clickstream_telemetry::client::{HttpClient, Limits, Uri};
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use serde::Deserialize;
 
 use self::asker::Asker;
-use crate::controller::build::ADMIN_PORT_NAME;
 
 /// A processor answers from memory; what takes longer is no answer. 250 bytes a partition: sixteen thousand of them.
 const LIMITS: Limits = Limits {
@@ -21,103 +20,6 @@ const LIMITS: Limits = Limits {
 };
 /// Processors asked at the same time.
 const AT_ONCE: usize = 16;
-
-/// A processor's own account. Fields that are not read here are left out; unknown ones are ignored, since a processor may be
-/// a version newer.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct ProcessorStatus {
-    /// `starting`, `running`, `waiting_for_postgres` or `stopping`.
-    #[serde(default)]
-    pub state: String,
-    /// The partitions it holds.
-    #[serde(default)]
-    pub partitions: Vec<PartitionReport>,
-    /// Partitions it must not work on.
-    #[serde(default)]
-    pub halted: Vec<Halted>,
-    /// PostgreSQL answers, and refuses what it writes.
-    pub refused: Option<Refused>,
-}
-
-/// Since when PostgreSQL refuses what a processor writes, and why.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Refused {
-    /// When it did so first.
-    pub since: String,
-    /// The kind of failure, as in the metrics: `resources` is disk, memory or connections.
-    pub class: String,
-}
-
-/// One partition, as its owner reports it.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct PartitionReport {
-    /// Its topic.
-    pub topic: String,
-    /// Its number.
-    pub partition: i32,
-    /// How often it has changed owners; of two reports the one with the larger epoch counts.
-    #[serde(default)]
-    pub epoch: i64,
-    /// Records behind the end of the log.
-    pub lag: Option<i64>,
-    /// Its watermark.
-    pub watermark: Option<String>,
-    /// Its counters.
-    #[serde(default)]
-    pub counters: Totals,
-    /// When it last committed.
-    pub last_commit_at: Option<String>,
-    /// Age of the oldest record that is read and not committed, or would be read next.
-    pub oldest_unprocessed_seconds: Option<f64>,
-    /// For how long a Kafka transaction that is still open has held it back; absent where none does.
-    pub open_transaction_seconds: Option<f64>,
-    /// Offsets that Kafka dropped before they were read, as `[first, next]`.
-    #[serde(default)]
-    pub gaps: Vec<[i64; 2]>,
-}
-
-/// A partition that a processor must not work on.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Halted {
-    /// Its topic.
-    pub topic: String,
-    /// Its number.
-    pub partition: i32,
-    /// Why, and what to do.
-    pub reason: String,
-}
-
-/// Records by outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Totals {
-    /// All but skipped ones.
-    pub consumed: i64,
-    /// Became an event.
-    pub accepted: i64,
-    /// Were there already.
-    pub duplicate: i64,
-    /// Are in the dead letters.
-    pub rejected: i64,
-    /// Came after their window.
-    pub late: i64,
-}
-
-impl std::ops::AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        self.consumed += other.consumed;
-        self.accepted += other.accepted;
-        self.duplicate += other.duplicate;
-        self.rejected += other.rejected;
-        self.late += other.late;
-    }
-}
-
-impl Totals {
-    /// Whether every consumed record is accounted for exactly once.
-    pub const fn conserved(&self) -> bool {
-        self.consumed == self.accepted + self.duplicate + self.rejected + self.late
-    }
-}
 
 /// Asks all of these pods of a namespace at once. Pods that do not answer are left out: numbers that are not known are not guessed.
 pub async fn ask(
@@ -190,6 +92,7 @@ mod tests {
 
     use std::{net::SocketAddr, sync::Arc};
 
+    use clickstream_protocol::status::ProcessorState;
     use clickstream_telemetry::{Health, Verdict, admin};
     use k8s_openapi::api::core::v1::Pod;
     use kube::{Client, Config};
@@ -251,7 +154,7 @@ mod tests {
         let answers = ask(&asker, "shop", &pods).await;
         stop.cancel();
         assert_eq!(answers.len(), 1);
-        assert_eq!(answers[0].state, "running");
+        assert_eq!(answers[0].state, ProcessorState::Running);
         assert_eq!(answers[0].partitions.len(), 500);
     }
 }

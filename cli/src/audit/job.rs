@@ -2,16 +2,12 @@
 
 use anyhow::{Context as _, bail};
 use clickstream_api::mesh::without_sidecar;
+use clickstream_protocol::labels;
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job};
 use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 
 use crate::args::ReportForm;
-
-/// The label with the pipeline's name.
-pub const PIPELINE_LABEL: &str = "clickstream.dev/pipeline";
-/// The label with the target's name.
-pub const TARGET_LABEL: &str = "clickstream.dev/target";
 
 /// The container that audits.
 pub const CONTAINER: &str = "audit";
@@ -128,20 +124,20 @@ fn change(container: &mut Map<String, Value>, output: ReportForm, memory: Option
 /// The processors' labels, so that what lets them through to Kafka and PostgreSQL lets this through; but neither their
 /// Service, their disruption budget nor the operator may take it for one.
 fn labels(of_pods: &Value, deployment: &Deployment) -> Map<String, Value> {
-    let mut labels = of_pods.as_object().cloned().unwrap_or_default();
+    let mut all = of_pods.as_object().cloned().unwrap_or_default();
     for (key, value) in [
-        ("app.kubernetes.io/name", "clickstream-audit"),
-        ("app.kubernetes.io/component", "audit"),
-        ("app.kubernetes.io/managed-by", "kubectl-clickstream"),
+        (labels::NAME, "clickstream-audit"),
+        (labels::COMPONENT, labels::AUDIT),
+        (labels::MANAGED_BY, labels::PLUGIN),
     ] {
-        labels.insert(key.to_owned(), json!(value));
+        all.insert(key.to_owned(), json!(value));
     }
-    for key in [PIPELINE_LABEL, TARGET_LABEL] {
+    for key in [labels::PIPELINE, labels::TARGET] {
         if let Some(value) = deployment.labels().get(key) {
-            labels.insert(key.to_owned(), json!(value));
+            all.insert(key.to_owned(), json!(value));
         }
     }
-    labels
+    all
 }
 
 /// The pipeline: who deletes it deletes this too. It does not control the Job, which the operator would take for its own.

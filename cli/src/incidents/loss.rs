@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::bail;
-use clickstream_api::{ClickstreamPipelineStatus, annotations::ACKNOWLEDGED_GAPS};
+use clickstream_api::ClickstreamPipelineStatus;
+use clickstream_protocol::annotations::ACKNOWLEDGED_GAPS;
 use kube::{ResourceExt, api::DynamicObject};
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! `take-over`: the schemas of a pipeline that is gone become this one's.
 
 use anyhow::bail;
-use clickstream_api::annotations::TAKE_OVER_FROM;
+use clickstream_protocol::annotations::TAKE_OVER_FROM;
 use regex::Regex;
 use serde_json::json;
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use clickstream_protocol::annotations::ACKNOWLEDGED_GAPS;
 use serde_json::{Value, json};
 
 use super::RATE;
@@ -228,9 +229,7 @@ pub async fn records_dropped(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::
         ensure!(message.contains(&gap), "no word of {gap}: {message}");
         pipeline.moves_by(GOES_ON).await?;
         pipeline.ready(steps).await?;
-        pipeline
-            .annotate("clickstream.dev/acknowledged-gaps", &gap)
-            .await?;
+        pipeline.annotate(ACKNOWLEDGED_GAPS, &gap).await?;
         data_loss(pipeline, "False").await?;
         Ok(gap)
     };

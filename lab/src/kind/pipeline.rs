@@ -6,12 +6,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use clickstream_pipeline::checkpoint::Counters;
 use clickstream_pipeline::spec::ClickstreamPipeline;
+use clickstream_protocol::labels;
 use serde_json::Value;
 
 use super::cluster::Cluster;
 use super::stack::{kubectl, state};
-use crate::checkpoints::Counts;
 use crate::document::QUICKSTART;
 use crate::program;
 use clickstream_tools::workspace_root;
@@ -234,8 +235,10 @@ impl<'a> Pipeline<'a> {
 
     async fn children(&self, kind: &str, component: &str) -> anyhow::Result<Vec<Value>> {
         let selector = format!(
-            "--selector=clickstream.dev/pipeline={},app.kubernetes.io/component={component}",
-            self.name
+            "--selector={}={},{}={component}",
+            labels::PIPELINE,
+            self.name,
+            labels::COMPONENT
         );
         let said = self.ask(&["get", kind, &selector, "--output=json"]).await?;
         let mut list: Value = serde_json::from_str(&said)?;
@@ -307,7 +310,7 @@ impl<'a> Pipeline<'a> {
     }
 
     /// PostgreSQL's pod may be the one that was just deleted.
-    async fn counts_when_there(&self, since: Instant) -> anyhow::Result<Counts> {
+    async fn counts_when_there(&self, since: Instant) -> anyhow::Result<Counters> {
         loop {
             match self.counts().await {
                 Ok(counts) => return Ok(counts),

@@ -5,20 +5,22 @@ use std::process::{ExitCode, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use clickstream_pipeline::checkpoint::Counters;
+use clickstream_protocol::exit::{DIFFERENCES, NOT_PROVEN};
 
 use super::pages;
 use super::prepare::{Pipeline, Position};
 use super::screen;
 use super::traffic::{Account, Traffic};
-use crate::checkpoints::{self, Counts};
+use crate::checkpoints;
 use xtask::args::UpArgs;
 use xtask::steps::Steps;
 
 /// How long the lag may stay as it is before draining is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Exit codes of an audit that found differences, and of one that could not compare some part at all.
-const OUTCOMES: [u8; 2] = [3, 4];
+/// Exit codes of an audit that has come to an end.
+const OUTCOMES: [u8; 2] = [DIFFERENCES, NOT_PROVEN];
 
 /// Stops the producer, drains, audits, stops the processors and prints the account.
 ///
@@ -69,7 +71,7 @@ pub async fn run(
     Ok(if sum.adds_up() {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(3)
+        ExitCode::from(DIFFERENCES)
     })
 }
 
@@ -113,7 +115,7 @@ async fn audit(pipeline: &Pipeline) -> anyhow::Result<Output> {
 /// What came in and what became of it.
 struct Sum {
     in_log: i64,
-    counts: Counts,
+    counts: Counters,
     acknowledged: Option<i64>,
 }
 
@@ -130,23 +132,15 @@ impl Sum {
     /// Every record of the log has one verdict, and what the producer was promised is in the log (others may write the
     /// topic too).
     fn adds_up(&self) -> bool {
-        let Counts {
-            consumed,
-            accepted,
-            duplicate,
-            rejected,
-            late,
-            skipped,
-        } = self.counts;
-        consumed == accepted + duplicate + rejected + late
-            && consumed + skipped == self.in_log
+        self.counts.conserved()
+            && self.counts.consumed + self.counts.skipped == self.in_log
             && self
                 .acknowledged
                 .is_none_or(|acknowledged| acknowledged <= self.in_log)
     }
 
     fn text(&self, account: Option<&Account>) -> String {
-        let Counts {
+        let Counters {
             accepted,
             duplicate,
             rejected,
@@ -195,13 +189,14 @@ mod tests {
     use super::*;
 
     fn sum(in_log: i64, acknowledged: i64) -> Sum {
-        let counts = Counts {
+        let counts = Counters {
             consumed: 9,
             accepted: 5,
             duplicate: 2,
             rejected: 1,
             late: 1,
             skipped: 1,
+            ..Counters::default()
         };
         Sum {
             in_log,

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use clickstream_pipeline::checkpoint::Counters;
 use indicatif::{HumanCount, ProgressBar};
 
 use super::pages::Page;
 use super::prepare::Pipeline;
 use super::recent::Latency;
-use crate::checkpoints::Counts;
 use xtask::steps::Steps;
 
 /// The state of a moment.
@@ -20,7 +20,7 @@ pub struct Frame {
     /// Records that came into the log.
     pub produced: i64,
     /// Verdicts.
-    pub counts: Counts,
+    pub counts: Counters,
     /// Records that are not in PostgreSQL yet.
     pub lag: i64,
     /// From the broker's time stamp to a visible row.
@@ -241,11 +241,11 @@ mod tests {
         Frame {
             elapsed: Duration::from_secs(seconds),
             produced,
-            counts: Counts {
+            counts: Counters {
                 consumed: produced,
                 accepted: produced - 1,
                 duplicate: 1,
-                ..Counts::default()
+                ..Counters::default()
             },
             lag: 4,
             latency: Some(Latency {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clickstream_api::annotations;
+use clickstream_protocol::annotations;
 
 use super::status::conditions::Finding;
 

@@ -29,7 +29,6 @@ pub use self::{
         migration_inputs, removal,
     },
     network_policy::Network,
-    pod::ADMIN_PORT_NAME,
     pod_monitor::Scraping,
     tracing::handed_on,
 };

@@ -9,6 +9,7 @@ mod transactions;
 use std::time::Duration;
 
 use clickstream_pipeline::spec::Problem;
+use clickstream_protocol::status::ProcessorStatus;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
@@ -38,7 +39,6 @@ use crate::{
         CleanupStatus, ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus, UpgradeStatus,
     },
     events::Happening,
-    observe::ProcessorStatus,
 };
 
 /// Numbers alone are written no more often than this.

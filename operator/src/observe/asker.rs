@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clickstream_protocol::ADMIN_PORT_NAME;
 use clickstream_telemetry::client::HttpClient;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 
-use crate::controller::build::{ADMIN_PORT_NAME, AUTHORITY, Guarding, server_name};
+use crate::controller::build::{AUTHORITY, Guarding, server_name};
 
 /// How often the Secrets of a namespace are read again: a pipeline at rest is looked at as often.
 const READ_AGAIN: Duration = Duration::from_secs(30);

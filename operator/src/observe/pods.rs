@@ -1,12 +1,9 @@
 //! What a pod's status tells a person: why it does not run, and what it said at its end.
 
+use clickstream_protocol::exit::{MIGRATE, WANTS_MIGRATION};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-/// Exit code of a processor whose tables are not there, or older than it needs.
-const WANTS_MIGRATION: i32 = 6;
-/// What it tells a person to type then.
-const MIGRATE: &str = "run `clickstream-processor migrate`";
 /// Reasons of waiting that need no mention: the pod is simply starting.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
@@ -62,7 +59,7 @@ pub fn wants_migration(pod: &Pod) -> Option<(Timestamp, String)> {
         let line = ended.message.as_deref().and_then(last_of);
         // releases before the exit code say it in words
         let says = |line: &String| line.contains(MIGRATE);
-        if ended.exit_code != WANTS_MIGRATION && !line.as_ref().is_some_and(says) {
+        if ended.exit_code != i32::from(WANTS_MIGRATION) && !line.as_ref().is_some_and(says) {
             return None;
         }
         let at = ended.finished_at.as_ref().or(created)?;

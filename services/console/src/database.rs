@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use clickstream_pipeline::checkpoint::Counters;
 use clickstream_pipeline::spec::PostgresSettings;
 use clickstream_postgres::{Access, DialError, dial};
 use thiserror::Error;
@@ -393,13 +394,16 @@ async fn core(transaction: &Transaction<'_>) -> Result<Core, tokio_postgres::Err
             .map_or(60, |row| row.get::<_, i64>(1))
             .max(1),
         totals: Totals {
-            consumed: totals.get(0),
-            accepted: totals.get(1),
-            duplicate: totals.get(2),
-            rejected: totals.get(3),
-            late: totals.get(4),
-            skipped: totals.get(5),
-            revised: totals.get(6),
+            counters: Counters {
+                consumed: totals.get(0),
+                accepted: totals.get(1),
+                duplicate: totals.get(2),
+                rejected: totals.get(3),
+                late: totals.get(4),
+                skipped: totals.get(5),
+                revised: totals.get(6),
+                ..Counters::default()
+            },
             expired: totals.get(7),
             partitions: totals.get(8),
         },

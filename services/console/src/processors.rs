@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use clickstream_protocol::status::ProcessorStatus;
 use clickstream_telemetry::client::{GetError, HttpClient, Limits, Uri};
 use futures_util::future::join_all;
-use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
 
@@ -108,56 +108,9 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Told {
     /// Its status.
-    pub status: Status,
+    pub status: ProcessorStatus,
     /// How long records took, since its start; None when that was not asked.
     pub latency: Option<Histogram>,
-}
-
-/// The part of `/status` that is shown; whatever else a processor says is passed over.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Status {
-    /// Name of the processor.
-    #[serde(default)]
-    pub owner: String,
-    /// starting, running, waiting_for_postgres, stopping.
-    #[serde(default)]
-    pub state: String,
-    /// Its partitions.
-    #[serde(default)]
-    pub partitions: Vec<Partition>,
-    /// Partitions that wait for a person.
-    #[serde(default)]
-    pub halted: Vec<Halted>,
-}
-
-/// A partition as its processor sees it.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Partition {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Which claim this is.
-    #[serde(default)]
-    pub epoch: i64,
-    /// The first offset that is not in the log yet.
-    #[serde(default)]
-    pub log_end: Option<i64>,
-    /// Intake is paused.
-    #[serde(default)]
-    pub paused: bool,
-}
-
-/// A partition that is not read on until a person has looked at it.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Halted {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Why.
-    #[serde(default)]
-    pub reason: String,
 }
 
 /// Asks all of them at once; `latency` too costs a processor more than the rest, since all its metrics are written for it.
@@ -270,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_status_with_more_and_with_less_is_read() {
-        let status: Status = serde_json::from_str(
+        let status: ProcessorStatus = serde_json::from_str(
             r#"{"owner":"p-1","state":"running","future":1,"partitions":[{"topic":"t","partition":0,"log_end":7}]}"#,
         )
         .unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use clickstream_pipeline::checkpoint::Counters;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ impl Flow {
         let fell = self
             .readings
             .back()
-            .is_some_and(|(_, last)| totals.consumed < last.consumed);
+            .is_some_and(|(_, last)| totals.counters.consumed < last.counters.consumed);
         if fell {
             self.readings.clear();
         }
@@ -53,21 +54,22 @@ impl Flow {
         let rate = |now_total: i64, then_total: i64| {
             (now > then).then(|| (now_total - then_total) as f64 * 1e3 / (now - then) as f64)
         };
-        let part = |name, of: fn(&Totals) -> i64| json!({ "name": name, "total": of(totals), "rate": rate(of(totals), of(before)) });
+        let (counters, before) = (&totals.counters, &before.counters);
+        let part = |name, of: fn(&Counters) -> i64| json!({ "name": name, "total": of(counters), "rate": rate(of(counters), of(before)) });
         let parts = [
-            part("accepted", |totals| totals.accepted),
-            part("duplicate", |totals| totals.duplicate),
-            part("rejected", |totals| totals.rejected),
-            part("late", |totals| totals.late),
+            part("accepted", |counters| counters.accepted),
+            part("duplicate", |counters| counters.duplicate),
+            part("rejected", |counters| counters.rejected),
+            part("late", |counters| counters.late),
         ];
-        let sum = totals.accepted + totals.duplicate + totals.rejected + totals.late;
+        let sum = counters.accepted + counters.duplicate + counters.rejected + counters.late;
         json!({
-            "consumed": part("consumed", |totals| totals.consumed),
+            "consumed": part("consumed", |counters| counters.consumed),
             "parts": parts,
-            "difference": totals.consumed - sum,
-            "skipped": totals.skipped,
+            "difference": counters.consumed - sum,
+            "skipped": counters.skipped,
             "expired": totals.expired,
-            "revised": totals.revised,
+            "revised": counters.revised,
         })
     }
 }
@@ -255,15 +257,21 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 
     use super::*;
-    use crate::processors::{AskError, Halted, Partition, Status, Told};
+    use clickstream_protocol::status::{Halted, PartitionReport, ProcessorStatus};
+
+    use crate::processors::{AskError, Told};
 
     fn totals(consumed: i64) -> Totals {
-        Totals {
+        let counters = Counters {
             consumed,
             accepted: consumed - 6,
             duplicate: 3,
             rejected: 2,
             late: 1,
+            ..Counters::default()
+        };
+        Totals {
+            counters,
             ..Totals::default()
         }
     }
@@ -293,20 +301,20 @@ mod tests {
     }
 
     fn answer(epoch: i64, log_end: Option<i64>) -> Answer {
-        let status = Status {
-            partitions: vec![Partition {
+        let status = ProcessorStatus {
+            partitions: vec![PartitionReport {
                 topic: "t".to_owned(),
                 partition: 0,
                 epoch,
                 log_end,
-                paused: false,
+                ..PartitionReport::default()
             }],
             halted: vec![Halted {
                 topic: "t".to_owned(),
                 partition: 1,
                 reason: "another cluster".to_owned(),
             }],
-            ..Status::default()
+            ..ProcessorStatus::default()
         };
         Answer {
             address: "a".to_owned(),
@@ -333,8 +341,11 @@ mod tests {
         flow.add(
             1000,
             Totals {
-                accepted: 9,
-                ..totals(20)
+                counters: Counters {
+                    accepted: 9,
+                    ..totals(20).counters
+                },
+                ..Totals::default()
             },
         );
         assert_eq!(flow.section()["difference"], 5);

@@ -1,13 +1,17 @@
 //! Durable progress of one partition and the change that one flush makes to it.
 
-use std::ops::AddAssign;
+use std::iter::Sum;
+use std::ops::{AddAssign, Sub};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{offset::NextOffset, watermark::EventClock};
 
-/// What became of a partition's records. `consumed = accepted + duplicate + rejected + late`, at every instant.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+/// What became of a partition's records. `consumed = accepted + duplicate + rejected + late`, at every instant. These are
+/// also the names in the tables, in `/status` and in reports.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
     /// Records with a value.
     pub consumed: i64,
@@ -44,6 +48,32 @@ impl AddAssign for Counters {
         self.late += other.late;
         self.skipped += other.skipped;
         self.revised += other.revised;
+    }
+}
+
+impl Sub for Counters {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            consumed: self.consumed - before.consumed,
+            accepted: self.accepted - before.accepted,
+            merged: self.merged - before.merged,
+            duplicate: self.duplicate - before.duplicate,
+            rejected: self.rejected - before.rejected,
+            late: self.late - before.late,
+            skipped: self.skipped - before.skipped,
+            revised: self.revised - before.revised,
+        }
+    }
+}
+
+impl Sum for Counters {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, counters| {
+            sum += counters;
+            sum
+        })
     }
 }
 

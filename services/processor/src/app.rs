@@ -7,6 +7,7 @@ use clickstream_pipeline::{
     engine::Engine,
     spec::{ClickstreamPipeline, Secrets, TargetSpec},
 };
+use clickstream_protocol::annotations::CREATED_TOPICS;
 use clickstream_telemetry::{
     admin::{self, AdminArgs},
     metrics, shutdown,
@@ -193,9 +194,7 @@ pub async fn run(
     ended
 }
 
-/// The annotation in which the operator names the topics that it made, so that the schema knows it when the resource is gone.
-const CREATED_TOPICS: &str = "clickstream.dev/created-topics";
-
+/// The topics that the operator names as made by it.
 fn created_topics(pipeline: &ClickstreamPipeline) -> Vec<&str> {
     let annotations = &pipeline.metadata.annotations;
     annotations

@@ -30,9 +30,7 @@ pub mod upkeep;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-
-/// Exit code where the tables are not there, or older than this binary needs: the operator migrates them then.
-pub const WANTS_MIGRATION: u8 = 6;
+use clickstream_protocol::exit::WANTS_MIGRATION;
 
 /// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
 /// because async code is compiled where it is polled: there it would be compiled once more.

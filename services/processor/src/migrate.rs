@@ -4,20 +4,16 @@ mod former;
 mod grants;
 mod migrations;
 mod prompt;
-mod report;
 mod take_over;
 
 use anyhow::{Context, bail};
 use clickstream_pipeline::spec::{Secrets, SemanticSpec, TargetSpec};
-use serde::Serialize;
+use clickstream_protocol::migration::{MigrationReport, ReportedTopic};
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
 pub use self::take_over::Predecessors;
-use self::{
-    grants::{MissingReader, grant},
-    take_over::take_over,
-};
+use self::{grants::grant, take_over::take_over};
 use crate::sink::{self, Owner, check_owner, check_windows, consumer_group, is_missing};
 
 /// Where applied migrations are noted.
@@ -25,24 +21,6 @@ const HISTORY: &str = "clickstream_migrations";
 
 /// What the statistics of one table may take after a migration, in seconds.
 const ANALYZE_SECONDS: u32 = 60;
-
-/// What is there after a migration: the operator's only way to know the database.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    schema_version: i32,
-    consumer_group: String,
-    topics: Vec<ReportedTopic>,
-    missing_readers: Vec<MissingReader>,
-}
-
-/// A topic that the schema was filled from.
-#[derive(Debug, Serialize)]
-struct ReportedTopic {
-    name: String,
-    id: Option<String>,
-    created: bool,
-}
 
 /// The newest version that this binary knows.
 pub fn known_version() -> i32 {
@@ -81,7 +59,7 @@ pub async fn migrate(
     target: &TargetSpec,
     secrets: &dyn Secrets,
     predecessors: &Predecessors,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<MigrationReport> {
     let settings = target.migration_settings(secrets)?;
     let writer = target.connection_settings(secrets)?.user;
     let schema = &target.schema;
@@ -154,9 +132,9 @@ pub async fn migrate(
         readers = target.readers.len() + target.raw_readers.len() - missing_readers.len(),
         "schema is up to date"
     );
-    Ok(Report {
-        schema_version: before.unwrap_or(known).max(known),
-        consumer_group: consumer_group(client, owner, &target.name).await?,
+    Ok(MigrationReport {
+        schema_version: Some(before.unwrap_or(known).max(known)),
+        consumer_group: Some(consumer_group(client, owner, &target.name).await?),
         topics: topics(client, owner).await?,
         missing_readers,
     })

@@ -240,17 +240,7 @@ impl PartitionView {
     /// with `epoch` follows on its own one, and found `totals`.
     pub fn unheard(&self, epoch: i64, totals: &Counters) -> Option<Counters> {
         self.next.filter(|_| epoch == self.epoch + 1)?;
-        let known = &self.counters;
-        Some(Counters {
-            consumed: totals.consumed - known.consumed,
-            accepted: totals.accepted - known.accepted,
-            merged: totals.merged - known.merged,
-            duplicate: totals.duplicate - known.duplicate,
-            rejected: totals.rejected - known.rejected,
-            late: totals.late - known.late,
-            skipped: totals.skipped - known.skipped,
-            revised: totals.revised - known.revised,
-        })
+        Some(*totals - self.counters)
     }
 
     /// Takes over what a commit says about the log: Kafka's time of its last record, and its heartbeats.

@@ -3,9 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use clickstream_pipeline::{checkpoint::Counters, event::EventTime, ownership::Standing};
+use clickstream_pipeline::{event::EventTime, ownership::Standing};
+use clickstream_protocol::status::{
+    Halted, PartitionReport, ProcessorState, ProcessorStatus, Refused,
+};
 use clickstream_telemetry::{Health, Verdict};
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::{shared::Shared, sink::Topics};
@@ -17,76 +19,6 @@ pub struct ProcessorHealth {
     target: String,
     delay_micros: i64,
     started: OnceLock<(Arc<Shared>, Topics)>,
-}
-
-#[derive(Serialize)]
-struct Status<'a> {
-    owner: &'a str,
-    pipeline: &'a str,
-    target: &'a str,
-    state: State,
-    partitions: Vec<Partition>,
-    halted: Vec<Halted>,
-    /// PostgreSQL answers, and refuses a flush again and again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<RefusedSince>,
-}
-
-#[derive(Serialize)]
-struct RefusedSince {
-    since: String,
-    class: &'static str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum State {
-    Starting,
-    Running,
-    WaitingForPostgres,
-    Stopping,
-}
-
-#[derive(Serialize)]
-struct Partition {
-    topic: String,
-    partition: i32,
-    epoch: i64,
-    next_offset: Option<i64>,
-    log_end: Option<i64>,
-    lag: Option<i64>,
-    t: Option<String>,
-    watermark: Option<String>,
-    paused: bool,
-    /// What the partition waits for, or does.
-    state: &'static str,
-    counters: Totals,
-    last_commit_at: Option<String>,
-    oldest_unprocessed_seconds: Option<f64>,
-    heartbeat_at: Option<String>,
-    /// For how long a Kafka transaction that is still open has held it back.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    open_transaction_seconds: Option<f64>,
-    gaps: Vec<[i64; 2]>,
-}
-
-#[derive(Serialize)]
-struct Totals {
-    consumed: i64,
-    accepted: i64,
-    merged: i64,
-    duplicate: i64,
-    rejected: i64,
-    late: i64,
-    skipped: i64,
-    revised: i64,
-}
-
-#[derive(Serialize)]
-struct Halted {
-    topic: String,
-    partition: i32,
-    reason: String,
 }
 
 impl ProcessorHealth {
@@ -107,15 +39,13 @@ impl ProcessorHealth {
         let _ = self.started.set((shared, topics));
     }
 
-    fn snapshot(&self) -> Status<'_> {
-        let mut status = Status {
-            owner: &self.owner,
-            pipeline: &self.pipeline,
-            target: &self.target,
-            state: State::Starting,
-            partitions: Vec::new(),
-            halted: Vec::new(),
-            refused: None,
+    fn snapshot(&self) -> ProcessorStatus {
+        let mut status = ProcessorStatus {
+            owner: self.owner.clone(),
+            pipeline: self.pipeline.clone(),
+            target: self.target.clone(),
+            state: ProcessorState::Starting,
+            ..ProcessorStatus::default()
         };
         let Some((shared, topics)) = self.started.get() else {
             return status;
@@ -126,16 +56,16 @@ impl ProcessorHealth {
         let now = EventTime::from_micros(Utc::now().timestamp_micros());
         shared.with(|state| {
             status.state = match (state.stopped, state.sink_healthy) {
-                (true, _) => State::Stopping,
-                (false, true) => State::Running,
-                (false, false) => State::WaitingForPostgres,
+                (true, _) => ProcessorState::Stopping,
+                (false, true) => ProcessorState::Running,
+                (false, false) => ProcessorState::WaitingForPostgres,
             };
-            status.refused = state.refused.map(|refused| RefusedSince {
+            status.refused = state.refused.map(|refused| Refused {
                 since: rfc3339(refused.since),
-                class: refused.class.as_str(),
+                class: refused.class.as_str().to_owned(),
             });
             for (tp, view) in &state.view {
-                status.partitions.push(Partition {
+                status.partitions.push(PartitionReport {
                     topic: name(tp),
                     partition: tp.partition,
                     epoch: view.epoch,
@@ -150,8 +80,9 @@ impl ProcessorHealth {
                     state: state
                         .ownership
                         .standing(*tp)
-                        .map_or("unknown", Standing::as_str),
-                    counters: Totals::from(view.counters),
+                        .map_or("unknown", Standing::as_str)
+                        .to_owned(),
+                    counters: view.counters,
                     last_commit_at: view.last_commit.map(rfc3339),
                     oldest_unprocessed_seconds: view
                         .oldest_unprocessed(now)
@@ -229,21 +160,6 @@ impl Health for ProcessorHealth {
 
     fn status(&self) -> Value {
         serde_json::to_value(self.snapshot()).unwrap_or(Value::Null)
-    }
-}
-
-impl From<Counters> for Totals {
-    fn from(c: Counters) -> Self {
-        Self {
-            consumed: c.consumed,
-            accepted: c.accepted,
-            merged: c.merged,
-            duplicate: c.duplicate,
-            rejected: c.rejected,
-            late: c.late,
-            skipped: c.skipped,
-            revised: c.revised,
-        }
     }
 }
 

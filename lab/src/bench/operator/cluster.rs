@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use clickstream_protocol::labels::PIPELINE;
 use clickstream_testbed::{Kafka, KafkaOptions, KubeApi, Process, free_port, kubelet};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -353,7 +354,7 @@ async fn bring_up(client: Client, log: Log) {
             tokio::time::sleep(AGAIN).await;
             continue;
         };
-        if let Some(pipeline) = deployment.labels().get("clickstream.dev/pipeline") {
+        if let Some(pipeline) = deployment.labels().get(PIPELINE) {
             note(&log, pipeline, |seen| &mut seen.applied);
         }
         let client = client.clone();

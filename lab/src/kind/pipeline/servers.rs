@@ -1,10 +1,10 @@
 //! The log as Kafka's own tools in Kafka's pod see it, and the tables as `psql` in PostgreSQL's pod sees them.
 
 use anyhow::Context as _;
+use clickstream_pipeline::checkpoint::Counters;
 use serde_json::{Value, json};
 
 use super::Pipeline;
-use crate::checkpoints::Counts;
 
 impl Pipeline<'_> {
     /// Records that the topic has taken since it was created, by Kafka's own tool in Kafka's own pod.
@@ -45,11 +45,11 @@ impl Pipeline<'_> {
     ///
     /// # Errors
     /// PostgreSQL's pod does not answer.
-    pub async fn counts(&self) -> anyhow::Result<Counts> {
+    pub async fn counts(&self) -> anyhow::Result<Counters> {
         let table = format!("{}.clickstream_checkpoints", self.schema);
         let there = format!("select to_jsonb(to_regclass('{table}') is not null)");
         if self.query(&there).await? != json!(true) {
-            return Ok(Counts::default());
+            return Ok(Counters::default());
         }
         let sums = [
             "consumed",
@@ -64,19 +64,7 @@ impl Pipeline<'_> {
         let found = self
             .query(&format!("select jsonb_build_object({sums}) from {table}"))
             .await?;
-        let of = |column: &str| {
-            found[column]
-                .as_i64()
-                .with_context(|| format!("{column} is no number"))
-        };
-        Ok(Counts {
-            consumed: of("consumed")?,
-            accepted: of("accepted")?,
-            duplicate: of("duplicate")?,
-            rejected: of("rejected")?,
-            late: of("late")?,
-            skipped: of("skipped")?,
-        })
+        serde_json::from_value(found).context("a sum that is no number")
     }
 
     /// The offset that the tables wait for in one partition of the topic.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use clickstream_pipeline::spec::TargetSpec;
+use clickstream_protocol::migration::MigrationReport;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Applied, Owner, refusals};
@@ -28,47 +28,11 @@ pub const LOOK_FOR_READERS: SignedDuration = SignedDuration::from_mins(5);
 /// The watch of pods may tell so much later than that of Jobs: what a migration reports is waited for as long.
 const REPORT_LAG: SignedDuration = SignedDuration::from_secs(10);
 
-/// What a migration says when it has succeeded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Report {
-    /// Version of the tables.
-    pub schema_version: Option<i32>,
-    /// The consumer group of the target's processors.
-    pub consumer_group: Option<String>,
-    /// Topics that the schema was filled from.
-    pub topics: Vec<ReportedTopic>,
-    /// Readers that do not exist, with the SQL to type when they do.
-    pub missing_readers: Vec<MissingReader>,
-}
-
-/// A topic that the schema knows.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ReportedTopic {
-    /// Its name.
-    pub name: String,
-    /// Its id then.
-    pub id: Option<String>,
-    /// Whether this pipeline made it.
-    #[serde(default)]
-    pub created: bool,
-}
-
-/// A role that was to read and does not exist.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct MissingReader {
-    /// The role.
-    pub role: String,
-    /// What to type once it exists; empty: the same as for the one before.
-    pub sql: String,
-}
-
 /// How far a target's migration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The tables are there.
-    Done(Report),
+    Done(MigrationReport),
     /// The status says so, and the Job may be long gone.
     Recorded,
     /// It runs, or is about to; what its pod waits for, if it waits.
@@ -221,7 +185,7 @@ impl Migrations {
     }
 
     /// What the migration that ended just now reported.
-    pub fn report(&self, index: usize) -> Option<&Report> {
+    pub fn report(&self, index: usize) -> Option<&MigrationReport> {
         match &self.targets[index].state {
             State::Done(report) => Some(report),
             _ => None,
@@ -338,7 +302,7 @@ fn attempts(
                 entry(State::Running(None), None)
             }
             // its pod is gone
-            None => entry(State::Done(Report::default()), None),
+            None => entry(State::Done(MigrationReport::default()), None),
         },
         Some((false, at)) => {
             let again = later(at);
@@ -488,18 +452,11 @@ fn report(
     job: &Live,
     valid: &ValidatedPipeline,
     stores: &Stores,
-) -> Option<Result<Report, serde_json::Error>> {
+) -> Option<Result<MigrationReport, serde_json::Error>> {
     let pod = pod_of(job, valid, stores)?;
-    Some(parsed(&crate::observe::pods::left_behind(&pod)?))
-}
-
-/// An image that reports nothing is an older one, which has migrated all the same; one whose report is cut off or garbled has reported
-/// nothing that could be relied on.
-fn parsed(message: &str) -> Result<Report, serde_json::Error> {
-    if message.trim().is_empty() {
-        return Ok(Report::default());
-    }
-    serde_json::from_str(message)
+    Some(MigrationReport::parse(&crate::observe::pods::left_behind(
+        &pod,
+    )?))
 }
 
 fn last_words(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> String {
@@ -526,24 +483,4 @@ fn last_words(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> String 
 
 fn waits_for(pod: Option<&Pod>) -> Option<String> {
     crate::observe::pods::obstacle(pod?)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
-
-    use super::*;
-
-    #[test]
-    fn half_a_report_is_none_and_no_report_is_that_of_an_older_image() {
-        let topics: Vec<_> = (0..60)
-            .map(|n| json!({ "name": format!("clicks-of-{n:064}"), "id": null, "created": true }))
-            .collect();
-        let whole = json!({ "schemaVersion": 11, "topics": topics }).to_string();
-        assert_eq!(parsed(&whole).unwrap().topics.len(), 60);
-        // as the kubelet keeps it
-        assert!(whole.len() > 5 << 10);
-        parsed(&whole[whole.len() - 4096..]).unwrap_err();
-        assert_eq!(parsed(" \n").unwrap(), Report::default());
-    }
 }

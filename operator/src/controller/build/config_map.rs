@@ -3,8 +3,9 @@
 
 use clickstream_pipeline::spec::{
     ClickstreamPipeline, DeletionPolicySpec, HeartbeatSpec, LateEventsSpec, MigrationSpec,
-    OPERATOR, ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement, WRITTEN_BY, WatermarkSpec,
+    ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement, WatermarkSpec,
 };
+use clickstream_protocol::annotations::{CREATED_TOPICS, OPERATOR, WRITTEN_BY};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -13,8 +14,6 @@ use crate::controller::validate::ValidatedPipeline;
 
 /// Key of the document.
 pub const KEY: &str = "pipeline.yaml";
-/// Tells the processors which topics the pipeline made, so that the target's schema knows it when the resource is gone.
-pub const CREATED_TOPICS: &str = "clickstream.dev/created-topics";
 
 /// The ConfigMap of a target's processors.
 pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[String]) -> Child {

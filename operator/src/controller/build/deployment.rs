@@ -1,7 +1,7 @@
 //! The processors of a target.
 
-use clickstream_api::annotations::RESTART_AT;
 use clickstream_pipeline::spec::{Bytes, PipelineSpec, TargetSpec};
+use clickstream_protocol::annotations::RESTART_AT;
 use serde_json::{Map, Value, json};
 
 use super::{

@@ -5,12 +5,9 @@ use serde_json::{Map, Value, json};
 
 use crate::controller::validate::ValidatedPipeline;
 
-/// Who looks after a child.
-pub const MANAGED_BY: &str = "clickstream-operator";
-/// The label with the pipeline's name.
-pub const PIPELINE_LABEL: &str = "clickstream.dev/pipeline";
-/// The label with the target's name.
-pub const TARGET_LABEL: &str = "clickstream.dev/target";
+pub use clickstream_protocol::labels::{
+    OPERATOR as MANAGED_BY, PIPELINE as PIPELINE_LABEL, TARGET as TARGET_LABEL,
+};
 
 /// All labels of a child.
 pub fn of(

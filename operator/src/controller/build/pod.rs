@@ -2,14 +2,13 @@
 
 use clickstream_api::mesh::without_sidecar;
 use clickstream_pipeline::spec::{PodSettings, SecretKeys};
+pub use clickstream_protocol::ADMIN_PORT_NAME;
 use serde_json::{Map, Value, json};
 
 use super::{Child, Kind};
 use crate::controller::Settings;
 
-/// Name of the port with probes, status and metrics.
-pub const ADMIN_PORT_NAME: &str = "admin";
-/// Its number.
+/// The port with probes, status and metrics.
 pub const ADMIN_PORT: u16 = 8080;
 /// Where the pods find the document.
 const DOCUMENT: &str = "/etc/clickstream/pipeline.yaml";

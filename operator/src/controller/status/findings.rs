@@ -1,5 +1,7 @@
 //! What is to be said about each part. Pure.
 
+use clickstream_protocol::status::{ProcessorState, ProcessorStatus};
+
 use super::{
     Observed,
     conditions::{Finding, Findings, Truth, lag_finding},
@@ -15,15 +17,12 @@ use crate::{
         topics::{Failure, TopicSeen},
     },
     crd::ClickstreamPipelineStatus,
-    observe::ProcessorStatus,
 };
 
 /// Partitions named in a message.
 const PARTITIONS_NAMED: usize = 5;
 /// A topic whose timestamps come from its producers' clocks.
 const CREATE_TIME: &str = "CreateTime";
-/// What a processor says while PostgreSQL does not answer.
-const WAITING_FOR_POSTGRES: &str = "waiting_for_postgres";
 
 /// Everything that is to be said.
 pub fn of(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Findings {
@@ -265,7 +264,7 @@ fn outage(names: &[&str], reports: &[Vec<ProcessorStatus>]) -> Option<Finding> {
         .filter(|(_, reports)| {
             reports
                 .iter()
-                .any(|report| report.state == WAITING_FOR_POSTGRES)
+                .any(|report| report.state == ProcessorState::WaitingForPostgres)
         })
         .map(|(name, _)| *name)
         .collect();

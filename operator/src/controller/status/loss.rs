@@ -3,14 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use clickstream_api::annotations::ACKNOWLEDGED_GAPS;
+use clickstream_protocol::{annotations::ACKNOWLEDGED_GAPS, status::ProcessorStatus};
 use kube::ResourceExt;
 
 use super::conditions::Finding;
-use crate::{
-    crd::{ClickstreamPipeline, ClickstreamPipelineStatus, TargetStatus},
-    observe::ProcessorStatus,
-};
+use crate::crd::{ClickstreamPipeline, ClickstreamPipelineStatus, TargetStatus};
 
 /// Gaps named in a message; a person who has more of them looks into the status or into `clickstream_gaps`.
 const GAPS_NAMED: usize = 5;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clickstream_pipeline::spec::TargetSpec;
+use clickstream_pipeline::{checkpoint::Counters, spec::TargetSpec};
+use clickstream_protocol::status::{PartitionReport, ProcessorStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -10,7 +11,6 @@ use super::{Observed, loss, selector};
 use crate::{
     controller::apply::topics::TopicSeen,
     crd::{ClickstreamPipelineStatus, PartitionStatus, TargetStatus},
-    observe::{PartitionReport, ProcessorStatus, Totals},
 };
 
 /// With ten of a hundred bytes for each of eight targets the status stays under 16 KiB at any number of partitions.
@@ -177,12 +177,7 @@ fn of_target(
         };
     }
     let count = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
-    let totals = partitions
-        .iter()
-        .fold(Totals::default(), |mut totals, partition| {
-            totals += partition.counters;
-            totals
-        });
+    let totals: Counters = partitions.iter().map(|partition| partition.counters).sum();
     status.partitions = Some(count);
     let conserved = partitions
         .iter()

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use clickstream_protocol::status::ProcessorStatus;
+
 use super::{conditions::Finding, numbers::newest};
-use crate::observe::ProcessorStatus;
 
 /// From here on a transaction is worth a word, in seconds. Kafka's own default for a producer
 /// (`transaction.timeout.ms`) is 60: one that is open twice as long is not about to end.

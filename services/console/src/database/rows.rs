@@ -1,24 +1,14 @@
 //! What is read.
 
+use clickstream_pipeline::checkpoint::Counters;
+
 use super::ReadError;
 
 /// The totals over all partitions; their sum holds at every instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Records with a value.
-    pub consumed: i64,
-    /// Stored and counted.
-    pub accepted: i64,
-    /// Seen before.
-    pub duplicate: i64,
-    /// No valid events.
-    pub rejected: i64,
-    /// After their window's grace.
-    pub late: i64,
-    /// Without a value; outside `consumed`.
-    pub skipped: i64,
-    /// Hits that came to a window after it was final.
-    pub revised: i64,
+    /// What became of the records.
+    pub counters: Counters,
     /// Accepted, and dropped by retention since.
     pub expired: i64,
     /// Partitions with a checkpoint.

@@ -1,6 +1,7 @@
 //! How much of what was counted could be compared, and whether that is enough to call it proven.
 
 use clickstream_pipeline::checkpoint::Counters;
+use clickstream_protocol::exit;
 use serde::Serialize;
 
 use super::{anchors::Start, snapshot::Progress, tally::Tally};
@@ -44,8 +45,8 @@ impl Outcome {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Clean => 0,
-            Self::Differs => 3,
-            Self::NotProven => 4,
+            Self::Differs => exit::DIFFERENCES,
+            Self::NotProven => exit::NOT_PROVEN,
         }
     }
 }

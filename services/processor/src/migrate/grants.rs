@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clickstream_pipeline::spec::TargetSpec;
-use serde::Serialize;
+use clickstream_protocol::migration::MissingReader;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
@@ -11,30 +11,6 @@ use super::{former, quoted};
 /// Relations of which a right is taken away in one transaction: a server may lock each of them, and its table of locks is
 /// for everybody.
 const AT_ONCE: i64 = 100;
-
-/// A role that was to read and does not exist.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MissingReader {
-    role: String,
-    /// What to type. Empty where it is what was said of the role before, but for the name: Kubernetes keeps 4,096 bytes of
-    /// what a migration reports.
-    sql: String,
-}
-
-impl MissingReader {
-    /// Leaves the SQL out: the role's name says enough.
-    pub fn forget_sql(&mut self) {
-        self.sql.clear();
-    }
-
-    /// One that is missing, and what to type.
-    #[cfg(test)]
-    pub fn new(role: &str, sql: String) -> Self {
-        let role = role.to_owned();
-        Self { role, sql }
-    }
-}
 
 /// Grants the writer what it needs when it is not the owner, and brings the rights of the readers that exist to what the
 /// spec says: SELECT on the views, and with `rawReaders` on the tables. A role that was named before and is not any more loses

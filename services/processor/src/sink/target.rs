@@ -1,6 +1,7 @@
 //! Opening a target: is the schema there, is it ours, and does it belong to this Kafka.
 
 use clickstream_pipeline::spec::{ClickstreamPipeline, SemanticSpec, TargetSpec};
+use clickstream_protocol::exit::MIGRATE;
 use thiserror::Error;
 use tokio_postgres::{Client, error::SqlState};
 use uuid::Uuid;
@@ -16,7 +17,8 @@ pub const LOCAL_CLUSTER: &str = "local";
 pub enum TargetError {
     /// No migration has run.
     #[error(
-        "schema \"{schema}\" is not there yet: run `clickstream-processor migrate` with the same pipeline and target"
+        "schema \"{schema}\" is not there yet: {} with the same pipeline and target",
+        MIGRATE
     )]
     NotMigrated {
         /// Schema of the target.
@@ -32,7 +34,8 @@ pub enum TargetError {
     },
     /// The schema is older than this binary needs.
     #[error(
-        "schema \"{schema}\" is at version {found}, this binary needs {needed}: run `clickstream-processor migrate` of this version"
+        "schema \"{schema}\" is at version {found}, this binary needs {needed}: {} of this version",
+        MIGRATE
     )]
     TooOld {
         /// Schema of the target.

@@ -1,5 +1,11 @@
-//! Annotations by which people ask something of the operator: for what is no part of how a pipeline should be, and so has no place
-//! in its spec.
+//! Annotations. By most of them people ask something of the operator: what is no part of how a pipeline should be, and so has
+//! no place in its spec. By the others the operator tells processors something beside it.
+
+pub use clickstream_pipeline::spec::{OPERATOR, WRITTEN_BY};
+
+/// In a processor's document: the topics that the operator made, separated by commas, so that the schema knows it when the
+/// resource is gone.
+pub const CREATED_TOPICS: &str = "clickstream.dev/created-topics";
 
 /// With the value [`PAUSED`] the operator changes nothing: topics, tables and pods stay as they are, data flows, and the status goes
 /// on.

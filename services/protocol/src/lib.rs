@@ -1,0 +1,22 @@
+//! What the programs of different releases tell each other, each word of it defined once.
+//!
+//! ```text
+//! processor ── /status ─────────────> operator, console, plugin     status
+//! migration ── termination message ─> operator                      migration
+//! processor ── exit code ───────────> operator, plugin, xtask       exit
+//! operator  ── labels, annotations ─> itself, plugin, processor     labels, annotations
+//! people    ── annotations ─────────> operator                      annotations
+//! ```
+//!
+//! An operator meets processors of other releases, older and newer ones. So a field is added and none is renamed or
+//! taken away; who reads ignores what it does not know, and does without what is not there. Tests here hold what the
+//! first release wrote and read.
+
+pub mod annotations;
+pub mod exit;
+pub mod labels;
+pub mod migration;
+pub mod status;
+
+/// The port of a pod that serves `/status`, `/metrics` and the probes, by its name in the container.
+pub const ADMIN_PORT_NAME: &str = "admin";
