@@ -15,6 +15,7 @@ pub mod complete;
 
 mod access;
 mod audit;
+mod guarded;
 mod incidents;
 mod init;
 mod logs;

@@ -16,7 +16,7 @@ use crate::{
         ReportForm,
         incidents::{Component, Order, TopArgs},
     },
-    logs,
+    guarded, logs,
     paint::{self, BAD, Cell, Colours, FAINT, cell, known, plain, table},
 };
 
@@ -188,17 +188,30 @@ impl Partition {
 /// # Errors
 /// It has no such port, does not answer, or may not be asked.
 pub async fn ask(access: &Access, pod: &Pod, path: &str) -> anyhow::Result<String> {
-    let ports = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut ports = ports.flat_map(|container| container.ports.iter().flatten());
-    let Some(port) = ports.find(|port| port.name.as_deref() == Some(ADMIN_PORT_NAME)) else {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut ports = containers.flat_map(|container| {
+        let ports = container.ports.iter().flatten();
+        ports.map(move |port| (container, port))
+    });
+    let admin = ports.find(|(_, port)| port.name.as_deref() == Some(ADMIN_PORT_NAME));
+    let Some((container, port)) = admin else {
         bail!("it has no port {ADMIN_PORT_NAME}");
     };
     let (namespace, name) = (&access.namespace, pod.name_any());
+    let scheme = if guarded::by_tls(container) {
+        "https:"
+    } else {
+        ""
+    };
     let place = format!(
-        "/api/v1/namespaces/{namespace}/pods/{name}:{}/proxy",
+        "/api/v1/namespaces/{namespace}/pods/{scheme}{name}:{}/proxy",
         port.container_port
     );
-    let request = Request::new(place).get(path, &GetParams::default())?;
+    let mut request = Request::new(place).get(path, &GetParams::default())?;
+    if let Some(token) = guarded::token(access, pod, container).await? {
+        let headers = request.headers_mut();
+        headers.insert(guarded::TOKEN_HEADER, token.parse()?);
+    }
     match tokio::time::timeout(PATIENCE, access.client.request_text(request)).await {
         Ok(answer) => answer.map_err(explained),
         Err(_) => bail!("no answer within {} s", PATIENCE.as_secs()),

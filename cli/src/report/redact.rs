@@ -13,8 +13,10 @@ use crate::audit::timed;
 /// What stands in the place of anything that was taken out.
 pub const REMOVED: &str = "[removed]";
 /// Variables that the operator sets itself.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 12] = [
     "CLICKSTREAM_ADMIN_LISTEN",
+    "CLICKSTREAM_ADMIN_TLS",
+    "CLICKSTREAM_ADMIN_TOKENS",
     "CLICKSTREAM_CLUSTER",
     "CLICKSTREAM_LOG_FORMAT",
     "CLICKSTREAM_MIGRATION_REPORT",

@@ -4,14 +4,14 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
-    http::{StatusCode, Uri},
+    http::{HeaderMap, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -24,6 +24,9 @@ use crate::stand_in;
 pub const SECRET: &str = "hunter2-Planted-Q9";
 /// An event, planted wherever one could be.
 pub const EVENT: &str = r#"{"event_id":"018f3a52-0000-7000-8000-00000000beef","user_id":"planted@example.com","url":"/planted-path"}"#;
+
+/// What guarded pods want to be shown.
+pub const TOKEN: &str = "a-token-of-thirty-two-characters";
 
 /// A server on loopback.
 pub struct Api {
@@ -40,6 +43,8 @@ struct Played {
     forbidden: Mutex<Vec<&'static str>>,
     /// Pods that have come since.
     late: AtomicUsize,
+    /// Whether pods are asked by TLS, and want a token.
+    guarded: AtomicBool,
 }
 
 impl Api {
@@ -59,6 +64,7 @@ impl Api {
                 get(proxy),
             )
             .route("/api/v1/namespaces/shop/events", get(events))
+            .route("/api/v1/namespaces/shop/secrets/scrape", get(scrape))
             .route("/api/v1/namespaces/shop/configmaps", get(config_maps))
             .route("/api/v1/namespaces/shop/{kind}", get(nothing))
             .route(
@@ -84,6 +90,11 @@ impl Api {
     /// Paths with this in them may not be seen.
     pub fn forbids(&self, part: &'static str) {
         self.state.forbidden.lock().unwrap().push(part);
+    }
+
+    /// Pods are asked by TLS from now on, and want a token.
+    pub fn guards(&self) {
+        self.state.guarded.store(true, Ordering::Relaxed);
     }
 
     /// Another pod comes.
@@ -172,8 +183,34 @@ fn pod(name: &str) -> Value {
     })
 }
 
+fn guard(pod: &mut Value) {
+    let spec = &mut pod["spec"];
+    let container = &mut spec["containers"][0];
+    container["readinessProbe"] =
+        json!({ "httpGet": { "path": "/readyz", "port": "admin", "scheme": "HTTPS" } });
+    container["env"] =
+        json!([{ "name": "CLICKSTREAM_ADMIN_TOKENS", "value": "/etc/clickstream/admin/tokens" }]);
+    container["volumeMounts"] =
+        json!([{ "name": "secret-1", "mountPath": "/etc/clickstream/admin" }]);
+    spec["volumes"] = json!([{ "name": "secret-1", "projected": { "sources": [
+        { "secret": { "name": "tls", "items": [{ "key": "tls.crt", "path": "tls.crt" }] } },
+        { "secret": { "name": "scrape", "items": [{ "key": "of-prometheus", "path": "tokens" }] } },
+    ] } }]);
+}
+
+async fn scrape() -> Json<Value> {
+    // base64 of the token and of one that comes after it
+    let tokens = "YS10b2tlbi1vZi10aGlydHktdHdvLWNoYXJhY3RlcnMKdGhlLW5leHQtb25lLW9mLXRoZW0K";
+    Json(json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "scrape" }, "data": { "of-prometheus": tokens },
+    }))
+}
+
 async fn pods(State(played): State<Arc<Played>>) -> Json<Value> {
     let mut all = vec![pod("web-0"), pod("web-1")];
+    if played.guarded.load(Ordering::Relaxed) {
+        all.iter_mut().for_each(guard);
+    }
     if played.late.load(Ordering::Relaxed) > 0 {
         all.push(pod("web-2"));
     }
@@ -213,7 +250,20 @@ async fn log(Path(name): Path<String>, uri: Uri) -> String {
 async fn proxy(
     State(played): State<Arc<Played>>,
     Path((name, what)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Response {
+    let mut name = name.as_str();
+    if played.guarded.load(Ordering::Relaxed) {
+        let Some(by_tls) = name.strip_prefix("https:") else {
+            return (StatusCode::BAD_GATEWAY, "no TLS").into_response();
+        };
+        name = by_tls;
+        // the API server has taken `Authorization` away by now
+        let shown = headers.get("x-clickstream-token");
+        if shown.is_none_or(|token| token != TOKEN) {
+            return (StatusCode::UNAUTHORIZED, "a token is needed").into_response();
+        }
+    }
     let look = i64::try_from(played.looks.fetch_add(1, Ordering::Relaxed) / 2).unwrap();
     if what == "metrics" {
         return "clickstream_records_total{partition=\"0\"} 7\n".into_response();

@@ -7,7 +7,7 @@ mod stand_in;
 
 use std::{collections::BTreeMap, io::Read as _, path::Path, process::Stdio, time::Duration};
 
-use api::{Api, SECRET};
+use api::{Api, SECRET, TOKEN};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -137,6 +137,33 @@ async fn top_shows_the_furthest_behind_and_says_who_is_silent() {
     let (code, out, err) = typed(&api, &["top", "web", "--interval", "1"]).await;
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(err.contains("pods/proxy"), "{err}");
+}
+
+#[tokio::test]
+async fn pods_that_want_a_token_are_shown_it_by_who_may_read_it() {
+    let api = Api::start().await;
+    api.guards();
+    let (code, out, err) = typed(&api, &["top", "web", "--interval", "1"]).await;
+    assert_eq!(code, Some(4), "{out}{err}");
+    assert!(out.starts_with("3 partitions of 1 processors"), "{out}");
+
+    let folder = Folder::new("guarded");
+    let file = folder.file();
+    let path = file.display().to_string();
+    let (code, out, err) = typed(&api, &["report", "web", "--file", &path]).await;
+    assert_eq!(code, Some(4), "{out}{err}");
+    let files = unpacked(&file);
+    assert!(files["status/web-0.json"].contains("70000"), "{files:?}");
+    assert!(files["metrics/web-1.txt"].contains("clickstream_records"));
+    for (name, text) in &files {
+        assert!(!text.contains(TOKEN), "the token is in {name}:\n{text}");
+    }
+
+    api.forbids("/secrets/");
+    let (code, out, err) = typed(&api, &["top", "web", "--interval", "1"]).await;
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("takes get on secrets/scrape"), "{err}");
+    assert!(!err.contains(TOKEN), "{err}");
 }
 
 /// The files of an archive, by their names within its folder.

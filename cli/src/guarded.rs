@@ -1,0 +1,71 @@
+//! Pods whose `/status` and `/metrics` want a token (docs/monitoring-access.md). The API server's proxy to a pod keeps `Authorization`
+//! for itself, so the token goes by a header of its own; it is read from the Secret that the pod mounts, by whoever may read that.
+
+use anyhow::{Context as _, anyhow};
+use k8s_openapi::api::core::v1::{Container, Pod, Secret};
+use kube::Api;
+
+use crate::access::{Access, explained, is_forbidden};
+
+/// Where the admin server takes a token beside `Authorization`.
+pub const TOKEN_HEADER: &str = "x-clickstream-token";
+/// Names the file with the tokens, in a container that wants one.
+const TOKENS: &str = "CLICKSTREAM_ADMIN_TOKENS";
+
+/// Whether a container is asked by TLS: its probe says so.
+pub fn by_tls(container: &Container) -> bool {
+    let probe = container.readiness_probe.as_ref();
+    let asked = probe.and_then(|probe| probe.http_get.as_ref());
+    asked.is_some_and(|asked| asked.scheme.as_deref() == Some("HTTPS"))
+}
+
+/// The token that a container wants, if it does.
+///
+/// # Errors
+/// It may not be read, or is not there; the message says which Secret it is.
+pub async fn token(
+    access: &Access,
+    pod: &Pod,
+    container: &Container,
+) -> anyhow::Result<Option<String>> {
+    let Some((secret, key)) = place(pod, container) else {
+        return Ok(None);
+    };
+    let secrets: Api<Secret> = Api::namespaced(access.client.clone(), &access.namespace);
+    let found = secrets.get(&secret).await.map_err(|error| {
+        if is_forbidden(&error) {
+            return anyhow!("it wants a token, which takes get on secrets/{secret}");
+        }
+        explained(error).context(format!("it wants a token of secrets/{secret}"))
+    })?;
+    let value = found.data.and_then(|mut data| data.remove(&key));
+    let value = value.with_context(|| format!("secrets/{secret} has no {key}"))?;
+    let text = String::from_utf8_lossy(&value.0);
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty());
+    let first = first.with_context(|| format!("{key} of secrets/{secret} is empty"))?;
+    Ok(Some(first.to_owned()))
+}
+
+/// The Secret and the key whose value is the container's file of tokens.
+fn place(pod: &Pod, container: &Container) -> Option<(String, String)> {
+    let mut env = container.env.iter().flatten();
+    let file = env
+        .find(|variable| variable.name == TOKENS)?
+        .value
+        .clone()?;
+    let mut mounts = container.volume_mounts.iter().flatten();
+    let (mount, path) = mounts.find_map(|mount| {
+        let path = file.strip_prefix(&mount.mount_path)?.strip_prefix('/')?;
+        Some((mount, path))
+    })?;
+    let mut volumes = pod.spec.as_ref()?.volumes.iter().flatten();
+    let volume = volumes.find(|volume| volume.name == mount.name)?;
+    let sources = volume.projected.as_ref()?.sources.iter().flatten();
+    let mut secrets = sources.filter_map(|source| source.secret.as_ref());
+    secrets.find_map(|secret| {
+        let mut items = secret.items.iter().flatten();
+        let item = items.find(|item| item.path == path)?;
+        Some((secret.name.clone(), item.key.clone()))
+    })
+}
