@@ -291,10 +291,7 @@ async fn reconcile_pipeline(
     }
 
     match accept(pipeline, context).await? {
-        Ok(valid) => {
-            context.memories.keep_accepted(&uid, &pipeline.spec);
-            Box::pin(follow(pipeline, &valid, None, context)).await
-        }
+        Ok(valid) => Box::pin(follow(pipeline, &valid, None, context)).await,
         Err(refused) => Box::pin(follow_before(pipeline, refused, context)).await,
     }
 }
@@ -305,8 +302,7 @@ async fn follow_before(
     refused: Finding,
     context: &Context,
 ) -> Result<Outcome, Error> {
-    let uid = pipeline.uid().unwrap_or_default();
-    if let Some(spec) = context.memories.accepted(&uid) {
+    if let Some(spec) = status::accepted(pipeline, context) {
         let mut before = pipeline.clone();
         before.spec = spec;
         if let Ok(valid) = accept(&before, context).await? {
@@ -488,8 +484,8 @@ async fn observe_processors(
     reports
 }
 
-/// The spec cannot be followed, and since this operator began none was: everything that runs stays as it is, and the conditions say
-/// why.
+/// The spec cannot be followed, and none was before, or that one cannot be followed any more: everything that runs stays as it is,
+/// and the conditions say why.
 async fn refuse(
     pipeline: &ClickstreamPipeline,
     context: &Context,

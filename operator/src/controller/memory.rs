@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clickstream_pipeline::spec::PipelineSpec;
 use parking_lot::Mutex;
 
 use super::{apply::is_older, secrets::Version, validate::SecretFacts};
@@ -50,7 +49,7 @@ struct Memory {
     sent: HashMap<String, BTreeMap<String, String>>,
     numbers_written: Option<Instant>,
     status: Option<(String, ClickstreamPipelineStatus)>,
-    accepted: Option<PipelineSpec>,
+    accepted: Option<([u8; 32], String)>,
     waits: u32,
     unreadable: Option<Instant>,
 }
@@ -236,18 +235,17 @@ impl Memories {
         }
     }
 
-    /// Keeps the spec that is followed now, for the time when another one is refused.
-    pub fn keep_accepted(&self, uid: &str, spec: &PipelineSpec) {
-        self.note(uid, |memory| {
-            if memory.accepted.as_ref() != Some(spec) {
-                memory.accepted = Some(spec.clone());
+    /// What the status says about the spec with this digest, once that was made.
+    pub fn accepted(&self, uid: &str, spec: [u8; 32], make: impl FnOnce() -> String) -> String {
+        let known = self.note(uid, |memory| memory.accepted.clone()).flatten();
+        match known {
+            Some((of, text)) if of == spec => text,
+            _ => {
+                let text = make();
+                self.note(uid, |memory| memory.accepted = Some((spec, text.clone())));
+                text
             }
-        });
-    }
-
-    /// The spec that was followed last.
-    pub fn accepted(&self, uid: &str) -> Option<PipelineSpec> {
-        self.0.lock().get(uid)?.accepted.clone()
+        }
     }
 
     /// Counts reconciles in a row that have ended waiting.

@@ -8,7 +8,8 @@ mod transactions;
 
 use std::time::Duration;
 
-use clickstream_pipeline::spec::Problem;
+use clickstream_pipeline::spec::{ClickstreamPipeline as Document, PipelineSpec, Problem};
+use clickstream_protocol::annotations::{OPERATOR, WRITTEN_BY};
 use clickstream_protocol::status::ProcessorStatus;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -18,7 +19,8 @@ use kube::{
     core::error_boundary::InvalidObject,
 };
 use serde_json::json;
-use tracing::info;
+use sha2::{Digest as _, Sha256};
+use tracing::{info, warn};
 
 use self::conditions::{Finding, Findings, conditions};
 use super::{
@@ -89,6 +91,10 @@ pub async fn write(
     status.observed_generation = Some(generation);
     status.held_by = context.settings.installation.clone();
     status.last_handled_reconcile_at = observed.valid.asked.reconcile_at.clone();
+    status.accepted = match observed.refused {
+        Some(_) => previous.accepted.clone(),
+        None => Some(accepts(pipeline, context)),
+    };
     status.conditions = conditions(&findings, &previous.conditions, generation, now);
     let rolled = has_rolled(observed);
     let pinned = observed.targets.all().any(|workload| workload.pinned);
@@ -226,6 +232,36 @@ fn show(pipeline: &ClickstreamPipeline, status: &ClickstreamPipelineStatus, cont
     let namespace = pipeline.namespace().unwrap_or_default();
     let name = pipeline.name_any();
     context.metrics.pipelines.status(&namespace, &name, status);
+}
+
+/// What the status says about a spec that is followed: all of it, so that it can be followed on when a newer one is refused, also
+/// by an operator that has never seen it.
+fn accepts(pipeline: &ClickstreamPipeline, context: &Context) -> String {
+    let uid = pipeline.uid().unwrap_or_default();
+    let digest = Sha256::digest(json!(pipeline.spec).to_string());
+    context.memories.accepted(&uid, digest.into(), || {
+        let mut document = pipeline.document();
+        let annotations = &mut document.metadata.annotations;
+        annotations.insert(WRITTEN_BY.to_owned(), OPERATOR.to_owned());
+        document.minimal()
+    })
+}
+
+/// The spec that was accepted last, if it can still be read. A later operator may have said more in it than this one knows.
+pub fn accepted(pipeline: &ClickstreamPipeline, context: &Context) -> Option<PipelineSpec> {
+    let text = latest(pipeline, context).accepted?;
+    match Document::from_document(&text) {
+        Ok((document, _)) => Some(document.spec),
+        Err(error) => {
+            warn!(
+                namespace = pipeline.namespace().unwrap_or_default(),
+                pipeline = pipeline.name_any(),
+                %error,
+                "the spec that was accepted last cannot be read"
+            );
+            None
+        }
+    }
 }
 
 /// The status as it was written last. What a reconcile has written itself counts: whatever it writes later builds on that.

@@ -117,8 +117,17 @@ async fn partitions_that_nobody_owns_are_named() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn while_a_spec_is_refused_what_was_accepted_last_is_kept_up() -> anyhow::Result<()> {
+    kept_up(false).await
+}
+
+#[tokio::test]
+async fn also_by_an_operator_that_never_saw_it() -> anyhow::Result<()> {
+    kept_up(true).await
+}
+
+async fn kept_up(restarted: bool) -> anyhow::Result<()> {
     let stage = Stage::new(Migrations::Succeed).await?;
-    let operator = stage.operator()?;
+    let mut operator = stage.operator()?;
     let topic = unique_name("clicks");
     stage
         .apply(&stage.pipeline("shop", &topic, json!({})))
@@ -131,6 +140,9 @@ async fn while_a_spec_is_refused_what_was_accepted_last_is_kept_up() -> anyhow::
     let hash = |deployment: &Deployment| -> Value {
         json!(deployment)["spec"]["template"]["metadata"]["annotations"].clone()
     };
+    if restarted {
+        operator.kill()?;
+    }
     stage
         .apply(&stage.pipeline(
             "shop",
@@ -138,6 +150,9 @@ async fn while_a_spec_is_refused_what_was_accepted_last_is_kept_up() -> anyhow::
             json!({ "window": { "size": "5m" }, "processor": { "replicas": 5 } }),
         ))
         .await?;
+    if restarted {
+        operator = stage.operator()?;
+    }
     stage
         .condition("shop", "Stalled", "True", "WindowSizeRefused")
         .await?;

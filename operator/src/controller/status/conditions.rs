@@ -262,7 +262,7 @@ fn dated(
     }
 }
 
-/// The status as a whole stays under 16 KiB, and ten conditions are a part of it.
+/// The status but for the accepted spec stays under 16 KiB, and ten conditions are a part of it.
 fn shortened(message: &str) -> String {
     const LONGEST: usize = 512;
     if message.len() <= LONGEST {

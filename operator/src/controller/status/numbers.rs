@@ -13,7 +13,7 @@ use crate::{
     crd::{ClickstreamPipelineStatus, PartitionStatus, TargetStatus},
 };
 
-/// With ten of a hundred bytes for each of eight targets the status stays under 16 KiB at any number of partitions.
+/// With ten of a hundred bytes for each of eight targets the status stays under 16 KiB and the length of the spec at any number of partitions.
 const WORST: usize = 10;
 /// Roles that are named: each of up to 63 bytes.
 const READERS: usize = 16;
