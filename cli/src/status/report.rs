@@ -112,6 +112,7 @@ impl Report {
     pub fn colour(&self) -> anstyle::Style {
         match self.ready.status.as_str() {
             "True" if self.holds("DataLossDetected") => BAD,
+            "True" if self.holds("Suspended") => WAITING,
             "True" => GOOD,
             _ if self.holds("Suspended") || self.paused().is_some() || self.is_reconciling() => {
                 WAITING

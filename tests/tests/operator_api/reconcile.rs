@@ -160,15 +160,18 @@ async fn suspending_stops_the_pods_and_resuming_starts_them() -> anyhow::Result<
         .apply(&stage.pipeline("shop", &topic, json!({ "suspend": true })))
         .await?;
     stage
-        .condition("shop", "Ready", "False", "Suspended")
+        .condition("shop", "Ready", "True", "Suspended")
         .await?;
     stage.condition("shop", "Suspended", "True", "").await?;
+    // nobody who waits for it waits any longer
+    stage.condition("shop", "Reconciling", "False", "").await?;
+    stage.condition("shop", "Stalled", "False", "").await?;
     let deployment = stage.children::<Deployment>("shop", 1).await?.remove(0);
     assert_eq!(deployment.spec.and_then(|spec| spec.replicas), Some(0));
     stage
         .apply(&stage.pipeline("shop", &topic, json!({})))
         .await?;
-    stage.condition("shop", "Ready", "True", "").await?;
+    stage.condition("shop", "Ready", "True", "Ready").await?;
     Ok(())
 }
 

@@ -173,16 +173,11 @@ pub fn conditions(
         .collect()
 }
 
-/// Ready is the topics, the database, the processors and, if it is on, the producer; lag and data loss never change it.
+/// Ready is the topics, the database, the processors and, if it is on, the producer, or that nothing runs where nothing is to; lag and
+/// data loss never change it.
 fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Timestamp) -> Finding {
     if let Some(refused) = &findings.refused {
         return Finding::no(refused.reason.clone(), refused.message.clone());
-    }
-    if findings.suspended {
-        return Finding::no(
-            "Suspended",
-            "spec.suspend is true: set it to false to resume",
-        );
     }
     let needed = [
         ("TopicsReady", Some(&findings.topics)),
@@ -190,8 +185,12 @@ fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Time
         ("ProcessorsAvailable", Some(&findings.processors)),
         ("ProducerAvailable", findings.producer.as_ref()),
     ];
+    // of one that is to rest, pods that are stopped are all that is wanted; what else there is to say, its own condition does
+    let needed = needed
+        .iter()
+        .skip(if findings.suspended { 2 } else { 0 })
+        .copied();
     let pending: Vec<(&str, &Finding)> = needed
-        .into_iter()
         .filter_map(|(kind, finding)| Some((kind, finding?)))
         .filter(|(_, finding)| !finding.holds())
         .collect();
@@ -200,6 +199,12 @@ fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Time
         .iter()
         .find(|(_, finding)| finding.truth == Truth::False);
     let Some((_, first)) = wrong.or(pending.first()) else {
+        if findings.suspended {
+            return Finding::yes(
+                "Suspended",
+                "processors and producer are stopped, as spec.suspend says: set it to false to resume",
+            );
+        }
         return Finding::yes(
             "Ready",
             "topics, tables and processors are as the spec has them",

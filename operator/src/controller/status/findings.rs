@@ -467,9 +467,12 @@ fn in_progress(
             taken.kind, taken.name
         ));
     }
-    [Some(topics), Some(database), Some(processors), producer]
-        .into_iter()
-        .flatten()
+    // what a suspended pipeline lacks is looked for again when it resumes
+    let needs = !observed.valid.document.spec.suspend;
+    let before = needs.then_some([topics, database]).into_iter().flatten();
+    before
+        .chain([processors])
+        .chain(producer)
         // what is not known is nothing that goes on, and neither is what is held
         .find(|finding| finding.truth == Truth::False && finding.reason != "Paused")
         .map(|finding| finding.message.clone())

@@ -149,11 +149,48 @@ fn lag_that_is_not_known_is_unknown() {
     assert_eq!(lag_finding(Some(5), Some(5)).truth, Truth::True);
 }
 
+/// What kstatus makes of a resource, and with it Flux, `kubectl wait`, `helm --wait` and others: what is not Current at last is waited
+/// for until a time-out.
+fn kstatus(conditions: &[Condition]) -> &'static str {
+    let is = |kind: &str, wanted: &str| {
+        find(conditions, kind).is_some_and(|condition| condition.status == wanted)
+    };
+    if is("Stalled", "True") {
+        "Failed"
+    } else if is("Reconciling", "True") || is("Ready", "False") || is("Ready", "Unknown") {
+        "InProgress"
+    } else {
+        "Current"
+    }
+}
+
 #[test]
-fn suspended_is_not_ready_for_that_reason() {
-    let said = conditions(&but(|f| f.suspended = true), &[], GENERATION, at(0));
-    assert_eq!(status(&said, "Ready"), ("False", "Suspended"));
-    assert_eq!(status(&said, "Suspended").0, "True");
+fn a_suspended_pipeline_is_what_the_spec_wants_as_soon_as_its_pods_are_stopped() {
+    let said = |change: fn(&mut Findings)| {
+        let findings = but(|f| {
+            f.suspended = true;
+            change(f);
+        });
+        conditions(&findings, &[], GENERATION, at(0))
+    };
+    let rests = said(|_| {});
+    assert_eq!(status(&rests, "Ready"), ("True", "Suspended"));
+    assert_eq!(status(&rests, "Suspended").0, "True");
+    assert_eq!(kstatus(&rests), "Current");
+    let alone = said(|f| {
+        f.topics = Finding::outage("KafkaUnreachable", "away");
+        f.database = Finding::unknown("NotReported", "nobody writes");
+    });
+    assert_eq!(kstatus(&alone), "Current");
+    assert_eq!(status(&alone, "TopicsReady").0, "False");
+    let stops = said(|f| {
+        f.processors = Finding::no("RollingOut", "1 of 0");
+        f.in_progress = Some("stops".to_owned());
+    });
+    assert_eq!(status(&stops, "Ready"), ("False", "RollingOut"));
+    assert_eq!(kstatus(&stops), "InProgress");
+    let refused = said(|f| f.refused = Some(Finding::no("InvalidSpec", "no")));
+    assert_eq!(kstatus(&refused), "Failed");
 }
 
 #[test]
