@@ -58,7 +58,9 @@ fn section(page: &mut String, path: &str, schema: &Value) {
                 .values()
                 .all(|field| field.get("description").is_some())
         });
-        if is_ours {
+        // one type in several places; its own row says so
+        let is_told = name == "podTemplate" && path != "spec";
+        if is_ours && !is_told {
             below.push((format!("{path}.{name}{marks}"), inner));
         }
     }

@@ -24,7 +24,9 @@ pub(super) fn with_defaults(mut spec: Value) -> Value {
     // no pod that stays reads these: the operator's own client, and Jobs
     without_rolling(&mut spec["properties"]["kafka"]["properties"]["admin"]);
     let target = &mut spec["properties"]["targets"]["items"]["properties"];
-    without_rolling(&mut target["migration"]["properties"]["connection"]);
+    for field in ["connection", "podTemplate"] {
+        without_rolling(&mut target["migration"]["properties"][field]);
+    }
     spec["properties"]["targets"]["items"]["properties"]["name"]["default"] = json!("default");
     spec["properties"]["processor"]["default"] = json!({});
     spec["properties"]["processor"]["properties"]["replicas"]["default"] = json!(2);
@@ -38,6 +40,9 @@ fn without_rolling(schema: &mut Value) {
     }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(without_rolling);
+    }
+    if let Some(items) = schema.get_mut("items") {
+        without_rolling(items);
     }
 }
 

@@ -125,7 +125,11 @@ pub fn target(
     let name = names::child(&pipeline.name, &[&target.name]);
     let labels = labels::of(pipeline, "processor", Some(&target.name));
     let mut around = vec![
-        pod::service_account(&name, &labels),
+        pod::service_account(
+            &name,
+            &labels,
+            &pipeline.document.spec.processor_pod().template,
+        ),
         config,
         service::headless(&name, &labels),
         service::disruption_budget(&name, &labels),

@@ -221,12 +221,9 @@ impl ValidatedPipeline {
 pub fn validate(pipeline: &ClickstreamPipeline) -> Result<ValidatedPipeline, Vec<Problem>> {
     let document = pipeline.document();
     let mut problems = document.validate().err().unwrap_or_default();
-    check_pod(
-        "spec.processor",
-        document.spec.processor.pod(),
-        &mut problems,
-    );
-    check_pod("spec.producer", document.spec.producer.pod(), &mut problems);
+    for (path, pod) in document.spec.places_of_pods() {
+        check_pod(&path, &pod, &mut problems);
+    }
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -236,7 +233,7 @@ pub fn validate(pipeline: &ClickstreamPipeline) -> Result<ValidatedPipeline, Vec
     })
 }
 
-fn check_pod(path: &str, pod: PodSettings<'_>, problems: &mut Vec<Problem>) {
+fn check_pod(path: &str, pod: &PodSettings<'_>, problems: &mut Vec<Problem>) {
     if let Err(error) = PodOptions::try_from(pod) {
         problems.push(Problem {
             path: format!("{path}.{}", error.field),

@@ -4,7 +4,19 @@ use serde_json::{Value, json};
 
 /// All leaves as JSON pointers with the schema each has; Kubernetes' own types are left out.
 pub fn places(schema: &Value, value: &Value, pointer: &str) -> Vec<(String, Value)> {
-    const FOREIGN: [&str; 3] = ["affinity", "tolerations", "topologySpreadConstraints"];
+    const FOREIGN: [&str; 11] = [
+        "affinity",
+        "containerSecurityContext",
+        "dnsConfig",
+        "env",
+        "envFrom",
+        "hostAliases",
+        "securityContext",
+        "tolerations",
+        "topologySpreadConstraints",
+        "volumeMounts",
+        "volumes",
+    ];
     match value {
         Value::Object(fields) => fields
             .iter()

@@ -67,7 +67,22 @@ fn a_status_of_another_release_is_read_all_the_same() {
 #[test]
 fn the_settings_of_pods_become_kubernetes_own_types() {
     let pipeline = stored(&full());
-    let pod = PodOptions::try_from(pipeline.spec.processor.pod()).unwrap();
+    let places = pipeline.spec.places_of_pods();
+    let options: Vec<_> = places
+        .iter()
+        .map(|(path, said)| (path.as_str(), PodOptions::try_from(said).unwrap()))
+        .collect();
+    let of = |place: &str| {
+        let found = options.iter().find(|(path, _)| *path == place);
+        found.unwrap().1.clone()
+    };
+    let common = of("spec.podTemplate");
+    assert_eq!(common.security_context.unwrap().run_as_user, Some(1000));
+    assert_eq!(common.env.len(), 5);
+    assert!(common.volumes[2].projected.is_some());
+    let migration = of("spec.targets[0].migration.podTemplate");
+    assert_eq!(migration.host_aliases[0].ip, "10.0.0.4");
+    let pod = of("spec.processor");
     let resources = pod.resources.unwrap();
     assert_eq!(
         resources.requests.unwrap()["cpu"],
@@ -80,7 +95,7 @@ fn the_settings_of_pods_become_kubernetes_own_types() {
     assert!(pod.affinity.unwrap().node_affinity.is_some());
     assert_eq!(pod.topology_spread_constraints[0].max_skew, 1);
     assert_eq!(pod.image_pull_secrets[1].name, "mirror");
-    let none = PodOptions::try_from(stored(&minimal()).spec.producer.pod()).unwrap();
+    let none = PodOptions::try_from(&stored(&minimal()).spec.producer_pod()).unwrap();
     assert_eq!(none, PodOptions::default());
 }
 
@@ -89,7 +104,7 @@ fn a_value_that_no_pod_takes_is_named_by_its_field() {
     let refused = |field: &str, value: Value| {
         let mut document = minimal();
         document["spec"]["processor"] = json!({ field: value });
-        PodOptions::try_from(stored(&document).spec.processor.pod())
+        PodOptions::try_from(&stored(&document).spec.processor_pod())
             .unwrap_err()
             .field
     };

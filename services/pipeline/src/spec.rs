@@ -34,7 +34,7 @@ pub use kafka::{
     KafkaAdmin, KafkaSasl, KafkaSpec, KafkaTls, KafkaUserSecret, SaslMechanism, TopicManagement,
     TopicSpec,
 };
-pub use pod::{PodSettings, PullSecretSpec, ResourcesSpec};
+pub use pod::{PodSettings, PodTemplateSpec, PullSecretSpec, ResourcesSpec};
 pub use processing::{
     DeletionPolicy, DeletionPolicySpec, FlushSpec, HeartbeatSpec, LateEventsSpec, ProcessorSpec,
     ProducerSpec, WatermarkSpec, WindowSpec,
@@ -87,7 +87,7 @@ pub struct Metadata {
 }
 
 #[cfg(feature = "schema")]
-const PIPELINE_RULES: [schema::Rule; 2] = [
+const PIPELINE_RULES: [schema::Rule; 6] = [
     schema::Rule {
         rule: "(has(oldSelf.topics) ? oldSelf.topics.map(t, t.name) : ['clickstream']).all(old, (has(self.topics) ? self.topics.map(t, t.name) : ['clickstream']).exists(new, new == old))",
         message: "a topic stays once it is listed, since progress is kept by its name: list the other topic beside it, or delete the pipeline (topics and tables stay by default) and apply it anew",
@@ -98,7 +98,31 @@ const PIPELINE_RULES: [schema::Rule; 2] = [
         message: "nothing is written to topics of others: set it to false, or make every topic Managed",
         field: ".heartbeat.enabled",
     },
+    schema::Rule {
+        rule: "!has(self.podTemplate) || !has(self.podTemplate.volumeMounts) || self.podTemplate.volumeMounts.all(m, has(self.podTemplate.volumes) && self.podTemplate.volumes.exists(v, v.name == m.name))",
+        message: NO_VOLUME,
+        field: ".podTemplate.volumeMounts",
+    },
+    schema::Rule {
+        rule: "!has(self.processor) || !has(self.processor.podTemplate) || !has(self.processor.podTemplate.volumeMounts) || self.processor.podTemplate.volumeMounts.all(m, (has(self.processor.podTemplate.volumes) && self.processor.podTemplate.volumes.exists(v, v.name == m.name)) || (has(self.podTemplate) && has(self.podTemplate.volumes) && self.podTemplate.volumes.exists(v, v.name == m.name)))",
+        message: NO_VOLUME,
+        field: ".processor.podTemplate.volumeMounts",
+    },
+    schema::Rule {
+        rule: "!has(self.producer) || !has(self.producer.podTemplate) || !has(self.producer.podTemplate.volumeMounts) || self.producer.podTemplate.volumeMounts.all(m, (has(self.producer.podTemplate.volumes) && self.producer.podTemplate.volumes.exists(v, v.name == m.name)) || (has(self.podTemplate) && has(self.podTemplate.volumes) && self.podTemplate.volumes.exists(v, v.name == m.name)))",
+        message: NO_VOLUME,
+        field: ".producer.podTemplate.volumeMounts",
+    },
+    schema::Rule {
+        rule: "self.targets.all(t, !has(t.migration) || !has(t.migration.podTemplate) || !has(t.migration.podTemplate.volumeMounts) || t.migration.podTemplate.volumeMounts.all(m, (has(t.migration.podTemplate.volumes) && t.migration.podTemplate.volumes.exists(v, v.name == m.name)) || (has(self.processor) && has(self.processor.podTemplate) && has(self.processor.podTemplate.volumes) && self.processor.podTemplate.volumes.exists(v, v.name == m.name)) || (has(self.podTemplate) && has(self.podTemplate.volumes) && self.podTemplate.volumes.exists(v, v.name == m.name))))",
+        message: NO_VOLUME,
+        field: ".targets",
+    },
 ];
+
+#[cfg(feature = "schema")]
+const NO_VOLUME: &str =
+    "a mount names no volume: add it under volumes, here or in spec.podTemplate";
 
 #[cfg(feature = "schema")]
 const TOPIC_LIST_RULES: [schema::Rule; 1] = [schema::Rule {
@@ -174,6 +198,11 @@ pub struct PipelineSpec {
         schemars(length(min = 1, max = 512), regex(pattern = schema::IMAGE))
     )]
     pub image: Option<String>,
+    /// What all pods of the pipeline have beyond what the operator gives them: processors, producers and migrations. The component's
+    /// own `podTemplate` goes over it: maps are merged by key, lists of named things by name, and everything else is the component's
+    /// where it says anything. Rolling. Default: nothing.
+    #[serde(default, skip_serializing_if = "PodTemplateSpec::is_default")]
+    pub pod_template: PodTemplateSpec,
     /// The processors. Rolling, except where a field says otherwise.
     #[serde(default)]
     pub processor: ProcessorSpec,
@@ -269,6 +298,7 @@ impl PipelineSpec {
         check_image(self.image.as_deref(), &mut at.field("image"));
         self.processor.check(&mut at.field("processor"));
         self.producer.check(&mut at.field("producer"));
+        self.check_pods(at);
     }
 }
 

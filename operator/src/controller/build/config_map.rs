@@ -3,7 +3,7 @@
 
 use clickstream_pipeline::spec::{
     ClickstreamPipeline, DeletionPolicySpec, HeartbeatSpec, LateEventsSpec, MigrationSpec,
-    ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement, WatermarkSpec,
+    PodTemplateSpec, ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement, WatermarkSpec,
 };
 use clickstream_protocol::annotations::{CREATED_TOPICS, OPERATOR, WRITTEN_BY};
 use serde_json::{Map, Value, json};
@@ -71,6 +71,7 @@ pub fn for_target(pipeline: &ClickstreamPipeline, target: &TargetSpec) -> Clicks
         migration: MigrationSpec {
             // its Job's business
             timeout: None,
+            pod_template: PodTemplateSpec::default(),
             ..target.migration.clone()
         },
         ..target.clone()
@@ -133,6 +134,7 @@ fn bare(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
     }
     spec.image = None;
     spec.suspend = false;
+    spec.pod_template = PodTemplateSpec::default();
     spec.deletion_policy = DeletionPolicySpec::default();
     spec.processor = ProcessorSpec::default();
     spec.producer = ProducerSpec::default();

@@ -30,6 +30,7 @@ pub fn of_target(
         .secret_keys()
         .and(target.connection.secret_keys());
     let hash = pipeline.hash_of(&config.body["data"], &secrets);
+    let pod = spec.processor_pod();
     let mut template = template(
         PodParts {
             container: "processor",
@@ -42,13 +43,13 @@ pub fn of_target(
                     "name": "CLICKSTREAM_PROCESSOR_NAME",
                     "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.name" } },
                 }),
-            ], tracing::env(settings, &labels)].concat(),
+            ], tracing::env(settings, &labels, &pod.template.env)].concat(),
             default_resources: default_resources(spec),
             served: true,
             service_account: Some(&name),
             config_map: &config.name,
             secrets: &secrets,
-            settings: spec.processor.pod(),
+            settings: pod,
             labels: &labels,
             annotations: rolled_by(pipeline, &hash),
             ends: false,

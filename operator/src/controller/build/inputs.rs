@@ -39,6 +39,7 @@ pub fn of_producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Option<
     producer.image.as_ref()?;
     let mut document = config_map::for_producer(&pipeline.document);
     document.spec.producer = producer.clone();
+    document.spec.pod_template = pipeline.document.spec.pod_template.clone();
     Some(hash(pipeline, &document, settings))
 }
 

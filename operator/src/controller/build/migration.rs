@@ -1,12 +1,12 @@
 //! The Job that migrates a target's schema before processors of a new version start.
 
-use clickstream_pipeline::spec::{MigrationSpec, TargetSpec};
+use clickstream_pipeline::spec::{MigrationSpec, PodTemplateSpec, TargetSpec};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
     Child, Kind, config_map, labels, names, network_policy,
-    pod::{PodParts, template},
+    pod::{PodParts, service_account, template},
 };
 use crate::controller::{Settings, validate::ValidatedPipeline};
 
@@ -70,6 +70,14 @@ fn job(
     let document = config_map::for_target(&pipeline.document, target);
     let config = config_map::of_pods(pipeline, &named, &labels, &document);
     let secrets = target.migration_secret_keys();
+    let pod = pipeline.document.spec.migration_pod(target);
+    // an account of its own only where there is something to say of it
+    let needs_account = pod.template.service_account_name.is_none()
+        && !pod.template.service_account_annotations.is_empty();
+    let account = needs_account.then(|| {
+        let name = names::child(&pipeline.name, &[&target.name, "migration"]);
+        service_account(&name, &labels, &pod.template)
+    });
     let template = template(
         PodParts {
             container: "migrate",
@@ -81,10 +89,10 @@ fn job(
                 "limits": { "memory": "128Mi" },
             }),
             served: false,
-            service_account: None,
+            service_account: account.as_ref().map(|account| account.name.as_str()),
             config_map: &config.name,
             secrets: &secrets,
-            settings: pipeline.document.spec.processor.pod(),
+            settings: pod,
             labels: &labels,
             annotations: Map::new(),
             ends: true,
@@ -111,7 +119,8 @@ fn job(
     };
     // before the pod that needs it: with tables that are not there yet nothing else is applied
     let policy = network_policy::of_target(pipeline, target, settings);
-    policy.into_iter().chain([config, job]).collect()
+    let before = policy.into_iter().chain(account);
+    before.chain([config, job]).collect()
 }
 
 fn env(
@@ -140,6 +149,13 @@ pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> St
         Some(timeout) => json!([document, timeout]),
         None => json!(document),
     };
+    // a proxy, an account or a volume may be what it lacked
+    let pod = pipeline.document.spec.migration_template(target);
+    let document = if pod.is_default() {
+        document
+    } else {
+        json!([document, pod])
+    };
     // a schema that was refused may be taken over now
     let document = match &pipeline.asked.take_over_from {
         Some(from) => json!([document, from]),
@@ -148,11 +164,13 @@ pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> St
     pipeline.hash_of(&document, &target.migration_secret_keys())
 }
 
-/// The migrations belong to the image. Who may read is granted by them too, so readers count; how long they may take, and how long rows are kept, does not.
+/// The migrations belong to the image. Who may read is granted by them too, so readers count; how long they may take, what their pods
+/// are like, and how long rows are kept, does not.
 fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> String {
     let mut hash = Sha256::new();
     let how = MigrationSpec {
         timeout: None,
+        pod_template: PodTemplateSpec::default(),
         ..target.migration.clone()
     };
     let mut wanted: Value = json!({

@@ -11,7 +11,9 @@ use k8s_openapi::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Child, Kind, PIPELINE_LABEL, TARGET_LABEL, labels, names, pod::ADMIN_PORT_NAME};
+use super::{
+    Child, Kind, PIPELINE_LABEL, TARGET_LABEL, labels, names, pod::ADMIN_PORT_NAME, tracing,
+};
 use crate::controller::{Settings, validate::ValidatedPipeline};
 
 /// PostgreSQL's own port.
@@ -71,7 +73,9 @@ pub fn of_target(
     egress.push(rule(databases, &network.postgres));
     let labels = labels::of(pipeline, "processor", Some(&target.name));
     let name = names::child(&pipeline.name, &[&target.name]);
-    Some(policy(name, &labels, selected, egress, network, settings))
+    let pod = pipeline.document.spec.processor_pod();
+    let traced = tracing::variables(settings, &pod.template.env);
+    Some(policy(name, &labels, selected, egress, network, &traced))
 }
 
 /// The policy of a producer's pod.
@@ -81,7 +85,9 @@ pub fn of_producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Option<
     let selected = labels::selector_of(&labels);
     let egress = vec![kafka(&pipeline.document.spec.kafka, network)];
     let name = names::child(&pipeline.name, &["producer"]);
-    Some(policy(name, &labels, selected, egress, network, settings))
+    let pod = pipeline.document.spec.producer_pod();
+    let traced = tracing::variables(settings, &pod.template.env);
+    Some(policy(name, &labels, selected, egress, network, &traced))
 }
 
 fn policy(
@@ -90,7 +96,7 @@ fn policy(
     selected: Value,
     egress: Vec<Value>,
     network: &Network,
-    settings: &Settings,
+    traced: &[(String, String)],
 ) -> Child {
     // an empty list of peers would stand for everybody
     let ingress = if network.from.is_empty() {
@@ -103,7 +109,7 @@ fn policy(
     };
     let mut rules = vec![dns()];
     rules.extend(egress);
-    rules.extend(collector(&settings.tracing).map(|port| rule([port].into(), &[])));
+    rules.extend(collector(traced).map(|port| rule([port].into(), &[])));
     rules.extend(network.egress.iter().map(|more| json!(more)));
     Child {
         kind: Kind::NetworkPolicy,

@@ -1,11 +1,15 @@
-//! What all pods of a pipeline have in common: no token, no privilege, no writable root, Secrets key by key.
+//! What all pods of a pipeline have in common: no token, no privilege, no writable root, Secrets key by key. What a `podTemplate` says
+//! goes beside it, never over it.
+
+use std::collections::BTreeMap;
 
 use clickstream_api::mesh::without_sidecar;
-use clickstream_pipeline::spec::{PodSettings, SecretKeys};
+use clickstream_pipeline::spec::{PodSettings, PodTemplateSpec, SecretKeys};
 pub use clickstream_protocol::ADMIN_PORT_NAME;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
-use super::{Child, Kind};
+use super::{Child, Kind, names};
 use crate::controller::Settings;
 
 /// The port with probes, status and metrics.
@@ -14,6 +18,9 @@ pub const ADMIN_PORT: u16 = 8080;
 const DOCUMENT: &str = "/etc/clickstream/pipeline.yaml";
 /// Where the pods find Secrets, as `<secret>/<key>`.
 const SECRETS: &str = "/etc/clickstream/secrets";
+/// Annotation with a hash of the annotations of the pods' ServiceAccount, which a cloud provider reads when a pod is made: another one
+/// rolls them.
+const ACCOUNT_HASH: &str = "clickstream.dev/service-account-hash";
 
 /// A pod's one container, and what is around it.
 pub struct PodParts<'p> {
@@ -29,7 +36,7 @@ pub struct PodParts<'p> {
     pub default_resources: Value,
     /// Whether it serves probes.
     pub served: bool,
-    /// Name of the ServiceAccount; `None`: the namespace's default one, without its token.
+    /// Name of the ServiceAccount unless the spec names one; `None`: the namespace's default one, without its token.
     pub service_account: Option<&'p str>,
     /// Name of the ConfigMap with the document.
     pub config_map: &'p str,
@@ -49,10 +56,16 @@ pub struct PodParts<'p> {
 
 /// The pod template.
 pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
-    let mut labels = parts.labels.clone();
-    labels.extend(text_map(parts.settings.labels));
-    let mut annotations = parts.annotations;
-    annotations.extend(text_map(parts.settings.annotations));
+    let wanted = &parts.settings.template;
+    let mut labels: Map<_, _> = text_map(&wanted.labels).collect();
+    labels.extend(parts.labels.clone());
+    let mut annotations: Map<_, _> = text_map(&wanted.annotations).collect();
+    annotations.extend(parts.annotations);
+    if wanted.service_account_name.is_none() && !wanted.service_account_annotations.is_empty() {
+        let said = json!(wanted.service_account_annotations).to_string();
+        let hash = names::short_hash(&Sha256::digest(said));
+        annotations.insert(ACCOUNT_HASH.to_owned(), json!(hash));
+    }
     if parts.ends {
         without_sidecar(&mut labels, &mut annotations);
     }
@@ -68,14 +81,14 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
         "image": parts.image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": parts.args,
-        "resources": resources(parts.settings, parts.default_resources),
-        "securityContext": {
+        "resources": resources(&parts.settings, parts.default_resources),
+        "securityContext": over(wanted.container_security_context.as_ref(), json!({
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,
             "capabilities": { "drop": ["ALL"] },
-        },
+        })),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": mounts(parts.secrets),
+        "volumeMounts": both(mounts(parts.secrets), &wanted.volume_mounts),
     });
     if parts.served {
         env.push(
@@ -86,48 +99,46 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
         container["livenessProbe"] = probe("/livez", 10, 6);
         container["readinessProbe"] = probe("/readyz", 2, 2);
     }
-    container["env"] = Value::Array(env);
+    // a variable that refers to another one comes after it, and ours may refer to a person's
+    let theirs = wanted.env.iter().filter(|variable| {
+        let is_ours = |ours: &Value| ours["name"] == variable["name"];
+        !env.iter().any(is_ours)
+    });
+    container["env"] = theirs.chain(&env).cloned().collect();
+    if !wanted.env_from.is_empty() {
+        container["envFrom"] = json!(wanted.env_from);
+    }
 
     let mut spec = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         // which user, and which group, is the image's to say, or the namespace's where a platform gives each its own
-        "securityContext": {
+        "securityContext": over(wanted.security_context.as_ref(), json!({
             "runAsNonRoot": true,
             "seccompProfile": { "type": "RuntimeDefault" },
-        },
+        })),
         "containers": [container],
-        "volumes": volumes(parts.config_map, parts.secrets),
+        "volumes": both(volumes(parts.config_map, parts.secrets), &wanted.volumes),
     });
-    if let Some(account) = parts.service_account {
+    let account = wanted.service_account_name.as_deref();
+    if let Some(account) = account.or(parts.service_account) {
         spec["serviceAccountName"] = json!(account);
     }
-    let wanted = parts.settings;
-    if !wanted.node_selector.is_empty() {
-        spec["nodeSelector"] = json!(wanted.node_selector);
+    for (field, value) in placing(wanted) {
+        spec[field] = value;
     }
-    if !wanted.tolerations.is_empty() {
-        spec["tolerations"] = json!(wanted.tolerations);
-    }
-    if let Some(affinity) = wanted.affinity {
-        spec["affinity"] = affinity.clone();
-    }
-    if !wanted.topology_spread_constraints.is_empty() {
-        spec["topologySpreadConstraints"] = json!(wanted.topology_spread_constraints);
-    }
-    if let Some(class) = wanted.priority_class_name {
-        spec["priorityClassName"] = json!(class);
-    }
-    let pull_secrets: Vec<_> = settings
+    let mut pull_secrets: Vec<_> = settings
         .image_pull_secrets
         .iter()
         .map(String::as_str)
-        .chain(
-            wanted
-                .image_pull_secrets
-                .iter()
-                .map(|secret| secret.name.as_str()),
-        )
+        .collect();
+    for secret in &wanted.image_pull_secrets {
+        if !pull_secrets.contains(&secret.name.as_str()) {
+            pull_secrets.push(&secret.name);
+        }
+    }
+    let pull_secrets: Vec<_> = pull_secrets
+        .iter()
         .map(|name| json!({ "name": name }))
         .collect();
     if !pull_secrets.is_empty() {
@@ -144,22 +155,64 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
     json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec })
 }
 
-/// The identity of the pods: one without rights and without a token.
-pub fn service_account(name: &str, labels: &Map<String, Value>) -> Child {
-    Child {
-        kind: Kind::ServiceAccount,
-        name: name.to_owned(),
-        body: json!({ "metadata": { "labels": labels }, "automountServiceAccountToken": false }),
+/// Where pods run, and whom they find from there: fields of a pod that are taken as they are.
+fn placing(wanted: &PodTemplateSpec) -> impl Iterator<Item = (&'static str, Value)> {
+    let list = |values: &[Value]| (!values.is_empty()).then(|| json!(values));
+    let name = |name: &Option<String>| name.as_ref().map(|name| json!(name));
+    let nodes = &wanted.node_selector;
+    [
+        ("nodeSelector", (!nodes.is_empty()).then(|| json!(nodes))),
+        ("tolerations", list(&wanted.tolerations)),
+        ("affinity", wanted.affinity.clone()),
+        (
+            "topologySpreadConstraints",
+            list(&wanted.topology_spread_constraints),
+        ),
+        ("priorityClassName", name(&wanted.priority_class_name)),
+        ("runtimeClassName", name(&wanted.runtime_class_name)),
+        ("schedulerName", name(&wanted.scheduler_name)),
+        ("hostAliases", list(&wanted.host_aliases)),
+        ("dnsConfig", wanted.dns_config.clone()),
+    ]
+    .into_iter()
+    .filter_map(|(field, value)| Some((field, value?)))
+}
+
+fn both(mut ours: Vec<Value>, wanted: &[Value]) -> Vec<Value> {
+    ours.extend_from_slice(wanted);
+    ours
+}
+
+/// What people say of a security context beside what we do: `validate` has refused what would loosen it.
+fn over(wanted: Option<&Value>, ours: Value) -> Value {
+    match (wanted, ours) {
+        (Some(Value::Object(wanted)), Value::Object(mut ours)) => {
+            ours.extend(wanted.clone());
+            Value::Object(ours)
+        }
+        (_, ours) => ours,
     }
 }
 
-fn text_map(
-    map: &std::collections::BTreeMap<String, String>,
-) -> impl Iterator<Item = (String, Value)> {
+/// The identity of the pods: one without rights and without a token. There is one also where the spec names another: pods of before
+/// may still have it.
+pub fn service_account(name: &str, labels: &Map<String, Value>, wanted: &PodTemplateSpec) -> Child {
+    let mut metadata = json!({ "labels": labels });
+    if !wanted.service_account_annotations.is_empty() {
+        metadata["annotations"] = json!(wanted.service_account_annotations);
+    }
+    Child {
+        kind: Kind::ServiceAccount,
+        name: name.to_owned(),
+        body: json!({ "metadata": metadata, "automountServiceAccountToken": false }),
+    }
+}
+
+fn text_map(map: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)> {
     map.iter().map(|(key, value)| (key.clone(), json!(value)))
 }
 
-fn resources(settings: PodSettings<'_>, default: Value) -> Value {
+fn resources(settings: &PodSettings<'_>, default: Value) -> Value {
     match settings.resources {
         Some(wanted) => json!(wanted),
         None => default,
@@ -177,7 +230,7 @@ fn probe(path: &str, period_seconds: u32, failures: u32) -> Value {
 
 /// Only the keys that the spec names are mounted. A key that is absent is left out: not every shape of Secret has all of them.
 /// Whatever user the pod runs as may read them: nobody else is in it.
-fn volumes(config_map: &str, secrets: &SecretKeys) -> Value {
+fn volumes(config_map: &str, secrets: &SecretKeys) -> Vec<Value> {
     let mut volumes = vec![json!({ "name": "pipeline", "configMap": { "name": config_map } })];
     volumes.extend(secrets.iter().enumerate().map(|(index, (secret, keys))| {
         let items: Vec<_> = keys.map(|key| json!({ "key": key, "path": key })).collect();
@@ -186,10 +239,10 @@ fn volumes(config_map: &str, secrets: &SecretKeys) -> Value {
             "secret": { "secretName": secret, "optional": true, "defaultMode": 0o444, "items": items },
         })
     }));
-    Value::Array(volumes)
+    volumes
 }
 
-fn mounts(secrets: &SecretKeys) -> Value {
+fn mounts(secrets: &SecretKeys) -> Vec<Value> {
     let mut mounts = vec![json!({
         "name": "pipeline",
         "mountPath": DOCUMENT,
@@ -203,5 +256,5 @@ fn mounts(secrets: &SecretKeys) -> Value {
             "readOnly": true,
         })
     }));
-    Value::Array(mounts)
+    mounts
 }

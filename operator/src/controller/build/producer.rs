@@ -20,12 +20,14 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
     let config = config_map::of_pods(pipeline, &["producer"], &labels, &document);
     let secrets = spec.kafka.secret_keys();
     let hash = pipeline.hash_of(&config.body["data"], &secrets);
+    let pod = spec.producer_pod();
+    let account = service_account(&name, &labels, &pod.template);
     let template = template(
         PodParts {
             container: "producer",
             image: pipeline.producer_image(settings),
             args: vec!["generate".to_owned()],
-            env: tracing::env(settings, &labels),
+            env: tracing::env(settings, &labels, &pod.template.env),
             default_resources: json!({
                 "requests": { "cpu": "50m", "memory": "64Mi" },
                 "limits": { "memory": "256Mi" },
@@ -34,7 +36,7 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
             service_account: Some(&name),
             config_map: &config.name,
             secrets: &secrets,
-            settings: spec.producer.pod(),
+            settings: pod,
             labels: &labels,
             annotations: rolled_by(pipeline, &hash),
             ends: false,
@@ -56,5 +58,5 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
             },
         }),
     };
-    vec![service_account(&name, &labels), config, deployment]
+    vec![account, config, deployment]
 }

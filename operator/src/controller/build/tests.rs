@@ -7,6 +7,8 @@ mod effects;
     reason = "the sweep on a real API server looks at more of a change"
 )]
 mod fields;
+mod former;
+mod pod_templates;
 
 use k8s_openapi::api::{
     apps::v1::Deployment,

@@ -40,10 +40,27 @@ pub fn handed_on(variable: impl Fn(&str) -> Option<String>) -> Vec<(String, Stri
     }
 }
 
-/// The environment of a container with these labels. Its pod names itself in every span, after what the operator was given
-/// for all of them: of two attributes with one name the later one counts.
-pub fn env(settings: &Settings, labels: &Map<String, Value>) -> Vec<Value> {
-    if settings.tracing.is_empty() {
+/// What a pod is told about traces: what its template says (`own`), and what the operator hands on besides.
+pub fn variables(settings: &Settings, own: &[Value]) -> Vec<(String, String)> {
+    let is_own = |name: &str| own.iter().any(|variable| variable["name"] == name);
+    let handed = settings.tracing.iter().filter(|(name, _)| !is_own(name));
+    let own = own.iter().filter_map(|variable| {
+        let name = variable["name"].as_str()?;
+        Some((name.to_owned(), variable["value"].as_str()?.to_owned()))
+    });
+    let own = own.filter(|(name, _)| name.starts_with("OTEL_"));
+    handed.cloned().chain(own).collect()
+}
+
+/// The environment of a container with these labels, beside `own`, what its template says. Its pod names itself in every span, after
+/// what it was given otherwise: of two attributes with one name the later one counts.
+pub fn env(settings: &Settings, labels: &Map<String, Value>, own: &[Value]) -> Vec<Value> {
+    let own_value = |name: &str| own.iter().find(|variable| variable["name"] == name);
+    let names_collector = |variable: &Value| {
+        let name = variable["name"].as_str().unwrap_or_default();
+        name.starts_with("OTEL_") && name.ends_with("_ENDPOINT")
+    };
+    if settings.tracing.is_empty() && !own.iter().any(names_collector) {
         return Vec::new();
     }
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } });
@@ -51,13 +68,20 @@ pub fn env(settings: &Settings, labels: &Map<String, Value>) -> Vec<Value> {
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
     ];
+    env.retain(|ours| own.iter().all(|variable| variable["name"] != ours["name"]));
     let mut attributes = Vec::new();
     for (name, value) in &settings.tracing {
         if name == ATTRIBUTES {
             attributes.push(value.clone());
-        } else {
+        } else if own_value(name).is_none() {
             env.push(json!({ "name": name, "value": value }));
         }
+    }
+    match own_value(ATTRIBUTES) {
+        // from somewhere else, whatever it is
+        Some(own) if own.get("value").is_none() => return env,
+        Some(own) => attributes.extend(own["value"].as_str().map(ToOwned::to_owned)),
+        None => {}
     }
     attributes.push("k8s.namespace.name=$(POD_NAMESPACE)".to_owned());
     attributes.push("k8s.pod.name=$(POD_NAME)".to_owned());

@@ -1,5 +1,7 @@
-//! What `spec.processor` and `spec.producer` say about their pods, in Kubernetes' own terms. The services themselves
-//! read none of it.
+//! What a spec says about pods, in Kubernetes' own terms. The services themselves read none of it.
+
+mod check;
+mod template;
 
 use std::collections::BTreeMap;
 
@@ -8,6 +10,9 @@ use serde_json::Value;
 
 use super::secret::{self, is_dns_label, is_dns_subdomain};
 use super::validate::At;
+use super::{PipelineSpec, TargetSpec};
+
+pub use template::PodTemplateSpec;
 
 #[cfg(feature = "schema")]
 use super::schema;
@@ -40,33 +45,128 @@ pub struct PullSecretSpec {
     pub name: String,
 }
 
-/// The settings of one kind of pod, whichever part of the spec they stand in.
-///
-/// Values in Kubernetes' own deep types are left as they were written: whoever builds a pod from them parses them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The settings of one kind of pod, or what one place of the spec says of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodSettings<'s> {
-    /// CPU, memory and other resources of the container, unless the operator chooses.
+    /// CPU, memory and other resources of the container, unless the operator chooses. They are no part of a template: how much is
+    /// needed follows from what a component does, and stands beside that.
     pub resources: Option<&'s ResourcesSpec>,
-    /// Further labels of the pods.
-    pub labels: &'s BTreeMap<String, String>,
-    /// Further annotations of the pods.
-    pub annotations: &'s BTreeMap<String, String>,
-    /// Labels a node must have.
-    pub node_selector: &'s BTreeMap<String, String>,
-    /// Taints the pods put up with: Kubernetes' `Toleration`s.
-    pub tolerations: &'s [Value],
-    /// Kubernetes' `Affinity`.
-    pub affinity: Option<&'s Value>,
-    /// Kubernetes' `TopologySpreadConstraint`s.
-    pub topology_spread_constraints: &'s [Value],
-    /// Name of a PriorityClass.
-    pub priority_class_name: Option<&'s str>,
-    /// Secrets with credentials of image registries.
-    pub image_pull_secrets: &'s [PullSecretSpec],
+    /// Everything else.
+    pub template: PodTemplateSpec,
 }
 
 /// Labels and annotations under these belong to the operator.
 const RESERVED: [&str; 2] = ["app.kubernetes.io/", "clickstream.dev/"];
+
+/// Which templates there are, and which goes over which. A template of before, the fields of `processor` and `producer` that pods
+/// had when there was no `podTemplate`, counts as that component's own, below its `podTemplate`.
+impl PipelineSpec {
+    /// The settings of processors.
+    #[must_use]
+    pub fn processor_pod(&self) -> PodSettings<'_> {
+        let former = self.pod_template.with(&self.processor.former_template());
+        PodSettings {
+            resources: self.processor.resources.as_ref(),
+            template: former.with(&self.processor.pod_template),
+        }
+    }
+
+    /// The settings of producers.
+    #[must_use]
+    pub fn producer_pod(&self) -> PodSettings<'_> {
+        let former = self.pod_template.with(&self.producer.former_template());
+        PodSettings {
+            resources: self.producer.resources.as_ref(),
+            template: former.with(&self.producer.pod_template),
+        }
+    }
+
+    /// The settings of Jobs that migrate or drop a target's tables. They run the processors' image for the same database, so what
+    /// is said of processors holds for them, unless the target's migration says otherwise.
+    #[must_use]
+    pub fn migration_pod(&self, target: &TargetSpec) -> PodSettings<'_> {
+        let processor = self.processor_pod();
+        PodSettings {
+            template: processor.template.with(&target.migration.pod_template),
+            ..processor
+        }
+    }
+
+    /// What a target's Jobs are told by `podTemplate`s alone.
+    #[must_use]
+    pub fn migration_template(&self, target: &TargetSpec) -> PodTemplateSpec {
+        self.pod_template
+            .with(&self.processor.pod_template)
+            .with(&target.migration.pod_template)
+    }
+
+    /// Every place that says something about pods, by its path.
+    #[must_use]
+    pub fn places_of_pods(&self) -> Vec<(String, PodSettings<'_>)> {
+        let place = |path: &str, resources, template: PodTemplateSpec| {
+            let settings = PodSettings {
+                resources,
+                template,
+            };
+            (path.to_owned(), settings)
+        };
+        let (processor, producer) = (&self.processor, &self.producer);
+        let mut places = vec![
+            place("spec.podTemplate", None, self.pod_template.clone()),
+            place(
+                "spec.processor",
+                processor.resources.as_ref(),
+                processor.former_template(),
+            ),
+            place(
+                "spec.processor.podTemplate",
+                None,
+                processor.pod_template.clone(),
+            ),
+            place(
+                "spec.producer",
+                producer.resources.as_ref(),
+                producer.former_template(),
+            ),
+            place(
+                "spec.producer.podTemplate",
+                None,
+                producer.pod_template.clone(),
+            ),
+        ];
+        for (index, target) in self.targets.iter().enumerate() {
+            let path = format!("spec.targets[{index}].migration.podTemplate");
+            places.push(place(&path, None, target.migration.pod_template.clone()));
+        }
+        places
+    }
+
+    /// Checks all templates. Which of them a template goes over decides which volumes it may mount.
+    pub(super) fn check_pods(&self, at: &mut At<'_>) {
+        let (common, processor) = (&self.pod_template, &self.processor.pod_template);
+        check_template(common, &[], &mut at.field("podTemplate"));
+        let mut part = at.field("processor");
+        check_template(processor, &[common], &mut part.field("podTemplate"));
+        let mut part = at.field("producer");
+        let producer = &self.producer.pod_template;
+        check_template(producer, &[common], &mut part.field("podTemplate"));
+        for (index, target) in self.targets.iter().enumerate() {
+            let mut targets = at.field("targets");
+            let mut target_at = targets.index(index);
+            let mut part = target_at.field("migration");
+            check_template(
+                &target.migration.pod_template,
+                &[common, processor],
+                &mut part.field("podTemplate"),
+            );
+        }
+    }
+}
+
+fn check_template(template: &PodTemplateSpec, below: &[&PodTemplateSpec], at: &mut At<'_>) {
+    template.check(at);
+    template.check_mounted(below, at);
+}
 
 impl PodSettings<'_> {
     pub(super) fn check(&self, at: &mut At<'_>) {
@@ -75,35 +175,18 @@ impl PodSettings<'_> {
             check_amounts(&resources.requests, &mut at.field("requests"));
             check_amounts(&resources.limits, &mut at.field("limits"));
         }
-        check_labels(self.labels, true, &mut at.field("labels"));
-        check_annotations(self.annotations, &mut at.field("annotations"));
-        check_labels(self.node_selector, false, &mut at.field("nodeSelector"));
-        check_objects(self.tolerations, &mut at.field("tolerations"));
-        if self.affinity.is_some_and(|affinity| !affinity.is_object()) {
-            at.field("affinity").problem(OBJECT_RULE);
+        self.template.check(at);
+    }
+}
+
+fn check_pull_secrets(secrets: &[PullSecretSpec], at: &mut At<'_>) {
+    at_most(secrets.len(), at);
+    for (index, secret) in secrets.iter().enumerate() {
+        let mut at = at.index(index);
+        if secrets[..index].contains(secret) {
+            at.field("name").problem("listed twice; remove one");
         }
-        check_objects(
-            self.topology_spread_constraints,
-            &mut at.field("topologySpreadConstraints"),
-        );
-        if self
-            .priority_class_name
-            .is_some_and(|name| !is_dns_subdomain(name))
-        {
-            at.field("priorityClassName").problem(
-                "name a PriorityClass: lowercase letters, digits, `-` and `.`, at most 253 characters",
-            );
-        }
-        let mut at = at.field("imagePullSecrets");
-        at_most(self.image_pull_secrets.len(), &mut at);
-        for (index, secret) in self.image_pull_secrets.iter().enumerate() {
-            let earlier = &self.image_pull_secrets[..index];
-            let mut at = at.index(index);
-            if earlier.contains(secret) {
-                at.field("name").problem("listed twice; remove one");
-            }
-            secret::check_name(&secret.name, &mut at.field("name"));
-        }
+        secret::check_name(&secret.name, &mut at.field("name"));
     }
 }
 

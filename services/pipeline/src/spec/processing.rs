@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::kafka::{TopicManagement, TopicSpec};
-use super::pod::{PodSettings, PullSecretSpec, ResourcesSpec};
+use super::pod::{PodSettings, PodTemplateSpec, PullSecretSpec, ResourcesSpec};
 use super::quantity::{Bytes, Duration};
 use super::semantic::LatePolicy;
 use super::validate::At;
@@ -110,38 +110,39 @@ pub struct ProcessorSpec {
     pub max_event_bytes: Bytes,
     /// When a transaction is full. Rolling.
     pub flush: FlushSpec,
-    /// CPU, memory and other resources of each processor. Rolling. Default: chosen by the operator.
+    /// CPU, memory and other resources of each processor, and of migrations. Rolling. Default: chosen by the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
-    /// Further labels of the pods. Rolling. Default: none.
+    /// The processors' pods, and those of migrations unless theirs say otherwise, beyond what `spec.podTemplate` says of all. Rolling. Default: nothing.
+    #[serde(skip_serializing_if = "PodTemplateSpec::is_default")]
+    pub pod_template: PodTemplateSpec,
+    /// Deprecated: `podTemplate.labels`, which goes over this. Rolling. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::labels"))]
     pub labels: BTreeMap<String, String>,
-    /// Further annotations of the pods. Rolling. Default: none.
+    /// Deprecated: `podTemplate.annotations`, which goes over this. Rolling. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::annotations"))]
     pub annotations: BTreeMap<String, String>,
-    /// Labels that a node must have to run the pods. Rolling. Default: none.
+    /// Deprecated: `podTemplate.nodeSelector`, which goes over this. Rolling. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::node_labels"))]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints of nodes that the pods put up with, as a pod has them. Rolling. Default: none.
+    /// Deprecated: `podTemplate.tolerations`, which goes before this. Rolling. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Vec<k8s_openapi::api::core::v1::Toleration>", length(max = 16))
     )]
     pub tolerations: Vec<Value>,
-    /// Which nodes, and which other pods beside them, the pods prefer, need or avoid, as a pod has it. Rolling.
-    /// Default: unless `topologySpreadConstraints` are given, zones are preferred that have fewer of the target's processors.
+    /// Deprecated: `podTemplate.affinity`, which goes before this. Rolling. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Option<k8s_openapi::api::core::v1::Affinity>")
     )]
     pub affinity: Option<Value>,
-    /// How the pods spread over zones and nodes, as a pod has it. Rolling. Default: unless `affinity` is given, evenly over
-    /// nodes, as far as they have room.
+    /// Deprecated: `podTemplate.topologySpreadConstraints`, which goes before this. Rolling. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
         feature = "schema",
@@ -151,14 +152,14 @@ pub struct ProcessorSpec {
         )
     )]
     pub topology_spread_constraints: Vec<Value>,
-    /// Name of the PriorityClass of the pods. Rolling. Default: the cluster's.
+    /// Deprecated: `podTemplate.priorityClassName`, which goes before this. Rolling. Default: the cluster's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
         schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN))
     )]
     pub priority_class_name: Option<String>,
-    /// Secrets with credentials of the registries that the image comes from. Rolling. Default: the operator's.
+    /// Deprecated: `podTemplate.imagePullSecrets`, which are added to these. Rolling. Default: the operator's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
         feature = "schema",
@@ -221,34 +222,36 @@ pub struct ProducerSpec {
     /// CPU, memory and other resources of each producer. Rolling. Default: chosen by the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
-    /// Further labels of the pods. Rolling. Default: none.
+    /// The producer's pods, beyond what `spec.podTemplate` says of all. Rolling. Default: nothing.
+    #[serde(skip_serializing_if = "PodTemplateSpec::is_default")]
+    pub pod_template: PodTemplateSpec,
+    /// Deprecated: `podTemplate.labels`, which goes over this. Rolling. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::labels"))]
     pub labels: BTreeMap<String, String>,
-    /// Further annotations of the pods. Rolling. Default: none.
+    /// Deprecated: `podTemplate.annotations`, which goes over this. Rolling. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::annotations"))]
     pub annotations: BTreeMap<String, String>,
-    /// Labels that a node must have to run the pods. Rolling. Default: none.
+    /// Deprecated: `podTemplate.nodeSelector`, which goes over this. Rolling. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::node_labels"))]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints of nodes that the pods put up with, as a pod has them. Rolling. Default: none.
+    /// Deprecated: `podTemplate.tolerations`, which goes before this. Rolling. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Vec<k8s_openapi::api::core::v1::Toleration>", length(max = 16))
     )]
     pub tolerations: Vec<Value>,
-    /// Which nodes, and which other pods beside them, the pods prefer, need or avoid, as a pod has it. Rolling.
-    /// Default: none.
+    /// Deprecated: `podTemplate.affinity`, which goes before this. Rolling. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Option<k8s_openapi::api::core::v1::Affinity>")
     )]
     pub affinity: Option<Value>,
-    /// How the pods spread over zones and nodes, as a pod has it. Rolling. Default: none.
+    /// Deprecated: `podTemplate.topologySpreadConstraints`, which goes before this. Rolling. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
         feature = "schema",
@@ -258,14 +261,14 @@ pub struct ProducerSpec {
         )
     )]
     pub topology_spread_constraints: Vec<Value>,
-    /// Name of the PriorityClass of the pods. Rolling. Default: the cluster's.
+    /// Deprecated: `podTemplate.priorityClassName`, which goes before this. Rolling. Default: the cluster's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
         schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN))
     )]
     pub priority_class_name: Option<String>,
-    /// Secrets with credentials of the registries that the image comes from. Rolling. Default: the operator's.
+    /// Deprecated: `podTemplate.imagePullSecrets`, which are added to these. Rolling. Default: the operator's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
         feature = "schema",
@@ -344,6 +347,7 @@ impl Default for ProcessorSpec {
             max_event_bytes: Bytes::new(65_536),
             flush: FlushSpec::default(),
             resources: None,
+            pod_template: PodTemplateSpec::default(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             node_selector: BTreeMap::new(),
@@ -378,6 +382,7 @@ impl Default for ProducerSpec {
             late: 0.001,
             malformed: 0.01,
             resources: None,
+            pod_template: PodTemplateSpec::default(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             node_selector: BTreeMap::new(),
@@ -441,21 +446,28 @@ impl HeartbeatSpec {
     }
 }
 
-impl ProcessorSpec {
-    /// The settings of the processors' pods.
-    #[must_use]
-    pub fn pod(&self) -> PodSettings<'_> {
-        PodSettings {
-            resources: self.resources.as_ref(),
-            labels: &self.labels,
-            annotations: &self.annotations,
-            node_selector: &self.node_selector,
-            tolerations: &self.tolerations,
-            affinity: self.affinity.as_ref(),
-            topology_spread_constraints: &self.topology_spread_constraints,
-            priority_class_name: self.priority_class_name.as_deref(),
-            image_pull_secrets: &self.image_pull_secrets,
+/// The deprecated fields of pods as a template.
+macro_rules! former {
+    ($part:expr) => {
+        PodTemplateSpec {
+            labels: $part.labels.clone(),
+            annotations: $part.annotations.clone(),
+            node_selector: $part.node_selector.clone(),
+            tolerations: $part.tolerations.clone(),
+            affinity: $part.affinity.clone(),
+            topology_spread_constraints: $part.topology_spread_constraints.clone(),
+            priority_class_name: $part.priority_class_name.clone(),
+            image_pull_secrets: $part.image_pull_secrets.clone(),
+            ..PodTemplateSpec::default()
         }
+    };
+}
+
+impl ProcessorSpec {
+    /// What the fields say that pods had before there was a `podTemplate`.
+    #[must_use]
+    pub fn former_template(&self) -> PodTemplateSpec {
+        former!(self)
     }
 
     pub(super) fn check(&self, at: &mut At<'_>) {
@@ -484,25 +496,19 @@ impl ProcessorSpec {
                 .field("maxBytes")
                 .problem("smaller than one event may be: raise it, or lower maxEventBytes");
         }
-        self.pod().check(at);
+        PodSettings {
+            resources: self.resources.as_ref(),
+            template: self.former_template(),
+        }
+        .check(at);
     }
 }
 
 impl ProducerSpec {
-    /// The settings of the producer's pods.
+    /// What the fields say that pods had before there was a `podTemplate`.
     #[must_use]
-    pub fn pod(&self) -> PodSettings<'_> {
-        PodSettings {
-            resources: self.resources.as_ref(),
-            labels: &self.labels,
-            annotations: &self.annotations,
-            node_selector: &self.node_selector,
-            tolerations: &self.tolerations,
-            affinity: self.affinity.as_ref(),
-            topology_spread_constraints: &self.topology_spread_constraints,
-            priority_class_name: self.priority_class_name.as_deref(),
-            image_pull_secrets: &self.image_pull_secrets,
-        }
+    pub fn former_template(&self) -> PodTemplateSpec {
+        former!(self)
     }
 
     pub(super) fn check(&self, at: &mut At<'_>) {
@@ -522,7 +528,11 @@ impl ProducerSpec {
             // written so that NaN is outside
             at.field(field).within(share, 0.0..=1.0);
         }
-        self.pod().check(at);
+        PodSettings {
+            resources: self.resources.as_ref(),
+            template: self.former_template(),
+        }
+        .check(at);
     }
 }
 

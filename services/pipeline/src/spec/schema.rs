@@ -1,6 +1,8 @@
 //! What a schema says that a Rust type does not: forms, bounds and the rules between fields, in the vocabulary of
 //! Kubernetes' CustomResourceDefinitions. `validate` holds the same rules; a test of the operator compares the two.
 
+pub(super) mod pods;
+
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::connection::{self, ConnectionSpec};
+use super::pod::PodTemplateSpec;
 use super::processing::check_replicas;
 use super::quantity::Duration;
 use super::secret::is_dns_label;
@@ -99,6 +100,10 @@ pub struct MigrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("1m", "168h"))))]
     pub timeout: Option<Duration>,
+    /// The pods of the Jobs that migrate and drop tables, beyond what `spec.processor.podTemplate` and `spec.podTemplate` say. The next
+    /// Job has it; none is started for it. Live. Default: nothing.
+    #[serde(default, skip_serializing_if = "PodTemplateSpec::is_default")]
+    pub pod_template: PodTemplateSpec,
 }
 
 /// What a crash of PostgreSQL may cost. Neither choice ever loses or doubles an event.

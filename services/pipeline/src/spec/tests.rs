@@ -6,6 +6,7 @@
 mod document;
 mod handed_on;
 mod pod_problems;
+mod pod_templates;
 mod problems;
 mod settings;
 mod target_problems;

@@ -12,11 +12,12 @@ use super::{
 use crate::{controller::validate::validate, crd::ClickstreamPipeline};
 
 /// What the producer reads besides `producer`; a change of anything else leaves its pod alone.
-const READ_BY_THE_PRODUCER: [&str; 7] = [
+const READ_BY_THE_PRODUCER: [&str; 8] = [
     "kafka.bootstrapServers",
     "kafka.sasl",
     "kafka.tls",
     "lateEvents.allowedLateness",
+    "podTemplate",
     "processor.maxEventBytes",
     "topics[].name",
     "watermark.delay",
@@ -119,9 +120,13 @@ fn wrong(field: &Field, before: &Built, after: &Built) -> Vec<String> {
         }
     }
     let migrates = before.migration != after.migration;
-    // how long it may take is no part of what is migrated
-    let is_timeout = path == "targets[].migration.timeout";
-    check("tables", migrates, is_below(path, &MIGRATES) && !is_timeout);
+    // how long it may take, and in what pod, is no part of what is migrated
+    let how = [
+        "targets[].migration.podTemplate",
+        "targets[].migration.timeout",
+    ];
+    let what = is_below(path, &MIGRATES) && !is_below(path, &how);
+    check("tables", migrates, what);
     if before.document == after.document {
         wrong.push(format!("{path}: the change changes nothing"));
     }

@@ -93,9 +93,52 @@ pub struct Refused {
     pub says: String,
 }
 
+/// Where templates stand, and what each is called.
+const TEMPLATES: [(&str, &str); 4] = [
+    ("podTemplate", "common"),
+    ("processor.podTemplate", "processor"),
+    ("producer.podTemplate", "producer"),
+    ("targets[].migration.podTemplate", "migration"),
+];
+
 /// The changes of all fields.
 pub fn changes() -> Vec<Change> {
-    serde_yaml::from_str(include_str!("fields.yaml")).expect("a list of changes")
+    let listed: Vec<Change> =
+        serde_yaml::from_str(include_str!("fields.yaml")).expect("a list of changes");
+    let mut all = Vec::new();
+    for change in listed {
+        match change.path.strip_prefix("podTemplate.") {
+            Some(field) => all.extend(TEMPLATES.map(|place| in_template(&change, field, place))),
+            None => all.push(change),
+        }
+    }
+    all
+}
+
+/// A change of a template's field in one place. What goes over the template of all pods is left out where that one changes.
+fn in_template(change: &Change, field: &str, (place, name): (&str, &str)) -> Change {
+    let here = |value: &Value| {
+        let text = value.to_string().replace("PLACE", name);
+        serde_json::from_str(&text).expect("still a value")
+    };
+    let mut without: Vec<String> = change
+        .without
+        .iter()
+        .map(|path| path.replacen("podTemplate", place, 1))
+        .collect();
+    if place == "podTemplate" {
+        let (over, former) = (&TEMPLATES[1..], field.split('[').next().unwrap_or(field));
+        without.extend(over.iter().map(|(place, _)| (*place).to_owned()));
+        without.extend(["processor", "producer"].map(|part| format!("{part}.{former}")));
+    }
+    Change {
+        path: format!("{place}.{field}"),
+        one: here(&change.one),
+        another: here(&change.another),
+        without,
+        needs: None,
+        refused: None,
+    }
 }
 
 /// The spec in which these fields have their first values.

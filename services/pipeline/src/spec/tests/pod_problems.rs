@@ -30,9 +30,20 @@ fn entries(count: usize) -> BTreeMap<String, String> {
 
 #[test]
 fn both_kinds_of_pods_show_what_the_spec_says_of_them() {
-    let spec = full().spec;
-    let processor = spec.processor.pod();
-    assert_eq!(processor.resources.unwrap().requests["cpu"], json!("500m"));
+    let mut spec = full().spec;
+    // what was said before there were templates
+    for template in [
+        &mut spec.pod_template,
+        &mut spec.processor.pod_template,
+        &mut spec.producer.pod_template,
+    ] {
+        *template = PodTemplateSpec::default();
+    }
+    let PodSettings {
+        resources,
+        template: processor,
+    } = spec.processor_pod();
+    assert_eq!(resources.unwrap().requests["cpu"], json!("500m"));
     assert_eq!(processor.labels["example.com/cost-center"], "web");
     assert_eq!(processor.annotations["example.com/note"], "a b");
     assert_eq!(processor.node_selector["topology.kubernetes.io/zone"], "a");
@@ -40,24 +51,25 @@ fn both_kinds_of_pods_show_what_the_spec_says_of_them() {
         processor.tolerations,
         [json!({ "key": "spot", "operator": "Exists" })]
     );
-    assert_eq!(processor.affinity, Some(&json!({ "nodeAffinity": {} })));
+    assert_eq!(processor.affinity, Some(json!({ "nodeAffinity": {} })));
     assert_eq!(processor.topology_spread_constraints[0]["maxSkew"], 1);
-    assert_eq!(processor.priority_class_name, Some("high"));
+    assert_eq!(processor.priority_class_name.as_deref(), Some("high"));
     assert_eq!(processor.image_pull_secrets[1].name, "mirror");
-    let producer = spec.producer.pod();
-    assert_eq!(producer.resources.unwrap().limits["memory"], json!("64Mi"));
+    let PodSettings {
+        resources,
+        template: producer,
+    } = spec.producer_pod();
+    assert_eq!(resources.unwrap().limits["memory"], json!("64Mi"));
     assert_eq!(producer.labels["team"], "web");
     assert_eq!(producer.annotations["note"], "c");
     assert_eq!(producer.node_selector["disk"], "ssd");
     assert_eq!(producer.tolerations, [json!({ "operator": "Exists" })]);
-    assert_eq!(producer.affinity, Some(&json!({ "podAffinity": {} })));
+    assert_eq!(producer.affinity, Some(json!({ "podAffinity": {} })));
     assert_eq!(producer.topology_spread_constraints[0]["maxSkew"], 2);
-    assert_eq!(producer.priority_class_name, Some("low"));
+    assert_eq!(producer.priority_class_name.as_deref(), Some("low"));
     assert_eq!(producer.image_pull_secrets[0].name, "registry");
-    assert_eq!(
-        minimal().spec.processor.pod(),
-        minimal().spec.producer.pod()
-    );
+    assert_eq!(minimal().spec.processor_pod(), PodSettings::default());
+    assert_eq!(minimal().spec.producer_pod(), PodSettings::default());
 }
 
 #[test]

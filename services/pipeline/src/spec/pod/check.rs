@@ -1,0 +1,331 @@
+//! The rules of a template: what the operator sets by itself stays as it is, and no pod becomes less restricted. The API server
+//! holds the same rules; what else a pod may not have, it refuses with the Deployment.
+
+use serde_json::{Map, Value};
+
+use super::{
+    OBJECT_RULE, PodTemplateSpec, at_most, check_annotations, check_labels, check_objects,
+    check_pull_secrets,
+};
+use crate::spec::secret::{is_dns_label, is_dns_subdomain};
+use crate::spec::validate::At;
+
+/// Most environment variables of a template.
+const MOST_VARIABLES: usize = 64;
+const SUBDOMAIN_RULE: &str = "use lowercase letters, digits, `-` and `.`, at most 253 characters";
+const ALIKE: &str = "listed twice; remove one";
+const RESTRICTED: &str = "pods stay restricted, and nothing in them needs more: leave it out";
+const PROFILES: [&str; 2] = ["RuntimeDefault", "Localhost"];
+const OF_POD: [&str; 9] = [
+    "runAsUser",
+    "runAsGroup",
+    "runAsNonRoot",
+    "fsGroup",
+    "fsGroupChangePolicy",
+    "supplementalGroups",
+    "seccompProfile",
+    "appArmorProfile",
+    "seLinuxOptions",
+];
+const OF_CONTAINER: [&str; 10] = [
+    "runAsUser",
+    "runAsGroup",
+    "runAsNonRoot",
+    "seccompProfile",
+    "appArmorProfile",
+    "seLinuxOptions",
+    "allowPrivilegeEscalation",
+    "capabilities",
+    "privileged",
+    "readOnlyRootFilesystem",
+];
+
+impl PodTemplateSpec {
+    pub(in crate::spec) fn check(&self, at: &mut At<'_>) {
+        check_labels(&self.labels, true, &mut at.field("labels"));
+        check_annotations(&self.annotations, &mut at.field("annotations"));
+        check_annotations(
+            &self.service_account_annotations,
+            &mut at.field("serviceAccountAnnotations"),
+        );
+        if self.service_account_name.is_some() && !self.service_account_annotations.is_empty() {
+            at.field("serviceAccountAnnotations").problem(
+                "these are for the ServiceAccount that the operator makes: annotate the one that serviceAccountName names, or remove that field",
+            );
+        }
+        for (field, name) in [
+            ("serviceAccountName", &self.service_account_name),
+            ("priorityClassName", &self.priority_class_name),
+            ("runtimeClassName", &self.runtime_class_name),
+            ("schedulerName", &self.scheduler_name),
+        ] {
+            if name.as_ref().is_some_and(|name| !is_dns_subdomain(name)) {
+                at.field(field).problem(SUBDOMAIN_RULE);
+            }
+        }
+        check_security(
+            self.security_context.as_ref(),
+            &OF_POD,
+            &mut at.field("securityContext"),
+        );
+        check_security(
+            self.container_security_context.as_ref(),
+            &OF_CONTAINER,
+            &mut at.field("containerSecurityContext"),
+        );
+        check_env(&self.env, &mut at.field("env"));
+        check_env_from(&self.env_from, &mut at.field("envFrom"));
+        check_volumes(&self.volumes, &mut at.field("volumes"));
+        check_mounts(&self.volume_mounts, &mut at.field("volumeMounts"));
+        check_labels(&self.node_selector, false, &mut at.field("nodeSelector"));
+        check_objects(&self.tolerations, &mut at.field("tolerations"));
+        check_object(self.affinity.as_ref(), &mut at.field("affinity"));
+        check_objects(
+            &self.topology_spread_constraints,
+            &mut at.field("topologySpreadConstraints"),
+        );
+        check_pull_secrets(&self.image_pull_secrets, &mut at.field("imagePullSecrets"));
+        let mut aliases = at.field("hostAliases");
+        check_objects(&self.host_aliases, &mut aliases);
+        unique(&self.host_aliases, "ip", &mut aliases);
+        check_object(self.dns_config.as_ref(), &mut at.field("dnsConfig"));
+    }
+
+    /// Each mount needs a volume, here or in one of the templates that this one goes over.
+    pub(in crate::spec) fn check_mounted(&self, below: &[&Self], at: &mut At<'_>) {
+        let mut at = at.field("volumeMounts");
+        for (index, mount) in self.volume_mounts.iter().enumerate() {
+            let templates = below.iter().copied().chain([self]);
+            let mut volumes = templates.flat_map(|template| &template.volumes);
+            if !volumes.any(|volume| volume["name"] == mount["name"]) {
+                at.index(index)
+                    .field("name")
+                    .problem("no such volume: add it under volumes, here or in spec.podTemplate");
+            }
+        }
+    }
+}
+
+fn check_object(value: Option<&Value>, at: &mut At<'_>) {
+    if value.is_some_and(|value| !value.is_object()) {
+        at.problem(OBJECT_RULE);
+    }
+}
+
+/// The fields of a mapping, if all of them are known.
+fn known<'v>(value: &'v Value, names: &[&str], at: &mut At<'_>) -> Option<&'v Map<String, Value>> {
+    let Some(fields) = value.as_object() else {
+        at.problem(OBJECT_RULE);
+        return None;
+    };
+    let mut all = true;
+    for key in fields.keys().filter(|key| !names.contains(&key.as_str())) {
+        let names = names.join(", ");
+        at.field(key)
+            .problem(format!("unknown field, expected one of {names}"));
+        all = false;
+    }
+    all.then_some(fields)
+}
+
+/// Exactly one of several fields.
+fn one_of(fields: &Map<String, Value>, names: &[&str], at: &mut At<'_>) {
+    let given = names.iter().filter(|name| fields.contains_key(**name));
+    if given.count() != 1 {
+        at.problem(format!("give exactly one of {}", names.join(", ")));
+    }
+}
+
+fn text<'v>(fields: &'v Map<String, Value>, name: &str) -> &'v str {
+    fields.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn unique(values: &[Value], key: &str, at: &mut At<'_>) {
+    for (index, value) in values.iter().enumerate() {
+        if values[..index].iter().any(|it| it[key] == value[key]) {
+            at.index(index).field(key).problem(ALIKE);
+        }
+    }
+}
+
+fn check_security(context: Option<&Value>, names: &[&str], at: &mut At<'_>) {
+    let Some(context) = context else { return };
+    let Some(fields) = context.as_object() else {
+        return at.problem(OBJECT_RULE);
+    };
+    for (key, value) in fields {
+        let mut at = at.field(key);
+        if !names.contains(&key.as_str()) {
+            at.problem(RESTRICTED);
+            continue;
+        }
+        let is_id = |least: i64, value: &Value| {
+            let id = value.as_i64();
+            id.is_some_and(|id| (least..=i64::from(i32::MAX)).contains(&id))
+        };
+        let is_profile = || PROFILES.contains(&value["type"].as_str().unwrap_or_default());
+        let problem = match key.as_str() {
+            "runAsUser" if !is_id(1, value) => "give the number of a user who is not root",
+            "runAsGroup" | "fsGroup" if !is_id(0, value) => "give the number of a group",
+            "supplementalGroups"
+                if !value
+                    .as_array()
+                    .is_some_and(|all| all.len() <= 32 && all.iter().all(|id| is_id(0, id))) =>
+            {
+                "list at most 32 numbers of groups"
+            }
+            "fsGroupChangePolicy" if value != "OnRootMismatch" && value != "Always" => {
+                "write OnRootMismatch or Always"
+            }
+            "seccompProfile" | "appArmorProfile" if !is_profile() => {
+                "give it a type: RuntimeDefault or Localhost"
+            }
+            "seLinuxOptions" if !value.is_object() => OBJECT_RULE,
+            "runAsNonRoot" | "readOnlyRootFilesystem" if value != &Value::Bool(true) => RESTRICTED,
+            "allowPrivilegeEscalation" | "privileged" if value != &Value::Bool(false) => RESTRICTED,
+            "capabilities" if value != &serde_json::json!({ "drop": ["ALL"] }) => RESTRICTED,
+            _ => continue,
+        };
+        at.problem(problem);
+    }
+}
+
+fn check_env(variables: &[Value], at: &mut At<'_>) {
+    if variables.len() > MOST_VARIABLES {
+        at.problem(format!("list at most {MOST_VARIABLES}"));
+    }
+    unique(variables, "name", at);
+    for (index, variable) in variables.iter().enumerate() {
+        let mut at = at.index(index);
+        let Some(fields) = known(variable, &["name", "value", "valueFrom"], &mut at) else {
+            continue;
+        };
+        check_variable(text(fields, "name"), false, &mut at.field("name"));
+        if let Some(value) = fields.get("value")
+            && value
+                .as_str()
+                .is_none_or(|value| value.chars().count() > 8192)
+        {
+            at.field("value")
+                .problem("write a text of at most 8192 characters; a number needs quotes");
+        }
+        let Some(from) = fields.get("valueFrom") else {
+            continue;
+        };
+        let mut at = at.field("valueFrom");
+        if fields.contains_key("value") {
+            at.problem("give either value or valueFrom");
+        }
+        let sources = [
+            "configMapKeyRef",
+            "secretKeyRef",
+            "fieldRef",
+            "resourceFieldRef",
+        ];
+        if let Some(fields) = known(from, &sources, &mut at) {
+            one_of(fields, &sources, &mut at);
+        }
+    }
+}
+
+fn check_env_from(sources: &[Value], at: &mut At<'_>) {
+    at_most(sources.len(), at);
+    for (index, source) in sources.iter().enumerate() {
+        let mut at = at.index(index);
+        let refs = ["configMapRef", "secretRef"];
+        let Some(fields) = known(source, &["prefix", refs[0], refs[1]], &mut at) else {
+            continue;
+        };
+        one_of(fields, &refs, &mut at);
+        if fields.contains_key("prefix") {
+            check_variable(text(fields, "prefix"), true, &mut at.field("prefix"));
+        }
+    }
+}
+
+fn check_variable(name: &str, is_prefix: bool, at: &mut At<'_>) {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    if name.starts_with("CLICKSTREAM_") {
+        at.problem("the operator sets CLICKSTREAM_ variables itself: choose another name");
+    } else if name.len() > 253
+        || !name.bytes().all(inner)
+        || name.starts_with(|c: char| c.is_ascii_digit())
+        || (name.is_empty() && !is_prefix)
+    {
+        at.problem(
+            "use letters, digits, `_`, `-` and `.`, not beginning with a digit, at most 253",
+        );
+    }
+}
+
+fn check_volumes(volumes: &[Value], at: &mut At<'_>) {
+    const SOURCES: [&str; 5] = ["configMap", "secret", "projected", "emptyDir", "csi"];
+    at_most(volumes.len(), at);
+    unique(volumes, "name", at);
+    for (index, volume) in volumes.iter().enumerate() {
+        let mut at = at.index(index);
+        let names = [&["name"], SOURCES.as_slice()].concat();
+        let Some(fields) = known(volume, &names, &mut at) else {
+            continue;
+        };
+        one_of(fields, &SOURCES, &mut at);
+        for source in SOURCES {
+            check_object(fields.get(source), &mut at.field(source));
+        }
+        let name = text(fields, "name");
+        let number = name.strip_prefix("secret-").unwrap_or_default();
+        let is_ours = name == "pipeline"
+            || (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()));
+        let mut at = at.field("name");
+        if is_ours {
+            at.problem("the operator has a volume of this name: choose another one");
+        } else if !is_dns_label(name, 63) {
+            at.problem("use 1 to 63 lowercase letters, digits and inner `-`");
+        }
+    }
+}
+
+fn check_mounts(mounts: &[Value], at: &mut At<'_>) {
+    at_most(mounts.len(), at);
+    unique(mounts, "mountPath", at);
+    for (index, mount) in mounts.iter().enumerate() {
+        let mut at = at.index(index);
+        let names = ["name", "mountPath", "subPath", "readOnly"];
+        let Some(fields) = known(mount, &names, &mut at) else {
+            continue;
+        };
+        let path = text(fields, "mountPath");
+        let sub_path = text(fields, "subPath");
+        if is_taken(path) {
+            at.field("mountPath").problem(
+                "there is what the operator mounts, the program, or the system: choose another path",
+            );
+        } else if !is_path(path) {
+            at.field("mountPath")
+                .problem("write a path from the root, without `.`, `..` and `:`");
+        }
+        if sub_path.len() > 512 || sub_path.split('/').any(|part| part == "..") {
+            at.field("subPath")
+                .problem("write a path within the volume, without `..`");
+        }
+    }
+}
+
+fn is_path(path: &str) -> bool {
+    let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(':');
+    path.chars().count() <= 512
+        && path
+            .strip_prefix('/')
+            .is_some_and(|path| path.split('/').all(is_name))
+}
+
+/// Whether a mount there would hide what the operator mounts, the program, or what the runtime mounts.
+fn is_taken(path: &str) -> bool {
+    let mut names = path.trim_start_matches('/').split('/');
+    let first = names.next().unwrap_or_default();
+    match first {
+        "etc" => names.next().is_none_or(|next| next == "clickstream"),
+        "dev" | "proc" | "sys" => true,
+        _ => first.starts_with("clickstream-"),
+    }
+}
