@@ -24,6 +24,7 @@ use crate::{
     cluster,
     controller::{
         self, Context, Settings,
+        allowed::Allowed,
         apply::Applier,
         build::{Guarding, Kind, Scraping, handed_on},
         memory::Memories,
@@ -118,6 +119,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             &args.metrics_token_key,
         )?,
         tracing: handed_on(|variable| std::env::var(variable).ok()),
+        allowed: Allowed::new(
+            &named(&args.allowed_images),
+            &named(&args.allowed_brokers),
+            &named(&args.allowed_priority_classes),
+            args.lease_namespace.as_deref(),
+        )?,
     };
     let scopes = scopes(&args.namespaces);
     let rules = Rules {

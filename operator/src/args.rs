@@ -120,6 +120,32 @@ pub struct RunArgs {
         default_value = "300"
     )]
     pub deletion_patience: u64,
+    /// Images that pipelines may pin, comma-separated: the name of a repository, which stands for those below it as well, or the same
+    /// with @sha256 behind it, by digest only. None: all.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        env = "CLICKSTREAM_ALLOWED_IMAGES",
+        value_name = "REPOSITORY"
+    )]
+    pub allowed_images: Vec<String>,
+    /// Brokers that pipelines may name, comma-separated: HOST:PORT, *.DOMAIN:PORT, *:PORT for Services of the pipeline's own namespace,
+    /// ADDRESS/BITS:PORT, each with or without port. No other one is dialled. None: all.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        env = "CLICKSTREAM_ALLOWED_BROKERS",
+        value_name = "BROKER"
+    )]
+    pub allowed_brokers: Vec<String>,
+    /// Priority classes that pipelines may name, comma-separated. None: all.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        env = "CLICKSTREAM_ALLOWED_PRIORITY_CLASSES",
+        value_name = "NAME"
+    )]
+    pub allowed_priority_classes: Vec<String>,
     /// How soon a change of a Secret is followed while nothing waits for it. While something does, it is some seconds.
     #[arg(
         long,

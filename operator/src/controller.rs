@@ -1,5 +1,6 @@
 //! One pipeline, reconciled: the order of the steps is the order of the modules.
 
+pub mod allowed;
 pub mod apply;
 pub mod asked;
 pub mod build;
@@ -27,6 +28,7 @@ use rand::RngExt;
 use tracing::{Instrument as _, Span, debug_span, info, warn};
 
 use self::{
+    allowed::Allowed,
     apply::{
         Applier, Owner,
         migration::Migrations,
@@ -86,6 +88,8 @@ pub struct Settings {
     pub guarding: Option<Guarding>,
     /// Variables about traces that processors and producers get.
     pub tracing: Vec<(String, String)>,
+    /// What pipelines may name.
+    pub allowed: Allowed,
 }
 
 /// What reconciles share.
@@ -328,6 +332,10 @@ async fn accept(
         (Ok(_), Some(problem)) => return Ok(Err(refused("WindowSizeRefused", &[problem]))),
         (Ok(valid), None) => valid,
     };
+    let problems = context.settings.allowed.problems(&valid.document);
+    if !problems.is_empty() {
+        return Ok(Err(refused("NotAllowed", &problems)));
+    }
 
     // dereference (client required): nothing is asked for that a refused spec names
     let (secrets, values) = dereference::secrets(pipeline, context)

@@ -63,7 +63,8 @@ pub fn from_elsewhere(properties: Vec<(String, String)>, namespace: &str) -> Vec
         .collect()
 }
 
-fn qualified(broker: &str, namespace: &str) -> String {
+/// A broker as the operator has to name it.
+pub fn qualified(broker: &str, namespace: &str) -> String {
     match broker.rsplit_once(':') {
         Some((host, port)) if !host.contains(['.', ':']) && host != "localhost" => {
             format!("{host}.{namespace}.svc:{port}")

@@ -302,6 +302,11 @@ async fn remove_topics(
             "pods have not ended and may still use it: {running}"
         ));
     }
+    // a broker that is not allowed is not dialled to delete topics either
+    let problems = context.settings.allowed.problems(&pipeline.document());
+    if let Some(problem) = problems.first() {
+        return given_up(&problem.to_string());
+    }
     let keys = pipeline.spec.kafka.admin_secret_keys();
     let secrets = match dereference::values(&context.client, &namespace, &keys).await {
         Ok(secrets) => secrets,

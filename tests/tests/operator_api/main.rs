@@ -1,5 +1,6 @@
 //! The operator and its resource on a real API server.
 
+mod allowed;
 mod api_proxy;
 mod crd_validation;
 mod deletion;

@@ -36,7 +36,15 @@ pub async fn drop_tables(
         command: drop_command(Some(target)),
         is_going_on,
     };
-    let valid = match validate::validate(pipeline) {
+    let allowed = validate::validate(pipeline).and_then(|valid| {
+        let problems = context.settings.allowed.problems(&valid.document);
+        if problems.is_empty() {
+            Ok(valid)
+        } else {
+            Err(problems)
+        }
+    });
+    let valid = match allowed {
         Ok(valid) => {
             let keys = dereference::keys(&pipeline.spec);
             let values = dereference::values(&context.client, &owner.namespace, &keys).await?;

@@ -22,7 +22,10 @@ use serde_json::json;
 
 use super::{deployment::CONFIG_HASH, *};
 use crate::{
-    controller::validate::{FetchedSecrets, validate},
+    controller::{
+        allowed::Allowed,
+        validate::{FetchedSecrets, validate},
+    },
     crd::ClickstreamPipeline,
 };
 
@@ -48,6 +51,7 @@ fn settings() -> Settings {
         pod_monitor: Some(Scraping::default()),
         guarding: None,
         tracing: Vec::new(),
+        allowed: Allowed::default(),
     }
 }
 
