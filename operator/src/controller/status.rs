@@ -109,6 +109,7 @@ pub async fn write(
     let at_once = numbers::without_numbers(&status) != numbers::without_numbers(&previous);
     let numbers_differ = numbers::without_times(&status) != numbers::without_times(&previous);
     show(pipeline, &status, context);
+    show_targets(pipeline, observed, context);
     if at_once || (numbers_differ && context.memories.numbers_due(&uid, NUMBERS)) {
         patch(pipeline, &status, context).await?;
         context.memories.numbers_written(&uid);
@@ -232,6 +233,22 @@ fn show(pipeline: &ClickstreamPipeline, status: &ClickstreamPipelineStatus, cont
     let namespace = pipeline.namespace().unwrap_or_default();
     let name = pipeline.name_any();
     context.metrics.pipelines.status(&namespace, &name, status);
+}
+
+/// The same of what the status has no field for.
+fn show_targets(pipeline: &ClickstreamPipeline, observed: &Observed<'_>, context: &Context) {
+    let namespace = pipeline.namespace().unwrap_or_default();
+    let spec = &observed.valid.document.spec;
+    let targets = spec.targets.iter().enumerate().map(|(index, target)| {
+        let reports = &observed.reports[index];
+        // where none answers, the operator's way to the pods is cut, or there are none
+        let is_told = !reports.is_empty() && !spec.suspend;
+        let missing = numbers::unreported(&observed.topics.topics, reports).filter(|_| is_told);
+        let unowned = missing.and_then(|missing| i64::try_from(missing.len()).ok());
+        (target.name.as_str(), unowned, observed.migrations.state_name(index))
+    });
+    let metrics = &context.metrics.pipelines;
+    metrics.targets(&namespace, &pipeline.name_any(), targets);
 }
 
 /// What the status says about a spec that is followed: all of it, so that it can be followed on when a newer one is refused, also

@@ -14,7 +14,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use crate::crd::ClickstreamPipelineStatus;
+use crate::{controller::apply::migration::STATES, crd::ClickstreamPipelineStatus};
 
 /// The types of conditions that there are; others, written by others, are not shown.
 const TYPES: [&str; 11] = [
@@ -60,6 +60,8 @@ struct Target {
     lag: Option<i64>,
     wanted: Option<i32>,
     ready: Option<i32>,
+    unowned: Option<i64>,
+    migration: Option<&'static str>,
 }
 
 impl Pipelines {
@@ -129,8 +131,28 @@ impl Pipelines {
                     lag: target.lag,
                     wanted: target.replicas,
                     ready: target.ready_replicas,
+                    unowned: None,
+                    migration: None,
                 })
                 .collect();
+        });
+    }
+
+    /// What was found out of targets besides: partitions that no processor has, if that is known, and how far the migration is.
+    pub fn targets<'t>(
+        &self,
+        namespace: &str,
+        pipeline: &str,
+        targets: impl Iterator<Item = (&'t str, Option<i64>, &'static str)>,
+    ) {
+        self.change(namespace, pipeline, |known| {
+            for (name, unowned, migration) in targets {
+                let mut targets = known.targets.iter_mut();
+                if let Some(target) = targets.find(|target| target.name == name) {
+                    target.unowned = unowned;
+                    target.migration = Some(migration);
+                }
+            }
         });
     }
 
@@ -208,6 +230,8 @@ struct Series {
     lag: IntGaugeVec,
     wanted: IntGaugeVec,
     ready: IntGaugeVec,
+    unowned: IntGaugeVec,
+    migration: IntGaugeVec,
 }
 
 impl Series {
@@ -264,10 +288,20 @@ impl Series {
                 "Processors of a target that are ready. Alert when it is below the wanted number for ten minutes.",
                 &target,
             )?,
+            unowned: whole(
+                "clickstream_pipeline_partitions_unowned",
+                "Partitions of a target that none of the processors that answer has; absent while none answers, or while it is not known how many there are. Alert when it is over 0 for ten minutes.",
+                &target,
+            )?,
+            migration: whole(
+                "clickstream_pipeline_migration_state",
+                "1 for how far the migration of a target is, 0 for the other states: done, running, retrying (an attempt has failed), blocked (its pod does not start), failed (the next attempt waits), no_secret, queued (other pipelines roll first), paused. Alert on retrying, blocked, failed and no_secret for a quarter of an hour.",
+                &["namespace", "pipeline", "target", "state"],
+            )?,
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 8] {
+    fn all(&self) -> [&dyn Collector; 10] {
         [
             &self.condition,
             &self.suspended_since,
@@ -277,6 +311,8 @@ impl Series {
             &self.lag,
             &self.wanted,
             &self.ready,
+            &self.unowned,
+            &self.migration,
         ]
     }
 
@@ -307,10 +343,18 @@ impl Series {
                 (&self.lag, target.lag),
                 (&self.wanted, target.wanted.map(i64::from)),
                 (&self.ready, target.ready.map(i64::from)),
+                (&self.unowned, target.unowned),
             ];
             for (gauge, number) in numbers {
                 if let Some(number) = number {
                     gauge.with_label_values(&place).set(number);
+                }
+            }
+            if let Some(now) = target.migration {
+                for state in STATES {
+                    self.migration
+                        .with_label_values(&[namespace, pipeline, &target.name, state])
+                        .set(i64::from(state == now));
                 }
             }
         }

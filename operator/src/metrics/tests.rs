@@ -57,6 +57,8 @@ fn a_pipeline_is_told_of_while_it_is_there_and_by_the_leader_only() {
     let (registry, metrics) = metrics();
     metrics.seen("shop", "clicks");
     metrics.pipelines.status("shop", "clicks", &status());
+    let targets = [("main", Some(2), "retrying"), ("gone", Some(9), "done")];
+    metrics.pipelines.targets("shop", "clicks", targets.into_iter());
     metrics.pipelines.failed("shop", "clicks", 3);
     let shown = text(&registry);
     for line in [
@@ -69,6 +71,9 @@ fn a_pipeline_is_told_of_while_it_is_there_and_by_the_leader_only() {
         r#"clickstream_pipeline_lag_records{namespace="shop",pipeline="clicks",target="main"} 7"#,
         r#"clickstream_pipeline_processors_wanted{namespace="shop",pipeline="clicks",target="main"} 2"#,
         r#"clickstream_pipeline_processors_ready{namespace="shop",pipeline="clicks",target="main"} 1"#,
+        r#"clickstream_pipeline_partitions_unowned{namespace="shop",pipeline="clicks",target="main"} 2"#,
+        r#"clickstream_pipeline_migration_state{namespace="shop",pipeline="clicks",state="retrying",target="main"} 1"#,
+        r#"clickstream_pipeline_migration_state{namespace="shop",pipeline="clicks",state="done",target="main"} 0"#,
     ] {
         assert!(shown.contains(line), "{line} is not in\n{shown}");
     }

@@ -28,6 +28,11 @@ pub const LOOK_FOR_READERS: SignedDuration = SignedDuration::from_mins(5);
 /// The watch of pods may tell so much later than that of Jobs: what a migration reports is waited for as long.
 const REPORT_LAG: SignedDuration = SignedDuration::from_secs(10);
 
+/// What a state is called in metrics.
+pub const STATES: [&str; 8] = [
+    "done", "running", "retrying", "blocked", "failed", "no_secret", "queued", "paused",
+];
+
 /// How far a target's migration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -78,6 +83,8 @@ struct Entry {
     runs_on: Option<String>,
     /// A processor has found no tables, or older ones: what was remembered does not hold.
     refuted: bool,
+    /// An attempt of it has ended without tables.
+    repeated: bool,
 }
 
 impl Migrations {
@@ -168,6 +175,21 @@ impl Migrations {
         &self.targets[index].state
     }
 
+    /// How far a target is, as a word of a closed set: [`STATES`].
+    pub fn state_name(&self, index: usize) -> &'static str {
+        let entry = &self.targets[index];
+        match &entry.state {
+            State::Done(_) | State::Recorded => "done",
+            State::Running(None) if !entry.repeated => "running",
+            State::Running(None) | State::Repeated(_) => "retrying",
+            State::Running(Some(_)) => "blocked",
+            State::Failed { .. } => "failed",
+            State::NoSecret(_) => "no_secret",
+            State::Queued => "queued",
+            State::Held => "paused",
+        }
+    }
+
     /// What the status is to remember of a target whose migration is done.
     pub fn record(&self, index: usize) -> Option<&MigrationStatus> {
         let entry = &self.targets[index];
@@ -225,6 +247,7 @@ fn look(
         podless: None,
         runs_on: runs_on.clone(),
         refuted: false,
+        repeated: false,
     };
     if waits_its_turn {
         return entry(State::Queued, None);
@@ -314,6 +337,7 @@ fn attempts(
         }
     };
     entry.podless = podless.filter(|_| !entry.state.is_done());
+    entry.repeated = *attempt > 0;
     entry
 }
 
