@@ -128,27 +128,29 @@ impl State {
     fn others(&mut self, me: &str, installation: Option<&String>, is_young: bool) -> Vec<Member> {
         let mut others = Vec::new();
         let mut given = HashMap::new();
+        let unknown = ClickstreamPipelineStatus::default();
         for object in self.fleets.values().flat_map(Store::state) {
             let Ok(pipeline) = &object.0 else { continue };
-            let uid = pipeline.uid().unwrap_or_default();
-            let noted = self.given.get(&uid).cloned();
-            let status = pipeline.status.clone().unwrap_or_default();
+            let uid = pipeline.metadata.uid.as_deref().unwrap_or_default();
+            let noted = self.given.get(uid);
+            // over all pipelines, for each that waits: nothing large is copied
+            let status = pipeline.status.as_ref().unwrap_or(&unknown);
             let elsewhere = status.held_by.is_some() && status.held_by.as_ref() != installation;
             if pipeline.metadata.deletion_timestamp.is_some() || elsewhere {
                 continue;
             }
             if status.upgrade.is_none()
-                && let Some(noted) = &noted
+                && let Some(noted) = noted
             {
-                given.insert(uid.clone(), noted.clone());
+                given.insert(uid.to_owned(), noted.clone());
             }
             if uid == me {
                 continue;
             }
-            let asked = self.asked.get(&uid).map(Instant::elapsed);
+            let asked = self.asked.get(uid).map(Instant::elapsed);
             let asks = is_young || asked.is_some_and(|ago| ago < LOOKED_AT);
-            let mut other = member(&status, asks);
-            other.upgrade = other.upgrade.or(noted);
+            let mut other = member(status, asks);
+            other.upgrade = other.upgrade.or_else(|| noted.cloned());
             others.push(other);
         }
         // what the watch has told of, and what is gone
