@@ -73,6 +73,11 @@ impl Memories {
         self.0.lock().contains_key(uid)
     }
 
+    /// How many pipelines there are.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.0.lock().len()).unwrap_or(u32::MAX)
+    }
+
     /// All that are remembered and are not among these.
     pub fn others(&self, there: &HashSet<String>) -> Vec<String> {
         let memories = self.0.lock();

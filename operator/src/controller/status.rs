@@ -45,6 +45,10 @@ use crate::{
 
 /// Numbers alone are written no more often than this.
 const NUMBERS: Duration = Duration::from_secs(30);
+/// What each pipeline adds to that: with more than three hundred, all of them together write ten times a second at most.
+const NUMBERS_EACH: Duration = Duration::from_millis(100);
+/// When nothing but heartbeats came, that something was committed is written no more often than this.
+const AT_REST: Duration = Duration::from_mins(10);
 
 /// Everything that the status is made of.
 pub struct Observed<'o> {
@@ -72,7 +76,8 @@ pub struct Written {
     pub by_secret: bool,
 }
 
-/// Decides the status and writes it if it differs: conditions at once, numbers alone every 30 s.
+/// Decides the status and writes it if it differs: conditions at once, numbers alone every 30 s, or less often where there are many
+/// pipelines.
 ///
 /// # Errors
 /// What the API server says.
@@ -107,10 +112,18 @@ pub async fn write(
         rolled && is_complete(observed) && (holds(&status, "Ready") || findings.suspended);
     status.upgrade = previous.upgrade.clone().filter(|_| !is_over);
     let at_once = numbers::without_numbers(&status) != numbers::without_numbers(&previous);
-    let numbers_differ = numbers::without_times(&status) != numbers::without_times(&previous);
+    let pause = if numbers::without_commits(&status) != numbers::without_commits(&previous) {
+        let of_all = NUMBERS_EACH.saturating_mul(context.memories.count());
+        Some(NUMBERS.max(of_all))
+    } else if numbers::without_times(&status) != numbers::without_times(&previous) {
+        Some(AT_REST)
+    } else {
+        None
+    };
+    let are_due = pause.is_some_and(|pause| context.memories.numbers_due(&uid, pause));
     show(pipeline, &status, context);
     show_targets(pipeline, observed, context);
-    if at_once || (numbers_differ && context.memories.numbers_due(&uid, NUMBERS)) {
+    if at_once || are_due {
         patch(pipeline, &status, context).await?;
         context.memories.numbers_written(&uid);
         announce(pipeline, &previous, &status, context).await;

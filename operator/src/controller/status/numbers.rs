@@ -302,5 +302,14 @@ pub fn without_times(status: &ClickstreamPipelineStatus) -> ClickstreamPipelineS
     status
 }
 
+/// The same without what a heartbeat changes.
+pub fn without_commits(status: &ClickstreamPipelineStatus) -> ClickstreamPipelineStatus {
+    let mut status = without_times(status);
+    for target in &mut status.targets {
+        target.last_commit_time = None;
+    }
+    status
+}
+
 #[cfg(test)]
 mod tests;
