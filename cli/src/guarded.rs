@@ -9,7 +9,7 @@ use crate::access::{Access, explained, is_forbidden};
 
 /// Where the admin server takes a token beside `Authorization`.
 pub const TOKEN_HEADER: &str = "x-clickstream-token";
-/// Names the file with the tokens, in a container that wants one.
+/// Names the folder with the tokens, in a container that wants one.
 const TOKENS: &str = "CLICKSTREAM_ADMIN_TOKENS";
 
 /// Whether a container is asked by TLS: its probe says so.
@@ -28,7 +28,7 @@ pub async fn token(
     pod: &Pod,
     container: &Container,
 ) -> anyhow::Result<Option<String>> {
-    let Some((secret, key)) = place(pod, container) else {
+    let Some(secret) = place(pod, container) else {
         return Ok(None);
     };
     let secrets: Api<Secret> = Api::namespaced(access.client.clone(), &access.namespace);
@@ -38,34 +38,28 @@ pub async fn token(
         }
         explained(error).context(format!("it wants a token of secrets/{secret}"))
     })?;
-    let value = found.data.and_then(|mut data| data.remove(&key));
-    let value = value.with_context(|| format!("secrets/{secret} has no {key}"))?;
-    let text = String::from_utf8_lossy(&value.0);
-    let mut lines = text.lines().map(str::trim);
-    let first = lines.find(|line| !line.is_empty());
-    let first = first.with_context(|| format!("{key} of secrets/{secret} is empty"))?;
-    Ok(Some(first.to_owned()))
+    // every key is good
+    let values = found.data.unwrap_or_default().into_values();
+    let tokens = values.filter_map(|value| {
+        let text = String::from_utf8(value.0).ok()?;
+        let mut lines = text.lines().map(str::trim);
+        lines.find(|line| !line.is_empty()).map(ToOwned::to_owned)
+    });
+    let first = tokens.min();
+    let first = first.with_context(|| format!("secrets/{secret} holds no token"))?;
+    Ok(Some(first))
 }
 
-/// The Secret and the key whose value is the container's file of tokens.
-fn place(pod: &Pod, container: &Container) -> Option<(String, String)> {
+/// The Secret whose keys are the container's files of tokens.
+fn place(pod: &Pod, container: &Container) -> Option<String> {
     let mut env = container.env.iter().flatten();
-    let file = env
+    let folder = env
         .find(|variable| variable.name == TOKENS)?
         .value
         .clone()?;
     let mut mounts = container.volume_mounts.iter().flatten();
-    let (mount, path) = mounts.find_map(|mount| {
-        let path = file.strip_prefix(&mount.mount_path)?.strip_prefix('/')?;
-        Some((mount, path))
-    })?;
+    let mount = mounts.find(|mount| mount.mount_path == folder)?;
     let mut volumes = pod.spec.as_ref()?.volumes.iter().flatten();
     let volume = volumes.find(|volume| volume.name == mount.name)?;
-    let sources = volume.projected.as_ref()?.sources.iter().flatten();
-    let mut secrets = sources.filter_map(|source| source.secret.as_ref());
-    secrets.find_map(|secret| {
-        let mut items = secret.items.iter().flatten();
-        let item = items.find(|item| item.path == path)?;
-        Some((secret.name.clone(), item.key.clone()))
-    })
+    volume.secret.as_ref()?.secret_name.clone()
 }

@@ -209,8 +209,8 @@ pub struct RunArgs {
         hide_default_value = true
     )]
     pub metrics_tls_secret: String,
-    /// Name of a Secret in the namespaces of pipelines, with tokens, one a line: /status and /metrics of processors and producers then
-    /// want one of them.
+    /// Name of a Secret in the namespaces of pipelines, with a token under each key: /status and /metrics of processors and producers
+    /// then want one of them.
     #[arg(
         long,
         env = "CLICKSTREAM_METRICS_TOKEN_SECRET",
@@ -219,7 +219,7 @@ pub struct RunArgs {
         hide_default_value = true
     )]
     pub metrics_token_secret: String,
-    /// The key of the tokens in that Secret.
+    /// The key of the token that operator and PodMonitors show.
     #[arg(
         long,
         env = "CLICKSTREAM_METRICS_TOKEN_KEY",

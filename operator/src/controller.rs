@@ -36,7 +36,7 @@ use self::{
         topics::TopicsSeen,
     },
     asked::Asked,
-    build::{Guarding, Network, Scraping},
+    build::{Network, Scraping},
     memory::Memories,
     secrets::Secrets,
     status::{Observed, conditions::Finding},
@@ -46,6 +46,7 @@ use self::{
 use crate::{
     crd::ClickstreamPipeline,
     events::{Events, Happening},
+    guarding::Guarding,
     metrics::{Ended, OperatorMetrics},
     observe::{self, asker::Asker},
     stores::Stores,
@@ -177,7 +178,8 @@ async fn traced(
     let running = context.metrics.reconcile();
     let work = async {
         match &object.0 {
-            Ok(pipeline) => reconcile_pipeline(pipeline, &context).await,
+            // large
+            Ok(pipeline) => Box::pin(reconcile_pipeline(pipeline, &context)).await,
             Err(invalid) => report_unreadable(invalid, &context).await,
         }
     };

@@ -17,6 +17,7 @@ pub mod args;
 mod cluster;
 mod controller;
 mod events;
+mod guarding;
 mod health;
 mod leader;
 pub mod metrics;

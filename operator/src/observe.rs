@@ -46,6 +46,9 @@ pub async fn ask(
             status
                 .inspect_err(|error| {
                     tracing::debug!(%address, %error, "a processor's status cannot be read");
+                    if is_guarded {
+                        asker.doubt(namespace);
+                    }
                 })
                 .ok()
         })

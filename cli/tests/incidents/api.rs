@@ -189,13 +189,10 @@ fn guard(pod: &mut Value) {
     container["readinessProbe"] =
         json!({ "httpGet": { "path": "/readyz", "port": "admin", "scheme": "HTTPS" } });
     container["env"] =
-        json!([{ "name": "CLICKSTREAM_ADMIN_TOKENS", "value": "/etc/clickstream/admin/tokens" }]);
+        json!([{ "name": "CLICKSTREAM_ADMIN_TOKENS", "value": "/etc/clickstream/admin-tokens" }]);
     container["volumeMounts"] =
-        json!([{ "name": "secret-1", "mountPath": "/etc/clickstream/admin" }]);
-    spec["volumes"] = json!([{ "name": "secret-1", "projected": { "sources": [
-        { "secret": { "name": "tls", "items": [{ "key": "tls.crt", "path": "tls.crt" }] } },
-        { "secret": { "name": "scrape", "items": [{ "key": "of-prometheus", "path": "tokens" }] } },
-    ] } }]);
+        json!([{ "name": "secret-1", "mountPath": "/etc/clickstream/admin-tokens" }]);
+    spec["volumes"] = json!([{ "name": "secret-1", "secret": { "secretName": "scrape" } }]);
 }
 
 async fn scrape() -> Json<Value> {

@@ -22,7 +22,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use self::{
-    guard::{AUTHORITY, Guarding, server_name},
     labels::{MANAGED_BY, PIPELINE_LABEL, TARGET_LABEL, selector},
     migration::{
         MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_hash,
@@ -138,7 +137,7 @@ pub fn target(
     if let Some(scraping) = &settings.pod_monitor {
         let mut monitor = pod_monitor::of(&name, &labels, scraping);
         if let Some(guarding) = &settings.guarding {
-            guarding.of_monitor(&mut monitor, &pipeline.namespace);
+            guard::monitor(guarding, &mut monitor, &pipeline.namespace);
         }
         around.push(monitor);
     }
@@ -162,7 +161,7 @@ pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
         let labels = labels::of(pipeline, "producer", None);
         let mut monitor = pod_monitor::of(&name, &labels, scraping);
         if let Some(guarding) = &settings.guarding {
-            guarding.of_monitor(&mut monitor, &pipeline.namespace);
+            guard::monitor(guarding, &mut monitor, &pipeline.namespace);
         }
         children.insert(around, monitor);
     }

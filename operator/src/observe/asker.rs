@@ -13,10 +13,12 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 
-use crate::controller::build::{AUTHORITY, Guarding, server_name};
+use crate::guarding::{AUTHORITY, Guarding, server_name};
 
 /// How often the Secrets of a namespace are read again: a pipeline at rest is looked at as often.
 const READ_AGAIN: Duration = Duration::from_secs(30);
+/// How soon after a pod did not answer: it may have been renewed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a namespace without guarded pods is remembered.
 const FORGET: Duration = Duration::from_secs(600);
 
@@ -78,6 +80,12 @@ impl Asker {
         };
         known.insert(namespace.to_owned(), now);
         client
+    }
+
+    /// A guarded pod of this namespace did not answer: the Secrets may have changed.
+    pub fn doubt(&self, namespace: &str) {
+        let mut known = self.known.lock();
+        known.retain(|of, known| of != namespace || known.read.elapsed() < LOOK_AGAIN);
     }
 
     async fn make(&self, namespace: &str, guarding: &Guarding) -> anyhow::Result<HttpClient> {

@@ -405,6 +405,31 @@ async fn a_token_is_taken_from_the_header_that_the_api_servers_proxy_hands_on() 
     }
 }
 
+#[test]
+fn every_file_of_a_mounted_secret_holds_tokens() {
+    let folder = Folder::new();
+    let secret = folder.path("secret");
+    // as the kubelet lays them out
+    fs::create_dir_all(secret.join("..1")).unwrap();
+    std::os::unix::fs::symlink("..1", secret.join("..data")).unwrap();
+    for (key, token) in [
+        ("token", TOKEN),
+        ("previous", "the-token-of-before-it-was-renewed"),
+    ] {
+        fs::write(secret.join("..1").join(key), token).unwrap();
+        std::os::unix::fs::symlink(format!("..data/{key}"), secret.join(key)).unwrap();
+    }
+    assert!(Access::tokens(secret.clone()).is_ok());
+    fs::write(secret.join("..1/previous"), "short").unwrap();
+    let error = Access::tokens(secret.clone()).err().unwrap().to_string();
+    assert!(error.contains("previous: line 1"), "{error}");
+    for key in ["token", "previous"] {
+        fs::remove_file(secret.join(key)).unwrap();
+    }
+    let error = Access::tokens(secret).err().unwrap().to_string();
+    assert!(error.contains("holds 0 tokens"), "{error}");
+}
+
 #[tokio::test]
 async fn a_token_is_never_shown_in_the_clear() {
     let folder = Folder::new();

@@ -9,7 +9,7 @@ pub use clickstream_protocol::ADMIN_PORT_NAME;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Child, Kind, names};
+use super::{Child, Kind, guard, names};
 use crate::controller::Settings;
 
 /// The port with probes, status and metrics.
@@ -150,7 +150,7 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
     if parts.served
         && let Some(guarding) = &settings.guarding
     {
-        guarding.of_pod(&mut spec);
+        guard::pod(guarding, &mut spec);
     }
     json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec })
 }

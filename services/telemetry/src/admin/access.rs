@@ -80,12 +80,12 @@ impl Access {
         Self::default()
     }
 
-    /// Who shows a token of this file: one a line, read again when it changes.
+    /// Who shows a token of this file, or of a file in this folder: one a line, read again when they change.
     ///
     /// # Errors
     /// [`TokensError`]
-    pub fn tokens(file: PathBuf) -> Result<Self, TokensError> {
-        let tokens = Tokens::following(file)?;
+    pub fn tokens(place: PathBuf) -> Result<Self, TokensError> {
+        let tokens = Tokens::following(place)?;
         Ok(Self(Kind::Tokens(Arc::new(tokens))))
     }
 

@@ -23,12 +23,12 @@ pub struct AdminArgs {
         requires = "admin_listen"
     )]
     pub admin_tls: Option<PathBuf>,
-    /// File with tokens, one a line, of which /status and /metrics want one as `Authorization: Bearer`. Takes TLS: a token in
-    /// the clear is everybody's.
+    /// File with tokens, one a line, or folder of such files: /status and /metrics want one of them as `Authorization: Bearer`. They
+    /// are read again when they change. Takes TLS: a token in the clear is everybody's.
     #[arg(
         long,
         env = "CLICKSTREAM_ADMIN_TOKENS",
-        value_name = "FILE",
+        value_name = "PATH",
         requires = "admin_tls"
     )]
     pub admin_tokens: Option<PathBuf>,

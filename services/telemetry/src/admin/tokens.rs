@@ -1,4 +1,5 @@
-//! Tokens in a file, one a line: while one replaces another both stand there.
+//! Tokens in files, one a line: while one replaces another both stand there. A folder stands for its files, as a mounted Secret has
+//! them.
 
 use std::fs;
 use std::io;
@@ -22,7 +23,7 @@ const MOST: usize = 32;
 /// Why tokens cannot be used. None of them holds anything of a token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
-    /// The file cannot be read.
+    /// A file or folder cannot be read.
     #[error("{}: cannot be read", file.display())]
     Unreadable {
         /// Which one.
@@ -32,10 +33,10 @@ pub enum TokensError {
         source: io::Error,
     },
     /// It holds none, or too many.
-    #[error("{}: holds {found} tokens, one a line; 1 to {MOST} are possible", file.display())]
+    #[error("{}: holds {found} tokens, one a line; 1 to {MOST} are possible", place.display())]
     Count {
-        /// Which one.
-        file: PathBuf,
+        /// Which file or folder.
+        place: PathBuf,
         /// How many there are.
         found: usize,
     },
@@ -52,10 +53,10 @@ pub enum TokensError {
     },
 }
 
-/// The tokens of a file, which may change.
+/// The tokens of a file or folder, which may change.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    file: PathBuf,
+    place: PathBuf,
     current: Mutex<Current>,
 }
 
@@ -71,13 +72,13 @@ struct Current {
 impl Tokens {
     /// # Errors
     /// [`TokensError`]: at the start there has to be one.
-    pub(super) fn following(file: PathBuf) -> Result<Self, TokensError> {
+    pub(super) fn following(place: PathBuf) -> Result<Self, TokensError> {
         let current = Mutex::new(Current {
-            digests: read(&file)?,
+            digests: read(&place)?,
             looked: Instant::now(),
             unusable: false,
         });
-        Ok(Self { file, current })
+        Ok(Self { place, current })
     }
 
     /// Whether this is one of them.
@@ -85,7 +86,7 @@ impl Tokens {
         let mut current = self.current.lock();
         if current.looked.elapsed() >= READ_AGAIN {
             current.looked = Instant::now();
-            current.follow(&self.file);
+            current.follow(&self.place);
         }
         let given = digest(token);
         let known = current.digests.iter().map(|known| known.ct_eq(&given));
@@ -96,8 +97,8 @@ impl Tokens {
 }
 
 impl Current {
-    fn follow(&mut self, file: &Path) {
-        match read(file) {
+    fn follow(&mut self, place: &Path) {
+        match read(place) {
             Ok(digests) => (self.digests, self.unusable) = (digests, false),
             // said once
             Err(_) if self.unusable => {}
@@ -110,32 +111,52 @@ impl Current {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<[u8; 32]>, TokensError> {
-    let text = fs::read_to_string(file).map_err(|source| TokensError::Unreadable {
-        file: file.to_owned(),
-        source,
-    })?;
+fn read(place: &Path) -> Result<Vec<[u8; 32]>, TokensError> {
     let mut digests = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let token = line.trim_end();
-        if token.is_empty() {
-            continue;
+    for file in files(place)? {
+        let text = fs::read_to_string(&file).map_err(unreadable(&file))?;
+        for (index, line) in text.lines().enumerate() {
+            let token = line.trim_end();
+            if token.is_empty() {
+                continue;
+            }
+            let fits = (SHORTEST..=LONGEST).contains(&token.len());
+            if !fits || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let line = index + 1;
+                return Err(TokensError::Form { file, line });
+            }
+            digests.push(digest(token));
         }
-        let fits = (SHORTEST..=LONGEST).contains(&token.len());
-        if !fits || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(TokensError::Form {
-                file: file.to_owned(),
-                line: index + 1,
-            });
-        }
-        digests.push(digest(token));
     }
     match digests.len() {
         1..=MOST => Ok(digests),
         found => Err(TokensError::Count {
-            file: file.to_owned(),
+            place: place.to_owned(),
             found,
         }),
+    }
+}
+
+/// The files of a place. In a Secret's volume what begins with a dot is how its files are replaced.
+fn files(place: &Path) -> Result<Vec<PathBuf>, TokensError> {
+    if !place.is_dir() {
+        return Ok(vec![place.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(place).map_err(unreadable(place))? {
+        let entry = entry.map_err(unreadable(place))?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+fn unreadable(file: &Path) -> impl Fn(io::Error) -> TokensError {
+    let file = file.to_owned();
+    move |source| TokensError::Unreadable {
+        file: file.clone(),
+        source,
     }
 }
 
