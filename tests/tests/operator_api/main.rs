@@ -17,6 +17,7 @@ mod names;
 mod network;
 mod plugin;
 mod pod_monitor;
+mod pod_templates;
 mod pods;
 mod processor;
 mod readers;

@@ -8,7 +8,7 @@ use std::{
 use clickstream_operator::crd::ClickstreamPipeline;
 use clickstream_testbed::{KubeApi, unique_name};
 use k8s_openapi::{
-    api::{apps::v1::Deployment, scheduling::v1::PriorityClass},
+    api::{apps::v1::Deployment, node::v1::RuntimeClass, scheduling::v1::PriorityClass},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -176,6 +176,7 @@ fn another_value(stage: &Stage, change: &Change) -> Value {
 async fn provide(stage: &Stage) -> anyhow::Result<()> {
     let entries = [("username", "u"), ("password", "p")];
     let classes: Api<PriorityClass> = Api::all(stage.client.clone());
+    let runtimes: Api<RuntimeClass> = Api::all(stage.client.clone());
     for change in changes() {
         for value in [&change.one, &change.another] {
             let name = value.as_str().unwrap_or_default();
@@ -189,6 +190,14 @@ async fn provide(stage: &Stage) -> anyhow::Result<()> {
                 });
                 let params = PatchParams::apply("test").force();
                 classes.patch(name, &params, &Patch::Apply(&class)).await?;
+            }
+            if change.path.ends_with("runtimeClassName") {
+                let class = json!({
+                    "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+                    "metadata": { "name": name }, "handler": "runc",
+                });
+                let params = PatchParams::apply("test").force();
+                runtimes.patch(name, &params, &Patch::Apply(&class)).await?;
             }
         }
     }

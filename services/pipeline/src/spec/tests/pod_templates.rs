@@ -402,3 +402,22 @@ fn a_component_may_mount_a_volume_of_all_pods_and_not_the_other_way_round() {
         &["spec.podTemplate.volumeMounts[0].name"],
     );
 }
+
+#[test]
+fn every_recipe_is_a_part_of_a_spec_that_is_valid() {
+    let page = include_str!("../../../../../docs/pods.md");
+    let recipes: Vec<&str> = page
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(recipes.len(), 6);
+    for recipe in recipes {
+        let recipe = recipe.replace('\n', "\n  ");
+        let text = format!("{MINIMAL}  {recipe}");
+        let pipeline = ClickstreamPipeline::from_yaml(&text)
+            .unwrap_or_else(|error| panic!("{error}:\n{text}"));
+        assert_eq!(pipeline.validate(), Ok(()), "{text}");
+        assert!(!pipeline.spec.pod_template.is_default(), "{text}");
+    }
+}
