@@ -33,6 +33,14 @@ fn openssl(folder: &Path, args: &str) -> anyhow::Result<()> {
 /// # Errors
 /// There is no `openssl`, or the folder cannot be made.
 pub fn certificates() -> anyhow::Result<PathBuf> {
+    certificates_for("localhost")
+}
+
+/// The same, valid for this name only. The server's stand there as `tls.crt` and `tls.key` too, as in a mounted Secret.
+///
+/// # Errors
+/// There is no `openssl`, or the folder cannot be made.
+pub fn certificates_for(name: &str) -> anyhow::Result<PathBuf> {
     let folder = server_dir("certificates")?;
     let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     for authority in ["ca", "other"] {
@@ -43,7 +51,8 @@ pub fn certificates() -> anyhow::Result<PathBuf> {
             ),
         )?;
     }
-    fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n")?;
+    let names = format!("subjectAltName=DNS:{name}\n");
+    fs::write(folder.join("names"), names)?;
     for who in ["server", "client"] {
         openssl(
             &folder,
@@ -56,6 +65,8 @@ pub fn certificates() -> anyhow::Result<PathBuf> {
             ),
         )?;
     }
+    fs::copy(folder.join("server.crt"), folder.join("tls.crt"))?;
+    fs::copy(folder.join("server.key"), folder.join("tls.key"))?;
     let key = folder.join("server.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     // only root may give a file away, and only for root the server runs as somebody else

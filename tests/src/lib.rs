@@ -40,7 +40,7 @@ mod run_dir;
 pub mod shared;
 
 pub use binary::build_binary;
-pub use certificates::certificates;
+pub use certificates::{certificates, certificates_for};
 pub use clickstream_tools as tools;
 pub use clickstream_tools::{artifacts::KAFKA as KAFKA_VERSION, tools_dir, workspace_root};
 pub use collector::{CollectedSpan, Collector};
@@ -50,7 +50,7 @@ pub use kube_api::{KubeApi, KubeApiOptions};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, PostgresVersion};
 pub use process::Process;
-pub use prometheus::{Prometheus, Sample, ScrapeTarget, promtool};
+pub use prometheus::{Guarded, Prometheus, Sample, ScrapeTarget, promtool};
 pub use proxy::{Proxy, Reply};
 pub use run_dir::{keep_run_dir, server_dir};
 

@@ -32,6 +32,17 @@ pub struct ScrapeTarget {
     pub labels: Vec<(String, String)>,
 }
 
+/// How Prometheus asks servers that ask for TLS and a token.
+#[derive(Debug, Clone)]
+pub struct Guarded {
+    /// The authority that vouches for them.
+    pub ca: PathBuf,
+    /// What their certificates are valid for.
+    pub server_name: String,
+    /// What it shows.
+    pub token: String,
+}
+
 /// One result of a query: labels and the last value.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -54,12 +65,20 @@ impl Prometheus {
     /// # Errors
     /// When it ends or does not answer in time (with the end of its log), and when Prometheus cannot be had.
     pub async fn start(rules: &str) -> anyhow::Result<Self> {
+        Self::start_for(rules, None).await
+    }
+
+    /// The same for servers that ask for TLS and a token.
+    ///
+    /// # Errors
+    /// As of [`Prometheus::start`].
+    pub async fn start_for(rules: &str, guarded: Option<&Guarded>) -> anyhow::Result<Self> {
         tokio::task::spawn_blocking(|| ensure(&[Tool::Prometheus, Tool::Setpriv])).await??;
         let dir = run_dir::server_dir("prometheus")?;
         fs::write(dir.join("rules.yaml"), rules)?;
         fs::write(dir.join("targets.json"), "[]")?;
         // JSON is YAML
-        let settings = json!({
+        let mut settings = json!({
             "global": { "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s" },
             "rule_files": [dir.join("rules.yaml")],
             "scrape_configs": [{
@@ -68,6 +87,14 @@ impl Prometheus {
                 "file_sd_configs": [{ "files": [dir.join("targets.json")], "refresh_interval": "1s" }],
             }],
         });
+        if let Some(guarded) = guarded {
+            let scrape = &mut settings["scrape_configs"][0];
+            scrape["scheme"] = json!("https");
+            scrape["tls_config"] = json!({
+                "ca_file": guarded.ca, "server_name": guarded.server_name,
+            });
+            scrape["authorization"] = json!({ "type": "Bearer", "credentials": guarded.token });
+        }
         fs::write(dir.join("prometheus.yml"), settings.to_string())?;
         let port = free_port()?;
         let mut command = Command::new("prometheus");

@@ -9,6 +9,7 @@ mod days;
 mod dice;
 mod duplicates;
 mod environments;
+mod guarded;
 mod handover;
 mod heartbeat;
 mod kafka_faults;

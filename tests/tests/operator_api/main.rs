@@ -6,6 +6,7 @@ mod crd_validation;
 mod deletion;
 mod faults;
 mod first_release;
+mod guarded;
 mod health;
 mod incidents;
 mod late_topics;

@@ -97,6 +97,33 @@ impl Rights {
         self.known(leases).await
     }
 
+    /// What the chart grants with `metrics.auth: TokenReview`.
+    pub async fn grant_reviews(&self) -> anyhow::Result<()> {
+        let name = format!("test:reviews:{}", self.user);
+        let rule = |group: &str, resource: &str| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["create"] });
+        let role: ClusterRole = serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "rules": [
+                rule("authentication.k8s.io", "tokenreviews"),
+                rule("authorization.k8s.io", "subjectaccessreviews"),
+            ],
+        }))?;
+        let binding: ClusterRoleBinding = serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
+            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.user }],
+        }))?;
+        let params = PatchParams::apply("test").force();
+        Api::<ClusterRole>::all(self.client.clone())
+            .patch(&name, &params, &Patch::Apply(&role))
+            .await?;
+        Api::<ClusterRoleBinding>::all(self.client.clone())
+            .patch(&name, &params, &Patch::Apply(&binding))
+            .await?;
+        let last = json!({ "group": "authorization.k8s.io", "resource": "subjectaccessreviews", "verb": "create" });
+        self.known(last).await
+    }
+
     /// The API server learns of a binding a moment later.
     async fn known(&self, right: Value) -> anyhow::Result<()> {
         let review: SubjectAccessReview = serde_json::from_value(json!({
