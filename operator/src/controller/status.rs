@@ -258,7 +258,11 @@ fn show_targets(pipeline: &ClickstreamPipeline, observed: &Observed<'_>, context
         let is_told = !reports.is_empty() && !spec.suspend;
         let missing = numbers::unreported(&observed.topics.topics, reports).filter(|_| is_told);
         let unowned = missing.and_then(|missing| i64::try_from(missing.len()).ok());
-        (target.name.as_str(), unowned, observed.migrations.state_name(index))
+        (
+            target.name.as_str(),
+            unowned,
+            observed.migrations.state_name(index),
+        )
     });
     let metrics = &context.metrics.pipelines;
     metrics.targets(&namespace, &pipeline.name_any(), targets);

@@ -58,7 +58,9 @@ fn a_pipeline_is_told_of_while_it_is_there_and_by_the_leader_only() {
     metrics.seen("shop", "clicks");
     metrics.pipelines.status("shop", "clicks", &status());
     let targets = [("main", Some(2), "retrying"), ("gone", Some(9), "done")];
-    metrics.pipelines.targets("shop", "clicks", targets.into_iter());
+    metrics
+        .pipelines
+        .targets("shop", "clicks", targets.into_iter());
     metrics.pipelines.failed("shop", "clicks", 3);
     let shown = text(&registry);
     for line in [

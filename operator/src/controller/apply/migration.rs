@@ -30,7 +30,14 @@ const REPORT_LAG: SignedDuration = SignedDuration::from_secs(10);
 
 /// What a state is called in metrics.
 pub const STATES: [&str; 8] = [
-    "done", "running", "retrying", "blocked", "failed", "no_secret", "queued", "paused",
+    "done",
+    "running",
+    "retrying",
+    "blocked",
+    "failed",
+    "no_secret",
+    "queued",
+    "paused",
 ];
 
 /// How far a target's migration is.
