@@ -23,22 +23,25 @@ use crate::{
     args::RunArgs,
     cluster,
     controller::{
-        self, Context, Settings,
+        self, Context,
         allowed::Allowed,
-        apply::Applier,
-        build::{Kind, Scraping, handed_on},
+        applier::Applier,
+        build::{children::release, handed_on},
+        dereference,
         memory::Memories,
-        secrets::{self, Secrets},
-        upgrades::{self, Upgrades, queue::Rules},
+        secrets::Secrets,
+        upgrades::{Upgrades, queue::Rules},
     },
     crd::ClickstreamPipeline,
     events::Events,
     guarding::Guarding,
     health::{Hearing, Scope},
+    kind::Kind,
     leader,
     metrics::OperatorMetrics,
     observe::asker::Asker,
     review::TokenReviews,
+    settings::{Scraping, Settings},
     stores,
     topics::TopicAdmins,
 };
@@ -129,7 +132,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     };
     let scopes = scopes(&args.namespaces);
     let rules = Rules {
-        release: upgrades::release(&settings),
+        release: release(&settings),
         at_once: args.upgrade_max_concurrent.max(1),
         deadline: (args.upgrade_deadline > 0)
             .then(|| SignedDuration::from_secs(args.upgrade_deadline.into())),
@@ -327,7 +330,7 @@ impl Work {
         let remembered = Arc::clone(&context);
         let idle = controller::gone::close_idle(Arc::clone(&context));
         let _idle = AbortOnDropHandle::new(tokio::spawn(idle));
-        let secrets = secrets::follow(Arc::clone(&context));
+        let secrets = dereference::follow(Arc::clone(&context));
         let _secrets = AbortOnDropHandle::new(tokio::spawn(secrets));
         let [metrics, changed, woke] = [(); 3].map(|()| self.metrics.clone());
         let events = watcher(api, watcher::Config::default())

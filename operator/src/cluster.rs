@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::controller::build::Kind;
+use crate::kind::{Kind, Names};
 
 /// Between two tries to reach the API server at start.
 const START_PAUSE: Duration = Duration::from_secs(2);
@@ -92,7 +92,12 @@ fn of_all(pod_monitors: bool) -> Vec<Kind> {
 
 /// Whether the API server knows PodMonitors; `None`: it did not say.
 async fn knows_pod_monitors(client: &Client) -> Option<bool> {
-    let (group, version, kind, _) = Kind::PodMonitor.api();
+    let Names {
+        group,
+        version,
+        kind,
+        ..
+    } = Kind::PodMonitor.names();
     match discovery::group(client, group).await {
         Ok(group) => Some(
             group

@@ -1,18 +1,25 @@
 //! One pipeline, reconciled: the order of the steps is the order of the modules.
 
 pub mod allowed;
+pub mod applier;
 pub mod apply;
 pub mod asked;
 pub mod build;
 mod cleanup;
-mod dereference;
+mod context;
+pub mod dereference;
+mod gate;
 pub mod gone;
+mod jobs;
 pub mod memory;
+mod record;
+mod refusals;
 pub mod secrets;
 mod status;
 mod tenancy;
 pub mod upgrades;
 mod validate;
+mod workload;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,120 +27,35 @@ use clickstream_pipeline::spec::Problem;
 use clickstream_protocol::status::ProcessorStatus;
 use clickstream_telemetry::tracing as traces;
 use kube::{
-    Client, Resource as _, ResourceExt,
+    Resource as _, ResourceExt,
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::controller::Action,
 };
-use rand::RngExt;
-use tracing::{Instrument as _, Span, debug_span, info, warn};
+use tracing::{Instrument as _, debug_span, info, warn};
 
+pub use self::context::{Context, Error, Outcome};
 use self::{
-    allowed::Allowed,
+    applier::Owner,
     apply::{
-        Applier, Owner,
         migration::Migrations,
         targets::{Plan, Targets},
         topics::TopicsSeen,
     },
     asked::Asked,
-    build::{Network, Scraping},
-    memory::Memories,
-    secrets::Secrets,
-    status::{Observed, conditions::Finding},
-    upgrades::{Gate, Upgrades},
+    build::children::Children,
+    context::{LONGEST, LOOK, WAITING, jittered, step},
+    gate::Gate,
+    status::{conditions::Finding, observed::Observed},
     validate::ValidatedPipeline,
 };
-use crate::{
-    crd::ClickstreamPipeline,
-    events::{Events, Happening},
-    guarding::Guarding,
-    metrics::{Ended, OperatorMetrics},
-    observe::{self, asker::Asker},
-    stores::Stores,
-    topics::TopicAdmins,
-};
+use crate::{crd::ClickstreamPipeline, events::Happening, metrics::Ended, observe};
 
-/// How often a pipeline at rest is looked at: numbers, and topics behind our back.
-const LOOK: Duration = Duration::from_secs(30);
-/// How soon again while something is waited for that no watch tells of.
-const WAITING: Duration = Duration::from_secs(3);
-/// Longest time for one reconcile, after which it begins anew: it may be ended anywhere, as it may be by a crash.
-const LONGEST: Duration = Duration::from_secs(60);
 /// How soon again when the watch is behind.
 const SOON: Duration = Duration::from_secs(1);
 /// Longest pause after errors.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// The same while the API server does not answer at all: once it does, nobody tells.
 const AWAY_MAX: Duration = Duration::from_secs(8);
-
-/// What the operator was started with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Image of processors and migrations, unless a pipeline pins one.
-    pub processor_image: String,
-    /// Image of the producer, unless a pipeline pins one.
-    pub producer_image: String,
-    /// `imagePullPolicy` of all pods.
-    pub image_pull_policy: String,
-    /// Secrets for image registries, added to those of a pipeline.
-    pub image_pull_secrets: Vec<String>,
-    /// Identity of the cluster in schemas' owner rows: the uid of `kube-system`.
-    pub cluster: String,
-    /// This installation, by the namespace of its Lease; `None`: one that holds nothing.
-    pub installation: Option<String>,
-    /// What children's NetworkPolicies allow; `None`: they get none.
-    pub network_policy: Option<Network>,
-    /// How pods are scraped by a PodMonitor; `None`: they get none.
-    pub pod_monitor: Option<Scraping>,
-    /// What the admin ports of pods are guarded with; `None`: everybody who reaches them may ask.
-    pub guarding: Option<Guarding>,
-    /// Variables about traces that processors and producers get.
-    pub tracing: Vec<(String, String)>,
-    /// What pipelines may name.
-    pub allowed: Allowed,
-}
-
-/// What reconciles share.
-pub struct Context {
-    /// The API server.
-    pub client: Client,
-    /// Asks processors.
-    pub asker: Asker,
-    /// What the operator was started with.
-    pub settings: Settings,
-    /// What is known of children and pods.
-    pub stores: Arc<Stores>,
-    /// Sends children.
-    pub applier: Applier,
-    /// Connections to Kafka.
-    pub admins: TopicAdmins,
-    /// Publishes Events.
-    pub events: Events,
-    /// Counts.
-    pub metrics: OperatorMetrics,
-    /// What is remembered of each pipeline between reconciles.
-    pub memories: Memories,
-    /// Which versions of Secrets there are.
-    pub secrets: Secrets,
-    /// Who may roll after an upgrade of the operator.
-    pub upgrades: Arc<Upgrades>,
-    /// How long each step of a deletion is tried.
-    pub patience: Duration,
-}
-
-/// Why a reconcile failed; waiting is none of them.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server refuses, or does not answer.
-    #[error("the kubernetes api: {0}")]
-    Api(#[from] kube::Error),
-    /// Something that was asked does not answer, such as an API server behind a connection that is gone.
-    #[error("no answer within {} s", LONGEST.as_secs())]
-    Stuck,
-    /// The resource has changed since the watch told of it; whatever was decided from it is not written.
-    #[error("the resource has changed in the meantime")]
-    Outdated,
-}
 
 /// Brings one pipeline a step closer to its spec, and says how far it is.
 ///
@@ -158,11 +80,6 @@ pub async fn reconcile(
         traces::fail(&span, error);
     }
     done
-}
-
-/// A step of a reconcile, as a span within that of the reconcile.
-fn step(name: &'static str) -> Span {
-    debug_span!("step", otel.name = name)
 }
 
 async fn traced(
@@ -235,22 +152,6 @@ pub fn error_policy(
         "reconcile failed"
     );
     Action::requeue(jittered(pause))
-}
-
-/// How a reconcile ended that did not fail.
-struct Outcome {
-    /// Whether something is still to come.
-    waiting: bool,
-    /// When to look again; `None`: when the resource changes.
-    again: Option<Duration>,
-}
-
-impl Outcome {
-    fn action(&self) -> Action {
-        self.again.map_or_else(Action::await_change, |pause| {
-            Action::requeue(jittered(pause))
-        })
-    }
 }
 
 async fn reconcile_pipeline(
@@ -359,23 +260,30 @@ async fn follow(
     // whose turn it is, where the operator's own release would change what runs: noted before anything is changed
     let gate = Gate::look(pipeline, valid, context);
     if let Some(upgrade) = &gate.upgrade {
-        status::note_upgrade(pipeline, upgrade, context).await?;
+        record::note_upgrade(pipeline, upgrade, context).await?;
     }
 
-    // build and apply (client required), one part after the other: tables, topics, processors, producer
+    // build (pure) and apply (client required): tables; topics; then processors and producer, which are told what topics were made
     let mut migrations = Migrations::look(pipeline, valid, &gate, context);
     if valid.asked.paused {
         migrations.hold();
     }
+    let jobs = step("build").in_scope(|| migrations.build(valid, &context.settings));
     migrations
-        .apply(&owner, valid, context)
+        .apply(&owner, &jobs, context)
         .instrument(step("apply tables"))
         .await?;
     let topics = TopicsSeen::ensure(pipeline, valid, &migrations, context)
         .instrument(step("apply topics"))
         .await?;
+    let children = step("build").in_scope(|| {
+        let (created, runs_on) = (topics.created(), migrations.runs_on());
+        let release = context.upgrades.release();
+        Children::of(valid, &context.settings, release, &created, &runs_on)
+    });
     let plan = Plan {
         valid,
+        children: &children,
         migrations: &migrations,
         topics: &topics,
         gate: &gate,
@@ -539,9 +447,4 @@ async fn report_unreadable(invalid: &InvalidObject, context: &Context) -> Result
         waiting: false,
         again: None,
     })
-}
-
-/// Up to a tenth more, so that a thousand pipelines do not come at once.
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::rng().random_range(1.0..=1.1))
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use prometheus::{GaugeVec, Opts};
 use serde_json::json;
 
-use crate::{controller::build::Kind, crd::ClickstreamPipeline, stores::api_resource};
+use crate::{crd::ClickstreamPipeline, kind::Kind, stores::api_resource};
 
 /// API servers end every watch after 290 s, and it is asked for again at once: one without any answer for this long has stopped.
 /// Operators that stopped watching and went on looking healthy are a known failure (stackabletech/trino-operator#936).

@@ -13,16 +13,20 @@
 //! path goes on without it.
 
 mod app;
-pub mod args;
+mod args;
 mod cluster;
+pub mod command;
 mod controller;
 mod events;
 mod guarding;
+mod hash;
 mod health;
+mod kind;
 mod leader;
 pub mod metrics;
 mod observe;
 mod review;
+mod settings;
 mod stores;
 mod topics;
 
@@ -36,7 +40,7 @@ use clap::Parser as _;
 /// because async code is compiled where it is polled: there it would be compiled once more.
 #[tokio::main]
 pub async fn program() -> ExitCode {
-    match args::Cli::parse().run().await {
+    match command::Cli::parse().run().await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
+use clickstream_protocol::labels;
 use futures_util::{
     Stream, StreamExt, future,
     stream::{self, BoxStream, SelectAll},
@@ -24,8 +25,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    controller::build::{Kind, MANAGED_BY, PIPELINE_LABEL},
     crd::ClickstreamPipeline,
+    kind::{Kind, Names},
 };
 
 /// Where a reflected child keeps the fingerprint of what was stripped.
@@ -67,7 +68,12 @@ impl Backoff for Retries {
 
 /// The API of a kind.
 pub fn api_resource(kind: Kind) -> ApiResource {
-    let (group, version, kind, plural) = kind.api();
+    let Names {
+        group,
+        version,
+        kind,
+        plural,
+    } = kind.names();
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
 }
 
@@ -188,7 +194,7 @@ pub struct Watches {
 /// Opens the watches. `kinds` leaves out what the API server does not have.
 pub fn watches(client: &Client, namespace: Option<&str>, kinds: &[Kind]) -> Watches {
     let config =
-        watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
+        watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::OPERATOR));
     let mut stores = HashMap::new();
     let mut woken = SelectAll::new();
     for &kind in kinds {
@@ -209,7 +215,7 @@ pub fn watches(client: &Client, namespace: Option<&str>, kinds: &[Kind]) -> Watc
         .modify(strip_pod)
         .reflect(writer);
     let owners = touched(events, |pod: Pod| {
-        let name = pod.labels().get(PIPELINE_LABEL)?;
+        let name = pod.labels().get(labels::PIPELINE)?;
         Some(ObjectRef::new(name).within(&pod.namespace()?))
     });
     woken.push(owners.filter_map(|owner| future::ready(owner.ok())).boxed());

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use clickstream_protocol::annotations;
 
-use super::status::conditions::Finding;
-
 /// A time, and anything else that is repeated in a status or a pod, is no longer than this.
 const LONGEST: usize = 64;
 
@@ -15,7 +13,7 @@ pub struct Asked {
     /// Nothing is changed but the status.
     pub paused: bool,
     /// What stands where only `paused` is known.
-    unknown: Option<String>,
+    pub unknown: Option<String>,
     /// Everything is looked at anew when this changes.
     pub reconcile_at: Option<String>,
     /// Pods are replaced when this changes.
@@ -49,27 +47,6 @@ impl Asked {
             take_over_from: value(annotations::TAKE_OVER_FROM),
         }
     }
-
-    /// The condition `Paused`, where there is something to say: a value that nobody knows was meant for something.
-    pub fn finding(&self) -> Option<Finding> {
-        let key = annotations::RECONCILE;
-        let known = annotations::PAUSED;
-        if self.paused {
-            return Some(Finding::yes(
-                "Paused",
-                format!(
-                    "topics, tables and pods stay as they are, and events flow: the annotation {key} is {known}; remove it to go on"
-                ),
-            ));
-        }
-        let unknown = self.unknown.as_ref()?;
-        Some(Finding::no(
-            "UnknownValue",
-            format!(
-                "the annotation {key} is {unknown:?}; only {known} is known, so the operator goes on"
-            ),
-        ))
-    }
 }
 
 #[cfg(test)]
@@ -90,20 +67,15 @@ mod tests {
         assert_eq!(asked(&[("other", "paused")]), Asked::default());
         let empty = asked(&[(annotations::RECONCILE, " "), (annotations::RESTART_AT, "")]);
         assert_eq!(empty, Asked::default());
-        assert!(empty.finding().is_none());
     }
 
     #[test]
     fn only_one_word_pauses_and_any_other_is_told() {
         let paused = asked(&[(annotations::RECONCILE, "paused")]);
-        assert!(paused.paused && paused.finding().is_some_and(|said| said.holds()));
+        assert!(paused.paused && paused.unknown.is_none());
         let other = asked(&[(annotations::RECONCILE, "Paused")]);
         assert!(!other.paused);
-        assert!(
-            other
-                .finding()
-                .is_some_and(|said| !said.holds() && said.message.contains("\"Paused\""))
-        );
+        assert_eq!(other.unknown.as_deref(), Some("Paused"));
     }
 
     #[test]
@@ -119,6 +91,6 @@ mod tests {
                 .as_ref()
                 .is_some_and(|at| at.len() == LONGEST)
         );
-        assert!(asked.finding().is_some_and(|said| said.message.len() < 300));
+        assert!(asked.unknown.is_some_and(|value| value.len() == LONGEST));
     }
 }

@@ -3,6 +3,8 @@
 //! Children are JSON documents in the shape of manifests: what is written here is what is applied, field by field, and the
 //! API server checks it strictly.
 
+mod child;
+pub mod children;
 mod config_map;
 mod deployment;
 mod guard;
@@ -18,91 +20,20 @@ mod service;
 mod tracing;
 
 use clickstream_pipeline::spec::{ClickstreamPipeline as Document, TargetSpec};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use self::{
-    labels::{MANAGED_BY, PIPELINE_LABEL, TARGET_LABEL, selector},
+    child::Child,
+    labels::{PIPELINE_LABEL, TARGET_LABEL, selector},
     migration::{
         MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_hash,
         migration_inputs, removal,
     },
-    network_policy::Network,
-    pod_monitor::Scraping,
     tracing::handed_on,
 };
 use super::validate::ValidatedPipeline;
-use crate::controller::Settings;
-
-/// Kinds of children, in the order in which they are applied: what a pod mounts comes before the pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// The pods' identity, without a token.
-    ServiceAccount,
-    /// The document that the pods read.
-    ConfigMap,
-    /// Names the pods for scraping.
-    Service,
-    /// One processor at a time leaves by its own will.
-    PodDisruptionBudget,
-    /// Who may ask the pods.
-    NetworkPolicy,
-    /// Where Prometheus finds the pods.
-    PodMonitor,
-    /// A migration.
-    Job,
-    /// Processors or producer.
-    Deployment,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 8] = [
-        Self::ServiceAccount,
-        Self::ConfigMap,
-        Self::Service,
-        Self::PodDisruptionBudget,
-        Self::NetworkPolicy,
-        Self::PodMonitor,
-        Self::Job,
-        Self::Deployment,
-    ];
-
-    /// Group, version, kind and plural, as the API has them.
-    pub const fn api(self) -> (&'static str, &'static str, &'static str, &'static str) {
-        match self {
-            Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
-            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
-            Self::Service => ("", "v1", "Service", "services"),
-            Self::PodDisruptionBudget => (
-                "policy",
-                "v1",
-                "PodDisruptionBudget",
-                "poddisruptionbudgets",
-            ),
-            Self::NetworkPolicy => (
-                "networking.k8s.io",
-                "v1",
-                "NetworkPolicy",
-                "networkpolicies",
-            ),
-            Self::PodMonitor => ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
-            Self::Job => ("batch", "v1", "Job", "jobs"),
-            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
-        }
-    }
-}
-
-/// A child as it should be.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Child {
-    /// What it is.
-    pub kind: Kind,
-    /// Its name, in the pipeline's namespace.
-    pub name: String,
-    /// Everything else: `metadata` without name and owner, `spec` or `data`.
-    pub body: Value,
-}
+pub use crate::kind::Kind;
+use crate::settings::Settings;
 
 /// What runs for one target.
 pub struct TargetChildren {
@@ -171,7 +102,7 @@ pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
 /// A hash of a Deployment's pod template.
 pub fn template_hash(deployment: &Child) -> String {
     let template = deployment.body["spec"]["template"].to_string();
-    names::short_hash(&Sha256::digest(template))
+    crate::hash::short_hash(&Sha256::digest(template))
 }
 
 /// A hash of how the operator makes pods of a pipeline that says as little as possible: it changes with the code and with every
@@ -189,7 +120,7 @@ pub fn form_of_pods(settings: &Settings) -> String {
             hash.update(child.body.to_string());
         }
     }
-    names::short_hash(&hash.finalize())
+    crate::hash::short_hash(&hash.finalize())
 }
 
 /// The pipeline of [`form_of_pods`].

@@ -1,35 +1,32 @@
 //! The end of a pipeline. Topics and tables stay unless the spec says otherwise; what Kubernetes made, Kubernetes collects.
 
+mod finalizer;
 mod left_behind;
+mod tables;
 mod unreadable;
-
-use std::time::Duration;
 
 use clickstream_pipeline::spec::{DeletionPolicy, TopicManagement};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
-};
+use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tracing::info;
 
-pub use self::{left_behind::Left, unreadable::release};
+pub use self::unreadable::release;
+use self::{
+    finalizer::{FINALIZER, patch_finalizers, pause},
+    left_behind::{Left, drop_command, is_terminating},
+    tables::drop_tables,
+};
 use super::{
-    Context, Error, Outcome, WAITING,
-    apply::{Owner, drop_tables},
-    build::{Kind, MIGRATION_HASH, PIPELINE_LABEL},
+    applier::Owner,
+    build::{MIGRATION_HASH, PIPELINE_LABEL},
+    context::{Context, Error, Outcome, WAITING},
     dereference,
     gone::forget,
-    status,
+    record,
 };
-use crate::{crd::ClickstreamPipeline, topics::from_elsewhere};
+use crate::{crd::ClickstreamPipeline, kind::Kind, topics::from_elsewhere};
 
-/// Holds a pipeline until topics and tables are deleted.
-const FINALIZER: &str = "clickstream.dev/cleanup";
-/// Pause between two attempts of a step.
-const PAUSE: Duration = Duration::from_secs(10);
 /// A process gives nothing up before it has tried so often itself: it may have been down for most of a step's time.
 const ATTEMPTS: u32 = 3;
 
@@ -55,45 +52,6 @@ pub fn is_held(pipeline: &ClickstreamPipeline) -> bool {
     pipeline.finalizers().iter().any(|name| name == FINALIZER)
 }
 
-/// Sets our finalizer, or takes it away. Of the resource nothing is read: it may be one that cannot be.
-async fn patch_finalizers(
-    metadata: &ObjectMeta,
-    held: bool,
-    context: &Context,
-) -> Result<(), Error> {
-    let mut finalizers: Vec<_> = metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .filter(|name| *name != FINALIZER)
-        .cloned()
-        .collect();
-    if held {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    let resource = ApiResource::erase::<ClickstreamPipeline>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(
-        context.client.clone(),
-        metadata.namespace.as_deref().unwrap_or_default(),
-        &resource,
-    );
-    // the version guards the finalizers of others, which a merge would overwrite
-    let body = json!({ "metadata": {
-        "finalizers": finalizers,
-        "resourceVersion": metadata.resource_version,
-    } });
-    let name = metadata.name.as_deref().unwrap_or_default();
-    match api
-        .patch(name, &PatchParams::default(), &Patch::Merge(&body))
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Err(Error::Outdated),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Stops the pods, waits for them, deletes what the spec says, and lets the pipeline go. Each step has its own time, from its first
 /// attempt on: one that has not been tried is not given up, and a Job that drops tables is waited for until it has ended.
 ///
@@ -113,7 +71,7 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
     stop_pods(&owner, context).await?;
     let running = running(&owner, context);
     if !running.is_empty() {
-        let since = status::note_attempt(pipeline, |steps| &mut steps.pods_since, context).await?;
+        let since = record::note_attempt(pipeline, |steps| &mut steps.pods_since, context).await?;
         if !is_over(since, context) {
             return Ok(Outcome {
                 waiting: true,
@@ -127,7 +85,7 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
     let mut is_going_on = false;
     if policy.tables == DeletionPolicy::Delete {
         let since =
-            status::note_attempt(pipeline, |steps| &mut steps.tables_since, context).await?;
+            record::note_attempt(pipeline, |steps| &mut steps.tables_since, context).await?;
         let patience = is_over(since, context) && attempts > ATTEMPTS;
         match drop_tables(pipeline, !patience, context).await {
             Ok(tables) => {
@@ -146,7 +104,7 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
     if policy.topics == DeletionPolicy::Delete {
         let topics = if running.is_empty() {
             let since =
-                status::note_attempt(pipeline, |steps| &mut steps.topics_since, context).await?;
+                record::note_attempt(pipeline, |steps| &mut steps.topics_since, context).await?;
             let topics = remove_topics(pipeline, None, context).await?;
             let patience = is_over(since, context) && attempts > ATTEMPTS;
             is_going_on |= !topics.is_empty() && !patience;
@@ -168,7 +126,7 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
     }
     // what was noted in between has made a newer version
     let mut metadata = pipeline.metadata.clone();
-    metadata.resource_version = Some(status::latest_version(pipeline, context));
+    metadata.resource_version = Some(record::latest_version(pipeline, context));
     patch_finalizers(&metadata, false, context).await?;
     forget(&owner.uid, context);
     info!(
@@ -182,11 +140,6 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
 fn is_over(since: Timestamp, context: &Context) -> bool {
     let tried = Timestamp::now().duration_since(since).as_secs();
     u64::try_from(tried).unwrap_or(0) > context.patience.as_secs()
-}
-
-/// Pause between two attempts, of which there are several however short the patience.
-fn pause(context: &Context) -> Duration {
-    context.patience.clamp(Duration::from_secs(1), PAUSE)
 }
 
 async fn stop_pods(owner: &Owner, context: &Context) -> Result<(), Error> {
@@ -224,16 +177,6 @@ fn running(owner: &Owner, context: &Context) -> Vec<String> {
         .collect()
 }
 
-/// Whether a request was refused because the namespace is being deleted.
-fn is_terminating(status: &kube::core::Status) -> bool {
-    status.details.iter().any(|details| {
-        details
-            .causes
-            .iter()
-            .any(|cause| cause.reason == "NamespaceTerminating")
-    })
-}
-
 /// The Job that drops tables may not be made.
 fn refused(owner: &Owner, why: String) -> Left {
     Left {
@@ -242,15 +185,6 @@ fn refused(owner: &Owner, why: String) -> Left {
         command: drop_command(None),
         is_going_on: false,
     }
-}
-
-/// Drops the tables of one target, or of the first, from wherever the servers are reached.
-pub fn drop_command(target: Option<&str>) -> String {
-    let target = target.map(|target| format!(" --target {target}"));
-    format!(
-        "clickstream-processor drop --pipeline pipeline.yaml{} --secrets-dir FOLDER",
-        target.unwrap_or_default()
-    )
 }
 
 /// The resource as the commands read it. It refers to Secrets and holds none.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{
-    Context,
+    context::Context,
     secrets::{Version, version},
     validate::{FetchedSecrets, SecretFacts},
 };
@@ -93,4 +93,9 @@ pub fn keys(spec: &PipelineSpec) -> SecretKeys {
         spec.kafka.secret_keys().and(spec.kafka.admin_secret_keys()),
         |keys, target| keys.and(target.migration_secret_keys()),
     )
+}
+
+/// Asks for the versions of Secrets that are due. Ends when it is dropped.
+pub async fn follow(context: Arc<Context>) {
+    context.secrets.follow(&context.client).await;
 }

@@ -9,7 +9,7 @@ use kube::{
     runtime::{reflector::Store, watcher},
 };
 
-use super::Context;
+use super::context::Context;
 use crate::crd::ClickstreamPipeline;
 
 /// How often connections that nobody uses are looked for.

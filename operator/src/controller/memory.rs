@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{apply::is_older, secrets::Version, validate::SecretFacts};
+use super::{secrets::Version, validate::SecretFacts};
 use crate::{
     crd::ClickstreamPipelineStatus,
     topics::{
@@ -275,6 +275,15 @@ impl Memories {
         let gone = self.0.lock().remove(uid);
         // with its connection, outside of the lock
         drop(gone);
+    }
+}
+
+/// Whether a version is older than another. Versions are opaque, but every API server counts, and a wrong guess costs one
+/// request.
+pub fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -249,11 +248,6 @@ pub fn version(metadata: &ObjectMeta) -> Version {
     let uid = metadata.uid.as_deref().unwrap_or_default();
     let version = metadata.resource_version.as_deref().unwrap_or_default();
     Some(format!("{uid}/{version}"))
-}
-
-/// Asks for what is due. Ends when it is dropped.
-pub async fn follow(context: Arc<super::Context>) {
-    context.secrets.follow(&context.client).await;
 }
 
 #[cfg(test)]

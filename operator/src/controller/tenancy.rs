@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 
-use super::{Context, Error};
+use super::context::{Context, Error};
 use crate::{crd::ClickstreamPipeline, leader::LEASE};
 
 /// The other installation that holds a pipeline, if there is one and it lives.

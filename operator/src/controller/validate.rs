@@ -10,8 +10,12 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Settings, asked::Asked, build::names::short_hash};
-use crate::crd::{ClickstreamPipeline, PodOptions};
+use super::asked::Asked;
+use crate::{
+    crd::{ClickstreamPipeline, PodOptions},
+    hash::short_hash,
+    settings::Settings,
+};
 
 /// Secrets as they were read for one reconcile, with their values: `None` for a Secret that does not exist.
 #[derive(Default)]

@@ -14,7 +14,19 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use crate::{controller::apply::migration::STATES, crd::ClickstreamPipelineStatus};
+use crate::crd::ClickstreamPipelineStatus;
+
+/// What may have become of a migration: the words of its state.
+const STATES: [&str; 8] = [
+    "done",
+    "running",
+    "retrying",
+    "blocked",
+    "failed",
+    "no_secret",
+    "queued",
+    "paused",
+];
 
 /// The types of conditions that there are; others, written by others, are not shown.
 const TYPES: [&str; 11] = [

@@ -1,96 +1,24 @@
 //! Pods that run on as they are, while their new version waits: for tables, for topics, or for the pipeline's turn. How many there are,
 //! and what their Secrets say, does not wait with it.
 
-use clickstream_pipeline::spec::{SecretKeys, TargetSpec};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use super::{
-    Owner,
-    targets::{Workload, workload},
-};
 use crate::{
     controller::{
-        Context, Error,
-        build::{self, Child, Kind, names::short_hash},
-        upgrades::{INPUTS, RELEASE, TEMPLATE},
-        validate::ValidatedPipeline,
+        applier::Owner,
+        build::{
+            Child,
+            children::{self, CONFIG_MAP, INPUTS, SECRETS, Secrets},
+        },
+        context::{Context, Error},
+        workload::{Workload, workload},
     },
+    kind::Kind,
     stores::Live,
 };
 
-/// Label of a Deployment: which keys of Secrets its pods read, and what they said, as two hashes.
-const SECRETS: &str = "clickstream.dev/secrets";
-/// Label of a Deployment: the ConfigMap that its pods read.
-const CONFIG_MAP: &str = "clickstream.dev/config-map";
 /// Annotation of pods that run on although their Secrets have changed: another one rolls them.
 const SECRETS_HASH: &str = "clickstream.dev/secrets-hash";
-
-/// The Secrets of a Deployment's pods.
-pub struct Secrets {
-    /// Hash of the names of Secrets and keys.
-    keys: String,
-    /// Hash of what they say.
-    values: String,
-}
-
-impl Secrets {
-    /// Of a target's processors.
-    pub fn of_processors(valid: &ValidatedPipeline, target: &TargetSpec) -> Self {
-        let keys = valid.document.spec.kafka.secret_keys();
-        Self::of(valid, &keys.and(target.connection.secret_keys()))
-    }
-
-    /// Of the producer.
-    pub fn of_producer(valid: &ValidatedPipeline) -> Self {
-        Self::of(valid, &valid.document.spec.kafka.secret_keys())
-    }
-
-    fn of(valid: &ValidatedPipeline, keys: &SecretKeys) -> Self {
-        let names: Vec<(&str, Vec<&str>)> = keys
-            .iter()
-            .map(|(secret, keys)| (secret, keys.collect()))
-            .collect();
-        Self {
-            keys: short_hash(&Sha256::digest(json!(names).to_string())),
-            values: valid.secrets.hash(keys),
-        }
-    }
-
-    fn noted(&self) -> String {
-        format!("{}.{}", self.keys, self.values)
-    }
-
-    /// Whether what the same keys say is another thing than what was noted.
-    fn differ_from(&self, noted: &str) -> bool {
-        noted
-            .split_once('.')
-            .is_some_and(|(keys, values)| keys == self.keys && values != self.values)
-    }
-}
-
-/// Notes on a Deployment what its pods were made from, as labels: another annotation is another generation of a Deployment, which would
-/// not be Ready until its controller has seen it.
-pub fn stamp(deployment: &mut Child, release: &str, secrets: &Secrets, inputs: Option<&String>) {
-    let template = build::template_hash(deployment);
-    let document = document_of(&deployment.body);
-    let document = document.to_owned();
-    let labels = &mut deployment.body["metadata"]["labels"];
-    labels[RELEASE] = json!(release);
-    labels[TEMPLATE] = json!(template);
-    labels[SECRETS] = json!(secrets.noted());
-    labels[CONFIG_MAP] = json!(document);
-    if let Some(inputs) = inputs {
-        labels[INPUTS] = json!(inputs);
-    }
-}
-
-fn document_of(deployment: &Value) -> &str {
-    let volumes = deployment.pointer("/spec/template/spec/volumes");
-    let mut volumes = volumes.and_then(Value::as_array).into_iter().flatten();
-    let name = volumes.find_map(|volume| volume.pointer("/configMap/name")?.as_str());
-    name.unwrap_or_default()
-}
 
 /// Whether a ConfigMap is the one that the running pods read, and somebody has deleted it.
 pub fn is_missing(owner: &Owner, config: &Child, live: &Live, context: &Context) -> bool {
@@ -132,17 +60,20 @@ fn changes(
     (change != json!({})).then_some(change)
 }
 
-/// Keeps a Deployment as it is, but for the number of its pods and for Secrets that have changed. `inputs`: noted where nothing
-/// was.
+/// Keeps a Deployment as it is, but for the number of its pods and for Secrets that have changed. One that is pinned is told by what
+/// people say about it, which is noted where nothing was.
+///
+/// # Errors
+/// What the API server says.
 pub async fn go_on(
     owner: &Owner,
     live: &Live,
-    wanted: &Child,
-    secrets: &Secrets,
-    inputs: Option<&String>,
+    wanted: &children::Workload,
+    pinned: bool,
     context: &Context,
 ) -> Result<Workload, Error> {
-    let Some(change) = changes(live, wanted, secrets, inputs) else {
+    let inputs = wanted.inputs.as_ref().filter(|_| pinned);
+    let Some(change) = changes(live, &wanted.deployment, &wanted.secrets, inputs) else {
         return Ok(workload(live));
     };
     if owner.paused {
@@ -172,6 +103,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::controller::build::children::{RELEASE, stamp};
 
     fn secrets(keys: &str, values: &str) -> Secrets {
         Secrets {

@@ -6,17 +6,21 @@ use clickstream_pipeline::spec::TargetSpec;
 use clickstream_protocol::migration::MigrationReport;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Applied, Owner, refusals};
 use crate::{
     controller::{
-        Context, Error, Settings,
-        build::{self, Kind, MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, TARGET_LABEL},
-        upgrades::Gate,
+        applier::{Applied, Owner},
+        build::{self, Child, MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, TARGET_LABEL},
+        context::{Context, Error},
+        gate::Gate,
+        jobs::ended,
+        refusals,
         validate::ValidatedPipeline,
     },
     crd::{ClickstreamPipeline, MigrationStatus},
+    kind::Kind,
+    settings::Settings,
     stores::{Live, Stores},
 };
 
@@ -27,18 +31,6 @@ const RETRY_MAX: SignedDuration = SignedDuration::from_secs(300);
 pub const LOOK_FOR_READERS: SignedDuration = SignedDuration::from_mins(5);
 /// The watch of pods may tell so much later than that of Jobs: what a migration reports is waited for as long.
 const REPORT_LAG: SignedDuration = SignedDuration::from_secs(10);
-
-/// What a state is called in metrics.
-pub const STATES: [&str; 8] = [
-    "done",
-    "running",
-    "retrying",
-    "blocked",
-    "failed",
-    "no_secret",
-    "queued",
-    "paused",
-];
 
 /// How far a target's migration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,17 +115,29 @@ impl Migrations {
         }
     }
 
-    /// Starts what is to be started, and asks why a Job has no pod.
+    /// The Jobs to start now with what they need, by target: none where nothing is to be started. Pure.
+    pub fn build(&self, valid: &ValidatedPipeline, settings: &Settings) -> Vec<Vec<Child>> {
+        let targets = self.targets.iter().zip(&valid.document.spec.targets);
+        let children = targets.map(|(entry, target)| {
+            let attempt = entry.start.iter();
+            attempt
+                .flat_map(|attempt| build::migration(valid, target, settings, *attempt))
+                .collect()
+        });
+        children.collect()
+    }
+
+    /// Starts what was built, and asks why a Job has no pod.
     ///
     /// # Errors
     /// What the API server says.
     pub async fn apply(
         &mut self,
         owner: &Owner,
-        valid: &ValidatedPipeline,
+        jobs: &[Vec<Child>],
         context: &Context,
     ) -> Result<(), Error> {
-        for (entry, target) in self.targets.iter_mut().zip(&valid.document.spec.targets) {
+        for (entry, children) in self.targets.iter_mut().zip(jobs) {
             if let Some(job) = &entry.podless
                 && let Some(refusal) =
                     refusals::of_job(job, &owner.namespace, &context.client).await
@@ -143,11 +147,7 @@ impl Migrations {
                     running => *running = State::Running(Some(refusal)),
                 }
             }
-            let Some(attempt) = entry.start else {
-                continue;
-            };
-            let migration = build::migration(valid, target, &context.settings, attempt);
-            for child in &migration {
+            for child in children {
                 if let Applied::Refused(taken) =
                     context.applier.apply(&context.stores, owner, child).await?
                 {
@@ -182,7 +182,7 @@ impl Migrations {
         &self.targets[index].state
     }
 
-    /// How far a target is, as a word of a closed set: [`STATES`].
+    /// How far a target is, as one of the words that metrics have for it.
     pub fn state_name(&self, index: usize) -> &'static str {
         let entry = &self.targets[index];
         match &entry.state {
@@ -208,9 +208,10 @@ impl Migrations {
         self.targets[index].refuted
     }
 
-    /// The image of before, if a target's pods may go on with it, or come back with it.
-    pub fn runs_on(&self, index: usize) -> Option<&str> {
-        self.targets[index].runs_on.as_deref()
+    /// The images of before, where a target's pods may go on with one, or come back with it.
+    pub fn runs_on(&self) -> Vec<Option<&str>> {
+        let targets = self.targets.iter();
+        targets.map(|entry| entry.runs_on.as_deref()).collect()
     }
 
     /// What the migration that ended just now reported.
@@ -443,26 +444,6 @@ fn jobs(
             Some((attempt, job))
         })
         .collect()
-}
-
-/// Whether a Job has ended, how, and when.
-pub fn ended(status: &Value) -> Option<(bool, Timestamp)> {
-    let conditions = status.get("conditions")?.as_array()?;
-    conditions.iter().find_map(|condition| {
-        if condition["status"] != json!("True") {
-            return None;
-        }
-        let succeeded = match condition["type"].as_str()? {
-            "Complete" => true,
-            "Failed" => false,
-            _ => return None,
-        };
-        let at = condition["lastTransitionTime"]
-            .as_str()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_else(Timestamp::now);
-        Some((succeeded, at))
-    })
 }
 
 type Pod = std::sync::Arc<k8s_openapi::api::core::v1::Pod>;

@@ -9,7 +9,13 @@ use tracing::info;
 
 use super::migration::Migrations;
 use crate::{
-    controller::{Context, Error, dereference, memory::Found, status, validate::ValidatedPipeline},
+    controller::{
+        context::{Context, Error},
+        dereference,
+        memory::Found,
+        record,
+        validate::ValidatedPipeline,
+    },
     crd::{ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus},
     events::Happening,
     topics::{
@@ -124,7 +130,7 @@ impl TopicsSeen {
             Ok(admin) => admin,
             Err(why) => {
                 seen.failure = Some(Failure::Credentials(why));
-                seen.remembered(&status::latest(pipeline, context), valid, &known);
+                seen.remembered(&record::latest(pipeline, context), valid, &known);
                 return Ok(seen);
             }
         };
@@ -173,7 +179,7 @@ impl TopicsSeen {
                 }
                 if creates {
                     // noted first: whoever finds the topic after a crash must know whose it is
-                    status::note_created(pipeline, &topic.name, context).await?;
+                    record::note_created(pipeline, &topic.name, context).await?;
                     known.insert(topic.name.clone(), KnownTopic::made());
                 }
                 match admin.perform(&topic.name, step).await {
@@ -236,7 +242,7 @@ impl TopicsSeen {
             .memories
             .keep_topics(&uid, generation, settled.then_some(found));
         if seen.failure.is_some() {
-            seen.remembered(&status::latest(pipeline, context), valid, &known);
+            seen.remembered(&record::latest(pipeline, context), valid, &known);
         }
         Ok(seen)
     }

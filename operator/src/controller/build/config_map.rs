@@ -43,7 +43,7 @@ pub fn of_pods(
     document: &ClickstreamPipeline,
 ) -> Child {
     let text = document.minimal();
-    let hash = names::short_hash(&Sha256::digest(&text));
+    let hash = crate::hash::short_hash(&Sha256::digest(&text));
     Child {
         kind: Kind::ConfigMap,
         name: names::child(&pipeline.name, &[parts, &[&hash]].concat()),

@@ -9,7 +9,7 @@ use super::{
     pod::{PodParts, template},
     tracing,
 };
-use crate::controller::{Settings, validate::ValidatedPipeline};
+use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 
 /// Hash of what a pod reads at its start; another one rolls the pods.
 pub const CONFIG_HASH: &str = "clickstream.dev/config-hash";

@@ -7,8 +7,8 @@ use clickstream_pipeline::spec::{
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{config_map, names};
-use crate::controller::{Settings, validate::ValidatedPipeline};
+use super::config_map;
+use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 
 /// A hash of what people say about a target's processors, if their image is pinned. While it stays the same, another pod template
 /// is another release's doing. What is followed without a restart is left out, and so is what only the operator or a migration
@@ -76,5 +76,5 @@ fn hash(
         "imagePullSecrets": settings.image_pull_secrets,
         "tracing": settings.tracing,
     });
-    names::short_hash(&Sha256::digest(said.to_string()))
+    crate::hash::short_hash(&Sha256::digest(said.to_string()))
 }

@@ -8,7 +8,7 @@ use super::{
     Child, Kind, config_map, labels, names, network_policy,
     pod::{PodParts, service_account, template},
 };
-use crate::controller::{Settings, validate::ValidatedPipeline};
+use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 
 /// Label with the hash of a migration.
 pub const MIGRATION_HASH: &str = "clickstream.dev/migration-hash";
@@ -190,5 +190,5 @@ fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> Strin
         wanted["migrateAt"] = json!(at);
     }
     hash.update(wanted.to_string());
-    names::short_hash(&hash.finalize())
+    crate::hash::short_hash(&hash.finalize())
 }

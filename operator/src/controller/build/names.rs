@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::hash::short_hash;
+
 /// What a label value, a Service and a host name may hold.
 const LONGEST: usize = 63;
 
@@ -21,15 +23,6 @@ pub fn child(pipeline: &str, parts: &[&str]) -> String {
     // names are DNS labels, and so ASCII: any length is a character boundary
     readable.truncate(LONGEST - 1 - hash.len());
     format!("{}-{hash}", readable.trim_end_matches('-'))
-}
-
-/// Eight hexadecimal digits: one collision among 10,000 names with a chance of 1 %, all of which would also have to share a
-/// beginning of 54 characters.
-pub fn short_hash(digest: &[u8]) -> String {
-    digest[..4]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,62 +1,22 @@
 //! Who may reach the pods of a pipeline, and what they may reach. In a namespace that refuses what no policy allows these are
 //! all that is needed; in any other they refuse the rest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use clickstream_pipeline::spec::{ConnectionSpec, KafkaSpec, TargetSpec};
-use k8s_openapi::{
-    api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPeer},
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
-};
-use serde::Deserialize;
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use serde_json::{Map, Value, json};
 
 use super::{
     Child, Kind, PIPELINE_LABEL, TARGET_LABEL, labels, names, pod::ADMIN_PORT_NAME, tracing,
 };
-use crate::controller::{Settings, validate::ValidatedPipeline};
+use crate::{
+    controller::validate::ValidatedPipeline,
+    settings::{Network, Settings},
+};
 
 /// PostgreSQL's own port.
 const POSTGRES: u16 = 5432;
-
-/// What the operator was told about the cluster's network.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Network {
-    /// Who may ask the admin port: the operator, the console, a Prometheus.
-    pub from: Vec<NetworkPolicyPeer>,
-    /// Where brokers are; none: anywhere, at their ports.
-    pub kafka: Vec<NetworkPolicyPeer>,
-    /// Where databases are; none: anywhere, at their ports.
-    pub postgres: Vec<NetworkPolicyPeer>,
-    /// What every pod may reach besides.
-    pub egress: Vec<NetworkPolicyEgressRule>,
-}
-
-impl Network {
-    /// With the operators of this namespace among those who may ask, where nobody else is named.
-    #[must_use]
-    pub fn or_operator_in(mut self, namespace: Option<&str>) -> Self {
-        let selector = |labels: &[(&str, &str)]| {
-            let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-            Some(LabelSelector {
-                match_labels: Some(labels.iter().map(own).collect::<BTreeMap<_, _>>()),
-                match_expressions: None,
-            })
-        };
-        if let (true, Some(namespace)) = (self.from.is_empty(), namespace) {
-            self.from.push(NetworkPolicyPeer {
-                namespace_selector: selector(&[("kubernetes.io/metadata.name", namespace)]),
-                pod_selector: selector(&[
-                    ("app.kubernetes.io/component", "operator"),
-                    ("app.kubernetes.io/part-of", "clickstream"),
-                ]),
-                ip_block: None,
-            });
-        }
-        self
-    }
-}
 
 /// The policy of a target's pods: processors, migrations, audits.
 pub fn of_target(

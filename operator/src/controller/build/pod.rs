@@ -9,8 +9,8 @@ pub use clickstream_protocol::ADMIN_PORT_NAME;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Child, Kind, guard, names};
-use crate::controller::Settings;
+use super::{Child, Kind, guard};
+use crate::settings::Settings;
 
 /// The port with probes, status and metrics.
 pub const ADMIN_PORT: u16 = 8080;
@@ -63,7 +63,7 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
     annotations.extend(parts.annotations);
     if wanted.service_account_name.is_none() && !wanted.service_account_annotations.is_empty() {
         let said = json!(wanted.service_account_annotations).to_string();
-        let hash = names::short_hash(&Sha256::digest(said));
+        let hash = crate::hash::short_hash(&Sha256::digest(said));
         annotations.insert(ACCOUNT_HASH.to_owned(), json!(hash));
     }
     if parts.ends {

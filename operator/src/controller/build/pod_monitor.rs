@@ -1,6 +1,5 @@
 //! Where the Prometheus operator finds the pods.
 
-use anyhow::{Context as _, ensure};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -8,56 +7,7 @@ use super::{
     labels::{PIPELINE_LABEL, TARGET_LABEL, selector_of},
     pod::ADMIN_PORT_NAME,
 };
-
-/// How a Prometheus that others run finds PodMonitors, and how often it scrapes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scraping {
-    labels: Vec<(String, String)>,
-    interval: Option<String>,
-}
-
-impl Scraping {
-    /// From labels as `key=value`, and an interval as Prometheus reads it; empty, it is left to Prometheus.
-    ///
-    /// # Errors
-    /// What is no label, or no time: the API server would refuse every PodMonitor for it.
-    pub fn new(labels: &[String], interval: Option<&str>) -> anyhow::Result<Self> {
-        let label = |text: &String| {
-            let (key, value) = text
-                .split_once('=')
-                .filter(|(key, _)| !key.is_empty())
-                .with_context(|| format!("--pod-monitor-labels: {text} is not KEY=VALUE"))?;
-            Ok((key.to_owned(), value.to_owned()))
-        };
-        let interval = interval.filter(|interval| !interval.is_empty());
-        if let Some(interval) = interval {
-            ensure!(
-                is_duration(interval),
-                "--pod-monitor-interval: {interval} is no time such as 15s or 1m"
-            );
-        }
-        Ok(Self {
-            labels: labels.iter().map(label).collect::<anyhow::Result<_>>()?,
-            interval: interval.map(str::to_owned),
-        })
-    }
-}
-
-/// Numbers, each with a unit of hours, minutes, seconds or milliseconds.
-fn is_duration(text: &str) -> bool {
-    let mut rest = text;
-    while !rest.is_empty() {
-        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-        let next = ["ms", "h", "m", "s"]
-            .iter()
-            .find_map(|known| unit.strip_prefix(known));
-        match next {
-            Some(next) if unit.len() < rest.len() => rest = next,
-            _ => return false,
-        }
-    }
-    !text.is_empty()
-}
+use crate::settings::Scraping;
 
 /// Scrapes every pod. Pipeline and target become the labels `pipeline` and `target` of the series, beside `namespace`
 /// and `pod`, which the Prometheus operator sets: dashboards and alerts go by these four.

@@ -9,7 +9,7 @@ use super::{
     pod::{PodParts, service_account, template},
     tracing,
 };
-use crate::controller::{Settings, validate::ValidatedPipeline};
+use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 
 /// Deployment, ConfigMap and ServiceAccount. There is one producer and never two: each would write the same events.
 pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child> {

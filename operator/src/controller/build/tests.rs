@@ -18,7 +18,7 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{deployment::CONFIG_HASH, *};
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         validate::{FetchedSecrets, validate},
     },
     crd::ClickstreamPipeline,
+    settings::{Network, Scraping},
 };
 
 const MINIMAL: &str = "

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{PIPELINE_LABEL, TARGET_LABEL};
-use crate::controller::Settings;
+use crate::settings::Settings;
 
 /// Variables that are handed on. Headers are not among them: they hold credentials, which have no place in a Deployment.
 const HANDED_ON: [&str; 16] = [

@@ -10,9 +10,11 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::is_terminating;
 use crate::{
-    controller::{Context, Error, apply::FIELD_MANAGER},
+    controller::{
+        applier::FIELD_MANAGER,
+        context::{Context, Error},
+    },
     events::Happening,
 };
 
@@ -36,6 +38,25 @@ impl Left {
     pub fn line(&self) -> String {
         format!("{}: {}", self.what, self.why)
     }
+}
+
+/// Drops the tables of one target, or of the first, from wherever the servers are reached.
+pub fn drop_command(target: Option<&str>) -> String {
+    let target = target.map(|target| format!(" --target {target}"));
+    format!(
+        "clickstream-processor drop --pipeline pipeline.yaml{} --secrets-dir FOLDER",
+        target.unwrap_or_default()
+    )
+}
+
+/// Whether a request was refused because the namespace is being deleted.
+pub fn is_terminating(status: &kube::core::Status) -> bool {
+    status.details.iter().any(|details| {
+        details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+    })
 }
 
 /// Writes down what is left, and tells. `document`: the resource, where the commands need it.

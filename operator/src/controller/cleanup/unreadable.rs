@@ -8,9 +8,15 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{FINALIZER, left_behind, left_behind::Left, patch_finalizers, pause};
+use super::{
+    finalizer::{FINALIZER, patch_finalizers, pause},
+    left_behind::{self, Left},
+};
 use crate::{
-    controller::{Context, Error, Outcome, gone::forget},
+    controller::{
+        context::{Context, Error, Outcome},
+        gone::forget,
+    },
     crd::ClickstreamPipeline,
 };
 

@@ -3,18 +3,20 @@
 use clickstream_protocol::status::{ProcessorState, ProcessorStatus};
 
 use super::{
-    Observed,
     conditions::{Finding, Findings, Truth, lag_finding},
     loss,
     numbers::unreported,
-    transactions,
+    observed::Observed,
+    paused, transactions,
 };
 use crate::{
-    controller::apply::{
-        migration::{LOOK_FOR_READERS, State},
+    controller::{
+        apply::{
+            migration::{LOOK_FOR_READERS, State},
+            topics::{Failure, TopicSeen},
+        },
         refusals::Stuck,
-        targets::Workload,
-        topics::{Failure, TopicSeen},
+        workload::Workload,
     },
     crd::ClickstreamPipelineStatus,
 };
@@ -67,7 +69,7 @@ pub fn of(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Findin
         ),
         data_loss: loss::finding(status),
         suspended: spec.suspend,
-        paused: observed.valid.asked.finding(),
+        paused: paused::finding(&observed.valid.asked),
         refused,
         in_progress,
     }

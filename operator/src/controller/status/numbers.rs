@@ -7,9 +7,9 @@ use clickstream_protocol::status::{PartitionReport, ProcessorStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Observed, loss, selector};
+use super::{loss, observed::Observed};
 use crate::{
-    controller::apply::topics::TopicSeen,
+    controller::{apply::topics::TopicSeen, build::selector},
     crd::{ClickstreamPipelineStatus, PartitionStatus, TargetStatus},
 };
 
@@ -73,7 +73,7 @@ pub fn status(
     ClickstreamPipelineStatus {
         replicas: follows.map(|index| observed.targets.processors[index].wanted),
         ready_replicas: follows.map(|index| observed.targets.processors[index].ready),
-        selector: follows.map(|index| selector(observed.valid, &spec.targets[index].name)),
+        selector: follows.map(|index| selector(&observed.valid.name, &spec.targets[index].name)),
         processors: Some(format!("{ready}/{wanted}")),
         lag: targets.iter().map(|target| target.lag).sum(),
         window: if holds_windows {

@@ -17,7 +17,7 @@ fn built(pipeline: &ValidatedPipeline) -> Value {
     }
     all.extend(producer(pipeline, &settings()));
     let written = all.iter().map(|child| {
-        let (.., kind, _) = child.kind.api();
+        let kind = child.kind.names().kind;
         json!({ "kind": kind, "name": child.name, "body": child.body })
     });
     written.collect()

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::{Api, Client, api::ListParams};
 use serde_json::{Value, json};
 
-use super::migration::ended;
+use super::jobs::ended;
 use crate::stores::Live;
 
 /// A Job's pod comes within a moment; after this long its Events are asked for.

@@ -3,15 +3,18 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{Applied, Owner, refusals};
+use super::left_behind::{Left, drop_command};
 use crate::{
     controller::{
-        Context, Error,
-        build::{self, Kind},
-        cleanup::{Left, drop_command},
-        dereference, validate,
+        applier::{Applied, Owner},
+        build,
+        context::{Context, Error},
+        dereference,
+        jobs::ended,
+        refusals, validate,
     },
     crd::ClickstreamPipeline,
+    kind::Kind,
     observe::pods,
     stores::Live,
 };
@@ -83,9 +86,7 @@ pub async fn drop_tables(
                 }
             }
         }
-        let ended = job
-            .as_ref()
-            .and_then(|job| super::migration::ended(&job.status));
+        let ended = job.as_ref().and_then(|job| ended(&job.status));
         match (ended, taken, &job) {
             (Some((true, _)), ..) => {}
             (_, Some(taken), _) => all.push(left(&target.name, taken, false)),

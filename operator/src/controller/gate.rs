@@ -1,0 +1,171 @@
+//! What of a pipeline waits for its turn after an upgrade of the operator.
+
+use kube::ResourceExt;
+
+use super::{
+    build::{
+        self, Child,
+        children::{INPUTS, RELEASE, TEMPLATE},
+        inputs, names,
+    },
+    context::Context,
+    record::latest,
+    validate::ValidatedPipeline,
+};
+use crate::{
+    crd::{ClickstreamPipeline, ClickstreamPipelineStatus, UpgradeStatus},
+    kind::Kind,
+    stores::Live,
+};
+
+/// What the operator's release changes about pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Change {
+    /// Nothing.
+    #[default]
+    None,
+    /// Their template; they wait for the pipeline's turn.
+    Due,
+    /// Their template, and nothing else: their image is pinned, so they stay as the release before made them.
+    Pinned,
+}
+
+/// What of a pipeline has to wait, because the operator's release would change it and it is not its turn.
+#[derive(Debug, Default)]
+pub struct Gate {
+    targets: Vec<Change>,
+    producer: Change,
+    /// What the status has to say before anything rolls.
+    pub upgrade: Option<UpgradeStatus>,
+}
+
+impl Gate {
+    /// Finds out what the release would change, and asks for the pipeline's turn if it would change anything.
+    pub fn look(
+        pipeline: &ClickstreamPipeline,
+        valid: &ValidatedPipeline,
+        context: &Context,
+    ) -> Self {
+        let status = latest(pipeline, context);
+        let due = due(pipeline, valid, &status, context);
+        // while it is paused nothing is changed anyhow
+        if !due.is_closed() || valid.asked.paused {
+            return Self {
+                upgrade: status.upgrade,
+                ..due.opened()
+            };
+        }
+        match context
+            .upgrades
+            .ask(&pipeline.uid().unwrap_or_default(), &status)
+        {
+            Some(noted) => Self {
+                upgrade: Some(noted),
+                ..due.opened()
+            },
+            None => due,
+        }
+    }
+
+    /// The same when it is the pipeline's turn.
+    fn opened(mut self) -> Self {
+        for change in self.targets.iter_mut().chain([&mut self.producer]) {
+            if *change == Change::Due {
+                *change = Change::None;
+            }
+        }
+        self
+    }
+
+    /// Whether something waits.
+    pub fn is_closed(&self) -> bool {
+        self.producer == Change::Due || self.targets.contains(&Change::Due)
+    }
+
+    /// Whether a target's migration and processors wait.
+    pub fn holds_target(&self, index: usize) -> bool {
+        self.targets.get(index) == Some(&Change::Due)
+    }
+
+    /// Whether a target's processors stay as the release before made them.
+    pub fn pins_target(&self, index: usize) -> bool {
+        self.targets.get(index) == Some(&Change::Pinned)
+    }
+
+    /// Whether the producer waits.
+    pub fn holds_producer(&self) -> bool {
+        self.producer == Change::Due
+    }
+
+    /// Whether the producer stays as the release before made it.
+    pub fn pins_producer(&self) -> bool {
+        self.producer == Change::Pinned
+    }
+}
+
+/// What the release would change: pods whose template would be another one, and was made by another release.
+fn due(
+    pipeline: &ClickstreamPipeline,
+    valid: &ValidatedPipeline,
+    status: &ClickstreamPipelineStatus,
+    context: &Context,
+) -> Gate {
+    let uid = pipeline.uid().unwrap_or_default();
+    let live = |parts: &[&str]| {
+        let name = names::child(&valid.name, parts);
+        context
+            .stores
+            .child(Kind::Deployment, &valid.namespace, &name)
+            .filter(|live| live.controller.as_ref() == Some(&uid))
+    };
+    // the release before noted nothing about a pinned image: its last look was at the spec of now
+    let is_seen = status.observed_generation == pipeline.metadata.generation;
+    type Wanted<'w> = &'w dyn Fn() -> Option<Child>;
+    type Inputs<'i> = &'i dyn Fn() -> Option<String>;
+    let change = |live: &Live, wanted: Wanted<'_>, inputs: Inputs<'_>| {
+        let of = |key: &str| live.labels.get(key);
+        if of(RELEASE).map(String::as_str) == Some(context.upgrades.release())
+            || wanted().is_none_or(|wanted| of(TEMPLATE) == Some(&build::template_hash(&wanted)))
+        {
+            return Change::None;
+        }
+        match inputs() {
+            Some(inputs) if of(INPUTS).map_or(is_seen, |noted| *noted == inputs) => Change::Pinned,
+            _ => Change::Due,
+        }
+    };
+    let created: Vec<String> = status
+        .topics
+        .iter()
+        .filter(|topic| topic.created == Some(true))
+        .map(|topic| topic.name.clone())
+        .collect();
+    let settings = &context.settings;
+    let targets = &valid.document.spec.targets;
+    let of_target = targets.iter().map(|target| match live(&[&target.name]) {
+        Some(live) => change(
+            &live,
+            &|| Some(build::target(valid, target, settings, &created).deployment),
+            &|| inputs::of_processors(valid, target, settings),
+        ),
+        // somebody deleted it: it comes back as it was
+        None => {
+            let mut known = status.targets.iter();
+            let known = known.find(|known| known.name == target.name);
+            let recorded = known.and_then(|known| known.migration.as_ref());
+            let is_due = valid.document.spec.image.is_none()
+                && recorded
+                    .is_some_and(|recorded| recorded.image != valid.processor_image(settings));
+            if is_due { Change::Due } else { Change::None }
+        }
+    });
+    Gate {
+        targets: of_target.collect(),
+        producer: live(&["producer"]).map_or(Change::None, |live| {
+            change(&live, &|| build::producer(valid, settings).pop(), &|| {
+                inputs::of_producer(valid, settings)
+            })
+        }),
+        upgrade: None,
+    }
+}
