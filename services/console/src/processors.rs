@@ -231,6 +231,91 @@ mod tests {
         assert!(status.halted.is_empty() && !status.partitions[0].paused);
     }
 
+    /// A folder as a mounted Secret is: `ca.crt`, `tls.crt` and `tls.key`, valid for one name.
+    fn certified(name: &str) -> std::path::PathBuf {
+        let folder =
+            std::env::temp_dir().join(format!("clickstream-console-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("names"), format!("subjectAltName=DNS:{name}\n")).unwrap();
+        let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        for args in [
+            format!("req -x509 {new} -days 2 -subj /CN=ca -keyout ca.key -out ca.crt"),
+            format!("req {new} -subj /CN=pods -keyout tls.key -out tls.csr"),
+            "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out tls.crt".to_owned(),
+        ] {
+            let mut openssl = std::process::Command::new("openssl");
+            let ended = openssl.args(args.split(' ')).current_dir(&folder).output();
+            let ended = ended.unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.success(), "openssl {args}: {said}");
+        }
+        folder
+    }
+
+    struct Running;
+
+    impl clickstream_telemetry::Health for Running {
+        fn live(&self) -> clickstream_telemetry::Verdict {
+            clickstream_telemetry::Verdict::Ok
+        }
+
+        fn ready(&self) -> clickstream_telemetry::Verdict {
+            clickstream_telemetry::Verdict::Ok
+        }
+
+        fn status(&self) -> serde_json::Value {
+            serde_json::json!({ "owner": "p-1", "state": "running", "partitions": [] })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guarded_processor_tells_who_trusts_it_and_shows_its_token() {
+        use clickstream_telemetry::admin::{self, Access, Guard};
+        use clickstream_telemetry::client::TrustFiles;
+        use clickstream_telemetry::{metrics, tls::Tls};
+
+        const NAME: &str = "clickstream-metrics.shop.svc";
+        let folder = certified(NAME);
+        let token = folder.join("token");
+        std::fs::write(&token, "a-token-of-thirty-two-characters").unwrap();
+        let guard = Guard {
+            tls: Some(Tls::following(&folder).unwrap()),
+            access: Access::tokens(token.clone()).unwrap(),
+        };
+        let registry = metrics::registry("processor").unwrap();
+        let stop = tokio_util::sync::CancellationToken::new();
+        let local = "127.0.0.1:0".parse().unwrap();
+        let running = std::sync::Arc::new(Running);
+        let server = admin::serve_guarded(local, guard, registry, running, stop.clone())
+            .await
+            .unwrap();
+        let address = format!("https://{}", server.local_addr());
+        let addresses: [Address; 1] = [address.parse().unwrap()];
+        let asking = |name: &str, token: Option<&std::path::PathBuf>| {
+            let ca = Some(folder.join("ca.crt"));
+            let trust = TrustFiles::following(ca, Some(name.to_owned()), token.cloned());
+            trust.unwrap().client()
+        };
+        let mut told = ask(&asking(NAME, Some(&token)), &addresses, true).await;
+        let said = told.remove(0).said.unwrap();
+        assert_eq!(said.status.owner, "p-1");
+        assert!(said.latency.is_some());
+        let refused = ask(&asking(NAME, None), &addresses, false).await;
+        let said = &refused[0].said;
+        assert!(
+            matches!(said, Err(AskError::Get(GetError::Refused(code))) if *code == 401),
+            "{said:?}"
+        );
+        let stranger = ask(&asking("other.svc", Some(&token)), &addresses, false).await;
+        let said = &stranger[0].said;
+        assert!(
+            matches!(said, Err(AskError::Get(GetError::Connect(_)))),
+            "{said:?}"
+        );
+        stop.cancel();
+        std::fs::remove_dir_all(&folder).ok();
+    }
+
     #[tokio::test]
     async fn a_processor_that_is_away_is_told_with_its_address() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
