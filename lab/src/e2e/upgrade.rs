@@ -160,19 +160,26 @@ impl Fleet<'_> {
         [&self.healthy, &self.pinned, &self.sick]
     }
 
+    /// Its next processor does not come up; the one before goes on.
     async fn falls_sick(&self, steps: &Steps) -> anyhow::Result<()> {
         let step = steps.begin("sick");
         let since = Instant::now();
         let falls = async {
-            while is_ready(&self.sick).await? {
-                step.note(&self.sick.remark().await);
-                self.sick
-                    .patience(since, "it is Ready with a wrong password")
-                    .await?;
+            loop {
+                let status = self.sick.deployment().await?["status"].clone();
+                if status["unavailableReplicas"].as_i64() > Some(0) {
+                    return Ok(status["unavailableReplicas"].clone());
+                }
+                let remark = "its processors still know the password";
+                step.note(remark);
+                self.sick.patience(since, remark).await?;
             }
-            anyhow::Ok(self.sick.remark().await)
         };
-        step.during(falls, Clone::clone).await.map(|_| ())
+        step.during(falls, |count| {
+            format!("{count} processor that PostgreSQL does not let in")
+        })
+        .await
+        .map(|_| ())
     }
 
     /// While the sick one is sick.

@@ -11,6 +11,7 @@ use super::{
     context::Context,
     record::latest,
     validate::ValidatedPipeline,
+    workload::{Workload, workload},
 };
 use crate::{
     crd::{ClickstreamPipeline, ClickstreamPipelineStatus, UpgradeStatus},
@@ -55,10 +56,9 @@ impl Gate {
                 ..due.opened()
             };
         }
-        match context
-            .upgrades
-            .ask(&pipeline.uid().unwrap_or_default(), &status)
-        {
+        let uid = pipeline.uid().unwrap_or_default();
+        let is_whole = is_whole(&valid.namespace, &uid, context);
+        match context.upgrades.ask(&uid, &status, is_whole) {
             Some(noted) => Self {
                 upgrade: Some(noted),
                 ..due.opened()
@@ -168,4 +168,16 @@ fn due(
         }),
         upgrade: None,
     }
+}
+
+/// Whether all pods are there, whatever the release before said in the status.
+fn is_whole(namespace: &str, uid: &str, context: &Context) -> bool {
+    let deployments = context.stores.children_of(Kind::Deployment, namespace, uid);
+    deployments.iter().all(|live| {
+        let workload = Workload {
+            wanted: live.replicas.unwrap_or(1).try_into().unwrap_or(i32::MAX),
+            ..workload(live)
+        };
+        workload.is_complete()
+    })
 }

@@ -80,7 +80,12 @@ impl Upgrades {
     }
 
     /// What to note in the status before this pipeline rolls; `None`: others go first.
-    pub fn ask(&self, uid: &str, status: &ClickstreamPipelineStatus) -> Option<UpgradeStatus> {
+    pub fn ask(
+        &self,
+        uid: &str,
+        status: &ClickstreamPipelineStatus,
+        is_whole: bool,
+    ) -> Option<UpgradeStatus> {
         let mut state = self.state.lock();
         let age = state.begun.map(|begun| begun.elapsed());
         let is_young = age.is_none_or(|age| age < LOOKED_AT);
@@ -95,6 +100,9 @@ impl Upgrades {
         }
         let others = state.others(uid, self.installation.as_ref(), is_young);
         let mut me = member(status, true);
+        if !is_whole {
+            me.health = Health::Sick;
+        }
         me.upgrade = me.upgrade.or_else(|| state.given.get(uid).cloned());
         let turn = self.rules.turn(&me, &others, Timestamp::now());
         match &turn {

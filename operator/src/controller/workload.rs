@@ -35,10 +35,13 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Whether everything wanted is there, and is the newest version.
+    /// Whether everything wanted is there, and is the newest version. As long as a pod of an older version is left, a newer one has not
+    /// become available: of one replica both are there.
     pub const fn is_complete(&self) -> bool {
-        let is_there =
-            self.observed && self.available >= self.wanted && self.updated >= self.wanted;
+        let is_there = self.observed
+            && self.available >= self.wanted
+            && self.updated >= self.wanted
+            && self.total <= self.updated;
         is_there && !self.paused && (self.held_back.is_none() || self.queued)
     }
 

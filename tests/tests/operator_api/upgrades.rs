@@ -297,6 +297,64 @@ async fn sick_ones_come_last_and_hold_no_place() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn one_that_only_seems_ready_goes_last_and_its_status_says_so() -> anyhow::Result<()> {
+    let mut stage = Stage::new(Migrations::Succeed).await?;
+    let topics = two(&stage).await?;
+    let sick = deployment(&stage, "first").await?;
+    stage.stop_playing();
+    // of one processor, the old one still runs and the new one does not come up
+    let operator = stage.operator()?;
+    let one = json!({ "processor": { "replicas": 1 } });
+    stage
+        .apply(&stage.pipeline("first", topic_of(&topics, "first"), one))
+        .await?;
+    until("scaled", &operator, || async {
+        Ok(replicas(&stage, "first").await? == Some(1))
+    })
+    .await?;
+    operator.kill()?;
+    let generation = deployment(&stage, "first").await?.metadata.generation;
+    let stuck = json!({ "status": {
+        "observedGeneration": generation,
+        "replicas": 2, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1,
+    } });
+    stage
+        .all::<Deployment>()
+        .patch_status(
+            &sick.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(&stuck),
+        )
+        .await?;
+    // as a release said that took the old processor for the new one
+    let first = stage.all::<ClickstreamPipeline>().get("first").await?;
+    let mut said = json!(first.status);
+    for condition in said["conditions"].as_array_mut().context("no conditions")? {
+        if condition["type"] == "Ready" {
+            condition["status"] = json!("True");
+            condition["reason"] = json!("Ready");
+        }
+    }
+    stage
+        .all::<ClickstreamPipeline>()
+        .patch_status(
+            "first",
+            &PatchParams::default(),
+            &Patch::Merge(&json!({ "status": said })),
+        )
+        .await?;
+    let operator = stage.operator_with(&["--processor-image", NEW])?;
+    let second = stage
+        .pipeline_when("second", "its turn", has_begun)
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    assert_eq!(json!(second.status)["upgrade"]["wasReady"], true);
+    let first = stage.condition("first", "Ready", "False", "").await?;
+    assert!(!has_begun(&first));
+    Ok(())
+}
+
+#[tokio::test]
 async fn pinned_ones_wait_their_turn_where_the_operators_settings_change_their_pods()
 -> anyhow::Result<()> {
     let mut stage = Stage::new(Migrations::Succeed).await?;

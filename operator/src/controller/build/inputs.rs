@@ -21,7 +21,9 @@ pub fn of_processors(
     let spec = &pipeline.document.spec;
     spec.image.as_ref()?;
     let mut document = about_pods(pipeline);
-    document.spec.processor.replicas = ProcessorSpec::default().replicas;
+    let unsaid = ProcessorSpec::default();
+    document.spec.processor.replicas = unsaid.replicas;
+    document.spec.processor.lag_target = unsaid.lag_target;
     document.spec.producer = ProducerSpec::default();
     document.spec.targets = vec![TargetSpec {
         replicas: None,
@@ -68,13 +70,33 @@ fn hash(
     document: &ClickstreamPipeline,
     settings: &Settings,
 ) -> String {
+    // what is left out stands on no pod, or is the image that is pinned
+    let Settings {
+        processor_image: _,
+        producer_image: _,
+        image_pull_policy,
+        image_pull_secrets,
+        cluster,
+        installation: _,
+        network_policy: _,
+        pod_monitor: _,
+        guarding,
+        tracing,
+        allowed: _,
+    } = settings;
+    let guarding = guarding.as_ref().map(|guarding| {
+        let token = guarding.token.as_ref();
+        let token = token.map(|token| [&token.secret, &token.key]);
+        json!([guarding.certificate, token])
+    });
     let said = json!({
         "document": document.minimal(),
         "restart": pipeline.asked.restart_at,
-        "cluster": settings.cluster,
-        "imagePullPolicy": settings.image_pull_policy,
-        "imagePullSecrets": settings.image_pull_secrets,
-        "tracing": settings.tracing,
+        "cluster": cluster,
+        "imagePullPolicy": image_pull_policy,
+        "imagePullSecrets": image_pull_secrets,
+        "guarding": guarding,
+        "tracing": tracing,
     });
     crate::hash::short_hash(&Sha256::digest(said.to_string()))
 }

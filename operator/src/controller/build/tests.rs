@@ -8,6 +8,7 @@ mod effects;
 )]
 mod fields;
 mod former;
+mod inputs;
 mod pod_templates;
 
 use k8s_openapi::api::{

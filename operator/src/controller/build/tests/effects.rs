@@ -41,6 +41,8 @@ struct Built {
     /// The pods of the target in the table, and those of the target beside it.
     processors: [Value; 2],
     producer: Option<Value>,
+    /// What is noted of all three, were their images pinned.
+    inputs: [Option<String>; 3],
     migration: String,
 }
 
@@ -71,7 +73,20 @@ fn build(spec: &Value) -> Result<Built, String> {
     let producer = super::super::producer(&valid, &settings);
     let template = |child: &Child| child.body["spec"]["template"].clone();
     let migration = migration(&valid, &valid.document.spec.targets[0], &settings, 0);
+    let mut pinned = ValidatedPipeline::plain(valid.document.clone());
+    let spec = &mut pinned.document.spec;
+    spec.image.get_or_insert_with(|| "pinned".to_owned());
+    let image = &mut spec.producer.image;
+    image.get_or_insert_with(|| "pinned".to_owned());
+    let [one, other] = &pinned.document.spec.targets[..] else {
+        panic!("two targets");
+    };
     Ok(Built {
+        inputs: [
+            inputs::of_processors(&pinned, one, &settings),
+            inputs::of_processors(&pinned, other, &settings),
+            inputs::of_producer(&pinned, &settings),
+        ],
         document: json!(valid.document),
         processors: processors.try_into().unwrap(),
         producer: producer.last().map(template),
@@ -118,6 +133,13 @@ fn wrong(field: &Field, before: &Built, after: &Built) -> Vec<String> {
             let reads = is_of_producer || holds_read || is_below(path, &READ_BY_THE_PRODUCER);
             check("producers", one != another, field.is_rolling && reads);
         }
+    }
+    let noted = |index: usize| before.inputs[index] != after.inputs[index];
+    for index in 0..2 {
+        check("pinned processors", noted(index), rolls(index));
+    }
+    if let (Some(one), Some(another)) = (&before.producer, &after.producer) {
+        check("pinned producers", noted(2), one != another);
     }
     let migrates = before.migration != after.migration;
     // how long it may take, and in what pod, is no part of what is migrated
