@@ -21,6 +21,8 @@ pub fn places(schema: &Value, value: &Value, pointer: &str) -> Vec<(String, Valu
         Value::Object(fields) => fields
             .iter()
             .filter(|(name, _)| !FOREIGN.contains(&name.as_str()))
+            // one type in several places, with the same bounds in all of them
+            .filter(|(name, _)| name.as_str() != "podTemplate" || pointer == "/spec")
             .flat_map(|(name, value)| {
                 let inner = schema["properties"]
                     .get(name)

@@ -173,6 +173,8 @@ proptest! {
     }
 }
 
+type Place = fn(&mut PipelineSpec) -> &mut PodTemplateSpec;
+
 /// Each of these is refused at this path below a template, in every place that has one.
 #[test]
 fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() {
@@ -328,7 +330,7 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
     }
     for (path, value) in refused {
         let value = template(value);
-        let set: [(&str, fn(&mut PipelineSpec) -> &mut PodTemplateSpec); 4] = [
+        let set: [(&str, Place); 4] = [
             ("spec.podTemplate", |spec| &mut spec.pod_template),
             ("spec.processor.podTemplate", |spec| {
                 &mut spec.processor.pod_template
