@@ -67,5 +67,6 @@ pub async fn close_idle(context: Arc<Context>) {
     loop {
         tokio::time::sleep(LOOK_FOR_IDLE).await;
         context.memories.close_idle();
+        context.asker.close_idle();
     }
 }

@@ -19,8 +19,6 @@ use crate::guarding::{AUTHORITY, Guarding, server_name};
 const READ_AGAIN: Duration = Duration::from_secs(30);
 /// How soon after a pod did not answer: it may have been renewed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How long a namespace without guarded pods is remembered.
-const FORGET: Duration = Duration::from_secs(600);
 
 /// Asks processors; clones share what they know.
 #[derive(Clone)]
@@ -72,7 +70,6 @@ impl Asker {
             })
             .ok();
         let mut known = self.known.lock();
-        known.retain(|_, known| known.read.elapsed() < FORGET);
         let read = Instant::now();
         let now = Known {
             client: client.clone(),
@@ -86,6 +83,12 @@ impl Asker {
     pub fn doubt(&self, namespace: &str) {
         let mut known = self.known.lock();
         known.retain(|of, known| of != namespace || known.read.elapsed() < LOOK_AGAIN);
+    }
+
+    /// Forgets what would be read again before it is used: of namespaces whose pipelines have gone, no token stays.
+    pub fn close_idle(&self) {
+        let mut known = self.known.lock();
+        known.retain(|_, known| known.read.elapsed() < READ_AGAIN);
     }
 
     async fn make(&self, namespace: &str, guarding: &Guarding) -> anyhow::Result<HttpClient> {
@@ -127,4 +130,35 @@ pub fn is_guarded(pod: &Pod) -> bool {
         })
         .filter_map(|container| container.readiness_probe.as_ref()?.http_get.as_ref());
     probes.any(|probe| probe.scheme.as_deref() == Some("HTTPS"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_token_of_a_namespace_that_nobody_asks_about_is_forgotten() {
+        let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let asker = Asker::new(Client::try_from(nobody).unwrap(), None);
+        let now = Instant::now();
+        let ages = [
+            ("shop", Duration::ZERO),
+            ("gone", READ_AGAIN + Duration::from_secs(1)),
+        ];
+        for (namespace, age) in ages {
+            let known = Known {
+                client: Some(HttpClient::new()),
+                read: now.checked_sub(age).unwrap(),
+            };
+            asker.known.lock().insert(namespace.to_owned(), known);
+        }
+        asker.close_idle();
+        let known: Vec<String> = asker.known.lock().keys().cloned().collect();
+        assert_eq!(known, ["shop"]);
+        // a pod that did not answer right after they were read is no reason to read them again
+        asker.doubt("shop");
+        assert!(asker.known.lock().contains_key("shop"));
+    }
 }
