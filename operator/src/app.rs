@@ -1,6 +1,6 @@
 //! Wiring of `run`: what is opened in which order, and closed in the opposite one.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use clickstream_telemetry::{
@@ -137,7 +137,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         deadline: (args.upgrade_deadline > 0)
             .then(|| SignedDuration::from_secs(args.upgrade_deadline.into())),
     };
-    let upgrades = Arc::new(Upgrades::new(rules, settings.installation.clone()));
+    let canaries = labels(&args.upgrade_canaries)?;
+    let upgrades = Upgrades::new(rules, settings.installation.clone(), canaries);
+    let upgrades = Arc::new(upgrades);
     let asker = Asker::new(client.clone(), settings.guarding.clone());
     let start = || {
         Work {
@@ -426,6 +428,17 @@ fn scopes(namespaces: &[String]) -> Vec<Scope> {
         return vec![None];
     }
     named.into_iter().map(Some).collect()
+}
+
+/// Labels as `KEY=VALUE`.
+fn labels(named: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let labels = self::named(named).into_iter().map(|label| {
+        let (key, value) = label
+            .split_once('=')
+            .with_context(|| format!("{label:?} is no label: write KEY=VALUE"))?;
+        Ok((key.to_owned(), value.to_owned()))
+    });
+    labels.collect()
 }
 
 /// An empty environment variable is a list without members.

@@ -60,6 +60,15 @@ pub struct RunArgs {
         default_value = "600"
     )]
     pub upgrade_deadline: u32,
+    /// Labels of pipelines that roll before all others, comma-separated. One of them that was Ready and does not become so again stops the
+    /// others, whatever the deadline.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        env = "CLICKSTREAM_UPGRADE_CANARIES",
+        value_name = "KEY=VALUE"
+    )]
+    pub upgrade_canaries: Vec<String>,
     /// How long each step of a deletion (pods, tables, topics) is tried before it is given up and written down.
     #[arg(
         long,

@@ -38,6 +38,8 @@ pub struct Gate {
     producer: Change,
     /// What the status has to say before anything rolls.
     pub upgrade: Option<UpgradeStatus>,
+    /// The canary that is waited for, if one is.
+    pub canary: Option<String>,
 }
 
 impl Gate {
@@ -58,12 +60,12 @@ impl Gate {
         }
         let uid = pipeline.uid().unwrap_or_default();
         let is_whole = is_whole(&valid.namespace, &uid, context);
-        match context.upgrades.ask(&uid, &status, is_whole) {
-            Some(noted) => Self {
+        match context.upgrades.ask(pipeline, &status, is_whole) {
+            Ok(noted) => Self {
                 upgrade: Some(noted),
                 ..due.opened()
             },
-            None => due,
+            Err(canary) => Self { canary, ..due },
         }
     }
 
@@ -75,6 +77,14 @@ impl Gate {
             }
         }
         self
+    }
+
+    /// What is waited for while something waits.
+    pub fn others(&self) -> String {
+        match &self.canary {
+            Some(canary) => format!("the canary {canary} has rolled to this release and is Ready"),
+            None => "other pipelines have rolled to this release".to_owned(),
+        }
     }
 
     /// Whether something waits.
@@ -167,6 +177,7 @@ fn due(
             })
         }),
         upgrade: None,
+        canary: None,
     }
 }
 

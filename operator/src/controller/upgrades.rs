@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use kube::{core::DeserializeGuard, runtime::reflector::Store};
+use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
 use parking_lot::Mutex;
 
 use self::queue::{Health, Member, Rules};
@@ -29,6 +29,8 @@ type Pipelines = Store<DeserializeGuard<ClickstreamPipeline>>;
 pub struct Upgrades {
     rules: Rules,
     installation: Option<String>,
+    /// Labels of pipelines that go first; none: there are no such pipelines.
+    canaries: BTreeMap<String, String>,
     state: Mutex<State>,
 }
 
@@ -45,10 +47,15 @@ struct State {
 
 impl Upgrades {
     /// The queue before any pipeline is known.
-    pub fn new(rules: Rules, installation: Option<String>) -> Self {
+    pub fn new(
+        rules: Rules,
+        installation: Option<String>,
+        canaries: BTreeMap<String, String>,
+    ) -> Self {
         Self {
             rules,
             installation,
+            canaries,
             state: Mutex::default(),
         }
     }
@@ -79,13 +86,17 @@ impl Upgrades {
         state.asked.remove(uid);
     }
 
-    /// What to note in the status before this pipeline rolls; `None`: others go first.
+    /// What to note in the status before this pipeline rolls.
+    ///
+    /// # Errors
+    /// Others go first; the canary among them that all wait for, if that is why.
     pub fn ask(
         &self,
-        uid: &str,
+        pipeline: &ClickstreamPipeline,
         status: &ClickstreamPipelineStatus,
         is_whole: bool,
-    ) -> Option<UpgradeStatus> {
+    ) -> Result<UpgradeStatus, Option<String>> {
+        let uid = pipeline.metadata.uid.as_deref().unwrap_or_default();
         let mut state = self.state.lock();
         let age = state.begun.map(|begun| begun.elapsed());
         let is_young = age.is_none_or(|age| age < LOOKED_AT);
@@ -96,31 +107,33 @@ impl Upgrades {
             .count();
         // who rolls in a namespace that is not listed is not known. One that may not be listed keeps the others waiting no longer
         if listed < state.scopes && is_young && status.upgrade.is_none() {
-            return None;
+            return Err(None);
         }
-        let others = state.others(uid, self.installation.as_ref(), is_young);
+        let others = state.others(uid, self, is_young);
         let mut me = member(status, true);
+        me.canary = canary(pipeline, &self.canaries);
         if !is_whole {
             me.health = Health::Sick;
         }
         me.upgrade = me.upgrade.or_else(|| state.given.get(uid).cloned());
         let turn = self.rules.turn(&me, &others, Timestamp::now());
-        match &turn {
+        match turn {
             Some(noted) => {
                 state.asked.remove(uid);
                 state.given.insert(uid.to_owned(), noted.clone());
+                Ok(noted)
             }
             None => {
                 state.asked.insert(uid.to_owned(), Instant::now());
+                Err(self.rules.waits_for(&me, &others).map(str::to_owned))
             }
         }
-        turn
     }
 }
 
 impl State {
     /// All other pipelines of this installation that are not on their way out.
-    fn others(&mut self, me: &str, installation: Option<&String>, is_young: bool) -> Vec<Member> {
+    fn others(&mut self, me: &str, queue: &Upgrades, is_young: bool) -> Vec<Member> {
         let mut others = Vec::new();
         let mut given = HashMap::new();
         let unknown = ClickstreamPipelineStatus::default();
@@ -130,7 +143,8 @@ impl State {
             let noted = self.given.get(uid);
             // over all pipelines, for each that waits: nothing large is copied
             let status = pipeline.status.as_ref().unwrap_or(&unknown);
-            let elsewhere = status.held_by.is_some() && status.held_by.as_ref() != installation;
+            let holder = status.held_by.as_ref();
+            let elsewhere = holder.is_some() && holder != queue.installation.as_ref();
             if pipeline.metadata.deletion_timestamp.is_some() || elsewhere {
                 continue;
             }
@@ -146,6 +160,7 @@ impl State {
             let asks = is_young || asked.is_some_and(|ago| ago < LOOKED_AT);
             let mut other = member(status, asks);
             other.upgrade = other.upgrade.or_else(|| noted.cloned());
+            other.canary = canary(pipeline, &queue.canaries);
             others.push(other);
         }
         // what the watch has told of, and what is gone
@@ -167,5 +182,16 @@ fn member(status: &ClickstreamPipelineStatus, asks: bool) -> Member {
         release: status.release.clone(),
         upgrade: status.upgrade.clone(),
         asks,
+        canary: None,
     }
+}
+
+/// Namespace and name of a pipeline that has all labels of canaries.
+fn canary(pipeline: &ClickstreamPipeline, labels: &BTreeMap<String, String>) -> Option<String> {
+    let of = pipeline.labels();
+    let has_all = labels.iter().all(|(key, value)| of.get(key) == Some(value));
+    (!labels.is_empty() && has_all).then(|| {
+        let namespace = pipeline.namespace().unwrap_or_default();
+        format!("{namespace}/{}", pipeline.name_any())
+    })
 }

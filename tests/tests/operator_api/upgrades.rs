@@ -589,3 +589,44 @@ async fn a_schema_that_is_gone_or_old_again_is_migrated_again_and_not_all_the_ti
     assert_eq!(attempts(&stage).await?, 2);
     Ok(())
 }
+
+#[tokio::test]
+async fn canaries_roll_first_and_a_broken_one_stops_the_others_whatever_the_deadline()
+-> anyhow::Result<()> {
+    let mut stage = Stage::new(Migrations::Succeed).await?;
+    two(&stage).await?;
+    let label = json!({ "metadata": { "labels": { "tier": "canary" } } });
+    stage
+        .all::<ClickstreamPipeline>()
+        .patch("second", &PatchParams::default(), &Patch::Merge(&label))
+        .await?;
+    stage.play(Migrations::Fail("a bad release"));
+    let old = image(&stage, "first").await?;
+    let operator = stage.operator_with(&[
+        "--processor-image",
+        NEW,
+        "--upgrade-canaries",
+        "tier=canary",
+        "--upgrade-deadline",
+        "1",
+    ])?;
+    stage
+        .condition("second", "DatabaseReady", "False", "MigrationFailed")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    // longer than anybody waits for a pipeline that is no canary
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let waits = stage
+        .condition("first", "DatabaseReady", "True", "Queued")
+        .await?;
+    let (_, _, said) = condition(&waits, "DatabaseReady").unwrap_or_default();
+    assert!(
+        said.contains(&format!("the canary {}/second", stage.namespace)),
+        "{said}"
+    );
+    assert_eq!(image(&stage, "first").await?, old);
+    assert!(!has_begun(&waits));
+    stage.play(Migrations::Succeed);
+    runs(&stage, "second", NEW, &operator).await?;
+    runs(&stage, "first", NEW, &operator).await
+}

@@ -191,7 +191,8 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
             State::Queued => {
                 waits = waits.or_else(|| {
                     let message = format!(
-                        "target {name}: runs as before until other pipelines have rolled to this release"
+                        "target {name}: runs as before until {}",
+                        observed.gate.others()
                     );
                     Some(Finding::yes("Queued", message))
                 });
@@ -461,7 +462,7 @@ fn in_progress(
     producer: Option<&Finding>,
 ) -> Option<String> {
     if observed.gate.is_closed() {
-        return Some("waits until other pipelines have rolled to this release".to_owned());
+        return Some(format!("waits until {}", observed.gate.others()));
     }
     if let Some(taken) = observed.targets.taken.iter().find(|taken| taken.deleting) {
         return Some(format!(

@@ -41,6 +41,8 @@ pub struct Member {
     pub upgrade: Option<UpgradeStatus>,
     /// Whether it asks for its turn, or may do so yet.
     pub asks: bool,
+    /// Its name, if all that are no canaries wait for it.
+    pub canary: Option<String>,
 }
 
 impl Rules {
@@ -51,6 +53,9 @@ impl Rules {
             && (begun.was_ready || begun.release == self.release)
         {
             return Some(begun.clone());
+        }
+        if self.waits_for(me, others).is_some() {
+            return None;
         }
         let holding = others.iter().filter(|other| self.holds_a_place(other, now));
         let held = holding.count();
@@ -72,6 +77,23 @@ impl Rules {
             since: Some(Time(Timestamp::from_second(now.as_second()).unwrap_or(now))),
             was_ready: me.health == Health::Ready,
         })
+    }
+
+    /// The canary that keeps a pipeline from beginning: one that was in order and rolls, however late it is, or is about to.
+    pub fn waits_for<'o>(&self, me: &Member, others: &'o [Member]) -> Option<&'o str> {
+        if me.canary.is_some() {
+            return None;
+        }
+        let keeps_back = |other: &&Member| match &other.upgrade {
+            Some(begun) => begun.was_ready,
+            None => self.goes_before_sick_ones(other),
+        };
+        let canaries = others.iter().filter(|other| other.canary.is_some());
+        // one that rolls says more than one that is about to
+        let first = canaries
+            .filter(keeps_back)
+            .max_by_key(|other| other.upgrade.is_some())?;
+        first.canary.as_deref()
     }
 
     /// Whether a pipeline takes one of the places: it was in order, rolls, and is not late.
@@ -127,6 +149,14 @@ mod tests {
             release: Some("old".to_owned()),
             upgrade: None,
             asks: true,
+            canary: None,
+        }
+    }
+
+    fn canary(member: Member) -> Member {
+        Member {
+            canary: Some("shop/first".to_owned()),
+            ..member
         }
     }
 
@@ -219,6 +249,49 @@ mod tests {
         assert!(rules(1).turn(&member(Health::Outage), &[], at(0)).is_none());
     }
 
+    #[test]
+    fn canaries_go_first_and_one_that_breaks_stops_the_others_for_as_long_as_it_takes() {
+        let rules = rules(3);
+        let goes = |me: &Member, others: &[Member], now| rules.turn(me, others, at(now)).is_some();
+        let (me, sick) = (member(Health::Ready), member(Health::Sick));
+        let first = canary(member(Health::Ready));
+        assert!(goes(&first, std::slice::from_ref(&me), 0));
+        assert!(
+            !goes(&me, std::slice::from_ref(&first), 0),
+            "it has yet to begin"
+        );
+        let rolls = canary(rolling("new", 0, true));
+        for now in [0, 599, 1_000_000] {
+            for other in [&me, &sick] {
+                assert!(!goes(other, std::slice::from_ref(&rolls), now));
+            }
+        }
+        assert_eq!(
+            rules.waits_for(&me, &[rolls.clone(), first.clone()]),
+            Some("shop/first")
+        );
+        assert!(
+            goes(&first, std::slice::from_ref(&rolls), 0),
+            "canaries go as all others did"
+        );
+        let done = Member {
+            release: Some("new".to_owned()),
+            ..first
+        };
+        assert!(goes(&me, &[done], 0));
+        assert!(
+            goes(&me, &[canary(sick.clone())], 0),
+            "it was not in order anyhow"
+        );
+        assert!(goes(&me, &[canary(rolling("new", 0, false))], 0));
+        assert!(
+            goes(&rolling("new", 0, true), std::slice::from_ref(&rolls), 0),
+            "it has begun"
+        );
+        // broken by the release before, and cured by this one or not
+        assert!(!goes(&me, &[canary(rolling("bad", 0, true))], 0));
+    }
+
     /// A fleet of which some never get Ready and some are deleted, asked in any order.
     fn fleet(seed: u64) -> Result<(), String> {
         let mut random = StdRng::seed_from_u64(seed);
@@ -234,12 +307,29 @@ mod tests {
             })
             .collect();
         let breaks: Vec<bool> = fleet.iter().map(|_| random.random_bool(0.3)).collect();
+        if random.random_bool(0.5) {
+            for member in &mut fleet {
+                if random.random_bool(0.3) {
+                    *member = canary(member.clone());
+                }
+            }
+        }
         let mut gone = vec![false; fleet.len()];
         let is_done = |member: &Member, gone: bool, breaks: bool| {
             gone || member.release.as_deref() == Some("new") || (breaks && member.upgrade.is_some())
         };
         for _ in 0..20_000 {
-            let all_done = (0..fleet.len()).all(|i| is_done(&fleet[i], gone[i], breaks[i]));
+            let stands = (0..fleet.len()).any(|i| {
+                let begun = fleet[i].upgrade.as_ref();
+                !gone[i]
+                    && breaks[i]
+                    && fleet[i].canary.is_some()
+                    && begun.is_some_and(|begun| begun.was_ready)
+            });
+            let all_done = (0..fleet.len()).all(|i| {
+                is_done(&fleet[i], gone[i], breaks[i])
+                    || (stands && fleet[i].canary.is_none() && fleet[i].upgrade.is_none())
+            });
             if all_done {
                 return Ok(());
             }
@@ -254,6 +344,7 @@ mod tests {
                 1..4 if fleet[who].upgrade.is_some() && !breaks[who] => {
                     fleet[who] = Member {
                         release: Some("new".to_owned()),
+                        canary: fleet[who].canary.clone(),
                         ..member(Health::Ready)
                     };
                 }
@@ -271,6 +362,14 @@ mod tests {
                     });
                     if fleet[who].upgrade.is_none() && !noted.was_ready && healthy_wait {
                         return Err(format!("seed {seed}: a sick one went first"));
+                    }
+                    let rolls = |other: &Member| {
+                        let begun = other.upgrade.as_ref();
+                        other.canary.is_some() && begun.is_some_and(|begun| begun.was_ready)
+                    };
+                    let is_new = fleet[who].upgrade.is_none() && fleet[who].canary.is_none();
+                    if is_new && others.iter().any(rolls) {
+                        return Err(format!("seed {seed}: it did not wait for a canary"));
                     }
                     fleet[who].upgrade = Some(noted);
                     fleet[who].health = Health::Sick;
