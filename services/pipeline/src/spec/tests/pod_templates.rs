@@ -60,6 +60,8 @@ fn the_fields_of_before_are_a_template_below_the_components_own() {
     let before = spec.processor_pod().template;
     assert_eq!(before.labels["team"], "web");
     assert_eq!(before.priority_class_name.as_deref(), Some("high"));
+    spec.producer.labels = [("team".to_owned(), "trials".to_owned())].into();
+    assert_eq!(spec.producer_pod().template.labels["team"], "trials");
     // moving a field to where it stands now changes no pod, those of migrations neither
     let mut moved = spec.clone();
     moved.processor.pod_template = spec.processor.former_template();
