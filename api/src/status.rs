@@ -1,5 +1,6 @@
 //! What the operator writes about a pipeline. Numbers that are not known are absent, never zero.
 
+use clickstream_pipeline::spec::TopicManagement;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -110,7 +111,8 @@ pub struct TopicStatus {
     pub replication_factor: Option<i32>,
     /// Who looks after the topic: `Managed` or `External`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub management: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub management: Option<TopicManagement>,
     /// Whether the operator made it. Only such a topic is ever deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<bool>,

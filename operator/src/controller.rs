@@ -24,6 +24,7 @@ mod workload;
 use std::{sync::Arc, time::Duration};
 
 use clickstream_pipeline::spec::Problem;
+use clickstream_protocol::conditions::Reason;
 use clickstream_protocol::status::ProcessorStatus;
 use clickstream_telemetry::tracing as traces;
 use kube::{
@@ -231,13 +232,13 @@ async fn accept(
     };
     let valid = step("validate").in_scope(|| validate::validate(pipeline));
     let valid = match (valid, status::window_change(pipeline)) {
-        (Err(problems), _) => return Ok(Err(refused("InvalidSpec", &problems))),
-        (Ok(_), Some(problem)) => return Ok(Err(refused("WindowSizeRefused", &[problem]))),
+        (Err(problems), _) => return Ok(Err(refused(Reason::InvalidSpec, &problems))),
+        (Ok(_), Some(problem)) => return Ok(Err(refused(Reason::WindowSizeRefused, &[problem]))),
         (Ok(valid), None) => valid,
     };
     let problems = context.settings.allowed.problems(&valid.document);
     if !problems.is_empty() {
-        return Ok(Err(refused("NotAllowed", &problems)));
+        return Ok(Err(refused(Reason::NotAllowed, &problems)));
     }
 
     // dereference (client required): nothing is asked for that a refused spec names
@@ -343,7 +344,7 @@ async fn leave_alone(
     if context.memories.waited(&uid, true) == 1 {
         let happening = Happening {
             warning: true,
-            reason: "HeldElsewhere".into(),
+            reason: Reason::HeldElsewhere.into(),
             action: "LeaveAlone",
             note: format!(
                 "the operator in namespace {holder} looks after this pipeline; this one leaves it alone while that one lives. Let them watch different namespaces"
@@ -367,7 +368,7 @@ async fn hold_deletion(pipeline: &ClickstreamPipeline, context: &Context) -> Out
     {
         let happening = Happening {
             warning: true,
-            reason: "Paused".into(),
+            reason: Reason::Paused.into(),
             action: "Delete",
             note: format!(
                 "deletionPolicy says that topics or tables go with the pipeline, and the annotation {} pauses the operator: remove it, and the deletion goes on",
@@ -418,7 +419,7 @@ async fn refuse(
         );
         let happening = Happening {
             warning: true,
-            reason: refused.reason,
+            reason: refused.reason.into(),
             action: "Validate",
             note: refused.message,
         };

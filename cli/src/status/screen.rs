@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 use clickstream_api::{TargetStatus, TopicStatus};
-use clickstream_pipeline::spec::TopicSpec;
+use clickstream_pipeline::spec::{TopicManagement, TopicSpec};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -173,8 +173,8 @@ fn topics(report: &Report, wide: bool) -> String {
 fn topic_line(topic: &TopicStatus, spec: Option<&TopicSpec>, wide: bool) -> Vec<Cell> {
     let management = topic
         .management
-        .clone()
-        .or_else(|| spec.map(|spec| format!("{:?}", spec.management)));
+        .or_else(|| spec.map(|spec| spec.management))
+        .map(TopicManagement::as_str);
     let retention = spec.and_then(|spec| spec.retention);
     let mut line = vec![
         plain(&topic.name),

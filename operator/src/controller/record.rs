@@ -1,5 +1,6 @@
 //! The status as it is written: what a step has to note before it acts, and all of it at the end.
 
+use clickstream_pipeline::spec::TopicManagement;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
@@ -100,7 +101,7 @@ pub async fn note_created(
     status.held_by = context.settings.installation.clone();
     let noted = TopicStatus {
         name: topic.to_owned(),
-        management: Some("Managed".to_owned()),
+        management: Some(TopicManagement::Managed),
         created: Some(true),
         ..TopicStatus::default()
     };

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clickstream_pipeline::spec::{ClickstreamPipeline as Document, PipelineSpec, Problem};
 use clickstream_protocol::annotations::{OPERATOR, WRITTEN_BY};
+use clickstream_protocol::conditions::{ConditionType, Reason};
 use jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
@@ -85,8 +86,9 @@ pub async fn write(
     } else {
         previous.release.clone()
     };
-    let is_over =
-        rolled && is_complete(observed) && (holds(&status, "Ready") || findings.suspended);
+    let is_over = rolled
+        && is_complete(observed)
+        && (holds(&status, ConditionType::Ready) || findings.suspended);
     status.upgrade = previous.upgrade.clone().filter(|_| !is_over);
     let at_once = numbers::without_numbers(&status) != numbers::without_numbers(&previous);
     let pause = if numbers::without_commits(&status) != numbers::without_commits(&previous) {
@@ -139,7 +141,7 @@ pub async fn write_refused(
 ) -> Result<bool, Error> {
     let previous = latest(pipeline, context);
     let generation = pipeline.metadata.generation.unwrap_or_default();
-    let unknown = || Finding::unknown("NotChecked", "the spec is refused");
+    let unknown = || Finding::unknown(Reason::NotChecked, "the spec is refused");
     let mut status = previous.clone();
     let asked = Asked::of(pipeline.annotations());
     status.last_handled_reconcile_at = asked.reconcile_at.clone();
@@ -182,8 +184,8 @@ pub async fn write_unreadable(invalid: &InvalidObject, context: &Context) -> Res
     };
     let generation = invalid.metadata.generation.unwrap_or_default();
     let message = format!("the resource cannot be read: {}", invalid.error);
-    let refused = Finding::no("Unreadable", message);
-    let fine = || Finding::unknown("NotChecked", "the resource cannot be read");
+    let refused = Finding::no(Reason::Unreadable, message);
+    let fine = || Finding::unknown(Reason::NotChecked, "the resource cannot be read");
     let findings = Findings {
         topics: fine(),
         database: fine(),
@@ -292,7 +294,7 @@ pub fn window_change(pipeline: &ClickstreamPipeline) -> Option<Problem> {
     })
 }
 
-fn holds(status: &ClickstreamPipelineStatus, kind: &str) -> bool {
+fn holds(status: &ClickstreamPipelineStatus, kind: ConditionType) -> bool {
     status
         .conditions
         .iter()
@@ -307,14 +309,14 @@ async fn announce(
     context: &Context,
 ) {
     // (condition, the status that is a warning)
-    const TOLD: [(&str, &str); 7] = [
-        ("Ready", "False"),
-        ("TopicsReady", "False"),
-        ("DatabaseReady", "False"),
-        ("LagWithinTarget", "False"),
-        ("DataLossDetected", "True"),
-        ("Suspended", ""),
-        ("Paused", ""),
+    const TOLD: [(ConditionType, &str); 7] = [
+        (ConditionType::Ready, "False"),
+        (ConditionType::TopicsReady, "False"),
+        (ConditionType::DatabaseReady, "False"),
+        (ConditionType::LagWithinTarget, "False"),
+        (ConditionType::DataLossDetected, "True"),
+        (ConditionType::Suspended, ""),
+        (ConditionType::Paused, ""),
     ];
     if let Some(before) = &previous.held_by
         && previous.held_by != status.held_by
@@ -331,7 +333,7 @@ async fn announce(
         );
         let happening = Happening {
             warning: false,
-            reason: "TakenOver".into(),
+            reason: Reason::TakenOver.into(),
             action: "TakeOver",
             note: format!(
                 "the operator in namespace {before}, which looked after this pipeline, has ended; {now} does from now on"
@@ -349,10 +351,11 @@ async fn announce(
         };
         let before = find(previous);
         let Some(now) = find(status) else {
-            if kind == "Paused" && before.is_some_and(|before| before.status == "True") {
+            if kind == ConditionType::Paused && before.is_some_and(|before| before.status == "True")
+            {
                 let happening = Happening {
                     warning: false,
-                    reason: "Resumed".into(),
+                    reason: Reason::Resumed.into(),
                     action: "Observe",
                     note: "the operator follows the spec again".to_owned(),
                 };
@@ -367,11 +370,11 @@ async fn announce(
             continue;
         }
         // while nobody answers there is nothing to tell but that
-        if kind != "Ready" && now.status == "Unknown" {
+        if kind != ConditionType::Ready && now.status == "Unknown" {
             continue;
         }
         // that nothing is lost is news after a loss
-        if kind == "DataLossDetected"
+        if kind == ConditionType::DataLossDetected
             && now.status != warning
             && before
                 .as_ref()
@@ -380,7 +383,7 @@ async fn announce(
             continue;
         }
         // the first look finds everything pending: no news
-        if before.is_none() && (now.status != "True" || kind == "Suspended") {
+        if before.is_none() && (now.status != "True" || kind == ConditionType::Suspended) {
             continue;
         }
         let happening = Happening {
@@ -395,14 +398,13 @@ async fn announce(
 
 /// Reasons that say that something is on its way.
 fn is_waiting(reason: &str) -> bool {
-    matches!(
-        reason,
-        "Migrating"
-            | "RollingOut"
-            | "WaitingForDatabase"
-            | "WaitingForTopics"
-            | "Suspended"
-            | "Paused"
-            | "Queued"
-    )
+    let on_its_way = [
+        Reason::Migrating,
+        Reason::RollingOut,
+        Reason::WaitingForDatabase,
+        Reason::Suspended,
+        Reason::Paused,
+        Reason::Queued,
+    ];
+    on_its_way.iter().any(|waiting| reason == waiting.as_str())
 }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clickstream_protocol::conditions::{ConditionType, Reason};
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
@@ -171,9 +172,9 @@ impl State {
 
 fn member(status: &ClickstreamPipelineStatus, asks: bool) -> Member {
     let mut conditions = status.conditions.iter();
-    let ready = conditions.find(|condition| condition.type_ == "Ready");
+    let ready = conditions.find(|condition| condition.type_ == ConditionType::Ready);
     let health = match ready {
-        Some(ready) if ready.status == "True" && ready.reason == "Outage" => Health::Outage,
+        Some(ready) if ready.status == "True" && ready.reason == Reason::Outage => Health::Outage,
         Some(ready) if ready.status == "True" => Health::Ready,
         _ => Health::Sick,
     };

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use clickstream_protocol::conditions::ConditionType;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use parking_lot::Mutex;
 use prometheus::{
@@ -28,20 +29,6 @@ const STATES: [&str; 8] = [
     "paused",
 ];
 
-/// The types of conditions that there are; others, written by others, are not shown.
-const TYPES: [&str; 11] = [
-    "Ready",
-    "TopicsReady",
-    "DatabaseReady",
-    "ProcessorsAvailable",
-    "ProducerAvailable",
-    "LagWithinTarget",
-    "DataLossDetected",
-    "Suspended",
-    "Reconciling",
-    "Stalled",
-    "Paused",
-];
 /// What a condition may be, as the label and as the API has it.
 const STATUSES: [(&str, &str); 3] = [("true", "True"), ("false", "False"), ("unknown", "Unknown")];
 
@@ -171,20 +158,22 @@ impl Pipelines {
     /// The conditions alone.
     pub fn conditions(&self, namespace: &str, pipeline: &str, conditions: &[Condition]) {
         let held = conditions.iter().filter_map(|condition| {
-            let kind = TYPES.iter().find(|kind| **kind == condition.type_)?;
+            let kind = ConditionType::ALL
+                .iter()
+                .find(|kind| condition.type_ == **kind)?;
             let (status, _) = STATUSES.iter().find(|(_, api)| *api == condition.status)?;
-            Some((*kind, *status))
+            Some((kind.as_str(), *status))
         });
         let held: Vec<_> = held.collect();
-        let since = |kind: &str| {
+        let since = |kind: ConditionType| {
             let mut holding = conditions.iter();
             let held = holding.find(|held| held.type_ == kind && held.status == "True");
             held.map(|held| seconds(held.last_transition_time.0))
         };
         self.change(namespace, pipeline, |known| {
             known.conditions = held;
-            known.suspended_since = since("Suspended");
-            known.paused_since = since("Paused");
+            known.suspended_since = since(ConditionType::Suspended);
+            known.paused_since = since(ConditionType::Paused);
         });
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clickstream_kafka::ConfigChange;
 use clickstream_pipeline::spec::{TopicManagement, TopicSpec};
+use clickstream_protocol::conditions::Reason;
 
 /// The setting that makes received_at a function of the log.
 pub const TIMESTAMP_TYPE: &str = "message.timestamp.type";
@@ -159,13 +160,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// The reason of the condition.
-    pub const fn reason(&self) -> &'static str {
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::TopicExists { .. } => "TopicExists",
-            Self::FewerPartitions { .. } => "FewerPartitions",
-            Self::ReplicationFactor { .. } => "ReplicationFactor",
-            Self::TopicReplaced { .. } => "TopicReplaced",
-            Self::TopicMissing { .. } => "TopicMissing",
+            Self::TopicExists { .. } => Reason::TopicExists,
+            Self::FewerPartitions { .. } => Reason::FewerPartitions,
+            Self::ReplicationFactor { .. } => Reason::ReplicationFactor,
+            Self::TopicReplaced { .. } => Reason::TopicReplaced,
+            Self::TopicMissing { .. } => Reason::TopicMissing,
         }
     }
 

@@ -5,6 +5,7 @@
 //! migration ── termination message ─> operator                      migration
 //! processor ── exit code ───────────> operator, plugin, xtask       exit
 //! operator  ── labels, annotations ─> itself, plugin, processor     labels, annotations
+//! operator  ── conditions, Events ──> people, plugin, metrics           conditions
 //! people    ── annotations ─────────> operator                      annotations
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! first release wrote and read.
 
 pub mod annotations;
+pub mod conditions;
 pub mod exit;
 pub mod labels;
 pub mod migration;

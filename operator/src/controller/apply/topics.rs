@@ -276,7 +276,7 @@ impl TopicsSeen {
                         .map(|known| known.created)
                         .filter(|created| *created || topic.management == TopicManagement::Managed),
                     held_config: before.map(|known| known.held.clone()).unwrap_or_default(),
-                    management: Some(format!("{:?}", topic.management)),
+                    management: Some(topic.management),
                     partitions: seen.and_then(|seen| seen.partitions),
                     replication_factor: seen.and_then(|seen| seen.replication_factor),
                     timestamp_type: seen.and_then(|seen| seen.timestamp_type.clone()),
@@ -322,7 +322,7 @@ fn known_topics(
         }
     }
     for topic in pipeline.status.iter().flat_map(|status| &status.topics) {
-        let is_external = topic.management.as_deref() == Some("External");
+        let is_external = topic.management == Some(TopicManagement::External);
         let mut wanted = valid.document.spec.topics.iter();
         // read as it was so far, and managed from now on: not ours before somebody says so
         let changes_hands = is_external
@@ -371,7 +371,7 @@ fn seen_now(topic: &TopicSpec, facts: &Found, planned: &Plan, history: History<'
             replication_factor: facts
                 .as_ref()
                 .map(|facts| i32::from(facts.replication_factor)),
-            management: Some(format!("{:?}", topic.management)),
+            management: Some(topic.management),
             // a topic that is handed to somebody else, and taken back later, was made by the pipeline all the same
             created: (ours || created).then_some(created),
             held_config: if ours {

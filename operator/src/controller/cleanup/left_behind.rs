@@ -1,6 +1,7 @@
 //! What a deletion could not delete, written down where it is found after the resource is gone: a ConfigMap without an owner in the
 //! same namespace, and a Warning.
 
+use clickstream_protocol::conditions::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::{
@@ -106,7 +107,7 @@ pub async fn tell(
     warn!(namespace, pipeline, note, "cleanup is incomplete");
     let happening = Happening {
         warning: true,
-        reason: "CleanupIncomplete".into(),
+        reason: Reason::CleanupIncomplete.into(),
         action: "Delete",
         note,
     };

@@ -1,7 +1,6 @@
 //! Conditions: what is said about a pipeline, decided in one place. Pure.
 
-use std::borrow::Cow;
-
+use clickstream_protocol::conditions::{ConditionType, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -9,11 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub const OUTAGE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Reasons that no Secret has to do with.
-const OTHERWISE: [&str; 4] = [
-    "Paused",
-    "PodsRefused",
-    "PartitionsHalted",
-    "PartitionsUnowned",
+const OTHERWISE: [Reason; 4] = [
+    Reason::Paused,
+    Reason::PodsRefused,
+    Reason::PartitionsHalted,
+    Reason::PartitionsUnowned,
 ];
 
 /// `status` of a condition.
@@ -46,8 +45,8 @@ impl Truth {
 pub struct Finding {
     /// Whether it holds.
     pub truth: Truth,
-    /// Why, in CamelCase.
-    pub reason: Cow<'static, str>,
+    /// Why.
+    pub reason: Reason,
     /// For people: what is the case, and what to do.
     pub message: String,
     /// Kafka or PostgreSQL is away: nothing that a change of the resource would mend.
@@ -56,32 +55,32 @@ pub struct Finding {
 
 impl Finding {
     /// It holds.
-    pub fn yes(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn yes(reason: Reason, message: impl Into<String>) -> Self {
         Self::new(Truth::True, reason, message)
     }
 
     /// It does not.
-    pub fn no(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn no(reason: Reason, message: impl Into<String>) -> Self {
         Self::new(Truth::False, reason, message)
     }
 
     /// It cannot be known.
-    pub fn unknown(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn unknown(reason: Reason, message: impl Into<String>) -> Self {
         Self::new(Truth::Unknown, reason, message)
     }
 
     /// Something that the pipeline needs is away.
-    pub fn outage(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn outage(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             outage: true,
             ..Self::new(Truth::False, reason, message)
         }
     }
 
-    fn new(truth: Truth, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    fn new(truth: Truth, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             truth,
-            reason: reason.into(),
+            reason,
             message: message.into(),
             outage: false,
         }
@@ -123,9 +122,7 @@ impl Findings {
     pub fn may_lack_a_secret(&self) -> bool {
         let needed = [&self.topics, &self.database, &self.processors];
         let mut needed = needed.into_iter().chain(&self.producer);
-        needed.any(|finding| {
-            finding.truth == Truth::False && !OTHERWISE.contains(&finding.reason.as_ref())
-        })
+        needed.any(|finding| finding.truth == Truth::False && !OTHERWISE.contains(&finding.reason))
     }
 }
 
@@ -138,36 +135,44 @@ pub fn conditions(
 ) -> Vec<Condition> {
     let ready = ready(findings, previous, generation, now);
     let stalled = match &findings.refused {
-        Some(refused) => Finding::yes(refused.reason.clone(), refused.message.clone()),
-        None => Finding::no("NotStalled", "nothing stands against the spec"),
+        Some(refused) => Finding::yes(refused.reason, refused.message.clone()),
+        None => Finding::no(Reason::NotStalled, "nothing stands against the spec"),
     };
     let reconciling = match (&findings.refused, &findings.in_progress) {
-        (None, Some(what)) => Finding::yes("Progressing", what.clone()),
-        _ => Finding::no("Settled", "there is nothing left to do"),
+        (None, Some(what)) => Finding::yes(Reason::Progressing, what.clone()),
+        _ => Finding::no(Reason::Settled, "there is nothing left to do"),
     };
     let suspended = if findings.suspended {
         Finding::yes(
-            "Suspended",
+            Reason::Suspended,
             "spec.suspend is true: processors and producer are stopped",
         )
     } else {
-        Finding::no("Running", "spec.suspend is false")
+        Finding::no(Reason::Running, "spec.suspend is false")
     };
     let mut all = vec![
-        ("Ready", ready),
-        ("TopicsReady", findings.topics.clone()),
-        ("DatabaseReady", findings.database.clone()),
-        ("ProcessorsAvailable", findings.processors.clone()),
-        ("LagWithinTarget", findings.lag.clone()),
-        ("DataLossDetected", findings.data_loss.clone()),
-        ("Suspended", suspended),
-        ("Reconciling", reconciling),
-        ("Stalled", stalled),
+        (ConditionType::Ready, ready),
+        (ConditionType::TopicsReady, findings.topics.clone()),
+        (ConditionType::DatabaseReady, findings.database.clone()),
+        (
+            ConditionType::ProcessorsAvailable,
+            findings.processors.clone(),
+        ),
+        (ConditionType::LagWithinTarget, findings.lag.clone()),
+        (ConditionType::DataLossDetected, findings.data_loss.clone()),
+        (ConditionType::Suspended, suspended),
+        (ConditionType::Reconciling, reconciling),
+        (ConditionType::Stalled, stalled),
     ];
     if let Some(producer) = &findings.producer {
-        all.insert(4, ("ProducerAvailable", producer.clone()));
+        all.insert(4, (ConditionType::ProducerAvailable, producer.clone()));
     }
-    all.extend(findings.paused.clone().map(|paused| ("Paused", paused)));
+    all.extend(
+        findings
+            .paused
+            .clone()
+            .map(|paused| (ConditionType::Paused, paused)),
+    );
     all.into_iter()
         .map(|(kind, finding)| dated(kind, &finding, previous, generation, now))
         .collect()
@@ -177,20 +182,23 @@ pub fn conditions(
 /// data loss never change it.
 fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Timestamp) -> Finding {
     if let Some(refused) = &findings.refused {
-        return Finding::no(refused.reason.clone(), refused.message.clone());
+        return Finding::no(refused.reason, refused.message.clone());
     }
     let needed = [
-        ("TopicsReady", Some(&findings.topics)),
-        ("DatabaseReady", Some(&findings.database)),
-        ("ProcessorsAvailable", Some(&findings.processors)),
-        ("ProducerAvailable", findings.producer.as_ref()),
+        (ConditionType::TopicsReady, Some(&findings.topics)),
+        (ConditionType::DatabaseReady, Some(&findings.database)),
+        (
+            ConditionType::ProcessorsAvailable,
+            Some(&findings.processors),
+        ),
+        (ConditionType::ProducerAvailable, findings.producer.as_ref()),
     ];
     // of one that is to rest, pods that are stopped are all that is wanted; what else there is to say, its own condition does
     let needed = needed
         .iter()
         .skip(if findings.suspended { 2 } else { 0 })
         .copied();
-    let pending: Vec<(&str, &Finding)> = needed
+    let pending: Vec<(ConditionType, &Finding)> = needed
         .filter_map(|(kind, finding)| Some((kind, finding?)))
         .filter(|(_, finding)| !finding.holds())
         .collect();
@@ -201,24 +209,24 @@ fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Time
     let Some((_, first)) = wrong.or(pending.first()) else {
         if findings.suspended {
             return Finding::yes(
-                "Suspended",
+                Reason::Suspended,
                 "processors and producer are stopped, as spec.suspend says: set it to false to resume",
             );
         }
         return Finding::yes(
-            "Ready",
+            Reason::Ready,
             "topics, tables and processors are as the spec has them",
         );
     };
     // what was ready stays ready through a short outage; a new generation has to earn it
-    let was_ready = find(previous, "Ready").is_some_and(|condition| {
+    let was_ready = find(previous, ConditionType::Ready).is_some_and(|condition| {
         condition.status == "True" && condition.observed_generation == Some(generation)
     });
     let outage = pending.iter().any(|(_, finding)| finding.outage);
     let since = pending
         .iter()
         .map(|(kind, finding)| {
-            find(previous, kind)
+            find(previous, *kind)
                 .filter(|condition| condition.status == finding.truth.as_str())
                 .map_or(now, |condition| condition.last_transition_time.0)
         })
@@ -226,7 +234,7 @@ fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Time
         .unwrap_or(now);
     if was_ready && outage && now.duration_since(since) < OUTAGE_GRACE {
         return Finding::yes(
-            "Outage",
+            Reason::Outage,
             format!(
                 "{}; not ready when it lasts for {} s",
                 first.message,
@@ -240,13 +248,13 @@ fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Time
     }
 }
 
-fn find<'c>(conditions: &'c [Condition], kind: &str) -> Option<&'c Condition> {
+fn find(conditions: &[Condition], kind: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
 /// The time of the last change moves only with the status.
 fn dated(
-    kind: &str,
+    kind: ConditionType,
     finding: &Finding,
     previous: &[Condition],
     generation: i64,
@@ -254,9 +262,9 @@ fn dated(
 ) -> Condition {
     let before = find(previous, kind).filter(|before| before.status == finding.truth.as_str());
     Condition {
-        type_: kind.to_owned(),
+        type_: kind.as_str().to_owned(),
         status: finding.truth.as_str().to_owned(),
-        reason: finding.reason.clone().into_owned(),
+        reason: finding.reason.as_str().to_owned(),
         message: shortened(&finding.message),
         observed_generation: Some(generation),
         last_transition_time: before.map_or_else(
@@ -282,16 +290,20 @@ fn shortened(message: &str) -> String {
 /// Whether the lag is within the target, given the target and the lag; `None` where either is not known.
 pub fn lag_finding(target: Option<u64>, lag: Option<i64>) -> Finding {
     let Some(target) = target else {
-        return Finding::unknown("NoTarget", "spec.processor.lagTarget is not set");
+        return Finding::unknown(Reason::NoTarget, "spec.processor.lagTarget is not set");
     };
     let Some(lag) = lag else {
-        return Finding::unknown("LagUnknown", "not all partitions report their lag");
+        return Finding::unknown(Reason::LagUnknown, "not all partitions report their lag");
     };
     let within = u64::try_from(lag).unwrap_or(0) <= target;
     let message = format!("{lag} records behind, lagTarget is {target}");
     Finding {
         truth: Truth::of(within),
-        reason: if within { "WithinTarget" } else { "Lagging" }.into(),
+        reason: if within {
+            Reason::WithinTarget
+        } else {
+            Reason::Lagging
+        },
         message,
         outage: false,
     }

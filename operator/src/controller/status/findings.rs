@@ -1,5 +1,6 @@
 //! What is to be said about each part. Pure.
 
+use clickstream_protocol::conditions::Reason;
 use clickstream_protocol::status::{ProcessorState, ProcessorStatus};
 
 use super::{
@@ -52,7 +53,7 @@ pub fn of(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Findin
     let refused = observed
         .refused
         .clone()
-        .or_else(|| (!taken.is_empty()).then(|| Finding::no("NameTaken", taken.join("; "))))
+        .or_else(|| (!taken.is_empty()).then(|| Finding::no(Reason::NameTaken, taken.join("; "))))
         // only a person can mend these, whatever else goes on meanwhile
         .or_else(|| topic_refusal(observed));
     let in_progress = in_progress(observed, &topics, &database, &processors, producer.as_ref());
@@ -78,9 +79,13 @@ pub fn of(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Findin
 fn topics(observed: &Observed<'_>) -> Finding {
     let seen = observed.topics;
     match &seen.failure {
-        Some(Failure::Unreachable(why)) => return Finding::outage("KafkaUnreachable", why.clone()),
-        Some(Failure::Refused(why)) => return Finding::no("KafkaRefused", why.clone()),
-        Some(Failure::Credentials(why)) => return Finding::no("KafkaCredentials", why.clone()),
+        Some(Failure::Unreachable(why)) => {
+            return Finding::outage(Reason::KafkaUnreachable, why.clone());
+        }
+        Some(Failure::Refused(why)) => return Finding::no(Reason::KafkaRefused, why.clone()),
+        Some(Failure::Credentials(why)) => {
+            return Finding::no(Reason::KafkaCredentials, why.clone());
+        }
         None => {}
     }
     if let Some(refusal) = topic_refusal(observed) {
@@ -88,13 +93,13 @@ fn topics(observed: &Observed<'_>) -> Finding {
     }
     if seen.topics.iter().any(|topic| topic.waits) {
         return Finding::no(
-            "WaitingForDatabase",
+            Reason::WaitingForDatabase,
             "a topic exists already; whose it is follows from the target's schema, which is not migrated yet",
         );
     }
     if !seen.held.is_empty() {
         return Finding::no(
-            "Paused",
+            Reason::Paused,
             format!(
                 "not as the spec has them, and left so while the operator is paused: {}",
                 seen.held.join(", ")
@@ -119,7 +124,7 @@ fn topics(observed: &Observed<'_>) -> Finding {
             stamped_elsewhere.join(", ")
         );
     }
-    Finding::yes("AsSpecified", message)
+    Finding::yes(Reason::AsSpecified, message)
 }
 
 /// Everything about the topics that is refused.
@@ -145,7 +150,7 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
             State::Done(_) | State::Recorded => {}
             State::Failed { why, again } => {
                 return Finding::no(
-                    "MigrationFailed",
+                    Reason::MigrationFailed,
                     format!(
                         "target {name}: {why} (tried again at {again:.0}, and at once when the spec or a Secret changes)"
                     ),
@@ -153,7 +158,7 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
             }
             State::NoSecret(secrets) => {
                 return Finding::no(
-                    "SecretMissing",
+                    Reason::SecretMissing,
                     format!(
                         "target {name}: Secret {secrets} does not exist in this namespace; create it"
                     ),
@@ -162,21 +167,21 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
             State::Repeated(found) => {
                 waits = waits.or_else(|| {
                     Some(Finding::no(
-                        "Migrating",
+                        Reason::Migrating,
                         format!("target {name}: the migration runs again, since a processor has found: {found}"),
                     ))
                 });
             }
             State::Running(Some(obstacle)) => {
                 return Finding::no(
-                    "MigrationBlocked",
+                    Reason::MigrationBlocked,
                     format!("target {name}: the migration's pod does not run: {obstacle}"),
                 );
             }
             State::Running(None) => {
                 waits = waits.or_else(|| {
                     Some(Finding::no(
-                        "Migrating",
+                        Reason::Migrating,
                         format!("target {name}: the migration runs"),
                     ))
                 });
@@ -185,7 +190,7 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
                 waits = waits.or_else(|| {
                     let message =
                         format!("target {name}: a migration is due, and the operator is paused");
-                    Some(Finding::no("Paused", message))
+                    Some(Finding::no(Reason::Paused, message))
                 });
             }
             State::Queued => {
@@ -194,7 +199,7 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
                         "target {name}: runs as before until {}",
                         observed.gate.others()
                     );
-                    Some(Finding::yes("Queued", message))
+                    Some(Finding::yes(Reason::Queued, message))
                 });
             }
         }
@@ -216,14 +221,14 @@ fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Find
             .map(String::as_str)
             .collect();
         if readers.is_empty() {
-            Finding::yes("Migrated", "the tables of all targets are there")
+            Finding::yes(Reason::Migrated, "the tables of all targets are there")
         } else {
             let message = format!(
                 "roles that are to read and do not exist: {}; create them, and a migration lets them read within {} minutes",
                 readers.join(", "),
                 LOOK_FOR_READERS.as_mins()
             );
-            Finding::yes("ReadersMissing", message)
+            Finding::yes(Reason::ReadersMissing, message)
         }
     })
 }
@@ -245,7 +250,7 @@ fn unwitnessed(
             "the tables are migrated; whether PostgreSQL takes what is written is not known: no processor of {} is ready or answers",
             silent.join(", ")
         );
-        Finding::unknown("NotReported", message)
+        Finding::unknown(Reason::NotReported, message)
     })
 }
 
@@ -261,7 +266,7 @@ fn outage(names: &[&str], reports: &[Vec<ProcessorStatus>]) -> Option<Finding> {
             "target {name}: PostgreSQL refuses what the processors write since {} ({}); events wait in Kafka",
             refused.since, refused.class
         );
-        return Some(Finding::outage("PostgresRefuses", message));
+        return Some(Finding::outage(Reason::PostgresRefuses, message));
     }
     let away: Vec<&str> = of_targets()
         .filter(|(_, reports)| {
@@ -276,7 +281,7 @@ fn outage(names: &[&str], reports: &[Vec<ProcessorStatus>]) -> Option<Finding> {
             "PostgreSQL does not answer the processors of {}; events wait in Kafka",
             away.join(", ")
         );
-        Finding::outage("PostgresUnreachable", message)
+        Finding::outage(Reason::PostgresUnreachable, message)
     })
 }
 
@@ -316,12 +321,12 @@ fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Findi
         .collect();
     if let Some(first) = halted.first() {
         return Finding::no(
-            "PartitionsHalted",
+            Reason::PartitionsHalted,
             format!("{} partitions are halted; the first: {first}", halted.len()),
         );
     }
     if suspended {
-        return Finding::yes("Suspended", "stopped, as the spec says");
+        return Finding::yes(Reason::Suspended, "stopped, as the spec says");
     }
     if let Some(unowned) = unowned(
         names,
@@ -356,7 +361,7 @@ fn processors(observed: &Observed<'_>, names: &[&str], suspended: bool) -> Findi
     } else {
         format!("{ready}/{wanted} ready")
     };
-    Finding::yes("Available", message)
+    Finding::yes(Reason::Available, message)
 }
 
 /// Partitions that no processor has, although all of them are ready. A hand-over takes seconds, as an outage may.
@@ -395,12 +400,12 @@ fn unowned(
         let finding = if i32::try_from(answers).is_ok_and(|answers| answers < workload.wanted) {
             let wanted = workload.wanted;
             Finding::unknown(
-                "NotReported",
+                Reason::NotReported,
                 format!("{name}: {answers} of {wanted} processors answer, and have not {which}"),
             )
         } else {
             Finding::no(
-                "PartitionsUnowned",
+                Reason::PartitionsUnowned,
                 format!("{name}: no processor has {which}"),
             )
         };
@@ -415,7 +420,7 @@ fn unowned(
 fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
     if workload.paused {
         return Finding::no(
-            "Paused",
+            Reason::Paused,
             format!(
                 "{name}: {} ready, as they were; what the spec wants otherwise waits while the operator is paused",
                 workload.ready
@@ -425,14 +430,17 @@ fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
     if let Some(why) = workload.held_back
         && !workload.queued
     {
-        return Finding::no("WaitingForDependencies", format!("{name}: {why}"));
+        return Finding::no(Reason::WaitingForDependencies, format!("{name}: {why}"));
     }
     if workload.is_complete() {
         return if suspended {
-            Finding::yes("Suspended", format!("{name}: stopped, as the spec says"))
+            Finding::yes(
+                Reason::Suspended,
+                format!("{name}: stopped, as the spec says"),
+            )
         } else {
             Finding::yes(
-                "Available",
+                Reason::Available,
                 format!("{name}: {}/{} ready", workload.ready, workload.wanted),
             )
         };
@@ -445,12 +453,14 @@ fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
     let stuck = workload.stuck.as_ref().filter(|_| workload.observed);
     match (stuck, &workload.obstacle) {
         (Some(Stuck::Refused(why)), _) => Finding::no(
-            "PodsRefused",
+            Reason::PodsRefused,
             format!("{numbers}; pods cannot be created: {why}"),
         ),
-        (_, Some(obstacle)) => Finding::no("PodsFailing", format!("{numbers}; {obstacle}")),
-        (Some(Stuck::Late(why)), None) => Finding::no("RolloutStuck", format!("{numbers}; {why}")),
-        (None, None) => Finding::no("RollingOut", numbers),
+        (_, Some(obstacle)) => Finding::no(Reason::PodsFailing, format!("{numbers}; {obstacle}")),
+        (Some(Stuck::Late(why)), None) => {
+            Finding::no(Reason::RolloutStuck, format!("{numbers}; {why}"))
+        }
+        (None, None) => Finding::no(Reason::RollingOut, numbers),
     }
 }
 
@@ -477,7 +487,7 @@ fn in_progress(
         .chain([processors])
         .chain(producer)
         // what is not known is nothing that goes on, and neither is what is held
-        .find(|finding| finding.truth == Truth::False && finding.reason != "Paused")
+        .find(|finding| finding.truth == Truth::False && finding.reason != Reason::Paused)
         .map(|finding| finding.message.clone())
 }
 
@@ -553,15 +563,15 @@ mod tests {
         assert_eq!(found(vec![owning(&[0, 1, 2]), owning(&[3, 4, 5, 6])]), None);
         let nobody = found(vec![owning(&[]), owning(&[3])]).unwrap();
         assert_eq!(
-            (nobody.truth, &*nobody.reason, nobody.outage),
-            (Truth::False, "PartitionsUnowned", true)
+            (nobody.truth, nobody.reason, nobody.outage),
+            (Truth::False, Reason::PartitionsUnowned, true)
         );
         let says = "no processor has 6 of 7 partitions: clicks/0, clicks/1, clicks/2, clicks/4, clicks/5, ...";
         assert!(nobody.message.ends_with(says), "{}", nobody.message);
         let unknown = found(vec![owning(&[3])]).unwrap();
         assert_eq!(
-            (unknown.truth, &*unknown.reason),
-            (Truth::Unknown, "NotReported")
+            (unknown.truth, unknown.reason),
+            (Truth::Unknown, Reason::NotReported)
         );
         assert_eq!(
             found(Vec::new()),
@@ -603,7 +613,7 @@ mod tests {
         for target in [None, Some(10)] {
             for behind in [None, Some(5), Some(50)] {
                 let said = lag("kafka:9092", &held(300.0), target, behind);
-                assert_eq!(said.reason, "OpenTransaction");
+                assert_eq!(said.reason, Reason::OpenTransaction);
                 assert!(!said.holds());
                 let ended = lag("kafka:9092", &held(0.0), target, behind);
                 assert_eq!(ended, lag_finding(target, behind));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use clickstream_protocol::conditions::Reason;
 use clickstream_protocol::{annotations::ACKNOWLEDGED_GAPS, status::ProcessorStatus};
 use kube::ResourceExt;
 
@@ -94,7 +95,7 @@ pub fn finding(status: &ClickstreamPipelineStatus) -> Finding {
             named.join(",")
         };
         return Finding::yes(
-            "RecordsLost",
+            Reason::RecordsLost,
             format!(
                 "Kafka's retention dropped records before they were read ({open} gaps, target/topic/partition/first-next): {named}. See clickstream_gaps; acknowledge with the annotation {ACKNOWLEDGED_GAPS}, or kubectl clickstream accept-loss"
             ),
@@ -108,12 +109,12 @@ pub fn finding(status: &ClickstreamPipelineStatus) -> Finding {
         .collect();
     if unknown.is_empty() && !status.targets.is_empty() {
         return Finding::no(
-            "NoLoss",
+            Reason::NoLoss,
             "Kafka dropped no record before it was read, or all gaps are acknowledged",
         );
     }
     Finding::unknown(
-        "NotReported",
+        Reason::NotReported,
         format!(
             "not every partition has been reported yet; target: {}",
             unknown.join(", ")
@@ -172,7 +173,7 @@ mod tests {
             assert!(said(&later).holds());
         }
         let over = look(&first, &reporting(&[[3, 9]]), &["lake/clicks/0/3-9"], true);
-        assert_eq!(said(&over).reason, "NoLoss");
+        assert_eq!(said(&over).reason, Reason::NoLoss);
     }
 
     #[test]
@@ -182,8 +183,8 @@ mod tests {
         let some = look(&nothing, &reporting(&[]), &[], false);
         assert_eq!(said(&some).truth, Truth::Unknown);
         let all = look(&some, &reporting(&[]), &[], true);
-        assert_eq!(said(&all).reason, "NoLoss");
-        assert_eq!(said(&look(&all, &[], &[], false)).reason, "NoLoss");
+        assert_eq!(said(&all).reason, Reason::NoLoss);
+        assert_eq!(said(&look(&all, &[], &[], false)).reason, Reason::NoLoss);
         let mut other = TargetStatus::default();
         keep(&mut other, &all, &[], &BTreeSet::new(), false, false);
         assert_eq!(other.gaps_known, None, "of other partitions");

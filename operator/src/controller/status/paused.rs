@@ -1,6 +1,7 @@
 //! The condition `Paused`. Pure.
 
 use clickstream_protocol::annotations;
+use clickstream_protocol::conditions::Reason;
 
 use super::conditions::Finding;
 use crate::controller::asked::Asked;
@@ -11,7 +12,7 @@ pub fn finding(asked: &Asked) -> Option<Finding> {
     let known = annotations::PAUSED;
     if asked.paused {
         return Some(Finding::yes(
-            "Paused",
+            Reason::Paused,
             format!(
                 "topics, tables and pods stay as they are, and events flow: the annotation {key} is {known}; remove it to go on"
             ),
@@ -19,7 +20,7 @@ pub fn finding(asked: &Asked) -> Option<Finding> {
     }
     let unknown = asked.unknown.as_ref()?;
     Some(Finding::no(
-        "UnknownValue",
+        Reason::UnknownValue,
         format!(
             "the annotation {key} is {unknown:?}; only {known} is known, so the operator goes on"
         ),

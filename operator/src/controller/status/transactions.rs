@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clickstream_protocol::conditions::Reason;
 use clickstream_protocol::status::ProcessorStatus;
 
 use super::{conditions::Finding, numbers::newest};
@@ -32,7 +33,7 @@ pub fn open_finding(bootstrap_servers: &str, reports: &[Vec<ProcessorStatus>]) -
         more => format!("{more} partitions"),
     };
     Some(Finding::no(
-        "OpenTransaction",
+        Reason::OpenTransaction,
         format!(
             "records of {count} wait behind a Kafka transaction that is still open; the first: {topic}/{partition}, for {:.0} minutes. Its producer must end it, or Kafka will after the producer's transaction.timeout.ms. To see whose it is: kafka-transactions.sh --bootstrap-server {server} describe-producers --topic {topic} --partition {partition}; if find-hanging --topic {topic} lists it, nobody ends it: abort it. Runbook: HangingTransaction",
             (seconds / 60.0).floor(),
@@ -76,8 +77,8 @@ mod tests {
         assert_eq!(after(Some(119.9)), None);
         let said = after(Some(120.0)).unwrap();
         assert_eq!(
-            (said.truth, &*said.reason),
-            (Truth::False, "OpenTransaction")
+            (said.truth, said.reason),
+            (Truth::False, Reason::OpenTransaction)
         );
         assert!(!said.outage);
         for part in [

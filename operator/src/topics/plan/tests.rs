@@ -31,7 +31,8 @@ fn ours() -> KnownTopic {
 }
 
 fn reasons(plan: &Plan) -> Vec<&'static str> {
-    plan.refusals.iter().map(Refusal::reason).collect()
+    let reasons = plan.refusals.iter().map(Refusal::reason);
+    reasons.map(Reason::as_str).collect()
 }
 
 #[test]

@@ -129,6 +129,16 @@ pub enum TopicManagement {
     External,
 }
 
+impl TopicManagement {
+    /// The word in the document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Managed => "Managed",
+            Self::External => "External",
+        }
+    }
+}
+
 #[cfg(feature = "schema")]
 const TOPIC_RULES: [schema::Rule; 4] = [
     schema::Rule {

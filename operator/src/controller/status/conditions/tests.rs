@@ -9,14 +9,14 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn well() -> Findings {
-    let fine = || Finding::yes("Fine", "fine");
+    let fine = || Finding::yes(Reason::AsSpecified, "fine");
     Findings {
         topics: fine(),
         database: fine(),
         processors: fine(),
         producer: None,
         lag: lag_finding(None, None),
-        data_loss: Finding::no("NoLoss", "none"),
+        data_loss: Finding::no(Reason::NoLoss, "none"),
         suspended: false,
         paused: None,
         refused: None,
@@ -28,6 +28,10 @@ fn but(change: impl FnOnce(&mut Findings)) -> Findings {
     let mut findings = well();
     change(&mut findings);
     findings
+}
+
+fn find<'c>(conditions: &'c [Condition], kind: &str) -> Option<&'c Condition> {
+    conditions.iter().find(|condition| condition.type_ == kind)
 }
 
 fn status<'c>(conditions: &'c [Condition], kind: &str) -> (&'c str, &'c str) {
@@ -50,8 +54,8 @@ fn a_pipeline_that_has_everything_is_ready() {
 #[test]
 fn the_first_thing_that_is_missing_is_the_reason() {
     let findings = but(|f| {
-        f.database = Finding::no("Migrating", "runs");
-        f.processors = Finding::no("WaitingForDatabase", "waits");
+        f.database = Finding::no(Reason::Migrating, "runs");
+        f.processors = Finding::no(Reason::WaitingForDatabase, "waits");
     });
     let said = conditions(&findings, &[], GENERATION, at(0));
     assert_eq!(status(&said, "Ready"), ("False", "Migrating"));
@@ -59,12 +63,12 @@ fn the_first_thing_that_is_missing_is_the_reason() {
 
 #[test]
 fn what_is_not_known_is_not_ready_and_what_is_wrong_says_more() {
-    let unknown = || Finding::unknown("NotReported", "nobody answers");
+    let unknown = || Finding::unknown(Reason::NotReported, "nobody answers");
     let said = conditions(&but(|f| f.database = unknown()), &[], GENERATION, at(0));
     assert_eq!(status(&said, "Ready"), ("Unknown", "NotReported"));
     let findings = but(|f| {
         f.database = unknown();
-        f.processors = Finding::no("PodsFailing", "crash");
+        f.processors = Finding::no(Reason::PodsFailing, "crash");
     });
     let said = conditions(&findings, &[], GENERATION, at(0));
     assert_eq!(status(&said, "Ready"), ("False", "PodsFailing"));
@@ -73,15 +77,15 @@ fn what_is_not_known_is_not_ready_and_what_is_wrong_says_more() {
 #[test]
 fn a_time_moves_only_with_the_status() {
     let first = conditions(&well(), &[], GENERATION, at(0));
-    let findings = but(|f| f.topics = Finding::yes("Other", "another reason"));
+    let findings = but(|f| f.topics = Finding::yes(Reason::Queued, "another reason"));
     let second = conditions(&findings, &first, GENERATION + 1, at(50));
     let topics = find(&second, "TopicsReady").unwrap();
     assert_eq!(topics.last_transition_time.0, at(0));
     assert_eq!(
         (topics.reason.as_str(), topics.observed_generation),
-        ("Other", Some(4))
+        ("Queued", Some(4))
     );
-    let gone = but(|f| f.topics = Finding::no("Gone", "gone"));
+    let gone = but(|f| f.topics = Finding::no(Reason::TopicMissing, "gone"));
     let third = conditions(&gone, &second, GENERATION + 1, at(70));
     assert_eq!(
         find(&third, "TopicsReady").unwrap().last_transition_time.0,
@@ -92,7 +96,7 @@ fn a_time_moves_only_with_the_status() {
 #[test]
 fn an_outage_shows_at_once_and_in_ready_after_a_minute() {
     let first = conditions(&well(), &[], GENERATION, at(0));
-    let away = but(|f| f.database = Finding::outage("PostgresUnreachable", "away"));
+    let away = but(|f| f.database = Finding::outage(Reason::PostgresUnreachable, "away"));
     let second = conditions(&away, &first, GENERATION, at(100));
     assert_eq!(
         status(&second, "DatabaseReady"),
@@ -113,7 +117,7 @@ fn an_outage_shows_at_once_and_in_ready_after_a_minute() {
 #[test]
 fn a_new_generation_does_not_inherit_readiness() {
     let first = conditions(&well(), &[], GENERATION, at(0));
-    let away = but(|f| f.topics = Finding::outage("KafkaUnreachable", "away"));
+    let away = but(|f| f.topics = Finding::outage(Reason::KafkaUnreachable, "away"));
     let second = conditions(&away, &first, GENERATION + 1, at(1));
     assert_eq!(status(&second, "Ready").0, "False");
 }
@@ -122,7 +126,7 @@ fn a_new_generation_does_not_inherit_readiness() {
 fn lag_and_data_loss_never_change_ready() {
     let findings = but(|f| {
         f.lag = lag_finding(Some(10), Some(11));
-        f.data_loss = Finding::yes("RecordsLost", "lost");
+        f.data_loss = Finding::yes(Reason::RecordsLost, "lost");
     });
     let said = conditions(&findings, &[], GENERATION, at(0));
     assert_eq!(status(&said, "Ready").0, "True");
@@ -132,7 +136,7 @@ fn lag_and_data_loss_never_change_ready() {
 
 #[test]
 fn an_open_transaction_never_changes_ready() {
-    let findings = but(|f| f.lag = Finding::no("OpenTransaction", "open"));
+    let findings = but(|f| f.lag = Finding::no(Reason::OpenTransaction, "open"));
     let said = conditions(&findings, &[], GENERATION, at(0));
     assert_eq!(
         status(&said, "LagWithinTarget"),
@@ -178,25 +182,25 @@ fn a_suspended_pipeline_is_what_the_spec_wants_as_soon_as_its_pods_are_stopped()
     assert_eq!(status(&rests, "Suspended").0, "True");
     assert_eq!(kstatus(&rests), "Current");
     let alone = said(|f| {
-        f.topics = Finding::outage("KafkaUnreachable", "away");
-        f.database = Finding::unknown("NotReported", "nobody writes");
+        f.topics = Finding::outage(Reason::KafkaUnreachable, "away");
+        f.database = Finding::unknown(Reason::NotReported, "nobody writes");
     });
     assert_eq!(kstatus(&alone), "Current");
     assert_eq!(status(&alone, "TopicsReady").0, "False");
     let stops = said(|f| {
-        f.processors = Finding::no("RollingOut", "1 of 0");
+        f.processors = Finding::no(Reason::RollingOut, "1 of 0");
         f.in_progress = Some("stops".to_owned());
     });
     assert_eq!(status(&stops, "Ready"), ("False", "RollingOut"));
     assert_eq!(kstatus(&stops), "InProgress");
-    let refused = said(|f| f.refused = Some(Finding::no("InvalidSpec", "no")));
+    let refused = said(|f| f.refused = Some(Finding::no(Reason::InvalidSpec, "no")));
     assert_eq!(kstatus(&refused), "Failed");
 }
 
 #[test]
 fn a_refused_spec_is_stalled_and_never_reconciling() {
     let findings = but(|f| {
-        f.refused = Some(Finding::no("InvalidSpec", "spec.window.size: no"));
+        f.refused = Some(Finding::no(Reason::InvalidSpec, "spec.window.size: no"));
         f.in_progress = Some("waiting".to_owned());
     });
     let said = conditions(&findings, &[], GENERATION, at(0));
@@ -207,8 +211,8 @@ fn a_refused_spec_is_stalled_and_never_reconciling() {
 
 #[test]
 fn a_producer_counts_only_when_it_is_on() {
-    let findings = but(|f| f.producer = Some(Finding::no("Starting", "starts")));
+    let findings = but(|f| f.producer = Some(Finding::no(Reason::RollingOut, "starts")));
     let said = conditions(&findings, &[], GENERATION, at(0));
-    assert_eq!(status(&said, "Ready"), ("False", "Starting"));
+    assert_eq!(status(&said, "Ready"), ("False", "RollingOut"));
     assert!(find(&conditions(&well(), &[], 1, at(0)), "ProducerAvailable").is_none());
 }
