@@ -45,6 +45,8 @@ pub struct KafkaOptions {
     pub listeners: Vec<String>,
     /// Largest heap of each broker, in MiB.
     pub heap_mb: u32,
+    /// Rack of each broker (`broker.rack`), in their order.
+    pub racks: &'static [&'static str],
     /// Broker settings that replace or complete the testbed's (`server.properties`).
     pub settings: Vec<(String, String)>,
 }
@@ -57,6 +59,7 @@ impl Default for KafkaOptions {
             port: None,
             listeners: Vec::new(),
             heap_mb: 384,
+            racks: &[],
             settings: Vec::new(),
         }
     }
@@ -386,6 +389,7 @@ fn launches(options: &KafkaOptions) -> anyhow::Result<(Vec<Launch>, Vec<u16>)> {
                 cluster_size: ports.len(),
                 listeners: options.listeners.clone(),
                 heap_mb: options.heap_mb,
+                rack: options.racks.get(index).copied(),
                 settings: options.settings.clone(),
             })
         })

@@ -41,6 +41,7 @@ pub async fn run(
     secrets: Box<dyn Secrets + Send + Sync>,
     cluster: &str,
     owner: String,
+    rack: Option<&str>,
     admin: &AdminArgs,
 ) -> anyhow::Result<()> {
     let schema_owner = Owner::new(&pipeline, cluster);
@@ -74,6 +75,13 @@ pub async fn run(
     }
 
     let mut consumer = ConsumerSettings::new(&pipeline, &owner, secrets.as_ref())?;
+    if let Some(rack) = rack {
+        info!(
+            rack,
+            "replicas in the same rack are read from, where the brokers name them"
+        );
+        consumer.stand_in(rack);
+    }
     let described = {
         let consumer = consumer.clone();
         tokio::task::spawn_blocking(move || describe(&consumer))

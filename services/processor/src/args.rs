@@ -49,6 +49,10 @@ enum Command {
         /// Name of this process in claims and sessions. Default: host name and process id.
         #[arg(long, env = "CLICKSTREAM_PROCESSOR_NAME")]
         name: Option<String>,
+        /// Rack or zone of this process, as the brokers' `broker.rack` names theirs: partitions are then read from replicas
+        /// in it, where the brokers say which (`replica.selector.class`). Default: none, and leaders are read from.
+        #[arg(long, env = "CLICKSTREAM_RACK", value_name = "ZONE")]
+        rack: Option<String>,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -146,16 +150,20 @@ impl Cli {
             Command::Run {
                 document,
                 name,
+                rack,
                 admin,
             } => {
                 let (pipeline, target) = document.read()?;
                 let owner = name.unwrap_or_else(default_owner);
+                // a pod without the label of a zone has the variable, and nothing in it
+                let rack = rack.filter(|rack| !rack.is_empty());
                 let running = app::run(
                     pipeline,
                     target,
                     Box::new(document.secrets()),
                     document.cluster(),
                     owner,
+                    rack.as_deref(),
                     &admin,
                 );
                 // large

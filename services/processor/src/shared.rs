@@ -107,6 +107,8 @@ pub struct PartitionView {
     pub log_start: Option<i64>,
     /// The partition's broker does not answer: what was seen of the log is old.
     pub leaderless: bool,
+    /// It is fetched from a replica that is not its leader, and may know of fewer records.
+    pub from_follower: bool,
     /// When this process claimed it.
     pub claimed_at: Option<EventTime>,
     /// When the newest committed heartbeat was sent.

@@ -36,6 +36,7 @@ pub(super) struct Launch {
     pub(super) listeners: Vec<String>,
     /// Largest heap in MiB.
     pub(super) heap_mb: u32,
+    pub(super) rack: Option<&'static str>,
     pub(super) settings: Vec<(String, String)>,
 }
 
@@ -264,6 +265,7 @@ fn server_properties(launch: &Launch, data: &Path) -> String {
         .iter()
         .map(|(key, value)| (*key, value.as_str()))
         .collect();
+    settings.extend(launch.rack.map(|rack| ("broker.rack", rack)));
     settings.extend(
         launch
             .settings

@@ -23,6 +23,7 @@ mod ownership;
 mod pooling;
 mod postgres_faults;
 mod progress;
+mod rack;
 mod readers;
 mod records;
 mod retention;

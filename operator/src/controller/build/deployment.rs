@@ -14,6 +14,9 @@ use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 /// Hash of what a pod reads at its start; another one rolls the pods.
 pub const CONFIG_HASH: &str = "clickstream.dev/config-hash";
 
+/// Where a pod knows the zone of its node.
+const ZONE_OF_POD: &str = "metadata.labels['topology.kubernetes.io/zone']";
+
 /// The Deployment. A new pod joins before an old one leaves (`maxSurge: 1`), so partitions move twice at most and wait for
 /// nobody; an old one commits what it has read and gives its partitions back before it ends.
 pub fn of_target(
@@ -42,6 +45,11 @@ pub fn of_target(
                 json!({
                     "name": "CLICKSTREAM_PROCESSOR_NAME",
                     "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.name" } },
+                }),
+                // the node's, which Kubernetes gives to its pods (from 1.35 on); empty where it does not
+                json!({
+                    "name": "CLICKSTREAM_RACK",
+                    "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": ZONE_OF_POD } },
                 }),
             ], tracing::env(settings, &labels, &pod.template.env)].concat(),
             default_resources: default_resources(spec),

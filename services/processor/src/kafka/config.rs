@@ -28,6 +28,9 @@ const FETCH_QUEUES_KIB: i64 = 16_384;
 const FETCH_KIB: i64 = 16_384;
 /// What it may hold of one partition, in KiB over all partitions.
 const FETCHED_KIB: i64 = 32_768;
+/// How long a broker that hangs is waited for where followers are read from. Well below the time after which a partition
+/// counts as stuck: its leader answers all the while, so that the process would be ended for it.
+const PATIENCE_WITH_FOLLOWERS: Duration = Duration::from_secs(15);
 /// How long the first answer of a broker may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
 
@@ -124,6 +127,15 @@ impl ConsumerSettings {
     pub fn join(&mut self, group: String) {
         self.config.set("group.id", &group);
         self.group = group;
+    }
+
+    /// Names the rack that this process is in: brokers that select replicas by it then name one to fetch from. librdkafka
+    /// goes back to the leader when that one is gone, does not answer, or calls a position outside of its log.
+    pub fn stand_in(&mut self, rack: &str) {
+        self.config.set("client.rack", rack).set(
+            "socket.timeout.ms",
+            PATIENCE_WITH_FOLLOWERS.as_millis().to_string(),
+        );
     }
 
     /// Bounds what is fetched ahead, which librdkafka counts per partition, over all partitions: the records of a few

@@ -397,10 +397,13 @@ impl ClientContext for SourceContext {
             Ok(statistics) => {
                 let reachable = statistics.reachable();
                 self.metrics.kafka_up.set(i64::from(!reachable.is_empty()));
-                let mut back = BTreeSet::new();
+                let (mut back, mut from_followers) = (BTreeSet::new(), 0);
                 self.shared.with(|state| {
                     for (&tp, view) in &mut state.view {
-                        let leader = statistics.leader(self.topic(tp.topic), tp.partition);
+                        let topic = self.topic(tp.topic);
+                        view.from_follower = statistics.is_from_follower(topic, tp.partition);
+                        from_followers += i64::from(view.from_follower);
+                        let leader = statistics.leader(topic, tp.partition);
                         let was = view.leaderless;
                         view.leaderless = !leader.is_some_and(|leader| reachable.contains(&leader));
                         if view.leaderless {
@@ -411,6 +414,7 @@ impl ClientContext for SourceContext {
                         }
                     }
                 });
+                self.metrics.from_followers.set(from_followers);
                 for tp in back {
                     self.on(Event::Reachable(tp));
                 }

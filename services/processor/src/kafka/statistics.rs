@@ -1,4 +1,5 @@
-//! The little that is read of librdkafka's statistics: which brokers answer, and who leads the partitions.
+//! The little that is read of librdkafka's statistics: which brokers answer, who leads the partitions, and who gives
+//! out their records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,13 @@ struct Topic {
 #[derive(Deserialize)]
 struct Partition {
     leader: i32,
+    /// The broker that it is fetched from.
+    #[serde(default = "nobody")]
+    broker: i32,
+}
+
+fn nobody() -> i32 {
+    -1
 }
 
 impl Statistics {
@@ -42,12 +50,21 @@ impl Statistics {
 
     /// The broker that leads a partition, if one does.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
-        let found = self
-            .topics
-            .get(topic)?
-            .partitions
-            .get(&partition.to_string())?;
+        let found = self.partition(topic, partition)?;
         (found.leader >= 0).then_some(found.leader)
+    }
+
+    /// Whether a partition is fetched from a replica that is not its leader.
+    pub fn is_from_follower(&self, topic: &str, partition: i32) -> bool {
+        let found = self.partition(topic, partition);
+        found.is_some_and(|found| {
+            found.leader >= 0 && found.broker >= 0 && found.broker != found.leader
+        })
+    }
+
+    fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
+        let partitions = &self.topics.get(topic)?.partitions;
+        partitions.get(&partition.to_string())
     }
 }
 
@@ -76,5 +93,19 @@ mod tests {
         assert!(!within(1));
         assert!(!within(2));
         assert_eq!(statistics.leader("other", 0), None);
+    }
+
+    #[test]
+    fn a_partition_is_from_a_follower_when_both_are_known_and_differ() {
+        let statistics: Statistics = serde_json::from_str(
+            r#"{"topics":{"clicks":{"partitions":{
+                "0":{"leader":1,"broker":1},"1":{"leader":1,"broker":2},
+                "2":{"leader":-1,"broker":2},"3":{"leader":1,"broker":-1},"4":{"leader":1}}}}}"#,
+        )
+        .unwrap();
+        let from_followers: Vec<_> = (0..6)
+            .filter(|partition| statistics.is_from_follower("clicks", *partition))
+            .collect();
+        assert_eq!(from_followers, [1]);
     }
 }

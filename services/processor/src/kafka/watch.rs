@@ -26,8 +26,8 @@ use crate::failpoints::{crash_point, goes_wrong};
 
 /// How often the log's ends are looked at and the group's offsets written.
 const LOOK: Duration = Duration::from_secs(1);
-/// The same for partitions that are paused, which have to be asked for.
-const LOOK_PAUSED: Duration = Duration::from_secs(5);
+/// The same for partitions that have to be asked for: those that are paused, and those that a follower gives out.
+const LOOK_ASKED: Duration = Duration::from_secs(5);
 /// How often a topic's id is asked for.
 const IDENTITY: Duration = Duration::from_secs(30);
 /// A partition that two looks in a row have found at the same place stands; one record that came between
@@ -72,7 +72,7 @@ impl Turns {
 pub struct Watch {
     last_look: Instant,
     last_identity: Instant,
-    last_paused: Option<Instant>,
+    last_untold: Option<Instant>,
     last_fetched: Instant,
     /// What the group was told.
     hinted: BTreeMap<TopicPartition, i64>,
@@ -88,7 +88,7 @@ impl Watch {
         Self {
             last_look: now,
             last_identity: now,
-            last_paused: None,
+            last_untold: None,
             last_fetched: now,
             hinted: BTreeMap::new(),
             moved: BTreeMap::new(),
@@ -134,13 +134,22 @@ impl Source {
     }
 
     fn look(&mut self) {
-        let (fetched, paused): (Vec<_>, Vec<_>) = self.shared.with(|state| {
+        let (fetched, mut untold): (Vec<_>, Vec<_>) = self.shared.with(|state| {
             let ownership = &state.ownership;
             ownership
                 .assigned()
                 .partition(|tp| ownership.is_fetched(*tp))
         });
-        self.look_at_paused(&paused);
+        // a follower that has lost touch with its leader tells of an end that is none: the partition would be silent, and
+        // events that it holds back would be late
+        self.shared.with(|state| {
+            let is_from_follower = |tp: &&TopicPartition| {
+                let view = state.view.get(*tp);
+                view.is_some_and(|view| view.from_follower)
+            };
+            untold.extend(fetched.iter().filter(is_from_follower));
+        });
+        self.look_at_untold(&untold);
         if self.watch.last_fetched.elapsed() >= stuck() {
             // a fetcher that has stopped without a word sees no end but the one that it saw last
             self.watch.last_fetched = Instant::now();
@@ -163,15 +172,15 @@ impl Source {
         }
     }
 
-    /// Asks for the ends of logs that nobody fetches from, now and then: lag grows there as well. One that is not answered
-    /// is not known.
-    fn look_at_paused(&mut self, paused: &[TopicPartition]) {
-        let lately = |last: Instant| last.elapsed() < LOOK_PAUSED;
-        if paused.is_empty() || self.watch.last_paused.is_some_and(lately) {
+    /// Asks for the ends of logs that nobody fetches from their leaders, now and then: lag grows there as well. One that is
+    /// not answered is not known.
+    fn look_at_untold(&mut self, untold: &[TopicPartition]) {
+        let lately = |last: Instant| last.elapsed() < LOOK_ASKED;
+        if untold.is_empty() || self.watch.last_untold.is_some_and(lately) {
             return;
         }
-        self.watch.last_paused = Some(Instant::now());
-        self.ask_for_ends(paused);
+        self.watch.last_untold = Some(Instant::now());
+        self.ask_for_ends(untold);
     }
 
     fn ask_for_ends(&self, partitions: &[TopicPartition]) {

@@ -29,6 +29,8 @@ pub struct SourceMetrics {
     pub pauses: IntCounter,
     /// Whether a broker answers.
     pub kafka_up: IntGauge,
+    /// Partitions that are not fetched from their leader.
+    pub from_followers: IntGauge,
 }
 
 impl SourceMetrics {
@@ -72,6 +74,10 @@ impl SourceMetrics {
                 "clickstream_kafka_up",
                 "1 while some broker answers, looked at every 5 s. Alert when it is 0 for a minute.",
             )?,
+            from_followers: gauge(
+                "clickstream_kafka_partitions_from_followers",
+                "Partitions of this process that are fetched from a replica that is not their leader, since that one is in its zone; looked at every 5 s. 0 where brokers select no replicas, or the pod has no zone (docs/kubernetes.md).",
+            )?,
         })
     }
 
@@ -86,6 +92,7 @@ impl SourceMetrics {
             self.rebalance_gap,
             self.pauses,
             self.kafka_up,
+            self.from_followers,
         ]
     }
 
