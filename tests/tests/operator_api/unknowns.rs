@@ -168,21 +168,19 @@ async fn kept_up(restarted: bool) -> anyhow::Result<()> {
             .get_opt(&before.name_any())
             .await?
         {
-            Some(found) if found.uid() != before.uid() => break found,
+            // Secrets are asked for by a clock of their own: it may come back before the new value is known
+            Some(found) if found.uid() != before.uid() && hash(&found) != hash(&before) => {
+                break found;
+            }
             _ => {}
         }
         anyhow::ensure!(
             begun.elapsed() < PATIENCE,
-            "no Deployment: {}",
+            "no Deployment with the Secret's new value: {}",
             operator.log_tail()
         );
         tokio::time::sleep(LOOK).await;
     };
-    assert_ne!(
-        hash(&after),
-        hash(&before),
-        "the Secret's new value rolls the pods"
-    );
     // as it was accepted, and not as it was refused
     assert_eq!(after.spec.and_then(|spec| spec.replicas), Some(2));
     stage
