@@ -28,8 +28,9 @@ const FETCH_QUEUES_KIB: i64 = 16_384;
 const FETCH_KIB: i64 = 16_384;
 /// What it may hold of one partition, in KiB over all partitions.
 const FETCHED_KIB: i64 = 32_768;
-/// How long a broker that hangs is waited for where followers are read from. Well below the time after which a partition
-/// counts as stuck: its leader answers all the while, so that the process would be ended for it.
+/// How long a broker that the cluster still counts in, and that does not answer, is waited for where followers are read from.
+/// Well below the time after which a partition counts as stuck: its leader answers all the while, so that the process would
+/// be ended for it.
 const PATIENCE_WITH_FOLLOWERS: Duration = Duration::from_secs(15);
 /// How long the first answer of a broker may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
