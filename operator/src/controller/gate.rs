@@ -128,8 +128,9 @@ fn due(
             .child(Kind::Deployment, &valid.namespace, &name)
             .filter(|live| live.controller.as_ref() == Some(&uid))
     };
-    // the release before noted nothing about a pinned image: its last look was at the spec of now
-    let is_seen = status.observed_generation == pipeline.metadata.generation;
+    // an older release noted nothing about a pinned image. Its last look, not one of ours, was at the spec of now
+    let is_seen =
+        status.accepted.is_none() && status.observed_generation == pipeline.metadata.generation;
     type Wanted<'w> = &'w dyn Fn() -> Option<Child>;
     type Inputs<'i> = &'i dyn Fn() -> Option<String>;
     let change = |live: &Live, wanted: Wanted<'_>, inputs: Inputs<'_>| {

@@ -446,6 +446,11 @@ async fn a_pinned_one_keeps_the_pods_that_another_release_made_until_a_person_ch
             &Patch::Merge(&otherwise),
         )
         .await?;
+    let unknown = json!({ "status": { "accepted": null } });
+    stage
+        .all::<ClickstreamPipeline>()
+        .patch_status("shop", &PatchParams::default(), &Patch::Merge(&unknown))
+        .await?;
     let label = |deployment: &Deployment, key: &str| deployment.labels().get(key).cloned();
     let mut operator = stage.operator_with(&["--processor-image", NEW])?;
     until("noted", &operator, || async {
@@ -504,6 +509,40 @@ async fn a_pinned_one_keeps_the_pods_that_another_release_made_until_a_person_ch
     })
     .await?;
     assert_eq!(image(&stage, "shop").await?, "clickstream/processor:pinned");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pin_that_had_to_wait_is_followed_as_soon_as_it_may() -> anyhow::Result<()> {
+    let mut stage = Stage::new(Migrations::Succeed).await?;
+    let topics = two(&stage).await?;
+    let old = image(&stage, "first").await?;
+    stage.play(Migrations::Fail("no tables for that image"));
+    let operator = stage.operator_with(&["--processor-image", NEW])?;
+    let pinned = json!({ "image": "clickstream/processor:pinned" });
+    stage
+        .apply(&stage.pipeline("first", topic_of(&topics, "first"), pinned))
+        .await?;
+    // its turn has not come, or the tables are not migrated, at either look
+    for look in ["one", "another"] {
+        let asked =
+            json!({ "metadata": { "annotations": { "clickstream.dev/reconcile-at": look } } });
+        stage
+            .all::<ClickstreamPipeline>()
+            .patch("first", &PatchParams::default(), &Patch::Merge(&asked))
+            .await?;
+        stage
+            .pipeline_when("first", "looked at", |pipeline| {
+                json!(pipeline.status)["lastHandledReconcileAt"] == look
+            })
+            .await
+            .map_err(|error| error.context(operator.log_tail()))?;
+    }
+    assert_eq!(image(&stage, "first").await?, old);
+    stage.play(Migrations::Succeed);
+    stage.postgres_secret("another").await?;
+    runs(&stage, "first", "clickstream/processor:pinned", &operator).await?;
+    stage.condition("first", "Ready", "True", "").await?;
     Ok(())
 }
 

@@ -13,8 +13,12 @@ pub const RELEASE: &str = "clickstream.dev/release";
 /// Label of a Deployment: a hash of its pod template as it was sent.
 pub const TEMPLATE: &str = "clickstream.dev/template-hash";
 
-/// Label of a Deployment with a pinned image: a hash of what people say about its pods.
+/// Label of a Deployment: a hash of what people say about its pods, or [`NOT_PINNED`].
 pub const INPUTS: &str = "clickstream.dev/inputs-hash";
+
+/// What is noted of pods whose image is the operator's. The label is always there, so that one that is missing means a release that
+/// did not know it.
+pub const NOT_PINNED: &str = "none";
 
 /// Label of a Deployment: which keys of Secrets its pods read, and what they said, as two hashes.
 pub const SECRETS: &str = "clickstream.dev/secrets";
@@ -77,9 +81,7 @@ pub fn stamp(deployment: &mut Child, release: &str, secrets: &Secrets, inputs: O
     labels[TEMPLATE] = json!(template);
     labels[SECRETS] = json!(secrets.noted());
     labels[CONFIG_MAP] = json!(document);
-    if let Some(inputs) = inputs {
-        labels[INPUTS] = json!(inputs);
-    }
+    labels[INPUTS] = json!(inputs.map_or(NOT_PINNED, String::as_str));
 }
 
 fn document_of(deployment: &Value) -> &str {
