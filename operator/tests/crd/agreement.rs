@@ -33,6 +33,75 @@ fn we_take(document: &Value) -> Result<(), String> {
     })
 }
 
+/// What loosens a pod, and variables that come out of a Secret: fields that pods have in their own terms.
+#[test]
+fn of_what_templates_say_both_refuse_the_same() {
+    let schema = schema();
+    let compiled = compile_schema(&schema);
+    let validator = Validator::new();
+    let labels = |options: Value| json!({ "seLinuxOptions": options });
+    let mut templates = Vec::new();
+    for (options, is_taken) in [
+        (json!({}), true),
+        (json!({ "level": "s0:c1,c2" }), true),
+        (json!({ "level": "s".repeat(253) }), true),
+        (json!({ "level": "s".repeat(254) }), false),
+        (json!({ "level": 0 }), false),
+        (json!({ "type": "container_t" }), true),
+        (json!({ "type": "container_init_t" }), true),
+        (json!({ "type": "container_kvm_t" }), true),
+        (json!({ "type": "container_engine_t" }), true),
+        (json!({ "type": "spc_t" }), false),
+        (json!({ "type": "" }), false),
+        (json!({ "type": null }), false),
+        (json!({ "user": "system_u" }), false),
+        (json!({ "role": "system_r" }), false),
+    ] {
+        for context in ["securityContext", "containerSecurityContext"] {
+            templates.push((json!({ context: labels(options.clone()) }), is_taken));
+        }
+    }
+    for (prefix, is_taken) in [
+        (json!("OTEL_"), true),
+        (json!("CLICKS_"), true),
+        (json!("c"), true),
+        (json!("CLICKSTREAM-"), true),
+        (json!(format!("A{}", "a".repeat(252))), true),
+        (json!(format!("A{}", "a".repeat(253))), false),
+        (json!(""), false),
+        (json!("C"), false),
+        (json!("CLICKSTREAM"), false),
+        (json!("CLICKSTREAM_"), false),
+        (json!("CLICKSTREAM_BOOTSTRAP_"), false),
+        (json!("1A_"), false),
+        (json!("A B"), false),
+        (json!(1), false),
+        (json!(null), false),
+    ] {
+        let source = json!({ "prefix": prefix, "configMapRef": { "name": "more" } });
+        templates.push((json!({ "envFrom": [source] }), is_taken));
+    }
+    let source = json!({ "secretRef": { "name": "more" } });
+    templates.push((json!({ "envFrom": [source] }), false));
+    for (template, is_taken) in templates {
+        for place in ["/spec", "/spec/processor", "/spec/producer"] {
+            let mut document = full();
+            document.pointer_mut(place).unwrap()["podTemplate"] = template.clone();
+            if place == "/spec" {
+                // theirs stand on volumes of this one
+                for part in ["processor", "producer"] {
+                    document["spec"][part]["podTemplate"] = json!({});
+                }
+                document["spec"]["targets"][0]["migration"]["podTemplate"] = json!({});
+            }
+            let ours = we_take(&document);
+            let api = the_api_takes(&validator, &schema, &compiled, &document);
+            let told = format!("{place} {template}\n  processor: {ours:?}\n  API: {api:?}");
+            assert_eq!((ours.is_ok(), api.is_ok()), (is_taken, is_taken), "{told}");
+        }
+    }
+}
+
 #[test]
 fn what_one_refuses_so_does_the_other() {
     let schema = schema();

@@ -167,6 +167,14 @@ async fn what_is_the_operators_and_what_would_loosen_pods_is_refused() -> anyhow
             "CLICKSTREAM_",
         ),
         (
+            json!({ "envFrom": [{ "secretRef": { "name": "a" } }] }),
+            "envFrom[0].prefix",
+        ),
+        (
+            json!({ "securityContext": { "seLinuxOptions": { "type": "spc_t" } } }),
+            "seLinuxOptions.type",
+        ),
+        (
             json!({ "env": [{ "name": "A", "value": "x", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }] }),
             "either value or valueFrom",
         ),

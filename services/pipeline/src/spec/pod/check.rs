@@ -15,6 +15,15 @@ const MOST_VARIABLES: usize = 64;
 const SUBDOMAIN_RULE: &str = "use lowercase letters, digits, `-` and `.`, at most 253 characters";
 const ALIKE: &str = "listed twice; remove one";
 const RESTRICTED: &str = "pods stay restricted, and nothing in them needs more: leave it out";
+/// What the names of the operator's variables begin with.
+const OURS: &str = "CLICKSTREAM_";
+/// Types of SELinux under which a container is confined: those that the Pod Security Standards leave to a pod.
+const CONFINED: [&str; 4] = [
+    "container_t",
+    "container_init_t",
+    "container_kvm_t",
+    "container_engine_t",
+];
 const PROFILES: [&str; 2] = ["RuntimeDefault", "Localhost"];
 const OF_POD: [&str; 9] = [
     "runAsUser",
@@ -180,13 +189,36 @@ fn check_security(context: Option<&Value>, names: &[&str], at: &mut At<'_>) {
             "seccompProfile" | "appArmorProfile" if !is_profile() => {
                 "give it a type: RuntimeDefault or Localhost"
             }
-            "seLinuxOptions" if !value.is_object() => OBJECT_RULE,
+            "seLinuxOptions" => {
+                check_selinux(value, &mut at);
+                continue;
+            }
             "runAsNonRoot" | "readOnlyRootFilesystem" if value != &Value::Bool(true) => RESTRICTED,
             "allowPrivilegeEscalation" | "privileged" if value != &Value::Bool(false) => RESTRICTED,
             "capabilities" if value != &serde_json::json!({ "drop": ["ALL"] }) => RESTRICTED,
             _ => continue,
         };
         at.problem(problem);
+    }
+}
+
+fn check_selinux(options: &Value, at: &mut At<'_>) {
+    let Some(fields) = options.as_object() else {
+        return at.problem(OBJECT_RULE);
+    };
+    for (key, value) in fields {
+        let text = value.as_str();
+        let problem = match key.as_str() {
+            "level" if text.is_none_or(|level| level.chars().count() > 253) => {
+                "write a text of at most 253 characters"
+            }
+            "type" if text.is_none_or(|name| !CONFINED.contains(&name)) => {
+                "pods stay confined: write container_t, container_init_t, container_kvm_t or container_engine_t, or leave it out"
+            }
+            "level" | "type" => continue,
+            _ => RESTRICTED,
+        };
+        at.field(key).problem(problem);
     }
 }
 
@@ -200,7 +232,7 @@ fn check_env(variables: &[Value], at: &mut At<'_>) {
         let Some(fields) = known(variable, &["name", "value", "valueFrom"], &mut at) else {
             continue;
         };
-        check_variable(text(fields, "name"), false, &mut at.field("name"));
+        check_variable(text(fields, "name"), &mut at.field("name"));
         if let Some(value) = fields.get("value")
             && value
                 .as_str()
@@ -237,20 +269,27 @@ fn check_env_from(sources: &[Value], at: &mut At<'_>) {
             continue;
         };
         one_of(fields, &refs, &mut at);
-        if fields.contains_key("prefix") {
-            check_variable(text(fields, "prefix"), true, &mut at.field("prefix"));
+        let prefix = text(fields, "prefix");
+        let mut at = at.field("prefix");
+        // whoever writes the ConfigMap or Secret chooses what follows the prefix
+        if OURS.starts_with(prefix) || prefix.starts_with(OURS) {
+            at.problem(
+                "its keys could become CLICKSTREAM_ variables, which the operator sets itself: choose a prefix that is no beginning of this one, such as MORE_, or name single keys under env",
+            );
+        } else {
+            check_variable(prefix, &mut at);
         }
     }
 }
 
-fn check_variable(name: &str, is_prefix: bool, at: &mut At<'_>) {
+fn check_variable(name: &str, at: &mut At<'_>) {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    if name.starts_with("CLICKSTREAM_") {
+    if name.starts_with(OURS) {
         at.problem("the operator sets CLICKSTREAM_ variables itself: choose another name");
     } else if name.len() > 253
         || !name.bytes().all(inner)
         || name.starts_with(|c: char| c.is_ascii_digit())
-        || (name.is_empty() && !is_prefix)
+        || name.is_empty()
     {
         at.problem(
             "use letters, digits, `_`, `-` and `.`, not beginning with a digit, at most 253",

@@ -69,7 +69,8 @@ pub struct PodTemplateSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "pods::env"))]
     pub env: Vec<Value>,
-    /// ConfigMaps and Secrets whose keys become variables; those of `env` and of the operator go before them. Rolling. Default: none.
+    /// ConfigMaps and Secrets whose keys become variables, each with a `prefix` that is no beginning of `CLICKSTREAM_`; those of `env` and
+    /// of the operator go before them. Rolling. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "pods::env_from"))]
     pub env_from: Vec<Value>,

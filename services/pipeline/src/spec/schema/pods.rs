@@ -8,7 +8,6 @@ use super::{DNS_LABEL, DNS_SUBDOMAIN, PRINTABLE, Rule, SECRET_KEY, rules};
 
 /// Letters, digits, `_`, `-` and `.`.
 const VARIABLE: &str = r"^[-._A-Za-z][-._A-Za-z0-9]*$";
-const PREFIX: &str = r"^([-._A-Za-z][-._A-Za-z0-9]*)?$";
 /// From the root, without empty parts.
 const PATH: &str = r"^(/[^/:]+)+$";
 
@@ -75,8 +74,10 @@ fn security(more: Value) -> Schema {
         "runAsNonRoot": only(true),
         "seccompProfile": profile(),
         "appArmorProfile": profile(),
+        // what the Pod Security Standards leave to a pod: under any other type, as under spc_t, it is not confined
         "seLinuxOptions": object(&[], json!({
-            "level": text(253), "role": text(253), "type": text(253), "user": text(253),
+            "level": text(253),
+            "type": choice(&["container_t", "container_init_t", "container_kvm_t", "container_engine_t"]),
         })),
     });
     if let (Some(all), Value::Object(more)) = (properties.as_object_mut(), more) {
@@ -149,28 +150,30 @@ pub(in crate::spec) fn env(_: &mut SchemaGenerator) -> Schema {
 
 /// Sources of environment variables.
 pub(in crate::spec) fn env_from(_: &mut SchemaGenerator) -> Schema {
-    let of_list = [Rule {
-        rule: "self.all(it, !has(it.prefix) || !it.prefix.startsWith('CLICKSTREAM_'))",
-        message: OUR_VARIABLES,
-        field: "",
-    }];
-    let of_source = [Rule {
-        rule: "has(self.configMapRef) != has(self.secretRef)",
-        message: "give exactly one of configMapRef, secretRef",
-        field: "",
-    }];
+    let of_source = [
+        Rule {
+            rule: "has(self.configMapRef) != has(self.secretRef)",
+            message: "give exactly one of configMapRef, secretRef",
+            field: "",
+        },
+        // also where there is none, which is a beginning of everything
+        Rule {
+            rule: "has(self.prefix) && !self.prefix.startsWith('CLICKSTREAM_') && !'CLICKSTREAM_'.startsWith(self.prefix)",
+            message: "its keys could become CLICKSTREAM_ variables, which the operator sets itself: choose a prefix that is no beginning of this one, such as MORE_, or name single keys under env",
+            field: ".prefix",
+        },
+    ];
     let whole = object(
         &["name"],
         json!({ "name": formed(DNS_SUBDOMAIN, 253), "optional": flag() }),
     );
-    let mut prefix = formed(PREFIX, 253);
-    prefix["minLength"] = json!(0);
+    let prefix = formed(VARIABLE, 253);
     let mut source = object(
         &[],
         json!({ "prefix": prefix, "configMapRef": whole, "secretRef": whole }),
     );
     source["x-kubernetes-validations"] = rules(&of_source);
-    list(16, None, &of_list, source)
+    list(16, None, &[], source)
 }
 
 fn files() -> Value {

@@ -188,6 +188,7 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
         })
     };
     let volume = |name: &str| json!({ "volumes": [{ "name": name, "emptyDir": {} }] });
+    let from = |prefix: &str| json!({ "envFrom": [{ "prefix": prefix, "configMapRef": { "name": "a" } }] });
     let pod = |context: Value| json!({ "securityContext": context });
     let container = |context: Value| json!({ "containerSecurityContext": context });
     let mut refused = vec![
@@ -243,6 +244,19 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
             "envFrom[0].prefix",
             json!({ "envFrom": [{ "prefix": "CLICKSTREAM_", "secretRef": { "name": "a" } }] }),
         ),
+        // its keys could be any of the operator's variables, or the rest of their names
+        (
+            "envFrom[0].prefix",
+            json!({ "envFrom": [{ "secretRef": { "name": "a" } }] }),
+        ),
+        ("envFrom[0].prefix", from("")),
+        ("envFrom[0].prefix", from("C")),
+        ("envFrom[0].prefix", from("CLICKSTREAM")),
+        ("envFrom[0].prefix", from("CLICKSTREAM_BOOTSTRAP_")),
+        (
+            "envFrom[0].prefix",
+            json!({ "envFrom": [{ "prefix": 1, "secretRef": { "name": "a" } }] }),
+        ),
         ("volumes[0].name", volume("pipeline")),
         ("volumes[0].name", volume("secret-0")),
         ("volumes[0].name", volume("secret-12")),
@@ -279,6 +293,26 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
         (
             "securityContext.seccompProfile",
             pod(json!({ "seccompProfile": { "type": "Unconfined" } })),
+        ),
+        (
+            "securityContext.seLinuxOptions.type",
+            pod(json!({ "seLinuxOptions": { "type": "spc_t" } })),
+        ),
+        (
+            "securityContext.seLinuxOptions.user",
+            pod(json!({ "seLinuxOptions": { "user": "system_u" } })),
+        ),
+        (
+            "securityContext.seLinuxOptions.level",
+            pod(json!({ "seLinuxOptions": { "level": 1 } })),
+        ),
+        (
+            "containerSecurityContext.seLinuxOptions.type",
+            container(json!({ "seLinuxOptions": { "type": "", "level": "s0" } })),
+        ),
+        (
+            "containerSecurityContext.seLinuxOptions.role",
+            container(json!({ "seLinuxOptions": { "role": "sysadm_r" } })),
         ),
         ("securityContext.sysctls", pod(json!({ "sysctls": [] }))),
         (
@@ -361,6 +395,8 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
 fn what_is_near_to_the_operators_is_taken() {
     let taken = template(json!({
         "env": [{ "name": "CLICKSTREAM" }, { "name": "_A.b-c", "value": "d" }],
+        "envFrom": [{ "prefix": "CLICKS_", "secretRef": { "name": "a" } }, { "prefix": "c", "secretRef": { "name": "b" } }],
+        "securityContext": { "seLinuxOptions": { "type": "container_kvm_t", "level": "s0:c1" } },
         "volumes": [{ "name": "secret-a", "emptyDir": {} }, { "name": "pipeline-2", "emptyDir": {} }],
         "volumeMounts": [
             { "name": "secret-a", "mountPath": "/etc/ssl/certs" }, { "name": "pipeline-2", "mountPath": "/etc/clickstream2" },
@@ -415,7 +451,7 @@ fn every_recipe_is_a_part_of_a_spec_that_is_valid() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert_eq!(recipes.len(), 6);
+    assert_eq!(recipes.len(), 7);
     for recipe in recipes {
         let recipe = recipe.replace('\n', "\n  ");
         let text = format!("{MINIMAL}  {recipe}");
