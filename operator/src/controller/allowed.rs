@@ -129,6 +129,12 @@ impl Allowed {
         self.images.is_empty() || self.images.iter().any(|allowed| allowed.has(image))
     }
 
+    /// Whether an image of before may run that nobody names any more: one that pipelines may name, or one of the repository that
+    /// the operator's own image comes from.
+    pub fn allows_image_of_before(&self, image: &str, own: &str) -> bool {
+        self.allows_image(image) || repository_of(image) == repository_of(own)
+    }
+
     /// Whether a broker may be dialled, by its name as it is written or as the operator completes it.
     fn allows_broker(&self, broker: &str, namespace: &str) -> bool {
         let complete = qualified(broker, namespace);
@@ -141,6 +147,16 @@ impl Allowed {
 
     fn allows_priority_class(&self, class: &str) -> bool {
         self.priority_classes.is_empty() || self.priority_classes.iter().any(|name| name == class)
+    }
+}
+
+/// An image without tag and digest.
+fn repository_of(image: &str) -> &str {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    match name.rsplit_once(':') {
+        // otherwise it is the port of a registry
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
     }
 }
 
@@ -171,9 +187,10 @@ impl Image {
             let hex = digest.strip_prefix("sha256:");
             hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
         };
-        // a part of a name is no beginning of it: team-of-others is not below team
+        // a part of a name is no beginning of it: team-of-others is not below team, nor is team:443/others, of a registry at a port
+        let is_tag = |rest: &str| rest.strip_prefix(':').is_some_and(|tag| !tag.contains('/'));
         let rest = name.strip_prefix(&self.repository);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':']))
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || is_tag(rest))
             && (!self.by_digest || digest.is_some_and(is_digest))
     }
 }
@@ -311,6 +328,21 @@ mod tests {
                 assert!(!by(entry, other), "{entry} {other}");
             }
         }
+        // a colon begins a tag, or the port of a registry
+        for (entry, other) in [
+            ("r.example.com", "r.example.com:8443/evil:1"),
+            ("team", "team:443/evil"),
+            ("r.example.com/team", "r.example.com/team:1/evil"),
+        ] {
+            assert!(!by(entry, other), "{entry} {other}");
+        }
+        for (entry, fine) in [
+            ("r.example.com:8443", "r.example.com:8443/team:1"),
+            ("r.example.com:8443/team", "r.example.com:8443/team:1"),
+            ("team", &format!("team:1{digest}")),
+        ] {
+            assert!(by(entry, fine), "{entry} {fine}");
+        }
         let strict = "r.example.com/team@sha256";
         assert!(by(strict, &format!("r.example.com/team/a:1{digest}")));
         for other in [
@@ -320,6 +352,31 @@ mod tests {
         ] {
             assert!(!by(strict, other), "{other}");
         }
+    }
+
+    #[test]
+    fn an_image_of_before_is_one_that_is_allowed_or_of_the_operators_own_repository() {
+        let lists = allowed(&["r.example.com/team"], &[], &[]);
+        let digest = format!("@sha256:{}", "0a".repeat(32));
+        let own = "ghcr.example.com:5000/clickstream/processor:2";
+        for fine in [
+            "r.example.com/team/a:1",
+            "ghcr.example.com:5000/clickstream/processor:1",
+            &format!("ghcr.example.com:5000/clickstream/processor{digest}"),
+        ] {
+            assert!(lists.allows_image_of_before(fine, own), "{fine}");
+        }
+        for other in [
+            "evil:1",
+            "ghcr.example.com:5000/evil:1",
+            "ghcr.example.com:5000/clickstream/processor/evil:1",
+            "ghcr.example.com:5000/clickstream/processor:1/evil",
+            "ghcr.example.com",
+            "",
+        ] {
+            assert!(!lists.allows_image_of_before(other, own), "{other}");
+        }
+        assert!(allowed(&[], &[], &[]).allows_image_of_before("evil:1", own));
     }
 
     #[test]

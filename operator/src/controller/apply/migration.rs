@@ -1,5 +1,8 @@
 //! Migrations: one Job for each image and target, which gates the processors, and whose success is remembered in the status.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use clickstream_pipeline::spec::TargetSpec;
@@ -247,7 +250,7 @@ fn look(
         image: image.clone(),
         hash: hash.clone(),
     };
-    let runs_on = recorded.and_then(|recorded| before(recorded, valid, target, context));
+    let runs_on = recorded.and_then(|recorded| before(recorded, valid, target, &context.settings));
     let entry = |state, start| Entry {
         record: record.clone(),
         state,
@@ -349,15 +352,21 @@ fn attempts(
     entry
 }
 
-/// The image that migrated the tables last, where only the operator's release wants another one.
+/// The image that migrated the tables last, where only the operator's release wants another one. The status has it, which others may
+/// be allowed to write: it is held to what the platform allows.
 fn before(
     recorded: &MigrationStatus,
     valid: &ValidatedPipeline,
     target: &TargetSpec,
-    context: &Context,
+    settings: &Settings,
 ) -> Option<String> {
-    let settings = &context.settings;
-    if valid.document.spec.image.is_some() || recorded.image == settings.processor_image {
+    let own = &settings.processor_image;
+    if valid.document.spec.image.is_some()
+        || recorded.image == *own
+        || !settings
+            .allowed
+            .allows_image_of_before(&recorded.image, own)
+    {
         return None;
     }
     let before = Settings {
