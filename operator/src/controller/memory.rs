@@ -30,13 +30,10 @@ pub type Found = Option<TopicFacts>;
 /// What was read of Secrets: for which part of the spec, their versions, and what came of it.
 pub type SecretsKept = ([u8; 32], Vec<Version>, Arc<SecretFacts>);
 
-/// A connection to Kafka, or why there is none.
-type Connection = Result<Arc<TopicAdmin>, String>;
-
 struct Admin {
     /// A digest of what it was made from.
     of: String,
-    connection: Connection,
+    connection: Arc<TopicAdmin>,
     used: Instant,
 }
 
@@ -103,11 +100,12 @@ impl Memories {
         self.note(uid, |memory| memory.failures = 0);
     }
 
-    /// Keeps a connection to Kafka open for as long as its pipeline lives and uses it. `of` says what it was made from.
-    pub fn keep_admin(&self, uid: &str, of: String, connection: &Connection) {
+    /// Keeps a connection to Kafka open for as long as its pipeline lives and uses it. `of` says what it was made from. One that could
+    /// not be made is not kept: what it lacked may be there the next time.
+    pub fn keep_admin(&self, uid: &str, of: String, connection: &Arc<TopicAdmin>) {
         let kept = Admin {
             of,
-            connection: connection.clone(),
+            connection: Arc::clone(connection),
             used: Instant::now(),
         };
         // one with other credentials ends outside of the lock
@@ -115,11 +113,11 @@ impl Memories {
     }
 
     /// The connection that was made from this, if it is still there.
-    pub fn admin(&self, uid: &str, of: &str) -> Option<Connection> {
+    pub fn admin(&self, uid: &str, of: &str) -> Option<Arc<TopicAdmin>> {
         let known = self.note(uid, |memory| {
             let known = memory.admin.as_mut().filter(|known| known.of == of)?;
             known.used = Instant::now();
-            Some(known.connection.clone())
+            Some(Arc::clone(&known.connection))
         });
         known.flatten()
     }
@@ -230,14 +228,18 @@ impl Memories {
         self.note(uid, |memory| memory.status = None);
     }
 
-    /// Somebody wants to know how it is now: Kafka is asked again, Secrets are read, and numbers are written at once.
+    /// Somebody wants to know how it is now: Kafka is asked again, by another connection, Secrets are read, and numbers are written
+    /// at once.
     pub fn look_anew(&self, uid: &str) {
-        if let Some(memory) = self.0.lock().get_mut(uid) {
+        let before = self.note(uid, |memory| {
             memory.topics = None;
             memory.secrets = None;
             memory.numbers_written = None;
             memory.waits = 0;
-        }
+            memory.admin.take()
+        });
+        // it ends outside of the lock
+        drop(before);
     }
 
     /// What the status says about the spec with this digest, once that was made.
@@ -303,14 +305,26 @@ mod tests {
         let memories = Memories::default();
         let admin = admin();
         memories.seen("a");
-        memories.keep_admin("a", "1".to_owned(), &Ok(Arc::clone(&admin)));
+        memories.keep_admin("a", "1".to_owned(), &admin);
         assert_eq!(Arc::strong_count(&admin), 2);
         memories.forget("a");
         // a reconcile that ends after its pipeline
-        memories.keep_admin("a", "1".to_owned(), &Ok(Arc::clone(&admin)));
+        memories.keep_admin("a", "1".to_owned(), &admin);
         memories.keep_status("a", "7".to_owned(), ClickstreamPipelineStatus::default());
         assert_eq!((memories.failed("a"), memories.waited("a", true)), (1, 1));
         assert!(!memories.knows("a") && memories.newer_status("a", "1").is_none());
+        assert_eq!(Arc::strong_count(&admin), 1);
+    }
+
+    #[test]
+    fn whoever_wants_to_know_how_it_is_now_gets_another_connection() {
+        let memories = Memories::default();
+        let admin = admin();
+        memories.seen("a");
+        memories.keep_admin("a", "1".to_owned(), &admin);
+        assert!(memories.admin("a", "1").is_some() && memories.admin("a", "2").is_none());
+        memories.look_anew("a");
+        assert!(memories.admin("a", "1").is_none());
         assert_eq!(Arc::strong_count(&admin), 1);
     }
 
@@ -327,7 +341,7 @@ mod tests {
         let memories = Memories::default();
         let admin = admin();
         memories.seen("a");
-        memories.keep_admin("a", "1".to_owned(), &Ok(Arc::clone(&admin)));
+        memories.keep_admin("a", "1".to_owned(), &admin);
         memories.close_idle();
         assert_eq!(Arc::strong_count(&admin), 2);
         memories.note("a", |memory| {

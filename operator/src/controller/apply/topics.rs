@@ -102,7 +102,7 @@ impl TopicsSeen {
         let keys = kafka.admin_secret_keys();
         let of = valid.hash_of(&json!([kafka, valid.namespace]), &keys);
         let admin = match context.memories.admin(&uid, &of) {
-            Some(known) => known,
+            Some(known) => Ok(known),
             None => {
                 let read;
                 let values = match &valid.values {
@@ -122,7 +122,9 @@ impl TopicsSeen {
                     }
                     Err(error) => Err(error.to_string()),
                 };
-                context.memories.keep_admin(&uid, of, &made);
+                if let Ok(admin) = &made {
+                    context.memories.keep_admin(&uid, of, admin);
+                }
                 made
             }
         };
