@@ -360,12 +360,11 @@ async fn leave_alone(
 
 /// Topics and tables are to go, and the operator is paused: both stay, and with them the pods, until it goes on.
 async fn hold_deletion(pipeline: &ClickstreamPipeline, context: &Context) -> Outcome {
+    let uid = pipeline.uid().unwrap_or_default();
+    // it waits for a person
+    context.secrets.waits(&uid, false);
     // said once
-    if context
-        .memories
-        .waited(&pipeline.uid().unwrap_or_default(), true)
-        == 1
-    {
+    if context.memories.waited(&uid, true) == 1 {
         let happening = Happening {
             warning: true,
             reason: Reason::Paused.into(),
@@ -410,6 +409,8 @@ async fn refuse(
     context: &Context,
     refused: Finding,
 ) -> Result<Outcome, Error> {
+    // nothing is read for it, and no Secret mends it
+    context.secrets.forget(&pipeline.uid().unwrap_or_default());
     if status::write_refused(pipeline, refused.clone(), context).await? {
         info!(
             namespace = pipeline.namespace().unwrap_or_default(),
@@ -440,6 +441,8 @@ async fn report_unreadable(invalid: &InvalidObject, context: &Context) -> Result
         error = %invalid.error,
         "resource cannot be read"
     );
+    let uid = invalid.metadata.uid.as_deref().unwrap_or_default();
+    context.secrets.forget(uid);
     status::write_unreadable(invalid, context).await?;
     if let Some(outcome) = cleanup::release(invalid, context).await? {
         return Ok(outcome);

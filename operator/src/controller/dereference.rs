@@ -37,7 +37,9 @@ pub async fn secrets(
     let mut versions = Vec::new();
     let mut values = BTreeMap::new();
     for (name, version, data) in read {
-        context.secrets.seen(&namespace, &name, version.clone());
+        context
+            .secrets
+            .read(&uid, &namespace, &name, version.clone());
         versions.push(version);
         values.insert(name, data);
     }

@@ -15,6 +15,7 @@ use rand::RngExt as _;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::memory::is_older;
 use crate::{crd::ClickstreamPipeline, stores::PipelineRef};
 
 /// How often a Secret is asked for while a pipeline waits for something that it may mend.
@@ -25,8 +26,8 @@ const TICK: Duration = Duration::from_millis(500);
 const WAITED_FOR_AT_ONCE: usize = 4;
 /// How many of all others.
 const OTHERS_AT_ONCE: usize = 10;
-/// Pipelines that are woken at a time.
-const WAKING: usize = 32;
+/// How long an answer is waited for: one that does not come must not keep everybody else's from being asked for.
+const ANSWER: Duration = Duration::from_secs(10);
 /// A Secret that is not waited for is asked for at some time in this part of the interval, so that a thousand do not come together.
 const PART: std::ops::Range<f64> = 0.75..0.95;
 
@@ -37,7 +38,7 @@ pub type Version = Option<String>;
 pub struct Secrets {
     interval: Duration,
     state: Mutex<State>,
-    changed: mpsc::Sender<PipelineRef>,
+    changed: mpsc::UnboundedSender<PipelineRef>,
 }
 
 #[derive(Default)]
@@ -67,8 +68,8 @@ struct Known {
 
 impl Secrets {
     /// Nothing is known yet. What is sent are pipelines whose Secrets have changed.
-    pub fn new(interval: Duration) -> (Self, mpsc::Receiver<PipelineRef>) {
-        let (changed, woken) = mpsc::channel(WAKING);
+    pub fn new(interval: Duration) -> (Self, mpsc::UnboundedReceiver<PipelineRef>) {
+        let (changed, woken) = mpsc::unbounded_channel();
         let secrets = Self {
             interval,
             state: Mutex::default(),
@@ -114,8 +115,16 @@ impl Secrets {
         seen.collect()
     }
 
-    /// A Secret was read just now. Whether it was known with another version.
-    pub fn seen(&self, namespace: &str, name: &str, version: Version) -> bool {
+    /// A pipeline has read a Secret just now. The others that name it hear of it if it was known with another version.
+    pub fn read(&self, uid: &str, namespace: &str, name: &str, version: Version) {
+        if self.seen(namespace, name, version) {
+            self.wake(&(namespace.to_owned(), name.to_owned()), Some(uid));
+        }
+    }
+
+    /// There is this version of a Secret. Whether it was known with another one. Answers come in any order: one that is older than
+    /// what is known was overtaken, and tells nothing.
+    fn seen(&self, namespace: &str, name: &str, version: Version) -> bool {
         let mut state = self.state.lock();
         let state = &mut *state;
         let place = (namespace.to_owned(), name.to_owned());
@@ -124,10 +133,16 @@ impl Secrets {
         };
         let now = Instant::now();
         let is_first = known.seen.is_none();
-        let is_other = known
-            .seen
+        let before = known.seen.take().map(|(_, before)| before);
+        let overtaken = before
             .as_ref()
-            .is_some_and(|(_, seen)| *seen != version);
+            .is_some_and(|known| is_before(&version, known));
+        let version = if overtaken {
+            before.clone().flatten()
+        } else {
+            version
+        };
+        let is_other = before.is_some_and(|before| before != version);
         known.seen = Some((now, version));
         // after a start all are read at once: from then on they are spread
         let part = if is_first { 0.05..PART.end } else { PART };
@@ -186,20 +201,18 @@ impl Secrets {
         all
     }
 
-    /// Wakes the pipelines that name a Secret.
-    async fn wake(&self, place: &Place) {
-        for pipeline in self.users(place) {
-            // nobody listens: the term is over
-            let _ = self.changed.send(pipeline).await;
-        }
-    }
-
-    fn users(&self, place: &Place) -> Vec<PipelineRef> {
+    /// Wakes the pipelines that name a Secret, but the one that told of it. A reconcile may do so: nothing is waited for.
+    fn wake(&self, place: &Place, but: Option<&str>) {
         let state = self.state.lock();
         let users = state.known.get(place).map(|known| known.users.iter());
-        let users = users.into_iter().flatten();
-        let users = users.filter_map(|uid| state.users.get(uid));
-        users.map(|user| user.reference.clone()).collect()
+        let others = users
+            .into_iter()
+            .flatten()
+            .filter(|uid| Some(uid.as_str()) != but);
+        for user in others.filter_map(|uid| state.users.get(uid)) {
+            // nobody listens: the term is over
+            let _ = self.changed.send(user.reference.clone());
+        }
     }
 
     /// Asks for what is due, for ever. Only metadata is asked for: values are read by the reconcile that needs them.
@@ -207,22 +220,28 @@ impl Secrets {
         loop {
             tokio::time::sleep(TICK).await;
             let due = stream::iter(self.due(Instant::now()));
-            due.for_each_concurrent(4, |place| async move {
-                let (namespace, name) = &place;
-                let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-                match api.get_metadata_opt(name).await {
-                    Ok(found) => {
-                        let version = found.and_then(|found| version(found.meta()));
-                        if self.seen(namespace, name, version) {
-                            debug!(namespace, name, "a Secret has changed");
-                            self.wake(&place).await;
-                        }
-                    }
-                    // whatever it is, the next one will tell
-                    Err(error) => debug!(namespace, name, %error, "a Secret cannot be read"),
-                }
-            })
+            due.for_each_concurrent(
+                4,
+                |place| async move { self.ask(client, &place, ANSWER).await },
+            )
             .await;
+        }
+    }
+
+    async fn ask(&self, client: &Client, place: &Place, patience: Duration) {
+        let (namespace, name) = place;
+        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        match tokio::time::timeout(patience, api.get_metadata_opt(name)).await {
+            Ok(Ok(found)) => {
+                let version = found.and_then(|found| version(found.meta()));
+                if self.seen(namespace, name, version) {
+                    debug!(namespace, name, "a Secret has changed");
+                    self.wake(place, None);
+                }
+            }
+            // whatever it is, the next one will tell
+            Ok(Err(error)) => debug!(namespace, name, %error, "a Secret cannot be read"),
+            Err(_) => debug!(namespace, name, "no answer to who asks for a Secret"),
         }
     }
 }
@@ -243,6 +262,15 @@ impl State {
     }
 }
 
+/// Whether a version is an earlier one of the same Secret, as far as versions can be compared.
+fn is_before<'v>(version: &'v Version, known: &'v Version) -> bool {
+    let parts = |version: &'v Version| version.as_ref()?.split_once('/');
+    match (parts(version), parts(known)) {
+        (Some((uid, version)), Some((of, known))) => uid == of && is_older(version, known),
+        _ => false,
+    }
+}
+
 /// The version of a Secret that was read.
 pub fn version(metadata: &ObjectMeta) -> Version {
     let uid = metadata.uid.as_deref().unwrap_or_default();
@@ -254,7 +282,11 @@ pub fn version(metadata: &ObjectMeta) -> Version {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 
+    use std::{convert::Infallible, future::Pending, task};
+
+    use kube::client::Body;
     use serde_json::json;
+    use tower::Service;
 
     use super::*;
 
@@ -313,8 +345,8 @@ mod tests {
         assert_eq!(due(&secrets, DAY), names(&["kafka", "other", "postgres"]));
     }
 
-    #[tokio::test]
-    async fn a_secret_of_many_is_asked_for_once_and_wakes_them_all() {
+    #[test]
+    fn a_secret_of_many_is_asked_for_once_and_wakes_them_all() {
         let (secrets, mut woken) = Secrets::new(DAY);
         for name in ["a", "b"] {
             let versions = secrets.named(name, &pipeline(name), &names(&["postgres"]));
@@ -328,13 +360,74 @@ mod tests {
         assert_eq!(due(&secrets, DAY), names(&["postgres"]));
         assert!(secrets.seen("web", "postgres", Some("1".to_owned())));
         let place = ("web".to_owned(), "postgres".to_owned());
-        secrets.wake(&place).await;
+        secrets.wake(&place, None);
         let mut told = vec![
             woken.try_recv().unwrap().name,
             woken.try_recv().unwrap().name,
         ];
         told.sort();
         assert_eq!(told, ["a", "b"]);
+    }
+
+    #[test]
+    fn what_a_reconcile_reads_wakes_the_others_that_name_it() {
+        let (secrets, mut woken) = Secrets::new(DAY);
+        for name in ["a", "b", "c"] {
+            let named = if name == "c" { "other" } else { "postgres" };
+            secrets.named(name, &pipeline(name), &names(&[named]));
+        }
+        secrets.read("a", "web", "postgres", Some("u/1".to_owned()));
+        assert!(woken.try_recv().is_err(), "it was not known before");
+        secrets.read("a", "web", "postgres", Some("u/2".to_owned()));
+        assert_eq!(woken.try_recv().unwrap().name, "b");
+        secrets.read("b", "web", "postgres", Some("u/2".to_owned()));
+        assert!(woken.try_recv().is_err(), "it is known by now");
+    }
+
+    #[test]
+    fn what_was_read_earlier_and_is_told_later_does_not_stand_for_what_is_newer() {
+        let (secrets, mut woken) = Secrets::new(DAY);
+        let known = || secrets.named("a", &pipeline("a"), &names(&["postgres"]));
+        let version = |version: &str| Some(version.to_owned());
+        known();
+        secrets.named("b", &pipeline("b"), &names(&["postgres"]));
+        secrets.seen("web", "postgres", version("u/9"));
+        assert!(secrets.seen("web", "postgres", version("u/10")));
+        secrets.read("b", "web", "postgres", version("u/9"));
+        assert_eq!(known(), Some(vec![version("u/10")]));
+        assert!(woken.try_recv().is_err(), "nothing has changed");
+        // another Secret of this name, none, or versions that are no numbers: the last word counts
+        for other in [version("v/3"), None, version("v/x"), version("v/a")] {
+            assert!(secrets.seen("web", "postgres", other.clone()));
+            assert_eq!(known(), Some(vec![other]));
+        }
+    }
+
+    /// Takes requests and answers none.
+    struct Silent;
+
+    impl Service<hyper::Request<Body>> for Silent {
+        type Response = hyper::Response<Body>;
+        type Error = Infallible;
+        type Future = Pending<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+            task::Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: hyper::Request<Body>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
+        let (secrets, _) = Secrets::new(DAY);
+        let client = Client::new(Silent, "web");
+        let place = ("web".to_owned(), "postgres".to_owned());
+        let asked = secrets.ask(&client, &place, Duration::from_millis(1));
+        let ended = tokio::time::timeout(Duration::from_secs(5), asked).await;
+        assert!(ended.is_ok());
     }
 
     #[test]
