@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Resource as _, ResourceExt as _, api::ObjectMeta};
 use parking_lot::Mutex;
 use rand::RngExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::debug;
 
 use super::memory::is_older;
@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_millis(500);
 const WAITED_FOR_AT_ONCE: usize = 4;
 /// How many of all others.
 const OTHERS_AT_ONCE: usize = 10;
+/// Pipelines that are woken at a time.
+const WAKING: usize = 32;
 /// How long an answer is waited for: one that does not come must not keep everybody else's from being asked for.
 const ANSWER: Duration = Duration::from_secs(10);
 /// A Secret that is not waited for is asked for at some time in this part of the interval, so that a thousand do not come together.
@@ -38,7 +40,9 @@ pub type Version = Option<String>;
 pub struct Secrets {
     interval: Duration,
     state: Mutex<State>,
-    changed: mpsc::UnboundedSender<PipelineRef>,
+    changed: mpsc::Sender<PipelineRef>,
+    /// Some pipeline is to be woken.
+    told: Notify,
 }
 
 #[derive(Default)]
@@ -55,6 +59,8 @@ struct User {
     reference: PipelineRef,
     places: Vec<Place>,
     waits: bool,
+    /// A Secret of it has changed, and it has not heard of that.
+    to_wake: bool,
 }
 
 #[derive(Default)]
@@ -68,12 +74,13 @@ struct Known {
 
 impl Secrets {
     /// Nothing is known yet. What is sent are pipelines whose Secrets have changed.
-    pub fn new(interval: Duration) -> (Self, mpsc::UnboundedReceiver<PipelineRef>) {
-        let (changed, woken) = mpsc::unbounded_channel();
+    pub fn new(interval: Duration) -> (Self, mpsc::Receiver<PipelineRef>) {
+        let (changed, woken) = mpsc::channel(WAKING);
         let secrets = Self {
             interval,
             state: Mutex::default(),
             changed,
+            told: Notify::new(),
         };
         (secrets, woken)
     }
@@ -105,6 +112,7 @@ impl Secrets {
                 reference: PipelineRef::new(&pipeline.name_any()).within(&namespace),
                 places: places.clone(),
                 waits: false,
+                to_wake: false,
             };
             state.users.insert(uid.to_owned(), user);
         }
@@ -118,7 +126,7 @@ impl Secrets {
     /// A pipeline has read a Secret just now. The others that name it hear of it if it was known with another version.
     pub fn read(&self, uid: &str, namespace: &str, name: &str, version: Version) {
         if self.seen(namespace, name, version) {
-            self.wake(&(namespace.to_owned(), name.to_owned()), Some(uid));
+            self.tell(&(namespace.to_owned(), name.to_owned()), Some(uid));
         }
     }
 
@@ -201,22 +209,49 @@ impl Secrets {
         all
     }
 
-    /// Wakes the pipelines that name a Secret, but the one that told of it. A reconcile may do so: nothing is waited for.
-    fn wake(&self, place: &Place, but: Option<&str>) {
-        let state = self.state.lock();
-        let users = state.known.get(place).map(|known| known.users.iter());
-        let others = users
-            .into_iter()
-            .flatten()
-            .filter(|uid| Some(uid.as_str()) != but);
-        for user in others.filter_map(|uid| state.users.get(uid)) {
+    /// A Secret has changed: the pipelines that name it are to be woken, but the one that has read it.
+    fn tell(&self, place: &Place, but: Option<&str>) {
+        let mut state = self.state.lock();
+        let State { known, users } = &mut *state;
+        let named = known.get(place).map(|known| known.users.iter());
+        for uid in named.into_iter().flatten() {
+            if Some(uid.as_str()) != but
+                && let Some(user) = users.get_mut(uid)
+            {
+                user.to_wake = true;
+            }
+        }
+        self.told.notify_one();
+    }
+
+    /// Wakes the pipelines that are to be woken.
+    async fn wake(&self) {
+        let mut woken = Vec::new();
+        for user in self.state.lock().users.values_mut() {
+            if std::mem::take(&mut user.to_wake) {
+                woken.push(user.reference.clone());
+            }
+        }
+        for pipeline in woken {
             // nobody listens: the term is over
-            let _ = self.changed.send(user.reference.clone());
+            let _ = self.changed.send(pipeline).await;
         }
     }
 
-    /// Asks for what is due, for ever. Only metadata is asked for: values are read by the reconcile that needs them.
+    /// Asks for what is due and wakes whom it concerns, for ever. Only metadata is asked for: values are read by the reconcile that
+    /// needs them.
     pub async fn follow(&self, client: &Client) {
+        join(self.ask_on(client), self.wake_on()).await;
+    }
+
+    async fn wake_on(&self) {
+        loop {
+            self.told.notified().await;
+            self.wake().await;
+        }
+    }
+
+    async fn ask_on(&self, client: &Client) {
         loop {
             tokio::time::sleep(TICK).await;
             let due = stream::iter(self.due(Instant::now()));
@@ -236,7 +271,7 @@ impl Secrets {
                 let version = found.and_then(|found| version(found.meta()));
                 if self.seen(namespace, name, version) {
                     debug!(namespace, name, "a Secret has changed");
-                    self.wake(place, None);
+                    self.tell(place, None);
                 }
             }
             // whatever it is, the next one will tell
@@ -345,8 +380,8 @@ mod tests {
         assert_eq!(due(&secrets, DAY), names(&["kafka", "other", "postgres"]));
     }
 
-    #[test]
-    fn a_secret_of_many_is_asked_for_once_and_wakes_them_all() {
+    #[tokio::test]
+    async fn a_secret_of_many_is_asked_for_once_and_wakes_them_all() {
         let (secrets, mut woken) = Secrets::new(DAY);
         for name in ["a", "b"] {
             let versions = secrets.named(name, &pipeline(name), &names(&["postgres"]));
@@ -360,7 +395,8 @@ mod tests {
         assert_eq!(due(&secrets, DAY), names(&["postgres"]));
         assert!(secrets.seen("web", "postgres", Some("1".to_owned())));
         let place = ("web".to_owned(), "postgres".to_owned());
-        secrets.wake(&place, None);
+        secrets.tell(&place, None);
+        secrets.wake().await;
         let mut told = vec![
             woken.try_recv().unwrap().name,
             woken.try_recv().unwrap().name,
@@ -369,23 +405,29 @@ mod tests {
         assert_eq!(told, ["a", "b"]);
     }
 
-    #[test]
-    fn what_a_reconcile_reads_wakes_the_others_that_name_it() {
+    #[tokio::test]
+    async fn what_a_reconcile_reads_wakes_the_others_that_name_it() {
         let (secrets, mut woken) = Secrets::new(DAY);
         for name in ["a", "b", "c"] {
             let named = if name == "c" { "other" } else { "postgres" };
             secrets.named(name, &pipeline(name), &names(&[named]));
         }
         secrets.read("a", "web", "postgres", Some("u/1".to_owned()));
+        secrets.wake().await;
         assert!(woken.try_recv().is_err(), "it was not known before");
         secrets.read("a", "web", "postgres", Some("u/2".to_owned()));
-        assert_eq!(woken.try_recv().unwrap().name, "b");
+        let client = Client::new(Silent, "web");
+        tokio::select! {
+            () = secrets.follow(&client) => {}
+            told = woken.recv() => assert_eq!(told.unwrap().name, "b"),
+        }
         secrets.read("b", "web", "postgres", Some("u/2".to_owned()));
+        secrets.wake().await;
         assert!(woken.try_recv().is_err(), "it is known by now");
     }
 
-    #[test]
-    fn what_was_read_earlier_and_is_told_later_does_not_stand_for_what_is_newer() {
+    #[tokio::test]
+    async fn what_was_read_earlier_and_is_told_later_does_not_stand_for_what_is_newer() {
         let (secrets, mut woken) = Secrets::new(DAY);
         let known = || secrets.named("a", &pipeline("a"), &names(&["postgres"]));
         let version = |version: &str| Some(version.to_owned());
@@ -395,6 +437,7 @@ mod tests {
         assert!(secrets.seen("web", "postgres", version("u/10")));
         secrets.read("b", "web", "postgres", version("u/9"));
         assert_eq!(known(), Some(vec![version("u/10")]));
+        secrets.wake().await;
         assert!(woken.try_recv().is_err(), "nothing has changed");
         // another Secret of this name, none, or versions that are no numbers: the last word counts
         for other in [version("v/3"), None, version("v/x"), version("v/a")] {
