@@ -2,6 +2,7 @@
 //! for itself, so the token goes by a header of its own; it is read from the Secret that the pod mounts, by whoever may read that.
 
 use anyhow::{Context as _, anyhow};
+use clickstream_protocol::ADMIN_TLS;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
 
@@ -12,11 +13,10 @@ pub const TOKEN_HEADER: &str = "x-clickstream-token";
 /// Names the folder with the tokens, in a container that wants one.
 const TOKENS: &str = "CLICKSTREAM_ADMIN_TOKENS";
 
-/// Whether a container is asked by TLS: its probe says so.
+/// Whether a container is asked by TLS. Its probes do not say: a mesh makes them its proxy's.
 pub fn by_tls(container: &Container) -> bool {
-    let probe = container.readiness_probe.as_ref();
-    let asked = probe.and_then(|probe| probe.http_get.as_ref());
-    asked.is_some_and(|asked| asked.scheme.as_deref() == Some("HTTPS"))
+    let mut variables = container.env.iter().flatten();
+    variables.any(|variable| variable.name == ADMIN_TLS)
 }
 
 /// The token that a container wants, if it does.

@@ -4,7 +4,7 @@
 //! get, list, logs, /status, /metrics ──> redact (pure) ──> archive
 //! ```
 //!
-//! Secrets are not asked for at all; what else may hold one is left out by [`redact`].
+//! Of Secrets only the token of guarded metrics is read, to ask with; what else may hold one is left out by [`redact`].
 
 mod archive;
 mod redact;
@@ -92,7 +92,7 @@ pub async fn run(access: &Access, args: &ReportArgs, colours: Colours) -> anyhow
         }
     };
     let text = format!(
-        "{}\nNo Secret was read, and what looks like a password, a token or an event is left out; read it before you send it.\n",
+        "{}\nNo value of a Secret is in it, and what looks like a password, a token or an event is left out; read it before you send it.\n",
         file.display()
     );
     paint::print(colours, &text)?;
@@ -139,7 +139,7 @@ impl Collected {
 
     fn finish(mut self, name: &str, now: Timestamp) -> anyhow::Result<Vec<String>> {
         let mut text = format!(
-            "{name}, {now:.0}, by kubectl-clickstream {}\n\nNo Secret was read. [removed] stands where something may have been a secret or an event.\n\n",
+            "{name}, {now:.0}, by kubectl-clickstream {}\n\nNo value of a Secret is in here. [removed] stands where something may have been a secret or an event.\n\n",
             env!("CARGO_PKG_VERSION")
         );
         for path in &self.index {

@@ -188,8 +188,10 @@ fn guard(pod: &mut Value) {
     let container = &mut spec["containers"][0];
     container["readinessProbe"] =
         json!({ "httpGet": { "path": "/readyz", "port": "admin", "scheme": "HTTPS" } });
-    container["env"] =
-        json!([{ "name": "CLICKSTREAM_ADMIN_TOKENS", "value": "/etc/clickstream/admin-tokens" }]);
+    container["env"] = json!([
+        { "name": "CLICKSTREAM_ADMIN_TLS", "value": "/etc/clickstream/admin" },
+        { "name": "CLICKSTREAM_ADMIN_TOKENS", "value": "/etc/clickstream/admin-tokens" },
+    ]);
     container["volumeMounts"] =
         json!([{ "name": "secret-1", "mountPath": "/etc/clickstream/admin-tokens" }]);
     spec["volumes"] = json!([{ "name": "secret-1", "secret": { "secretName": "scrape" } }]);

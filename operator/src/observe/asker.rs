@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clickstream_protocol::ADMIN_PORT_NAME;
+use clickstream_protocol::ADMIN_TLS;
 use clickstream_telemetry::client::HttpClient;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client};
@@ -119,24 +119,35 @@ impl Asker {
     }
 }
 
-/// Whether a pod is asked by TLS: its own probe says so, since pods of before and after a change of the settings run beside each
-/// other.
+/// Whether a pod is asked by TLS: a variable of its own says so, since pods of before and after a change of the settings run beside
+/// each other. Its probes do not: a mesh makes them its proxy's.
 pub fn is_guarded(pod: &Pod) -> bool {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut probes = containers
-        .filter(|container| {
-            let mut ports = container.ports.iter().flatten();
-            ports.any(|port| port.name.as_deref() == Some(ADMIN_PORT_NAME))
-        })
-        .filter_map(|container| container.readiness_probe.as_ref()?.http_get.as_ref());
-    probes.any(|probe| probe.scheme.as_deref() == Some("HTTPS"))
+    let mut variables = containers.flat_map(|container| container.env.iter().flatten());
+    variables.any(|variable| variable.name == ADMIN_TLS)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_pod_is_asked_by_tls_also_where_a_mesh_has_made_its_probes_its_own() {
+        let pod = |variable: &str| -> Pod {
+            let container = json!({
+                "name": "processor",
+                "env": [{ "name": variable, "value": "/etc/clickstream/admin" }],
+                "readinessProbe": { "httpGet": { "path": "/app-health/processor/readyz", "port": 15020, "scheme": "HTTP" } },
+            });
+            serde_json::from_value(json!({ "spec": { "containers": [container] } })).unwrap()
+        };
+        assert!(is_guarded(&pod("CLICKSTREAM_ADMIN_TLS")));
+        assert!(!is_guarded(&pod("CLICKSTREAM_ADMIN_LISTEN")));
+    }
 
     #[tokio::test]
     async fn the_token_of_a_namespace_that_nobody_asks_about_is_forgotten() {

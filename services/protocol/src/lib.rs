@@ -22,3 +22,5 @@ pub mod status;
 
 /// The port of a pod that serves `/status`, `/metrics` and the probes, by its name in the container.
 pub const ADMIN_PORT_NAME: &str = "admin";
+/// The variable of a container that serves that port by TLS.
+pub const ADMIN_TLS: &str = "CLICKSTREAM_ADMIN_TLS";

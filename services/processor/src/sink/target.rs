@@ -1,7 +1,6 @@
 //! Opening a target: is the schema there, is it ours, and does it belong to this Kafka.
 
 use clickstream_pipeline::spec::{ClickstreamPipeline, SemanticSpec, TargetSpec};
-use clickstream_protocol::exit::MIGRATE;
 use thiserror::Error;
 use tokio_postgres::{Client, error::SqlState};
 use uuid::Uuid;
@@ -17,8 +16,7 @@ pub const LOCAL_CLUSTER: &str = "local";
 pub enum TargetError {
     /// No migration has run.
     #[error(
-        "schema \"{schema}\" is not there yet: {} with the same pipeline and target",
-        MIGRATE
+        "schema \"{schema}\" is not there yet: run `clickstream-processor migrate` with the same pipeline and target"
     )]
     NotMigrated {
         /// Schema of the target.
@@ -34,8 +32,7 @@ pub enum TargetError {
     },
     /// The schema is older than this binary needs.
     #[error(
-        "schema \"{schema}\" is at version {found}, this binary needs {needed}: {} of this version",
-        MIGRATE
+        "schema \"{schema}\" is at version {found}, this binary needs {needed}: run `clickstream-processor migrate` of this version"
     )]
     TooOld {
         /// Schema of the target.
@@ -292,6 +289,29 @@ pub(crate) fn is_missing(error: &tokio_postgres::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_operator_knows_a_processor_that_wants_a_migration_by_its_words() {
+        let schema = "clickstream".to_owned();
+        let errors = [
+            TargetError::NotMigrated {
+                schema: schema.clone(),
+            },
+            TargetError::TooOld {
+                schema,
+                found: 1,
+                needed: 2,
+            },
+        ];
+        for error in errors {
+            assert!(
+                error
+                    .to_string()
+                    .contains(clickstream_protocol::exit::MIGRATE),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn one_name_in_two_clusters_is_two_consumer_groups() {
