@@ -50,6 +50,10 @@ pub const COMMANDS: &[(&str, Tried)] = &[
         Not("an hour on a cluster; run before a release"),
     ),
     (
+        "cargo xtask e2e --upgrade-from 71ba38b",
+        Not("compiles another release as well, which takes twenty minutes; run before a release"),
+    ),
+    (
         "cargo xtask e2e --in restricted-v2,default-deny,quota",
         Alike(".ci/run", "cargo xtask e2e --without-tls"),
     ),
@@ -126,6 +130,7 @@ pub const COMMANDS: &[(&str, Tried)] = &[
     ("sed 's#registry.invalid#", Api),
     ("kubectl explain clickstreampipeline.spec", Api),
     ("kubectl create secret generic postgres", Api),
+    ("kubectl create secret generic clickstream-scrape", Api),
     ("kubectl apply -f manifests/examples/minimal.yaml", Api),
     ("kubectl get clickstreampipelines", Api),
     ("kubectl describe clickstreampipeline web", Api),
