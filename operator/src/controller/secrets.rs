@@ -420,6 +420,7 @@ mod tests {
         tokio::select! {
             () = secrets.follow(&client) => {}
             told = woken.recv() => assert_eq!(told.unwrap().name, "b"),
+            () = tokio::time::sleep(Duration::from_secs(5)) => panic!("nobody is woken"),
         }
         secrets.read("b", "web", "postgres", Some("u/2".to_owned()));
         secrets.wake().await;
