@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
-use clickstream_protocol::labels;
+use clickstream_protocol::{ADMIN_TLS, labels};
 use futures_util::{
     Stream, StreamExt, future,
     stream::{self, BoxStream, SelectAll},
@@ -310,13 +310,15 @@ fn strip_pod(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
     pod.metadata.annotations = None;
     if let Some(spec) = &mut pod.spec {
-        // where to ask is all that is read of it
+        // where and how to ask is all that is read of it
         spec.volumes = None;
         spec.affinity = None;
         spec.tolerations = None;
         spec.topology_spread_constraints = None;
         for container in &mut spec.containers {
-            container.env = None;
+            let variables = container.env.take().unwrap_or_default().into_iter();
+            let tls = variables.filter(|variable| variable.name == ADMIN_TLS);
+            container.env = Some(tls.collect()).filter(|kept: &Vec<_>| !kept.is_empty());
             container.volume_mounts = None;
             container.resources = None;
         }
