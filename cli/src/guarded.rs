@@ -2,7 +2,7 @@
 //! for itself, so the token goes by a header of its own; it is read from the Secret that the pod mounts, by whoever may read that.
 
 use anyhow::{Context as _, anyhow};
-use clickstream_protocol::ADMIN_TLS;
+use clickstream_protocol::{ADMIN_TLS, ADMIN_TOKENS};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
 
@@ -10,8 +10,6 @@ use crate::access::{Access, explained, is_forbidden};
 
 /// Where the admin server takes a token beside `Authorization`.
 pub const TOKEN_HEADER: &str = "x-clickstream-token";
-/// Names the folder with the tokens, in a container that wants one.
-const TOKENS: &str = "CLICKSTREAM_ADMIN_TOKENS";
 
 /// Whether a container is asked by TLS. Its probes do not say: a mesh makes them its proxy's.
 pub fn by_tls(container: &Container) -> bool {
@@ -54,7 +52,7 @@ pub async fn token(
 fn place(pod: &Pod, container: &Container) -> Option<String> {
     let mut env = container.env.iter().flatten();
     let folder = env
-        .find(|variable| variable.name == TOKENS)?
+        .find(|variable| variable.name == ADMIN_TOKENS)?
         .value
         .clone()?;
     let mut mounts = container.volume_mounts.iter().flatten();

@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use clickstream_protocol::{ADMIN_TLS, ADMIN_TOKENS};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value, json};
 
@@ -15,8 +16,8 @@ pub const REMOVED: &str = "[removed]";
 /// Variables that the operator sets itself.
 const VARIABLES: [&str; 12] = [
     "CLICKSTREAM_ADMIN_LISTEN",
-    "CLICKSTREAM_ADMIN_TLS",
-    "CLICKSTREAM_ADMIN_TOKENS",
+    ADMIN_TLS,
+    ADMIN_TOKENS,
     "CLICKSTREAM_CLUSTER",
     "CLICKSTREAM_LOG_FORMAT",
     "CLICKSTREAM_MIGRATION_REPORT",

@@ -24,3 +24,5 @@ pub mod status;
 pub const ADMIN_PORT_NAME: &str = "admin";
 /// The variable of a container that serves that port by TLS.
 pub const ADMIN_TLS: &str = "CLICKSTREAM_ADMIN_TLS";
+/// The variable of a container that wants a token at `/status` and `/metrics`: where it reads tokens.
+pub const ADMIN_TOKENS: &str = "CLICKSTREAM_ADMIN_TOKENS";

@@ -1,6 +1,7 @@
 //! What lets only some ask the pods of pipelines: a certificate, and tokens, out of Secrets that have the same names in every
 //! namespace. Pods read both again when they change, so neither is a part of what rolls them.
 
+use clickstream_protocol::{ADMIN_TLS, ADMIN_TOKENS};
 use serde_json::{Value, json};
 
 use super::Child;
@@ -20,12 +21,12 @@ pub fn pod(guarding: &Guarding, spec: &mut Value) {
         "items": [file("tls.crt"), file("tls.key")],
     });
     mount(spec, CERTIFICATE, &certificate);
-    let mut env = vec![json!({ "name": "CLICKSTREAM_ADMIN_TLS", "value": CERTIFICATE })];
+    let mut env = vec![json!({ "name": ADMIN_TLS, "value": CERTIFICATE })];
     if let Some(token) = &guarding.token {
         // whole: each of its keys is good, so that one can take the place of another
         let tokens = json!({ "secretName": token.secret, "defaultMode": 0o444 });
         mount(spec, TOKENS, &tokens);
-        env.push(json!({ "name": "CLICKSTREAM_ADMIN_TOKENS", "value": TOKENS }));
+        env.push(json!({ "name": ADMIN_TOKENS, "value": TOKENS }));
     }
     let container = &mut spec["containers"][0];
     list(container, "env").extend(env);
