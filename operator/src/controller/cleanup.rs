@@ -250,7 +250,8 @@ async fn remove_topics(
     let admin = match pipeline.spec.kafka.admin_properties(&secrets) {
         Ok(properties) => {
             let admin = context.admins.get(from_elsewhere(properties, &namespace));
-            admin.await.map_err(|error| error.to_string())
+            let admin = admin.await.map(|(_, admin)| admin);
+            admin.map_err(|error| error.to_string())
         }
         Err(error) => Err(error.to_string()),
     };

@@ -66,7 +66,7 @@ pub fn forget_if_gone(uid: &str, context: &Context) {
 pub async fn close_idle(context: Arc<Context>) {
     loop {
         tokio::time::sleep(LOOK_FOR_IDLE).await;
-        context.memories.close_idle();
+        context.admins.close_idle();
         context.asker.close_idle();
     }
 }

@@ -9,20 +9,14 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{secrets::Version, validate::SecretFacts};
+use super::{build::inputs::Inputs, secrets::Version, validate::SecretFacts};
 use crate::{
     crd::ClickstreamPipelineStatus,
     topics::{
-        TopicAdmin,
+        Account,
         plan::{Step, TopicFacts},
     },
 };
-
-/// What Kafka said about a topic is taken for true for this long, unless the spec changes.
-const TOPICS_FRESH: Duration = Duration::from_secs(25);
-
-/// A connection to Kafka that its pipeline has not used for this long is closed.
-const ADMIN_IDLE: Duration = Duration::from_secs(60);
 
 /// A topic as it was found: absent, or with its facts.
 pub type Found = Option<TopicFacts>;
@@ -30,23 +24,27 @@ pub type Found = Option<TopicFacts>;
 /// What was read of Secrets: for which part of the spec, their versions, and what came of it.
 pub type SecretsKept = ([u8; 32], Vec<Version>, Arc<SecretFacts>);
 
-struct Admin {
-    /// A digest of what it was made from.
+/// What Kafka said about topics.
+struct Topics {
+    at: Instant,
+    /// A digest of what it was asked with: the account.
     of: String,
-    connection: Arc<TopicAdmin>,
-    used: Instant,
+    generation: i64,
+    found: HashMap<String, Found>,
 }
 
 #[derive(Default)]
 struct Memory {
     failures: u32,
-    admin: Option<Admin>,
+    /// With a digest of what it was made from.
+    account: Option<(String, Arc<Account>)>,
     secrets: Option<SecretsKept>,
-    topics: Option<(Instant, i64, HashMap<String, Found>)>,
+    topics: Option<Topics>,
     sent: HashMap<String, BTreeMap<String, String>>,
     numbers_written: Option<Instant>,
     status: Option<(String, ClickstreamPipelineStatus)>,
     accepted: Option<([u8; 32], String)>,
+    inputs: Option<([u8; 32], Arc<Inputs>)>,
     waits: u32,
     unreadable: Option<Instant>,
 }
@@ -100,26 +98,17 @@ impl Memories {
         self.note(uid, |memory| memory.failures = 0);
     }
 
-    /// Keeps a connection to Kafka open for as long as its pipeline lives and uses it. `of` says what it was made from. One that could
-    /// not be made is not kept: what it lacked may be there the next time.
-    pub fn keep_admin(&self, uid: &str, of: String, connection: &Arc<TopicAdmin>) {
-        let kept = Admin {
-            of,
-            connection: Arc::clone(connection),
-            used: Instant::now(),
-        };
+    /// Keeps the pipeline's account at Kafka. `of` is a digest of what it was made from.
+    pub fn keep_account(&self, uid: &str, of: String, account: Arc<Account>) {
         // one with other credentials ends outside of the lock
-        drop(self.note(uid, |memory| memory.admin.replace(kept)));
+        drop(self.note(uid, |memory| memory.account.replace((of, account))));
     }
 
-    /// The connection that was made from this, if it is still there.
-    pub fn admin(&self, uid: &str, of: &str) -> Option<Arc<TopicAdmin>> {
-        let known = self.note(uid, |memory| {
-            let known = memory.admin.as_mut().filter(|known| known.of == of)?;
-            known.used = Instant::now();
-            Some(Arc::clone(&known.connection))
-        });
-        known.flatten()
+    /// The account that was made from this.
+    pub fn account(&self, uid: &str, of: &str) -> Option<Arc<Account>> {
+        let memories = self.0.lock();
+        let (made_of, account) = memories.get(uid)?.account.as_ref()?;
+        (made_of == of).then(|| Arc::clone(account))
     }
 
     /// What was read of Secrets for this part of the spec, if they are still of these versions.
@@ -142,26 +131,41 @@ impl Memories {
         });
     }
 
-    /// Closes connections that were not used for a while, as those of pipelines whose spec is refused.
-    pub fn close_idle(&self) {
-        let mut idle = Vec::new();
-        for memory in self.0.lock().values_mut() {
-            let is_idle = |admin: &mut Admin| admin.used.elapsed() > ADMIN_IDLE;
-            idle.extend(memory.admin.take_if(is_idle));
-        }
-    }
-
-    /// What Kafka said a moment ago about the topics of this generation.
-    pub fn topics(&self, uid: &str, generation: i64) -> Option<HashMap<String, Found>> {
+    /// What Kafka said about the topics of this generation, by this account, if that is not longer
+    /// ago than `fresh`.
+    pub fn topics(
+        &self,
+        uid: &str,
+        generation: i64,
+        of: &str,
+        fresh: Duration,
+    ) -> Option<HashMap<String, Found>> {
         let memories = self.0.lock();
-        let (at, of, topics) = memories.get(uid)?.topics.as_ref()?;
-        (*of == generation && at.elapsed() < TOPICS_FRESH).then(|| topics.clone())
+        let topics = memories.get(uid)?.topics.as_ref()?;
+        let is_of_this = topics.generation == generation && topics.of == of;
+        (is_of_this && topics.at.elapsed() < fresh).then(|| topics.found.clone())
     }
 
-    /// Keeps what Kafka said; `None`: what it said no longer holds.
-    pub fn keep_topics(&self, uid: &str, generation: i64, topics: Option<HashMap<String, Found>>) {
-        let topics = topics.map(|topics| (Instant::now(), generation, topics));
-        self.note(uid, |memory| memory.topics = topics);
+    /// Keeps what Kafka said just now.
+    pub fn keep_topics(
+        &self,
+        uid: &str,
+        generation: i64,
+        of: String,
+        found: HashMap<String, Found>,
+    ) {
+        let topics = Topics {
+            at: Instant::now(),
+            of,
+            generation,
+            found,
+        };
+        self.note(uid, |memory| memory.topics = Some(topics));
+    }
+
+    /// What Kafka said about the topics no longer holds.
+    pub fn forget_topics(&self, uid: &str) {
+        self.note(uid, |memory| memory.topics = None);
     }
 
     /// Keeps what was sent as settings of a topic.
@@ -236,7 +240,7 @@ impl Memories {
             memory.secrets = None;
             memory.numbers_written = None;
             memory.waits = 0;
-            memory.admin.take()
+            memory.account.take()
         });
         // it ends outside of the lock
         drop(before);
@@ -251,6 +255,26 @@ impl Memories {
                 let text = make();
                 self.note(uid, |memory| memory.accepted = Some((spec, text.clone())));
                 text
+            }
+        }
+    }
+
+    /// What people say about pods, where this is its digest, once that was worked out.
+    pub fn inputs(
+        &self,
+        uid: &str,
+        of: [u8; 32],
+        work_out: impl FnOnce() -> Inputs,
+    ) -> Arc<Inputs> {
+        let known = self.note(uid, |memory| memory.inputs.clone()).flatten();
+        match known {
+            Some((known, inputs)) if known == of => inputs,
+            _ => {
+                let inputs = Arc::new(work_out());
+                self.note(uid, |memory| {
+                    memory.inputs = Some((of, Arc::clone(&inputs)));
+                });
+                inputs
             }
         }
     }
@@ -295,37 +319,52 @@ mod tests {
 
     use super::*;
 
-    fn admin() -> Arc<TopicAdmin> {
-        let servers = ("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned());
-        Arc::new(TopicAdmin::new(&[servers]).unwrap())
-    }
-
     #[test]
     fn nothing_is_kept_of_a_pipeline_that_is_gone_or_was_never_there() {
         let memories = Memories::default();
-        let admin = admin();
+        let account = Arc::new(Account::default());
         memories.seen("a");
-        memories.keep_admin("a", "1".to_owned(), &admin);
-        assert_eq!(Arc::strong_count(&admin), 2);
+        memories.keep_account("a", "1".to_owned(), Arc::clone(&account));
+        assert_eq!(Arc::strong_count(&account), 2);
         memories.forget("a");
         // a reconcile that ends after its pipeline
-        memories.keep_admin("a", "1".to_owned(), &admin);
+        memories.keep_account("a", "1".to_owned(), Arc::clone(&account));
         memories.keep_status("a", "7".to_owned(), ClickstreamPipelineStatus::default());
         assert_eq!((memories.failed("a"), memories.waited("a", true)), (1, 1));
         assert!(!memories.knows("a") && memories.newer_status("a", "1").is_none());
-        assert_eq!(Arc::strong_count(&admin), 1);
+        assert_eq!(Arc::strong_count(&account), 1);
     }
 
     #[test]
-    fn whoever_wants_to_know_how_it_is_now_gets_another_connection() {
+    fn a_look_at_the_present_state_signs_in_again() {
         let memories = Memories::default();
-        let admin = admin();
+        let account = Arc::new(Account::default());
         memories.seen("a");
-        memories.keep_admin("a", "1".to_owned(), &admin);
-        assert!(memories.admin("a", "1").is_some() && memories.admin("a", "2").is_none());
+        memories.keep_account("a", "1".to_owned(), Arc::clone(&account));
+        assert!(memories.account("a", "1").is_some() && memories.account("a", "2").is_none());
         memories.look_anew("a");
-        assert!(memories.admin("a", "1").is_none());
-        assert_eq!(Arc::strong_count(&admin), 1);
+        assert!(memories.account("a", "1").is_none());
+        assert_eq!(Arc::strong_count(&account), 1);
+    }
+
+    #[test]
+    fn what_is_said_of_pods_is_worked_out_once_for_each_spec() {
+        let memories = Memories::default();
+        memories.seen("a");
+        let times = std::cell::Cell::new(0);
+        let look = |of: u8| {
+            memories.inputs("a", [of; 32], || {
+                times.set(times.get() + 1);
+                Inputs {
+                    processors: Vec::new(),
+                    producer: Some(of.to_string()),
+                }
+            })
+        };
+        for (of, worked_out) in [(1, 1), (1, 1), (2, 2), (2, 2), (1, 3)] {
+            assert_eq!(look(of).producer, Some(of.to_string()));
+            assert_eq!(times.get(), worked_out, "{of}");
+        }
     }
 
     #[test]
@@ -337,17 +376,16 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_used_is_not_idle() {
+    fn what_kafka_said_holds_for_one_generation_and_account_and_for_a_while() {
         let memories = Memories::default();
-        let admin = admin();
         memories.seen("a");
-        memories.keep_admin("a", "1".to_owned(), &admin);
-        memories.close_idle();
-        assert_eq!(Arc::strong_count(&admin), 2);
-        memories.note("a", |memory| {
-            memory.admin.as_mut().unwrap().used -= ADMIN_IDLE + Duration::from_secs(1);
-        });
-        memories.close_idle();
-        assert_eq!(Arc::strong_count(&admin), 1);
+        let minute = Duration::from_secs(60);
+        memories.keep_topics("a", 7, "1".to_owned(), HashMap::new());
+        assert!(memories.topics("a", 7, "1", minute).is_some());
+        assert!(memories.topics("a", 8, "1", minute).is_none());
+        assert!(memories.topics("a", 7, "2", minute).is_none());
+        assert!(memories.topics("a", 7, "1", Duration::ZERO).is_none());
+        memories.forget_topics("a");
+        assert!(memories.topics("a", 7, "1", minute).is_none());
     }
 }

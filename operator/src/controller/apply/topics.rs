@@ -3,15 +3,14 @@
 use std::{collections::HashMap, time::Duration};
 
 use clickstream_pipeline::spec::{TopicManagement, TopicSpec};
+use clickstream_protocol::conditions::Reason;
 use kube::ResourceExt;
-use serde_json::json;
 use tracing::info;
 
-use super::migration::Migrations;
+use super::{kafka::Kafka, migration::Migrations};
 use crate::{
     controller::{
         context::{Context, Error},
-        dereference,
         memory::Found,
         record,
         validate::ValidatedPipeline,
@@ -19,7 +18,7 @@ use crate::{
     crd::{ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus},
     events::Happening,
     topics::{
-        AdminError, from_elsewhere,
+        AdminError,
         plan::{
             History, KnownTopic, Plan, Refusal, Step, TIMESTAMP_TYPE, broker_stamps, plan,
             wanted_config,
@@ -98,46 +97,11 @@ impl TopicsSeen {
             failure: None,
             held: Vec::new(),
         };
-        let kafka = &valid.document.spec.kafka;
-        let keys = kafka.admin_secret_keys();
-        let of = valid.hash_of(&json!([kafka, valid.namespace]), &keys);
-        let admin = match context.memories.admin(&uid, &of) {
-            Some(known) => Ok(known),
-            None => {
-                let read;
-                let values = match &valid.values {
-                    Some(values) => values,
-                    // only now are they needed again
-                    None => {
-                        read =
-                            dereference::values(&context.client, &valid.namespace, &keys).await?;
-                        &read
-                    }
-                };
-                let made = match kafka.admin_properties(values) {
-                    Ok(properties) => {
-                        let properties = from_elsewhere(properties, &valid.namespace);
-                        let admin = context.admins.get(properties).await;
-                        admin.map_err(|error| error.to_string())
-                    }
-                    Err(error) => Err(error.to_string()),
-                };
-                if let Ok(admin) = &made {
-                    context.memories.keep_admin(&uid, of, admin);
-                }
-                made
-            }
-        };
-        let admin = match admin {
-            Ok(admin) => admin,
-            Err(why) => {
-                seen.failure = Some(Failure::Credentials(why));
-                seen.remembered(&record::latest(pipeline, context), valid, &known);
-                return Ok(seen);
-            }
-        };
-        let fresh = context.memories.topics(&uid, generation);
+        let mut kafka = Kafka::new(pipeline, valid, context);
+        let fresh = context.admins.fresh(is_in_trouble(pipeline));
+        let fresh = context.memories.topics(&uid, generation, &kafka.of, fresh);
         let mut found: HashMap<String, Found> = fresh.unwrap_or_default();
+        let mut looked = false;
         for topic in &valid.document.spec.topics {
             let before = known.get(&topic.name).cloned();
             let history = match &before {
@@ -145,8 +109,24 @@ impl TopicsSeen {
                 None if migrations.told() => History::Unknown,
                 None => History::NotTold,
             };
-            let mut facts = match found.get(&topic.name) {
-                Some(facts) => facts.clone(),
+            let asked_before = found.get(&topic.name).cloned();
+            if let Some(facts) = &asked_before {
+                let planned = plan(topic, facts.as_ref(), history);
+                if planned.steps.is_empty() {
+                    seen.topics.push(seen_now(topic, facts, &planned, history));
+                    continue;
+                }
+            }
+            looked = true;
+            let admin = match kafka.connection().await? {
+                Ok(admin) => admin,
+                Err(why) => {
+                    seen.failure = Some(Failure::Credentials(why));
+                    break;
+                }
+            };
+            let mut facts = match asked_before {
+                Some(facts) => facts,
                 None => match admin.describe(&topic.name).await {
                     Ok(mut facts) => {
                         stand_in(&mut facts, &uid, &topic.name, context);
@@ -240,9 +220,12 @@ impl TopicsSeen {
                 .topics
                 .iter()
                 .all(|topic| topic.refusals.is_empty() && !topic.waits);
-        context
-            .memories
-            .keep_topics(&uid, generation, settled.then_some(found));
+        if !settled {
+            context.memories.forget_topics(&uid);
+        } else if looked {
+            let of = kafka.of.clone();
+            context.memories.keep_topics(&uid, generation, of, found);
+        }
         if seen.failure.is_some() {
             seen.remembered(&record::latest(pipeline, context), valid, &known);
         }
@@ -289,6 +272,20 @@ impl TopicsSeen {
             });
         }
     }
+}
+
+/// Whether processors cannot work: the reason may be a topic that is gone.
+fn is_in_trouble(pipeline: &ClickstreamPipeline) -> bool {
+    let mut conditions = pipeline.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| {
+        [
+            Reason::PartitionsUnowned,
+            Reason::PartitionsHalted,
+            Reason::PodsFailing,
+        ]
+        .iter()
+        .any(|trouble| condition.reason == *trouble)
+    })
 }
 
 /// Where the settings of a topic may not be read, those that were sent last stand for them: they would be sent at every look.
