@@ -1,25 +1,32 @@
 //! A small HTTP/1.1 server, bounded in connections, and each connection bounded in time.
 //!
 //! It shares a process with work that matters more, so its cost has a ceiling. A client that dribbles its header or never reads
-//! its answer gives its place back when its time is up.
+//! its answer gives its place back when its time is up, and before that where somebody else needs one: connections that
+//! nobody uses keep no probe out.
 
+mod places;
+
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::places::{Answered, Place, Places};
 use crate::tls::Tls;
 
 /// A request line and its headers fit many times over; hyper's own minimum is 8 KiB.
@@ -31,7 +38,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at the same time; further ones wait in the kernel's backlog.
+    /// Connections at the same time. A further one takes the place of the client that the server has been waiting for longest: for
+    /// a handshake, a request, or for its answer to be read. While all are being answered it waits.
     pub connections: usize,
     /// From the accept, the handshake or the answer before, until a request's header must be complete; and until a handshake must.
     pub header: Duration,
@@ -69,29 +77,29 @@ pub async fn serve_by(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(limits.connections);
     let connections = TaskTracker::new();
     loop {
-        let accepted = async {
-            let place = Arc::clone(&places)
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection =
-                    connection(stream, tls.clone(), routes.clone(), limits, stop.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+                let place = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    place = places.take() => place,
+                };
+                connections.spawn(connection(
+                    stream,
+                    place,
+                    tls.clone(),
+                    routes.clone(),
+                    limits,
+                    stop.clone(),
+                ));
             }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
@@ -107,6 +115,7 @@ pub async fn serve_by(
 
 async fn connection(
     stream: TcpStream,
+    place: Place,
     tls: Option<Tls>,
     routes: Router,
     limits: Limits,
@@ -117,17 +126,19 @@ async fn connection(
     stream.set_timeout(Some(limits.write));
     let stream = Box::pin(stream);
     let Some(tls) = tls else {
-        return answer(stream, accepted, routes, limits, stop).await;
+        return answer(stream, place, accepted, routes, limits, stop).await;
     };
     let handshake = TlsAcceptor::from(tls.config()).accept(stream);
     let handshake = tokio::time::timeout(limits.header, handshake);
     let shaken = tokio::select! {
+        biased;
         // nothing has been asked yet
         () = stop.cancelled() => return,
         shaken = handshake => shaken,
+        () = place.is_wanted() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => answer(stream, accepted, routes, limits, stop).await,
+        Ok(Ok(stream)) => answer(stream, place, accepted, routes, limits, stop).await,
         Ok(Err(error)) => tracing::debug!(%error, "no tls came about"),
         Err(_) => tracing::debug!("a handshake was not finished in its time"),
     }
@@ -135,25 +146,36 @@ async fn connection(
 
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    place: Place,
     accepted: Instant,
     routes: Router,
     limits: Limits,
     stop: CancellationToken,
 ) {
     let lifetime = Lifetime::default();
-    let routes = routes.layer(Extension(lifetime.clone()));
+    let routes = TowerToHyperService::new(routes.layer(Extension(lifetime.clone())));
+    let answer = |request: Request<Incoming>| {
+        let answering = place.answers();
+        let answer = routes.call(request);
+        async move {
+            let answer: Response<_> = answer.await?;
+            Ok::<_, Infallible>(answer.map(|body| Answered::new(body, answering)))
+        }
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
         .keep_alive(limits.keep_alive)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), service_fn(answer));
     tokio::pin!(connection);
     let deadline = tokio::time::sleep_until(accepted + limits.connection);
     tokio::pin!(deadline);
     let mut draining = false;
     loop {
         tokio::select! {
+            // a request that has come is seen before its place is given away
+            biased;
             ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "connection ended early");
@@ -167,6 +189,10 @@ async fn answer(
                     continue;
                 }
                 tracing::debug!("connection closed at the end of its time");
+                return;
+            }
+            () = place.is_wanted() => {
+                tracing::debug!("connection closed to make room for another");
                 return;
             }
             () = stop.cancelled(), if !draining => {
