@@ -3,7 +3,10 @@
 use clickstream_pipeline::spec::TopicManagement;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+
+#[cfg(test)]
+mod tests;
 
 /// What the pipeline was last seen to be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -110,7 +113,7 @@ pub struct TopicStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replication_factor: Option<i32>,
     /// Who looks after the topic: `Managed` or `External`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "known")]
     #[schemars(with = "Option<String>")]
     pub management: Option<TopicManagement>,
     /// Whether the operator made it. Only such a topic is ever deleted.
@@ -122,6 +125,20 @@ pub struct TopicStatus {
     /// Whose time its records carry: `LogAppendTime` or `CreateTime`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp_type: Option<String>,
+}
+
+/// A word out of a list, or that it is not known: another release may have written one more, and no word makes the resource unreadable.
+fn known<'de, D: Deserializer<'de>, T: Deserialize<'de>>(read: D) -> Result<Option<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Word<T> {
+        Known(T),
+        Unknown(IgnoredAny),
+    }
+    Ok(match Option::deserialize(read)? {
+        Some(Word::Known(word)) => Some(word),
+        Some(Word::Unknown(_)) | None => None,
+    })
 }
 
 /// A target and how far it has come.
