@@ -24,8 +24,7 @@ mod workload;
 use std::{sync::Arc, time::Duration};
 
 use clickstream_pipeline::spec::Problem;
-use clickstream_protocol::conditions::Reason;
-use clickstream_protocol::status::ProcessorStatus;
+use clickstream_protocol::{conditions::Reason, labels, status::ProcessorStatus};
 use clickstream_telemetry::tracing as traces;
 use kube::{
     Resource as _, ResourceExt,
@@ -43,7 +42,10 @@ use self::{
         topics::TopicsSeen,
     },
     asked::Asked,
-    build::children::Children,
+    build::{
+        children::{Children, Made},
+        inputs::Inputs,
+    },
     context::{LONGEST, LOOK, WAITING, jittered, step},
     gate::Gate,
     status::{conditions::Finding, observed::Observed},
@@ -258,8 +260,24 @@ async fn follow(
     let uid = pipeline.uid().unwrap_or_default();
     let owner = Owner::of(pipeline);
 
+    // build (pure) as far as the status knows what topics were made
+    let inputs = match Inputs::digest(valid) {
+        Some(digest) => context
+            .memories
+            .inputs(&uid, digest, || Inputs::of(valid, &context.settings)),
+        None => Arc::default(),
+    };
+    let made = Made {
+        valid,
+        settings: &context.settings,
+        release: context.upgrades.release(),
+        inputs: &inputs,
+    };
+    let mut children =
+        step("build").in_scope(|| Children::of(made, record::created(pipeline, context)));
+
     // whose turn it is, where the operator's own release would change what runs: noted before anything is changed
-    let gate = Gate::look(pipeline, valid, context);
+    let gate = Gate::look(pipeline, valid, &children, context);
     if let Some(upgrade) = &gate.upgrade {
         record::note_upgrade(pipeline, upgrade, context).await?;
     }
@@ -277,11 +295,7 @@ async fn follow(
     let topics = TopicsSeen::ensure(pipeline, valid, &migrations, context)
         .instrument(step("apply topics"))
         .await?;
-    let children = step("build").in_scope(|| {
-        let (created, runs_on) = (topics.created(), migrations.runs_on());
-        let release = context.upgrades.release();
-        Children::of(valid, &context.settings, release, &created, &runs_on)
-    });
+    step("build").in_scope(|| children.complete(made, topics.created(), &migrations.runs_on()));
     let plan = Plan {
         valid,
         children: &children,
@@ -394,7 +408,7 @@ async fn observe_processors(
             &[
                 (build::PIPELINE_LABEL, &valid.name),
                 (build::TARGET_LABEL, &target.name),
-                ("app.kubernetes.io/component", "processor"),
+                (labels::COMPONENT, labels::PROCESSOR),
             ],
         );
         reports.push(observe::ask(&context.asker, &valid.namespace, &pods).await);

@@ -25,10 +25,7 @@ use sha2::{Digest, Sha256};
 pub use self::{
     child::Child,
     labels::{PIPELINE_LABEL, TARGET_LABEL, selector},
-    migration::{
-        MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, migration, migration_hash,
-        migration_inputs, removal,
-    },
+    migration::{migration, migration_hash, migration_inputs, removal},
     tracing::handed_on,
 };
 use super::validate::ValidatedPipeline;

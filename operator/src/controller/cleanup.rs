@@ -6,6 +6,7 @@ mod tables;
 mod unreadable;
 
 use clickstream_pipeline::spec::{DeletionPolicy, TopicManagement};
+use clickstream_protocol::labels::{COMPONENT, MIGRATION_HASH};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
@@ -19,7 +20,7 @@ use self::{
 };
 use super::{
     applier::Owner,
-    build::{MIGRATION_HASH, PIPELINE_LABEL},
+    build::PIPELINE_LABEL,
     context::{Context, Error, Outcome, WAITING},
     dereference,
     gone::forget,
@@ -168,7 +169,7 @@ fn running(owner: &Owner, context: &Context) -> Vec<String> {
             let phase = status.and_then(|status| status.phase.as_deref());
             let labels = pod.labels();
             let drops = labels
-                .get("app.kubernetes.io/component")
+                .get(COMPONENT)
                 .is_some_and(|component| component == "migration")
                 && !labels.contains_key(MIGRATION_HASH);
             !matches!(phase, Some("Succeeded" | "Failed")) && !drops

@@ -1,12 +1,12 @@
 //! What of a pipeline waits for its turn after an upgrade of the operator.
 
+use clickstream_protocol::labels::{INPUTS, RELEASE};
 use kube::ResourceExt;
 
 use super::{
     build::{
-        self, Child,
-        children::{INPUTS, RELEASE, TEMPLATE},
-        inputs, names,
+        children::{self, Children},
+        names,
     },
     context::Context,
     record::latest,
@@ -43,14 +43,16 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Finds out what the release would change, and asks for the pipeline's turn if it would change anything.
+    /// Finds out what the release would change of what runs, which is to be as these children are, and asks for the pipeline's turn if
+    /// it would change anything.
     pub fn look(
         pipeline: &ClickstreamPipeline,
         valid: &ValidatedPipeline,
+        children: &Children,
         context: &Context,
     ) -> Self {
         let status = latest(pipeline, context);
-        let due = due(pipeline, valid, &status, context);
+        let due = due(pipeline, valid, children, &status, context);
         // while it is paused nothing is changed anyhow
         if !due.is_closed() || valid.asked.paused {
             return Self {
@@ -117,6 +119,7 @@ impl Gate {
 fn due(
     pipeline: &ClickstreamPipeline,
     valid: &ValidatedPipeline,
+    children: &Children,
     status: &ClickstreamPipelineStatus,
     context: &Context,
 ) -> Gate {
@@ -131,52 +134,37 @@ fn due(
     // an older release noted nothing about a pinned image. Its last look, not one of ours, was at the spec of now
     let is_seen =
         status.accepted.is_none() && status.observed_generation == pipeline.metadata.generation;
-    type Wanted<'w> = &'w dyn Fn() -> Option<Child>;
-    type Inputs<'i> = &'i dyn Fn() -> Option<String>;
-    let change = |live: &Live, wanted: Wanted<'_>, inputs: Inputs<'_>| {
+    let change = |live: &Live, wanted: &children::Workload| {
         let of = |key: &str| live.labels.get(key);
         if of(RELEASE).map(String::as_str) == Some(context.upgrades.release())
-            || wanted().is_none_or(|wanted| of(TEMPLATE) == Some(&build::template_hash(&wanted)))
+            || wanted.is_of_template(&live.labels)
         {
             return Change::None;
         }
-        match inputs() {
-            Some(inputs) if of(INPUTS).map_or(is_seen, |noted| *noted == inputs) => Change::Pinned,
+        match &wanted.inputs {
+            Some(inputs) if of(INPUTS).map_or(is_seen, |noted| noted == inputs) => Change::Pinned,
             _ => Change::Due,
         }
     };
-    let created: Vec<String> = status
-        .topics
-        .iter()
-        .filter(|topic| topic.created == Some(true))
-        .map(|topic| topic.name.clone())
-        .collect();
-    let settings = &context.settings;
-    let targets = &valid.document.spec.targets;
-    let of_target = targets.iter().map(|target| match live(&[&target.name]) {
-        Some(live) => change(
-            &live,
-            &|| Some(build::target(valid, target, settings, &created).deployment),
-            &|| inputs::of_processors(valid, target, settings),
-        ),
+    let targets = valid.document.spec.targets.iter().zip(&children.targets);
+    let of_target = targets.map(|(target, wanted)| match live(&[&target.name]) {
+        Some(live) => change(&live, &wanted.now),
         // somebody deleted it: it comes back as it was
         None => {
             let mut known = status.targets.iter();
             let known = known.find(|known| known.name == target.name);
             let recorded = known.and_then(|known| known.migration.as_ref());
             let is_due = valid.document.spec.image.is_none()
-                && recorded
-                    .is_some_and(|recorded| recorded.image != valid.processor_image(settings));
+                && recorded.is_some_and(|recorded| {
+                    recorded.image != valid.processor_image(&context.settings)
+                });
             if is_due { Change::Due } else { Change::None }
         }
     });
+    let producer = children.producer.as_ref().zip(live(&["producer"]));
     Gate {
         targets: of_target.collect(),
-        producer: live(&["producer"]).map_or(Change::None, |live| {
-            change(&live, &|| build::producer(valid, settings).pop(), &|| {
-                inputs::of_producer(valid, settings)
-            })
-        }),
+        producer: producer.map_or(Change::None, |(wanted, live)| change(&live, wanted)),
         upgrade: None,
         canary: None,
     }

@@ -30,6 +30,13 @@ pub fn latest(pipeline: &ClickstreamPipeline, context: &Context) -> ClickstreamP
         .unwrap_or_default()
 }
 
+/// The topics that the pipeline has made, as the status tells it.
+pub fn created(pipeline: &ClickstreamPipeline, context: &Context) -> Vec<String> {
+    let topics = latest(pipeline, context).topics.into_iter();
+    let created = topics.filter(|topic| topic.created == Some(true));
+    created.map(|topic| topic.name).collect()
+}
+
 /// The version of the resource that goes with [`latest`].
 pub fn latest_version(pipeline: &ClickstreamPipeline, context: &Context) -> String {
     let uid = pipeline.uid().unwrap_or_default();

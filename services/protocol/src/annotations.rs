@@ -23,3 +23,12 @@ pub const MIGRATE_AT: &str = "clickstream.dev/migrate-at";
 pub const ACKNOWLEDGED_GAPS: &str = "clickstream.dev/acknowledged-gaps";
 /// Owners, as `namespace/name@cluster` and separated by commas, whose schemas a migration makes this pipeline's.
 pub const TAKE_OVER_FROM: &str = "clickstream.dev/take-over-from";
+
+/// On pods: a hash of what they read at their start. Another one rolls them.
+pub const CONFIG_HASH: &str = "clickstream.dev/config-hash";
+/// On pods that run on although their Secrets have changed: another one rolls them.
+pub const SECRETS_HASH: &str = "clickstream.dev/secrets-hash";
+/// On pods: a hash of the annotations of their ServiceAccount, which a cloud provider reads when a pod is made. Another one rolls them.
+pub const ACCOUNT_HASH: &str = "clickstream.dev/service-account-hash";
+/// On a Job: a hash of what an attempt was made with. Another one is worth another attempt at once.
+pub const MIGRATION_INPUTS: &str = "clickstream.dev/migration-inputs";

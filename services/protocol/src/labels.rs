@@ -5,6 +5,24 @@ pub const PIPELINE: &str = "clickstream.dev/pipeline";
 /// The label with the target's name.
 pub const TARGET: &str = "clickstream.dev/target";
 
+/// On a Job: the hash of its migration.
+pub const MIGRATION_HASH: &str = "clickstream.dev/migration-hash";
+/// On a Job: the number of the attempt, counted from 0.
+pub const MIGRATION_ATTEMPT: &str = "clickstream.dev/migration-attempt";
+/// On a Deployment: the operator's release that made its pod template.
+pub const RELEASE: &str = "clickstream.dev/release";
+/// On a Deployment: a hash of its pod template as it was sent.
+pub const TEMPLATE: &str = "clickstream.dev/template-hash";
+/// On a Deployment: a hash of what people say about its pods, or [`NOT_PINNED`].
+pub const INPUTS: &str = "clickstream.dev/inputs-hash";
+/// What [`INPUTS`] says of pods whose image is the operator's. The label is always there, so that one that is missing means a
+/// release that did not know it.
+pub const NOT_PINNED: &str = "none";
+/// On a Deployment: which keys of Secrets its pods read, and what they said, as two hashes.
+pub const SECRETS: &str = "clickstream.dev/secrets";
+/// On a Deployment: the ConfigMap that its pods read.
+pub const CONFIG_MAP: &str = "clickstream.dev/config-map";
+
 /// The label with the program's name.
 pub const NAME: &str = "app.kubernetes.io/name";
 /// The label with what it is for: [`PROCESSOR`], [`AUDIT`] and the like.

@@ -1,6 +1,10 @@
 //! Pods that run on as they are, while their new version waits: for tables, for topics, or for the pipeline's turn. How many there are,
 //! and what their Secrets say, does not wait with it.
 
+use clickstream_protocol::{
+    annotations::SECRETS_HASH,
+    labels::{CONFIG_MAP, INPUTS, SECRETS},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -8,7 +12,7 @@ use crate::{
         applier::Owner,
         build::{
             Child,
-            children::{self, CONFIG_MAP, INPUTS, SECRETS, Secrets},
+            children::{self, Secrets},
         },
         context::{Context, Error},
         workload::{Workload, workload},
@@ -16,9 +20,6 @@ use crate::{
     kind::Kind,
     stores::Live,
 };
-
-/// Annotation of pods that run on although their Secrets have changed: another one rolls them.
-const SECRETS_HASH: &str = "clickstream.dev/secrets-hash";
 
 /// Whether a ConfigMap is the one that the running pods read, and somebody has deleted it.
 pub fn is_missing(owner: &Owner, config: &Child, live: &Live, context: &Context) -> bool {
@@ -102,8 +103,10 @@ mod tests {
 
     use std::collections::BTreeMap;
 
+    use clickstream_protocol::labels::RELEASE;
+
     use super::*;
-    use crate::controller::build::children::{RELEASE, stamp};
+    use crate::controller::build::children::stamp;
 
     fn secrets(keys: &str, values: &str) -> Secrets {
         Secrets {
@@ -179,10 +182,15 @@ mod tests {
     #[test]
     fn what_pods_were_made_from_is_noted_and_changes_nothing_of_them() {
         let mut deployment = wanted(1);
-        deployment.body["spec"]["template"]["spec"]["volumes"] =
-            json!([{ "configMap": { "name": "shop-main-1234" } }]);
         let before = deployment.body["spec"].clone();
-        stamp(&mut deployment, "0.1.0-abc", &secrets("a", "1"), None);
+        let secrets = secrets("a", "1");
+        stamp(
+            &mut deployment,
+            "0.1.0-abc",
+            &secrets,
+            "shop-main-1234",
+            None,
+        );
         assert_eq!(deployment.body["spec"], before);
         let noted = &deployment.body["metadata"]["labels"];
         assert_eq!(noted[CONFIG_MAP], "shop-main-1234");

@@ -6,7 +6,11 @@ mod tests;
 use std::collections::BTreeMap;
 
 use clickstream_pipeline::spec::TargetSpec;
-use clickstream_protocol::migration::MigrationReport;
+use clickstream_protocol::{
+    annotations::MIGRATION_INPUTS,
+    labels::{COMPONENT, MIGRATION_ATTEMPT, MIGRATION_HASH, PROCESSOR},
+    migration::MigrationReport,
+};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::json;
@@ -14,7 +18,7 @@ use serde_json::json;
 use crate::{
     controller::{
         applier::{Applied, Owner},
-        build::{self, Child, MIGRATION_ATTEMPT, MIGRATION_HASH, MIGRATION_INPUTS, TARGET_LABEL},
+        build::{self, Child, TARGET_LABEL},
         context::{Context, Error},
         gate::Gate,
         jobs::ended,
@@ -386,7 +390,7 @@ fn refutation(
     let labels = [
         (build::PIPELINE_LABEL, valid.name.as_str()),
         (TARGET_LABEL, target.name.as_str()),
-        ("app.kubernetes.io/component", "processor"),
+        (COMPONENT, PROCESSOR),
     ];
     stores
         .pods(&valid.namespace, &labels)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clickstream_protocol::labels;
+use clickstream_protocol::labels::{self, MIGRATION_ATTEMPT, MIGRATION_HASH};
 use kube::ResourceExt;
 
 use super::{
@@ -14,7 +14,7 @@ use crate::{
     controller::{
         applier::{Applied, NameTaken, Owner},
         build::{
-            Child, MIGRATION_ATTEMPT, MIGRATION_HASH,
+            Child,
             children::{self, Children, Processors},
         },
         context::{Context, Error},
@@ -113,7 +113,7 @@ impl Targets {
             workload.held_back = held_back;
             workload.queued = gate.holds_target(index);
             workload.pinned = pinned;
-            workload.wanted = wanted(&now.deployment);
+            workload.wanted = now.replicas;
             workload.obstacle = obstacle(valid, labels::PROCESSOR, Some(&target.name), context);
             all.processors.push(workload);
         }
@@ -138,7 +138,7 @@ impl Targets {
             workload.held_back = held_back;
             workload.queued = gate.holds_producer();
             workload.pinned = pinned;
-            workload.wanted = wanted(&now.deployment);
+            workload.wanted = now.replicas;
             workload.obstacle = obstacle(valid, labels::PRODUCER, None, context);
             all.producer = Some(workload);
         }
@@ -205,11 +205,6 @@ impl Targets {
 
 fn key(child: &Child) -> (Kind, String) {
     (child.kind, child.name.clone())
-}
-
-fn wanted(deployment: &Child) -> i32 {
-    let replicas = deployment.body["spec"]["replicas"].as_i64().unwrap_or(0);
-    i32::try_from(replicas).unwrap_or(i32::MAX)
 }
 
 /// A Deployment as it is, if it is this pipeline's.

@@ -1,30 +1,14 @@
 //! Processors and producer of a pipeline with all that they need, before any of it is applied. Pure.
 
+use std::collections::BTreeMap;
+
 use clickstream_pipeline::spec::{SecretKeys, TargetSpec};
-use serde_json::{Value, json};
+use clickstream_protocol::labels::{CONFIG_MAP, INPUTS, NOT_PINNED, RELEASE, SECRETS, TEMPLATE};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Child, inputs};
+use super::{Child, Kind, TargetChildren, inputs::Inputs};
 use crate::{controller::validate::ValidatedPipeline, hash::short_hash, settings::Settings};
-
-/// Label of a Deployment: the operator's release that made its pod template.
-pub const RELEASE: &str = "clickstream.dev/release";
-
-/// Label of a Deployment: a hash of its pod template as it was sent.
-pub const TEMPLATE: &str = "clickstream.dev/template-hash";
-
-/// Label of a Deployment: a hash of what people say about its pods, or [`NOT_PINNED`].
-pub const INPUTS: &str = "clickstream.dev/inputs-hash";
-
-/// What is noted of pods whose image is the operator's. The label is always there, so that one that is missing means a release that
-/// did not know it.
-pub const NOT_PINNED: &str = "none";
-
-/// Label of a Deployment: which keys of Secrets its pods read, and what they said, as two hashes.
-pub const SECRETS: &str = "clickstream.dev/secrets";
-
-/// Label of a Deployment: the ConfigMap that its pods read.
-pub const CONFIG_MAP: &str = "clickstream.dev/config-map";
 
 /// The Secrets of a Deployment's pods.
 pub struct Secrets {
@@ -71,24 +55,21 @@ impl Secrets {
 }
 
 /// Notes on a Deployment what its pods were made from, as labels: another annotation is another generation of a Deployment, which would
-/// not be Ready until its controller has seen it.
-pub fn stamp(deployment: &mut Child, release: &str, secrets: &Secrets, inputs: Option<&String>) {
+/// not be Ready until its controller has seen it. `config_map`: the document that they read.
+pub fn stamp(
+    deployment: &mut Child,
+    release: &str,
+    secrets: &Secrets,
+    config_map: &str,
+    inputs: Option<&String>,
+) {
     let template = super::template_hash(deployment);
-    let document = document_of(&deployment.body);
-    let document = document.to_owned();
     let labels = &mut deployment.body["metadata"]["labels"];
     labels[RELEASE] = json!(release);
     labels[TEMPLATE] = json!(template);
     labels[SECRETS] = json!(secrets.noted());
-    labels[CONFIG_MAP] = json!(document);
+    labels[CONFIG_MAP] = json!(config_map);
     labels[INPUTS] = json!(inputs.map_or(NOT_PINNED, String::as_str));
-}
-
-fn document_of(deployment: &Value) -> &str {
-    let volumes = deployment.pointer("/spec/template/spec/volumes");
-    let mut volumes = volumes.and_then(Value::as_array).into_iter().flatten();
-    let name = volumes.find_map(|volume| volume.pointer("/configMap/name")?.as_str());
-    name.unwrap_or_default()
 }
 
 /// A Deployment with all that it needs.
@@ -97,6 +78,8 @@ pub struct Workload {
     pub around: Vec<Child>,
     /// Processors, or the producer.
     pub deployment: Child,
+    /// How many pods it is to have.
+    pub replicas: i32,
     /// What its pods read of Secrets.
     pub secrets: Secrets,
     /// A hash of what people say about its pods, if their image is pinned.
@@ -117,69 +100,140 @@ pub struct Children {
     pub targets: Vec<Processors>,
     /// Of the producer, if it is on.
     pub producer: Option<Workload>,
+    /// The topics that pods are told the pipeline has made.
+    created: Vec<String>,
+}
+
+/// What children are made from.
+#[derive(Clone, Copy)]
+pub struct Made<'m> {
+    /// The spec.
+    pub valid: &'m ValidatedPipeline,
+    /// What the operator was started with.
+    pub settings: &'m Settings,
+    /// The operator's release.
+    pub release: &'m str,
+    /// What people say about pods.
+    pub inputs: &'m Inputs,
 }
 
 impl Children {
-    /// Builds all of them. `made_by`: the operator's release; `created`: the topics that the pipeline made; `runs_on`: images of before, for each target.
-    pub fn of(
-        valid: &ValidatedPipeline,
-        settings: &Settings,
-        made_by: &str,
-        created: &[String],
-        runs_on: &[Option<&str>],
-    ) -> Self {
-        let targets = valid.document.spec.targets.iter().zip(runs_on);
-        let targets = targets.map(|(target, runs_on)| {
-            let processors = |settings: &Settings, release: &str, inputs| {
-                let children = super::target(valid, target, settings, created);
-                let secrets = Secrets::of_processors(valid, target);
-                Workload::new(
-                    children.around,
-                    children.deployment,
-                    secrets,
-                    inputs,
-                    release,
-                )
-            };
-            let before = runs_on.map(|image| {
-                let before = Settings {
-                    processor_image: image.to_owned(),
-                    ..settings.clone()
-                };
-                processors(&before, &release(&before), None)
-            });
-            let inputs = inputs::of_processors(valid, target, settings);
-            Processors {
-                now: processors(settings, made_by, inputs),
-                before,
-            }
-        });
-        let targets = targets.collect();
+    /// Builds all of them as they should be. `created`: the topics that the pipeline has made, as far as that is known.
+    pub fn of(made: Made<'_>, created: Vec<String>) -> Self {
+        let Made {
+            valid,
+            settings,
+            inputs,
+            release,
+        } = made;
         let mut producer = super::producer(valid, settings);
         let producer = producer.pop().map(|deployment| {
+            let children = TargetChildren {
+                around: producer,
+                deployment,
+            };
             let secrets = Secrets::of_producer(valid);
-            let inputs = inputs::of_producer(valid, settings);
-            Workload::new(producer, deployment, secrets, inputs, made_by)
+            let replicas = i32::from(!valid.document.spec.suspend);
+            let inputs = inputs.producer.clone();
+            Workload::new(children, secrets, replicas, inputs, release)
         });
-        Self { targets, producer }
+        let mut all = Self {
+            targets: Vec::new(),
+            producer,
+            created,
+        };
+        all.targets = all.processors(made);
+        all
     }
+
+    /// Adds what is known once tables and topics have been looked at. `created`: the topics that the pipeline has made; `runs_on`:
+    /// images of before, for each target.
+    pub fn complete(&mut self, made: Made<'_>, created: Vec<String>, runs_on: &[Option<&str>]) {
+        if created != self.created {
+            self.created = created;
+            self.targets = self.processors(made);
+        }
+        let specs = &made.valid.document.spec.targets;
+        let targets = self.targets.iter_mut().zip(specs).zip(runs_on);
+        for ((target, spec), runs_on) in targets {
+            target.before = runs_on.map(|image| {
+                let before = Settings {
+                    processor_image: image.to_owned(),
+                    ..made.settings.clone()
+                };
+                let release = release(&before);
+                let made = Made {
+                    settings: &before,
+                    release: &release,
+                    ..made
+                };
+                processors(made, spec, &self.created, None)
+            });
+        }
+    }
+
+    fn processors(&self, made: Made<'_>) -> Vec<Processors> {
+        let targets = made.valid.document.spec.targets.iter();
+        let targets = targets.enumerate().map(|(index, target)| {
+            let inputs = made.inputs.processors.get(index).cloned().flatten();
+            Processors {
+                now: processors(made, target, &self.created, inputs),
+                before: None,
+            }
+        });
+        targets.collect()
+    }
+}
+
+fn processors(
+    made: Made<'_>,
+    target: &TargetSpec,
+    created: &[String],
+    inputs: Option<String>,
+) -> Workload {
+    let valid = made.valid;
+    let children = super::target(valid, target, made.settings, created);
+    let secrets = Secrets::of_processors(valid, target);
+    let replicas = super::deployment::replicas(&valid.document.spec, target);
+    let replicas = i32::try_from(replicas).unwrap_or(i32::MAX);
+    Workload::new(children, secrets, replicas, inputs, made.release)
 }
 
 impl Workload {
     fn new(
-        around: Vec<Child>,
-        mut deployment: Child,
+        children: TargetChildren,
         secrets: Secrets,
+        replicas: i32,
         inputs: Option<String>,
         release: &str,
     ) -> Self {
-        stamp(&mut deployment, release, &secrets, inputs.as_ref());
+        let TargetChildren {
+            around,
+            mut deployment,
+        } = children;
+        let mut config_map = around.iter();
+        let config_map = config_map.find(|child| child.kind == Kind::ConfigMap);
+        let config_map = config_map.map_or("", |config| config.name.as_str());
+        stamp(
+            &mut deployment,
+            release,
+            &secrets,
+            config_map,
+            inputs.as_ref(),
+        );
         Self {
             around,
             deployment,
+            replicas,
             secrets,
             inputs,
         }
+    }
+
+    /// Whether pods with these labels on their Deployment are of the same template.
+    pub fn is_of_template(&self, noted: &BTreeMap<String, String>) -> bool {
+        let template = self.deployment.body["metadata"]["labels"][TEMPLATE].as_str();
+        noted.get(TEMPLATE).map(String::as_str) == template
     }
 }
 

@@ -1,7 +1,7 @@
 //! The processors of a target.
 
 use clickstream_pipeline::spec::{Bytes, PipelineSpec, TargetSpec};
-use clickstream_protocol::annotations::RESTART_AT;
+use clickstream_protocol::annotations::{CONFIG_HASH, RESTART_AT};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -10,9 +10,6 @@ use super::{
     tracing,
 };
 use crate::{controller::validate::ValidatedPipeline, settings::Settings};
-
-/// Hash of what a pod reads at its start; another one rolls the pods.
-pub const CONFIG_HASH: &str = "clickstream.dev/config-hash";
 
 /// Where a pod knows the zone of its node.
 const ZONE_OF_POD: &str = "metadata.labels['topology.kubernetes.io/zone']";
@@ -67,24 +64,28 @@ pub fn of_target(
         settings,
     );
     spread(&mut template["spec"], &labels);
-    let replicas = if spec.suspend {
-        0
-    } else {
-        spec.replicas_of(target)
-    };
     Child {
         kind: Kind::Deployment,
         name: name.clone(),
         body: json!({
             "metadata": { "labels": labels },
             "spec": {
-                "replicas": replicas,
+                "replicas": replicas(spec, target),
                 "revisionHistoryLimit": 3,
                 "selector": { "matchLabels": labels::selector_of(&labels) },
                 "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
                 "template": template,
             },
         }),
+    }
+}
+
+/// How many processors a target is to have.
+pub fn replicas(spec: &PipelineSpec, target: &TargetSpec) -> u32 {
+    if spec.suspend {
+        0
+    } else {
+        spec.replicas_of(target)
     }
 }
 

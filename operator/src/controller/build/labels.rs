@@ -5,9 +5,10 @@ use serde_json::{Map, Value, json};
 
 use crate::controller::validate::ValidatedPipeline;
 
-pub use clickstream_protocol::labels::{
-    OPERATOR as MANAGED_BY, PIPELINE as PIPELINE_LABEL, TARGET as TARGET_LABEL,
+use clickstream_protocol::labels::{
+    CLICKSTREAM, COMPONENT, INSTANCE, MANAGED_BY, NAME, OPERATOR, PART_OF, PROCESSOR,
 };
+pub use clickstream_protocol::labels::{PIPELINE as PIPELINE_LABEL, TARGET as TARGET_LABEL};
 
 /// All labels of a child.
 pub fn of(
@@ -17,12 +18,9 @@ pub fn of(
 ) -> Map<String, Value> {
     let mut labels = selected(&pipeline.name, component, target);
     labels.extend([
-        (
-            "app.kubernetes.io/instance".to_owned(),
-            json!(pipeline.name),
-        ),
-        ("app.kubernetes.io/part-of".to_owned(), json!("clickstream")),
-        ("app.kubernetes.io/managed-by".to_owned(), json!(MANAGED_BY)),
+        (INSTANCE.to_owned(), json!(pipeline.name)),
+        (PART_OF.to_owned(), json!(CLICKSTREAM)),
+        (MANAGED_BY.to_owned(), json!(OPERATOR)),
     ]);
     labels
 }
@@ -31,11 +29,8 @@ pub fn of(
 pub fn selected(pipeline: &str, component: &str, target: Option<&str>) -> Map<String, Value> {
     debug_assert!(PIPELINE_LABEL.starts_with(GROUP) && TARGET_LABEL.starts_with(GROUP));
     let mut labels = Map::from_iter([
-        (
-            "app.kubernetes.io/name".to_owned(),
-            json!(format!("clickstream-{component}")),
-        ),
-        ("app.kubernetes.io/component".to_owned(), json!(component)),
+        (NAME.to_owned(), json!(format!("clickstream-{component}"))),
+        (COMPONENT.to_owned(), json!(component)),
         (PIPELINE_LABEL.to_owned(), json!(pipeline)),
     ]);
     if let Some(target) = target {
@@ -46,12 +41,7 @@ pub fn selected(pipeline: &str, component: &str, target: Option<&str>) -> Map<St
 
 /// The subset of a child's labels that its selector holds.
 pub fn selector_of(labels: &Map<String, Value>) -> Value {
-    let keys = [
-        "app.kubernetes.io/name",
-        "app.kubernetes.io/component",
-        PIPELINE_LABEL,
-        TARGET_LABEL,
-    ];
+    let keys = [NAME, COMPONENT, PIPELINE_LABEL, TARGET_LABEL];
     Value::Object(
         labels
             .iter()
@@ -63,7 +53,7 @@ pub fn selector_of(labels: &Map<String, Value>) -> Value {
 
 /// The selector of a target's processors as text, for the scale subresource.
 pub fn selector(pipeline: &str, target: &str) -> String {
-    let labels = selected(pipeline, "processor", Some(target));
+    let labels = selected(pipeline, PROCESSOR, Some(target));
     let pairs: Vec<_> = labels
         .iter()
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))

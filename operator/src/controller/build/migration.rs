@@ -1,6 +1,10 @@
 //! The Job that migrates a target's schema before processors of a new version start.
 
 use clickstream_pipeline::spec::{MigrationSpec, PodTemplateSpec, TargetSpec};
+use clickstream_protocol::{
+    annotations::MIGRATION_INPUTS,
+    labels::{MIGRATION_ATTEMPT, MIGRATION_HASH},
+};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -10,14 +14,8 @@ use super::{
 };
 use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 
-/// Label with the hash of a migration.
-pub const MIGRATION_HASH: &str = "clickstream.dev/migration-hash";
-/// Label with the number of the attempt, counted from 0.
-pub const MIGRATION_ATTEMPT: &str = "clickstream.dev/migration-attempt";
 /// How long a migration may take unless the spec says otherwise, in seconds.
 const TIMEOUT: u64 = 600;
-/// Annotation with a hash of what an attempt was made with; another one is worth another attempt at once.
-pub const MIGRATION_INPUTS: &str = "clickstream.dev/migration-inputs";
 
 /// The Job of the migration that a target needs, and before it its ConfigMap. `attempt` makes a new Job after one has failed.
 pub fn migration(

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use clickstream_api::mesh::without_sidecar;
 use clickstream_pipeline::spec::{PodSettings, PodTemplateSpec, SecretKeys};
 pub use clickstream_protocol::ADMIN_PORT_NAME;
+use clickstream_protocol::annotations::ACCOUNT_HASH;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -18,9 +19,6 @@ pub const ADMIN_PORT: u16 = 8080;
 const DOCUMENT: &str = "/etc/clickstream/pipeline.yaml";
 /// Where the pods find Secrets, as `<secret>/<key>`.
 const SECRETS: &str = "/etc/clickstream/secrets";
-/// Annotation with a hash of the annotations of the pods' ServiceAccount, which a cloud provider reads when a pod is made: another one
-/// rolls them.
-const ACCOUNT_HASH: &str = "clickstream.dev/service-account-hash";
 
 /// A pod's one container, and what is around it.
 pub struct PodParts<'p> {

@@ -11,6 +11,7 @@ mod former;
 mod inputs;
 mod pod_templates;
 
+use clickstream_protocol::annotations::CONFIG_HASH;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
@@ -21,7 +22,7 @@ use k8s_openapi::api::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{deployment::CONFIG_HASH, *};
+use super::*;
 use crate::{
     controller::{
         allowed::Allowed,

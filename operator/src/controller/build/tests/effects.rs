@@ -83,9 +83,9 @@ fn build(spec: &Value) -> Result<Built, String> {
     };
     Ok(Built {
         inputs: [
-            inputs::of_processors(&pinned, one, &settings),
-            inputs::of_processors(&pinned, other, &settings),
-            inputs::of_producer(&pinned, &settings),
+            inputs::about_processors(&pinned, one, &settings),
+            inputs::about_processors(&pinned, other, &settings),
+            inputs::about_producer(&pinned, &settings),
         ],
         document: json!(valid.document),
         processors: processors.try_into().unwrap(),
