@@ -123,7 +123,8 @@ pub struct RunArgs {
     )]
     pub network_policy: bool,
     /// Peers of those policies as JSON: `from`, who may ask the admin port (default: operators in the Lease's namespace), `kafka` and
-    /// `postgres`, where those are (default: anywhere), each a list of NetworkPolicyPeers; `egress`, further rules.
+    /// `postgres`, where those are (default: anywhere), `collector`, where Collectors are (default: where the address that pods are
+    /// given says), each a list of NetworkPolicyPeers; `egress`, further rules.
     #[arg(
         long,
         env = "CLICKSTREAM_NETWORK_POLICY_PEERS",
@@ -188,4 +189,40 @@ pub struct RunArgs {
 
 fn network(text: &str) -> Result<Network, serde_json::Error> {
     serde_json::from_str(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
+
+    use clap::{Parser, error::ErrorKind};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Run {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    fn read(words: &[&str]) -> Result<RunArgs, clap::Error> {
+        let images = ["run", "--processor-image=a", "--producer-image=b"];
+        Run::try_parse_from(images.iter().chain(words)).map(|run| run.args)
+    }
+
+    #[test]
+    fn of_two_ways_to_know_tokens_none_is_passed_over_in_silence() {
+        let guarded = ["--admin-listen=[::1]:1", "--admin-tls=/tls"];
+        let with = |words: &[&'static str]| read(&[&guarded[..], words].concat());
+        let tokens = "--admin-tokens=/tokens";
+        for review in ["--admin-token-review", "--admin-token-review=true"] {
+            assert!(with(&[review]).unwrap().admin_token_review);
+            let error = with(&[review, tokens]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+            for option in ["--admin-token-review", "--admin-tokens"] {
+                assert!(error.to_string().contains(option), "{error}");
+            }
+        }
+        assert!(!with(&[tokens]).unwrap().admin_token_review);
+    }
 }

@@ -194,7 +194,7 @@ kubectl annotate crd clickstreampipelines.clickstream.dev meta.helm.sh/release-n
 {{- $from = append $from (dict "namespaceSelector" $here "podSelector" (dict "matchLabels" (include "clickstream-operator.consoleSelectorLabels" . | fromYaml))) }}
 {{- end }}
 {{- $from = concat $from ($policy.metricsFrom | default list) }}
-{{- dict "from" $from "kafka" ($policy.kafka | default list) "postgres" ($policy.postgres | default list) "egress" ($policy.egress | default list) | toJson }}
+{{- dict "from" $from "kafka" ($policy.kafka | default list) "postgres" ($policy.postgres | default list) "collector" ($policy.collector | default list) "egress" ($policy.egress | default list) | toJson }}
 {{- end }}
 
 {{/* DNS, at the ports where servers listen: OpenShift's is 5353, and policies see what is behind a Service. */}}

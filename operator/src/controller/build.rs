@@ -5,6 +5,7 @@
 
 mod child;
 pub mod children;
+mod collector;
 mod config_map;
 mod deployment;
 mod guard;

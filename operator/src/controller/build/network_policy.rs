@@ -8,7 +8,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Child, Kind, PIPELINE_LABEL, TARGET_LABEL, labels, names, pod::ADMIN_PORT_NAME, tracing,
+    Child, Kind, PIPELINE_LABEL, TARGET_LABEL, collector, labels, names, pod::ADMIN_PORT_NAME,
+    tracing,
 };
 use crate::{
     controller::validate::ValidatedPipeline,
@@ -35,7 +36,8 @@ pub fn of_target(
     let name = names::child(&pipeline.name, &[&target.name]);
     let pod = pipeline.document.spec.processor_pod();
     let traced = tracing::variables(settings, &pod.template.env);
-    Some(policy(name, &labels, selected, egress, network, &traced))
+    egress.extend(collector::rule(&traced, &pipeline.namespace, network));
+    Some(policy(name, &labels, selected, egress, network))
 }
 
 /// The policy of a producer's pod.
@@ -43,11 +45,12 @@ pub fn of_producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Option<
     let network = settings.network_policy.as_ref()?;
     let labels = labels::of(pipeline, "producer", None);
     let selected = labels::selector_of(&labels);
-    let egress = vec![kafka(&pipeline.document.spec.kafka, network)];
+    let mut egress = vec![kafka(&pipeline.document.spec.kafka, network)];
     let name = names::child(&pipeline.name, &["producer"]);
     let pod = pipeline.document.spec.producer_pod();
     let traced = tracing::variables(settings, &pod.template.env);
-    Some(policy(name, &labels, selected, egress, network, &traced))
+    egress.extend(collector::rule(&traced, &pipeline.namespace, network));
+    Some(policy(name, &labels, selected, egress, network))
 }
 
 fn policy(
@@ -56,7 +59,6 @@ fn policy(
     selected: Value,
     egress: Vec<Value>,
     network: &Network,
-    traced: &[(String, String)],
 ) -> Child {
     // an empty list of peers would stand for everybody
     let ingress = if network.from.is_empty() {
@@ -69,7 +71,6 @@ fn policy(
     };
     let mut rules = vec![dns()];
     rules.extend(egress);
-    rules.extend(collector(traced).map(|port| rule([port].into(), &[])));
     rules.extend(network.egress.iter().map(|more| json!(more)));
     Child {
         kind: Kind::NetworkPolicy,
@@ -109,7 +110,8 @@ fn rule(ports: BTreeSet<u16>, peers: &[NetworkPolicyPeer]) -> Value {
     rule
 }
 
-/// The ports of the brokers to begin with; others that brokers advertise are for the operator's own rules.
+/// The ports of the brokers to begin with; others that brokers advertise are for the operator's own rules. Where brokers are is
+/// not read from their names, unlike a Collector's: those that one names tell where the others are.
 fn kafka(kafka: &KafkaSpec, network: &Network) -> Value {
     let brokers = kafka.bootstrap_servers.split(',');
     let ports = brokers.filter_map(|broker| broker.rsplit_once(':')?.1.parse().ok());
@@ -124,36 +126,9 @@ fn postgres_port(connection: &ConnectionSpec, pipeline: &ValidatedPipeline) -> u
     port.unwrap_or(POSTGRES)
 }
 
-/// The port of the Collector that spans go to.
-fn collector(tracing: &[(String, String)]) -> Option<u16> {
-    let (_, endpoint) = tracing
-        .iter()
-        .filter(|(name, _)| name.ends_with("_ENDPOINT"))
-        .max_by_key(|(name, _)| name.contains("TRACES"))?;
-    let endpoint: hyper::Uri = endpoint.trim().parse().ok()?;
-    endpoint.port_u16().or(match endpoint.scheme_str() {
-        Some("https") => Some(443),
-        _ => Some(80),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_collector_is_reached_at_the_port_of_its_address() {
-        let port = |endpoint: &str| {
-            collector(&[(
-                "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
-                endpoint.to_owned(),
-            )])
-        };
-        assert_eq!(port("http://collector:4318"), Some(4318));
-        assert_eq!(port("https://otel.example.com/v1"), Some(443));
-        assert_eq!(port("http://[fd00::1]:4318/"), Some(4318));
-        assert_eq!(collector(&[]), None);
-    }
 
     #[test]
     fn nobody_is_let_in_unless_somebody_is_named() {

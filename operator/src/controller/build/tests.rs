@@ -496,6 +496,29 @@ fn processors_keep_off_each_others_hosts_and_zones_where_nobody_says_otherwise()
 }
 
 #[test]
+fn traces_are_let_out_to_where_their_collector_is() {
+    let collector =
+        json!({ "name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel.o11y:4318" });
+    let children = children(&pipeline(|document| {
+        document["spec"]["podTemplate"] = json!({ "env": [collector] });
+    }));
+    let expected = json!({
+        "ports": [{ "port": 4318, "protocol": "TCP" }],
+        "to": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "o11y" } } }],
+    });
+    let policies = children
+        .iter()
+        .filter(|child| child.kind == Kind::NetworkPolicy);
+    let rules = policies.map(|policy| policy.body["spec"]["egress"].as_array().unwrap());
+    let rules: Vec<_> = rules.collect();
+    assert!(rules.len() > 1);
+    assert!(
+        rules.iter().all(|rules| rules.contains(&expected)),
+        "{rules:?}"
+    );
+}
+
+#[test]
 fn where_brokers_and_databases_are_can_be_said() {
     let mut settings = settings();
     let peers = json!({
