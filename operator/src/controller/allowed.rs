@@ -1,6 +1,8 @@
 //! What the platform allows pipelines to name: images, brokers and priority classes. Whoever may create a pipeline has the operator
 //! dial brokers from where it is, and pods run images and push others aside; these lists say which. Pure.
 
+mod injected;
+
 use std::net::IpAddr;
 
 use anyhow::{Context as _, bail, ensure};
@@ -120,6 +122,11 @@ impl Allowed {
                 let entries = self.priority_classes.iter().map(String::as_str);
                 let path = format!("{path}.priorityClassName");
                 refuse(path, class, "priorityClasses", entries.collect());
+            }
+        }
+        if !self.images.is_empty() {
+            for (path, pod) in spec.places_of_pods() {
+                problems.extend(injected::problems(&path, &pod.template.annotations));
             }
         }
         problems

@@ -12,6 +12,8 @@ use super::secret::{self, is_dns_label, is_dns_subdomain};
 use super::validate::At;
 use super::{PipelineSpec, TargetSpec};
 
+#[cfg(test)]
+pub(in crate::spec) use check::{FOLDER, PROGRAMS, TAKEN};
 pub use template::PodTemplateSpec;
 
 #[cfg(feature = "schema")]

@@ -187,6 +187,18 @@ async fn each_rule_between_fields_has_its_message() -> anyhow::Result<()> {
             "choose another key",
         ),
         (
+            "/spec/producer",
+            json!({ "podTemplate": { "annotations": { "container.apparmor.security.beta.kubernetes.io/producer": "unconfined" } } }),
+            "spec.producer.podTemplate.annotations",
+            "pods stay restricted",
+        ),
+        (
+            "/spec/processor",
+            json!({ "podTemplate": { "annotations": { "seccomp.security.alpha.kubernetes.io/pod": "unconfined" } } }),
+            "spec.processor.podTemplate.annotations",
+            "pods stay restricted",
+        ),
+        (
             "/spec/processor",
             json!({ "affinity": { "nodeAffinity": [] } }),
             "spec.processor.affinity.nodeAffinity",

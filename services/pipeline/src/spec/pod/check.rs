@@ -15,6 +15,19 @@ const MOST_VARIABLES: usize = 64;
 const SUBDOMAIN_RULE: &str = "use lowercase letters, digits, `-` and `.`, at most 253 characters";
 const ALIKE: &str = "listed twice; remove one";
 const RESTRICTED: &str = "pods stay restricted, and nothing in them needs more: leave it out";
+/// Annotations that are a security context by another name: their values can be any profile, or none. Container runtimes and
+/// older kubelets go by them.
+const LOOSENING: [&str; 3] = [
+    "container.apparmor.security.beta.kubernetes.io/",
+    "container.seccomp.security.alpha.kubernetes.io/",
+    "seccomp.security.alpha.kubernetes.io/",
+];
+/// The paths that are mounted over by nobody, with what is below: what the operator mounts, and the system's.
+pub(in crate::spec) const TAKEN: [&str; 4] = ["/etc/clickstream", "/dev", "/proc", "/sys"];
+/// What the programs' paths begin with.
+pub(in crate::spec) const PROGRAMS: &str = "/clickstream-";
+/// Taken, and what is below is not.
+pub(in crate::spec) const FOLDER: &str = "/etc";
 /// What the names of the operator's variables begin with.
 const OURS: &str = "CLICKSTREAM_";
 /// Types of SELinux under which a container is confined: those that the Pod Security Standards leave to a pod.
@@ -53,6 +66,13 @@ impl PodTemplateSpec {
     pub(in crate::spec) fn check(&self, at: &mut At<'_>) {
         check_labels(&self.labels, true, &mut at.field("labels"));
         check_annotations(&self.annotations, &mut at.field("annotations"));
+        for key in self.annotations.keys() {
+            if LOOSENING.iter().any(|prefix| key.starts_with(prefix)) {
+                at.field("annotations").field(key).problem(
+                    "pods stay restricted: write seccompProfile or appArmorProfile of containerSecurityContext instead",
+                );
+            }
+        }
         check_annotations(
             &self.service_account_annotations,
             &mut at.field("serviceAccountAnnotations"),
@@ -360,11 +380,9 @@ fn is_path(path: &str) -> bool {
 
 /// Whether a mount there would hide what the operator mounts, the program, or what the runtime mounts.
 fn is_taken(path: &str) -> bool {
-    let mut names = path.trim_start_matches('/').split('/');
-    let first = names.next().unwrap_or_default();
-    match first {
-        "etc" => names.next().is_none_or(|next| next == "clickstream"),
-        "dev" | "proc" | "sys" => true,
-        _ => first.starts_with("clickstream-"),
-    }
+    let is_at_or_below = |taken: &&str| {
+        let rest = path.strip_prefix(*taken);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    path == FOLDER || path.starts_with(PROGRAMS) || TAKEN.iter().any(is_at_or_below)
 }

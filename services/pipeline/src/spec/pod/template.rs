@@ -33,9 +33,13 @@ pub struct PodTemplateSpec {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::labels"))]
     pub labels: BTreeMap<String, String>,
-    /// Further annotations of the pods; the same prefixes are the operator's. Rolling. Default: none.
+    /// Further annotations of the pods; the same prefixes are the operator's, and profiles of seccomp and AppArmor belong into
+    /// `containerSecurityContext`. Rolling. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::annotations"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(schema_with = "schema::annotations_of_template")
+    )]
     pub annotations: BTreeMap<String, String>,
     /// Name of the ServiceAccount of the pods, which exists already. The nearest template that says anything about the account
     /// counts alone. Rolling. Default: one that the operator makes; of migrations, the namespace's.

@@ -131,6 +131,8 @@ fn labels_and_annotations_are_kubernetes_and_none_of_the_operators() {
         refused!("labels.k", part => part.labels = [(text("k"), text(value))].into());
         refused!("nodeSelector.k", part => part.node_selector = [(text("k"), text(value))].into());
     }
+    let unconfined = "container.apparmor.security.beta.kubernetes.io/processor";
+    refused!(format!("annotations.{unconfined}"), part => part.annotations = [(text(unconfined), text("unconfined"))].into());
     refused!("annotations.k", part => part.annotations = [(text("k"), "v".repeat(8193))].into());
     refused!("labels", part => part.labels = entries(33));
     refused!("annotations", part => part.annotations = entries(33));

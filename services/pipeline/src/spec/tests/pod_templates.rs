@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::pod::{FOLDER, PROGRAMS, TAKEN};
 use super::problems::problems;
 use super::*;
 
@@ -189,6 +190,7 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
     };
     let volume = |name: &str| json!({ "volumes": [{ "name": name, "emptyDir": {} }] });
     let from = |prefix: &str| json!({ "envFrom": [{ "prefix": prefix, "configMapRef": { "name": "a" } }] });
+    let annotation = |key: &str| json!({ "annotations": { key: "unconfined" } });
     let pod = |context: Value| json!({ "securityContext": context });
     let container = |context: Value| json!({ "containerSecurityContext": context });
     let mut refused = vec![
@@ -203,6 +205,19 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
         (
             "annotations.clickstream.dev/config-hash",
             json!({ "annotations": { "clickstream.dev/config-hash": "x" } }),
+        ),
+        // a security context by another name
+        (
+            "annotations.container.apparmor.security.beta.kubernetes.io/processor",
+            annotation("container.apparmor.security.beta.kubernetes.io/processor"),
+        ),
+        (
+            "annotations.seccomp.security.alpha.kubernetes.io/pod",
+            annotation("seccomp.security.alpha.kubernetes.io/pod"),
+        ),
+        (
+            "annotations.container.seccomp.security.alpha.kubernetes.io/processor",
+            annotation("container.seccomp.security.alpha.kubernetes.io/processor"),
         ),
         (
             "serviceAccountAnnotations.clickstream.dev/a",
@@ -389,6 +404,17 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
             );
         }
     }
+}
+
+#[test]
+fn the_page_about_pods_names_every_path_that_no_mount_may_take() {
+    let below: Vec<_> = TAKEN.iter().map(|path| format!("`{path}`")).collect();
+    let said = format!(
+        "Nothing is mounted at `{FOLDER}` itself, at a path that begins with `{PROGRAMS}`, nor at or below {}.",
+        below.join(", ")
+    );
+    let page = include_str!("../../../../../docs/pods.md");
+    assert!(page.contains(&said), "docs/pods.md does not say: {said}");
 }
 
 #[test]
