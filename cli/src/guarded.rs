@@ -1,7 +1,7 @@
 //! Pods whose `/status` and `/metrics` want a token (docs/monitoring-access.md). The API server's proxy to a pod keeps `Authorization`
 //! for itself, so the token goes by a header of its own; it is read from the Secret that the pod mounts, by whoever may read that.
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{anyhow, ensure};
 use clickstream_protocol::{ADMIN_TLS, ADMIN_TOKENS};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
@@ -17,17 +17,18 @@ pub fn by_tls(container: &Container) -> bool {
     variables.any(|variable| variable.name == ADMIN_TLS)
 }
 
-/// The token that a container wants, if it does.
+/// Tokens of which a container wants one; none where it wants none. Each key of its Secret is good once the pod has read it, which
+/// takes a minute or two, so one that was added a moment ago is refused: they are to be tried in turn.
 ///
 /// # Errors
-/// It may not be read, or is not there; the message says which Secret it is.
-pub async fn token(
+/// They may not be read, or are not there; the message says which Secret it is.
+pub async fn tokens(
     access: &Access,
     pod: &Pod,
     container: &Container,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<Vec<String>> {
     let Some(secret) = place(pod, container) else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let secrets: Api<Secret> = Api::namespaced(access.client.clone(), &access.namespace);
     let found = secrets.get(&secret).await.map_err(|error| {
@@ -36,16 +37,17 @@ pub async fn token(
         }
         explained(error).context(format!("it wants a token of secrets/{secret}"))
     })?;
-    // every key is good
-    let values = found.data.unwrap_or_default().into_values();
-    let tokens = values.filter_map(|value| {
+    let mut values: Vec<_> = found.data.unwrap_or_default().into_iter().collect();
+    // the one that the chart has Prometheus show goes first, unless its name was changed
+    values.sort_by_key(|(key, _)| key != "token");
+    let tokens = values.into_iter().filter_map(|(_, value)| {
         let text = String::from_utf8(value.0).ok()?;
         let mut lines = text.lines().map(str::trim);
         lines.find(|line| !line.is_empty()).map(ToOwned::to_owned)
     });
-    let first = tokens.min();
-    let first = first.with_context(|| format!("secrets/{secret} holds no token"))?;
-    Ok(Some(first))
+    let tokens: Vec<_> = tokens.collect();
+    ensure!(!tokens.is_empty(), "secrets/{secret} holds no token");
+    Ok(tokens)
 }
 
 /// The Secret whose keys are the container's files of tokens.

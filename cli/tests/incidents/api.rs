@@ -199,9 +199,10 @@ fn guard(pod: &mut Value) {
 
 async fn scrape() -> Json<Value> {
     // base64 of the token and of one that comes after it
+    let next = "MC1hLXRva2VuLXRoYXQtbm8tcG9kLWhhcy1yZWFkLXlldAo="; // one that pods do not know yet
     let tokens = "YS10b2tlbi1vZi10aGlydHktdHdvLWNoYXJhY3RlcnMKdGhlLW5leHQtb25lLW9mLXRoZW0K";
     Json(json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "scrape" }, "data": { "of-prometheus": tokens },
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "scrape" }, "data": { "next": next, "of-prometheus": tokens },
     }))
 }
 

@@ -204,7 +204,8 @@ impl IntoResponse for Refusal {
             ),
             Self::NoJudge => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the token cannot be reviewed now: the kubernetes api does not answer".to_owned(),
+                "the token cannot be reviewed now: the kubernetes api does not answer, or could not check it"
+                    .to_owned(),
             ),
         };
         let mut response = (status, format!("{why}\n")).into_response();

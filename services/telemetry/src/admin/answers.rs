@@ -114,7 +114,9 @@ impl Answers {
         }
         if self.words.len() >= MOST && !self.words.contains_key(&key) {
             self.words.retain(|_, word| word.is_of_use(now));
-            self.forget_one();
+            if !self.has_room_for(&decision) {
+                return;
+            }
         }
         let word = Word {
             decision,
@@ -138,18 +140,21 @@ impl Answers {
         }
     }
 
-    /// The oldest of the refused ones, or of all where none is.
-    fn forget_one(&mut self) {
+    /// Makes room: the oldest of the refused ones goes, or of all where none is. No refused one takes the place of one that was
+    /// let in; asking about it again costs an allowance.
+    fn has_room_for(&mut self, decision: &Decision) -> bool {
         if self.words.len() < MOST {
-            return;
+            return true;
         }
         let oldest = self
             .words
             .iter()
-            .min_by_key(|(_, word)| (word.decision == Decision::Allowed, word.since))
-            .map(|(key, _)| *key);
-        if let Some(key) = oldest {
-            self.words.remove(&key);
+            .map(|(key, word)| (word.decision == Decision::Allowed, word.since, *key))
+            .min();
+        match oldest {
+            Some((true, ..)) if *decision != Decision::Allowed => false,
+            Some((.., key)) => self.words.remove(&key).is_some(),
+            None => true,
         }
     }
 }
@@ -230,6 +235,13 @@ mod tests {
             answers.learn(key(of), Decision::Allowed, start);
         }
         assert_eq!(answers.words.len(), MOST);
+        // where all who are remembered were let in, a flood of others takes none of their places
+        let later = start + ALLOWED_FOR;
+        for of in 0..10 * MOST {
+            answers.learn(key(20 * MOST + of), Decision::Unknown, later);
+        }
+        let mut words = answers.words.values();
+        assert!(words.all(|word| word.decision == Decision::Allowed));
     }
 
     #[test]
