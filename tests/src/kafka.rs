@@ -23,7 +23,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use crate::{kafka::broker::Launch, ports::free_port, run_dir};
+use crate::{kafka::broker::Launch, loopback, ports::free_port, run_dir};
 
 /// Longest time for a broker to answer on a busy machine (it takes 3-5 s on an idle one).
 const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -365,7 +365,7 @@ fn launches(options: &KafkaOptions) -> anyhow::Result<(Vec<Launch>, Vec<u16>)> {
     let voters: Vec<String> = controllers
         .iter()
         .enumerate()
-        .map(|(index, port)| format!("{}@127.0.0.1:{port}", index + 1))
+        .map(|(index, port)| format!("{}@{}", index + 1, loopback::at(*port)))
         .collect();
     let cluster_id = kafka_uuid();
     let launches = ports
@@ -406,7 +406,7 @@ fn kafka_uuid() -> String {
 fn bootstrap(ports: &[u16]) -> String {
     ports
         .iter()
-        .map(|port| format!("127.0.0.1:{port}"))
+        .map(|port| loopback::at(*port).to_string())
         .collect::<Vec<_>>()
         .join(",")
 }

@@ -7,6 +7,7 @@ mod kubeconfig;
 
 use std::{
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -25,6 +26,7 @@ use clickstream_tools::{Tool, ensure, kubernetes::Assets};
 
 use self::kubeconfig::Identity;
 use crate::{
+    loopback,
     ports::free_port,
     process::{Guard, Process},
     run_dir,
@@ -360,8 +362,8 @@ fn certificate(dir: &Path) -> PathBuf {
 }
 
 fn spawn_etcd(launch: &Launch) -> anyhow::Result<Process> {
-    let clients = format!("http://127.0.0.1:{}", launch.etcd_port);
-    let peers = format!("http://127.0.0.1:{}", launch.etcd_peer_port);
+    let clients = format!("http://{}", loopback::at(launch.etcd_port));
+    let peers = format!("http://{}", loopback::at(launch.etcd_peer_port));
     let mut command = Command::new(&launch.assets.etcd);
     command
         .arg("--data-dir")
@@ -384,18 +386,23 @@ fn spawn_api_server(launch: &Launch) -> anyhow::Result<Process> {
     let pki = launch.dir.join("pki");
     // the key of its own certificate signs the service accounts' tokens too, so that nothing has to be made beforehand
     let key = pki.join("apiserver.key");
+    // of the family of its own address, or it does not start
+    let services = match loopback::ip() {
+        IpAddr::V4(_) => "10.0.0.0/24",
+        IpAddr::V6(_) => "fd00::/112",
+    };
     let mut command = Command::new(&launch.assets.api_server);
     command
         .arg(format!(
-            "--etcd-servers=http://127.0.0.1:{}",
-            launch.etcd_port
+            "--etcd-servers=http://{}",
+            loopback::at(launch.etcd_port)
         ))
         .arg(format!("--secure-port={}", launch.port))
+        .arg(format!("--bind-address={}", loopback::host()))
+        .arg(format!("--advertise-address={}", loopback::host()))
+        .arg(format!("--service-cluster-ip-range={services}"))
         .args([
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
             "--authorization-mode=RBAC",
-            "--service-cluster-ip-range=10.0.0.0/24",
             "--service-account-issuer=https://kubernetes.default.svc",
             // a loopback address is no endpoint
             "--endpoint-reconciler-type=none",

@@ -20,7 +20,7 @@
 //! Kubernetes API and what plays a cluster's part; its client is most of what this crate compiles.
 //!
 //! Environment: `CLICKSTREAM_TMP` (default the system's folder for temporary files) holds the data of
-//! running servers.
+//! running servers. `CLICKSTREAM_LOOPBACK` (default 127.0.0.1) is the address at which Kafka, PostgreSQL and the Kubernetes API listen.
 
 mod binary;
 pub mod browser;
@@ -31,6 +31,7 @@ mod kafka;
 mod kube_api;
 #[cfg(feature = "kubernetes")]
 pub mod kubelet;
+pub mod loopback;
 mod ports;
 mod postgres;
 mod process;

@@ -9,6 +9,8 @@ use std::{
 use anyhow::Context as _;
 use parking_lot::Mutex;
 
+use crate::loopback;
+
 /// Below the range from which Linux takes the source ports of outgoing connections (32768 and up): a port of a crashed server cannot be
 /// taken by somebody's client before the server is back.
 const RANGE: std::ops::Range<u16> = 20_000..30_000;
@@ -36,7 +38,7 @@ pub fn free_port() -> anyhow::Result<u16> {
         // its process
         let path = locks.join(port.to_string());
         let lock = File::create(&path).with_context(|| path.display().to_string())?;
-        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if lock.try_lock().is_ok() && TcpListener::bind(loopback::at(port)).is_ok() {
             given.insert(port, lock);
             return Ok(port);
         }

@@ -16,6 +16,7 @@ use tokio_postgres::{Config, NoTls};
 use clickstream_tools::{Relative, Tool, artifacts, ensure, packages};
 
 use crate::{
+    loopback,
     ports::free_port,
     process::{Guard, Process},
     run_dir,
@@ -101,15 +102,15 @@ impl Postgres {
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!(
-            "postgres://postgres@127.0.0.1:{}/{database}",
-            self.launch.port
+            "postgres://postgres@{}/{database}",
+            loopback::at(self.launch.port)
         )
     }
 
     /// The host to connect to.
     #[must_use]
     pub fn host(&self) -> &'static str {
-        "127.0.0.1"
+        loopback::host()
     }
 
     /// The port to connect to; it stays the same across restarts.
@@ -338,7 +339,7 @@ fn prepare(options: PostgresOptions) -> anyhow::Result<Launch> {
     let port = options.port.map_or_else(free_port, Ok)?;
     let run_as = rustix::process::geteuid().is_root().then_some(NOBODY);
     let defaults = [
-        ("listen_addresses", "127.0.0.1".to_owned()),
+        ("listen_addresses", loopback::host().to_owned()),
         ("unix_socket_directories", String::new()),
         ("port", port.to_string()),
         ("max_connections", "200".to_owned()),

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::{POLL, START_TIMEOUT, kafka_uuid};
 use crate::{
+    loopback,
     process::{Guard, Process},
     run_dir,
 };
@@ -130,7 +131,7 @@ impl Broker {
 
     /// The broker opens its port for clients when it has caught up with the cluster's metadata, so a connection means that it is up.
     pub(super) async fn wait_listening(&self, deadline: Instant) -> anyhow::Result<()> {
-        while TcpStream::connect(("127.0.0.1", self.launch.port))
+        while TcpStream::connect(loopback::at(self.launch.port))
             .await
             .is_err()
         {
@@ -224,8 +225,8 @@ fn server_properties(launch: &Launch, data: &Path) -> String {
         launch.cluster_size.div_ceil(2).to_string(),
     );
     let mut listeners = vec![
-        format!("PLAINTEXT://127.0.0.1:{}", launch.port),
-        format!("CONTROLLER://127.0.0.1:{}", launch.controller_port),
+        format!("PLAINTEXT://{}", loopback::at(launch.port)),
+        format!("CONTROLLER://{}", loopback::at(launch.controller_port)),
     ];
     listeners.extend(launch.listeners.iter().cloned());
     let ours = [

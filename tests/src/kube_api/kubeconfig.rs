@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::loopback;
+
 /// Who a kubeconfig speaks for.
 pub(super) enum Identity<'a> {
     /// Whoever has this bearer token.
@@ -30,7 +32,7 @@ impl Identity<'_> {
             } => json!({ "token": token, "as": user, "as-groups": groups }),
         };
         let cluster = json!({
-            "server": format!("https://127.0.0.1:{port}"),
+            "server": format!("https://{}", loopback::at(port)),
             "certificate-authority": authority,
         });
         // JSON is YAML, and quotes whatever needs it

@@ -32,6 +32,11 @@ impl Load {
         Ok(Self(Process::spawn(&command, "producer")?))
     }
 
+    /// The producer.
+    pub fn process(&self) -> &Process {
+        &self.0
+    }
+
     /// Ends it; how many records it has put into the log.
     pub async fn finish(self) -> anyhow::Result<i64> {
         self.0.terminate()?;

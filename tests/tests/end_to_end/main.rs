@@ -12,6 +12,7 @@ mod environments;
 mod guarded;
 mod handover;
 mod heartbeat;
+mod ipv6_only;
 mod kafka_faults;
 mod kills;
 mod late;

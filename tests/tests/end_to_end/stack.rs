@@ -185,10 +185,11 @@ impl Stack {
         let document = server_dir("document")?.join("pipeline.yaml");
         // a name of its own means a consumer group of its own
         let pipeline = name.replace('_', "-");
+        let host = postgres.host();
         let text = format!(
             "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: {pipeline}\nspec:\n  \
-             kafka:\n    bootstrapServers: {}\n  topics:\n  - name: {name}\n    management: {}\n  targets:\n  - name: main\n    \
-             connection:\n      host: 127.0.0.1\n      port: {}\n      database: {database}\n      user: {}\n      \
+             kafka:\n    bootstrapServers: {:?}\n  topics:\n  - name: {name}\n    management: {}\n  targets:\n  - name: main\n    \
+             connection:\n      host: {host}\n      port: {}\n      database: {database}\n      user: {}\n      \
              sslMode: Disable\n{}    schema: clickstream\n{}{}",
             options
                 .bootstrap_servers
@@ -196,7 +197,7 @@ impl Stack {
             options.management,
             options.postgres_port.unwrap_or_else(|| postgres.port()),
             roles.writer,
-            roles.migration(postgres.port(), &database),
+            roles.migration(&postgres, &database),
             options.target,
             options.spec,
         );
@@ -247,6 +248,15 @@ impl Stack {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
+        Ok((output.status.code().unwrap_or(-1), text))
+    }
+
+    /// Asks a probe's address as a pod's container does; exit code and output.
+    pub async fn probe(&self, url: &str) -> anyhow::Result<(i32, String)> {
+        let mut command = Command::new(&self.processor);
+        command.args(["probe", url]);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
         Ok((output.status.code().unwrap_or(-1), text))
     }
 
@@ -464,13 +474,14 @@ impl Roles {
     }
 
     /// Lines of the target: the owner's connection, where it is not the writer's.
-    fn migration(&self, port: u16, database: &str) -> String {
+    fn migration(&self, postgres: &Postgres, database: &str) -> String {
         if self.owner == self.writer {
             return String::new();
         }
+        let (host, port) = (postgres.host(), postgres.port());
         // in one line: tests change lines of the writer's connection
         format!(
-            "    migration: {{connection: {{host: 127.0.0.1, port: {port}, database: {database}, user: {}, sslMode: Disable}}}}\n",
+            "    migration: {{connection: {{host: {host:?}, port: {port}, database: {database}, user: {}, sslMode: Disable}}}}\n",
             self.owner
         )
     }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Instant};
 
 use anyhow::ensure;
 use clickstream_telemetry::client::{GetError, HttpClient};
-use clickstream_testbed::{Process, free_port};
+use clickstream_testbed::{Process, free_port, loopback};
 
 use crate::stack::{LOOK, PATIENCE, Stack};
 
@@ -62,7 +62,7 @@ impl Stack {
         env: &[(&str, &str)],
     ) -> anyhow::Result<Watched> {
         let port = free_port()?;
-        let listen = format!("127.0.0.1:{port}");
+        let listen = loopback::at(port).to_string();
         let listen = [("CLICKSTREAM_ADMIN_LISTEN", listen.as_str())];
         let process = self.start_from(document, name, &[&listen[..], env].concat())?;
         Ok(Watched { process, port })
@@ -73,7 +73,7 @@ impl Watched {
     /// Status code and body of a page of the admin server, as soon as it answers.
     pub async fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let deadline = Instant::now() + PATIENCE;
-        let url = format!("http://127.0.0.1:{}{path}", self.port).parse()?;
+        let url = format!("http://{}{path}", loopback::at(self.port)).parse()?;
         let client = HttpClient::new();
         let answer = loop {
             match client.ask(&url).await {

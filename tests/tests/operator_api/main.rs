@@ -9,6 +9,7 @@ mod first_release;
 mod guarded;
 mod health;
 mod incidents;
+mod ipv6_only;
 mod late_topics;
 mod leaks;
 mod lifecycle;

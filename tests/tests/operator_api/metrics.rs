@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use clickstream_telemetry::client::{GetError, HttpClient};
-use clickstream_testbed::{Process, free_port, unique_name};
+use clickstream_testbed::{Process, free_port, loopback, unique_name};
 use serde_json::json;
 
 use crate::stage::{LOOK, Migrations, PATIENCE, Stage};
@@ -22,7 +22,7 @@ pub async fn page(port: u16) -> anyhow::Result<String> {
 /// The operator's answer to a path of its admin server, code and body, as soon as it answers.
 pub async fn answer(port: u16, path: &str) -> anyhow::Result<(u16, String)> {
     let begun = Instant::now();
-    let url = format!("http://127.0.0.1:{port}{path}").parse()?;
+    let url = format!("http://{}{path}", loopback::at(port)).parse()?;
     let client = HttpClient::new();
     let answer = loop {
         match client.ask(&url).await {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
+use clickstream_testbed::loopback;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     ResourceExt,
@@ -53,8 +54,8 @@ pub async fn run_behind_a_pod(
         .await?;
     let running = json!({ "status": {
         "phase": "Running",
-        "podIP": "127.0.0.1",
-        "podIPs": [{ "ip": "127.0.0.1" }],
+        "podIP": loopback::host(),
+        "podIPs": [{ "ip": loopback::host() }],
     } });
     pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&running))
         .await?;

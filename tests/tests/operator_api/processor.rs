@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clickstream_testbed::loopback;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use parking_lot::Mutex;
@@ -36,7 +37,7 @@ impl<'s> Processor<'s> {
         name: &str,
         status: Value,
     ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind(loopback::at(0)).await?;
         let port = listener.local_addr()?.port();
         let said = Arc::new(Mutex::new(status));
         let server = tokio::spawn(serve(listener, Arc::clone(&said)));

@@ -10,7 +10,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clickstream_operator::crd::ClickstreamPipeline;
-use clickstream_testbed::{Kafka, KubeApi, Process, build_binary, kubelet, shared, unique_name};
+use clickstream_testbed::{
+    Kafka, KubeApi, Process, build_binary, kubelet, loopback, shared, unique_name,
+};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -162,7 +164,7 @@ impl Stage {
     /// Makes or replaces the Secret of the target, with this password.
     pub async fn postgres_secret(&self, password: &str) -> anyhow::Result<()> {
         let entries = [
-            ("host", "127.0.0.1"),
+            ("host", loopback::host()),
             ("dbname", "analytics"),
             ("username", "u"),
             ("password", password),

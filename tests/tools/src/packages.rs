@@ -27,6 +27,8 @@ pub enum Tool {
     Prometheus,
     /// `setpriv`, which ties children to the life of their parent.
     Setpriv,
+    /// `ip`, which takes addresses away from a network that a test has made.
+    Ip,
     /// Chromium, for tests of pages.
     Chromium,
     /// A typeface for it.
@@ -43,7 +45,7 @@ pub enum Tool {
 
 impl Tool {
     /// Every tool, for a machine that shall run everything but make a release.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Java,
         Self::Maven,
         Self::Xz,
@@ -51,6 +53,7 @@ impl Tool {
         Self::PgBouncer,
         Self::Prometheus,
         Self::Setpriv,
+        Self::Ip,
         Self::Chromium,
         Self::Fonts,
         Self::OpenSsl,
@@ -67,6 +70,7 @@ impl Tool {
             Self::PgBouncer => &["pgbouncer"],
             Self::Prometheus => &["prometheus"],
             Self::Setpriv => &["util-linux"],
+            Self::Ip => &["iproute2"],
             Self::Chromium => &["chromium", "chromium-browser"],
             Self::Fonts => &["fonts-inter", "fonts-liberation2", "fonts-liberation"],
             Self::OpenSsl => &["libssl-dev"],
@@ -85,6 +89,7 @@ impl Tool {
             Self::PgBouncer => in_path("pgbouncer"),
             Self::Prometheus => in_path("prometheus") && in_path("promtool"),
             Self::Setpriv => in_path("setpriv"),
+            Self::Ip => in_path("ip"),
             Self::Chromium => chromium().is_some(),
             Self::OpenSsl => Path::new("/usr/include/openssl/ssl.h").exists(),
             Self::PkgConfig => in_path("pkg-config"),
