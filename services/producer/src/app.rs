@@ -1,10 +1,8 @@
 //! The wiring: settings, connection, admin server, the loop, the account.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,18 +27,21 @@ use crate::kafka::{ConnectError, Sender, SenderOptions};
 use crate::metrics::Metrics;
 use crate::print;
 use crate::progress::Progress;
+use crate::replay::ReplayOptions;
 use crate::replay::input::{InputError, STANDARD_INPUT};
+use crate::replay::merge::Reading;
 use crate::replay::pace::Speed;
-use crate::replay::{ReplayOptions, Source};
 use crate::settings;
 use crate::stop::Stop;
 use crate::summary::Summary;
 use crate::survey::{Observer, Survey};
 
-/// Kubernetes kills after 30 s; what the brokers do not acknowledge in this time is reported as failed.
+/// Kubernetes kills after 30 s; what the brokers do not acknowledge in this time is reported as
+/// failed.
 const PATIENCE_AFTER_SIGNAL: Duration = Duration::from_secs(25);
 
-/// When what `print` shows begins unless told otherwise, so that it shows the same every time: 2026-01-01T00:00:00Z.
+/// When what `print` shows begins unless told otherwise, so that it shows the same every time:
+/// 2026-01-01T00:00:00Z.
 const PRINT_BASE: EventTime = EventTime::from_micros(1_767_225_600_000_000);
 
 /// Runs the command.
@@ -97,16 +98,14 @@ async fn generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
 async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let pipeline = settings::pipeline(args.kafka.pipeline.as_deref())?;
     let sender = settings::sender(&args.kafka, pipeline.as_ref())?;
-    let inputs = inputs(&args)?;
+    check(&args)?;
     let paced = args.logs.speed != Speed::Max;
-    let format = args.logs.format;
-    let mut options = options(args.logs);
-    options.base_url = args.base_url;
+    let (reading, mut options) = reading(args.logs);
     let shift = args.shift_to_now;
     let rules = rules(pipeline.as_ref());
     let make_feed = move || {
         if shift {
-            let seen = Survey::of(&inputs, format, options.clone(), observer(rules))?;
+            let seen = Survey::of(&reading, options.clone(), observer(rules))?;
             let newest = seen
                 .newest_micros
                 .context("--shift-to-now: no line has a time")?;
@@ -116,7 +115,7 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
                 .saturating_add(due)
                 .saturating_sub(newest);
         }
-        Ok(Feed::read(inputs, format, options)?)
+        Ok(Feed::read(reading, options)?)
     };
     send(sender, args.report, paced, make_feed).await
 }
@@ -124,22 +123,19 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
 /// Reads the logs and says what is in them; nothing is sent.
 fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
     let rules = rules(settings::pipeline(args.pipeline.as_deref())?.as_ref());
-    let mut inputs = Vec::new();
     for path in &args.logs.files {
         is_file(path)?;
-        inputs.push((path.clone(), Source::of_file(path)));
     }
-    let format = args.logs.format;
-    let seen = Survey::of(&inputs, format, options(args.logs), observer(rules))?;
+    let (reading, options) = reading(args.logs);
+    let seen = Survey::of(&reading, options, observer(rules))?;
     let mut out = std::io::stdout().lock();
     match args.output {
         Output::Text => writeln!(out, "{seen}")?,
         Output::Json => writeln!(out, "{}", serde_json::to_string(&seen)?)?,
     }
-    ensure!(
-        seen.events > 0,
-        "no line is a click: --map names the fields of JSON lines (event_ts=t,url=u), --format their form"
-    );
+    if let Some(not_understood) = seen.not_understood {
+        bail!("{not_understood}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,13 +149,21 @@ fn observer(rules: SemanticSpec) -> Observer {
     Observer::new(rules, event_time(Utc::now()))
 }
 
-fn options(logs: LogArgs) -> ReplayOptions {
-    ReplayOptions {
+/// What is read, and what becomes of it.
+fn reading(logs: LogArgs) -> (Reading, ReplayOptions) {
+    let reading = Reading {
+        paths: logs.files,
+        format: logs.format,
+        fields: logs.map,
+    };
+    let options = ReplayOptions {
         speed: logs.speed,
         max_pause: logs.max_pause.map_or(Duration::MAX, |pause| pause.to_std()),
-        fields: logs.map,
+        source: logs.source.unwrap_or_default(),
+        base_url: logs.base_url,
         ..ReplayOptions::default()
-    }
+    };
+    (reading, options)
 }
 
 /// Connects, sends what the feed has, and reports; `make_feed` runs once the brokers have answered.
@@ -197,7 +201,8 @@ async fn send(
         None => None,
     };
     let patience = EndPatience {
-        // the client itself gives records up after the delivery timeout; this is only for its reports to arrive
+        // the client itself gives records up after the delivery timeout; this is only for its
+        // reports to arrive
         finished: options.delivery_timeout + Duration::from_secs(10),
         interrupted: PATIENCE_AFTER_SIGNAL,
     };
@@ -240,7 +245,10 @@ async fn send(
 }
 
 fn show(summary: &Summary, output: Output) -> anyhow::Result<()> {
-    if let Some(error) = &summary.error {
+    for error in [&summary.error, &summary.not_understood]
+        .into_iter()
+        .flatten()
+    {
         writeln!(std::io::stderr().lock(), "error: {error}")?;
     }
     match output {
@@ -270,53 +278,25 @@ fn print(args: &PrintArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The inputs, each with the name that its event ids are made from. Refuses two files of the same name: equal
-/// lines at the same place, such as the first health check of two servers, would be taken for resends of each
-/// other. A log and its rotated ones are parts of one log, and go together.
-fn inputs(args: &ReplayArgs) -> anyhow::Result<Vec<(PathBuf, Source)>> {
-    let several = args.logs.files.len() > 1;
-    let mut seen: HashMap<String, &PathBuf> = HashMap::new();
-    let mut inputs = Vec::new();
+/// Refuses what cannot be read or dated before anything is sent.
+fn check(args: &ReplayArgs) -> anyhow::Result<()> {
     for path in &args.logs.files {
-        let file = is_file(path)?;
         ensure!(
-            file || !args.shift_to_now,
+            is_file(path)? || !args.shift_to_now,
             "{}: --shift-to-now reads its input twice, and a stream comes only once: name a file",
             path.display()
         );
-        let own = if file {
-            Source::of_file(path)
-        } else {
-            Source::Unnamed
-        };
-        let source = match (&args.source, own) {
-            (Some(source), _) if !several => Source::Named(source.clone()),
-            (Some(source), Source::Named(name)) => Source::Named(format!("{source}/{name}")),
-            (_, own) => own,
-        };
-        if let Source::Named(name) = &source
-            && let Some(file) = path.file_name().map(OsStr::to_string_lossy)
-            && let Some(other) =
-                seen.insert(file.strip_suffix(".gz").unwrap_or(&file).to_owned(), path)
-        {
-            bail!(
-                "{} and {} would give equal lines the same event ids (source `{name}`): replay them one by one, each with its own --source",
-                other.display(),
-                path.display()
-            );
-        }
-        inputs.push((path.clone(), source));
     }
     if args.shift_to_now && matches!(args.logs.speed, Speed::Times(times) if times < 1.0) {
         bail!(
             "--shift-to-now with --speed below 1 would date events after the time at which they are sent: use 1 or more"
         );
     }
-    Ok(inputs)
+    Ok(())
 }
 
-/// Whether the path is a file on disk, which has a name worth remembering, rather than a stream. What is
-/// missing or cannot be opened is an error before anything is sent.
+/// Whether the path is a file on disk, which has a name worth remembering, rather than a stream.
+/// What is missing or cannot be opened is an error before anything is sent.
 fn is_file(path: &Path) -> anyhow::Result<bool> {
     if path == Path::new(STANDARD_INPUT) {
         return Ok(false);
@@ -382,6 +362,3 @@ impl Health for ProducerHealth {
             .unwrap_or_default()
     }
 }
-
-#[cfg(test)]
-mod tests;

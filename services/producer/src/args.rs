@@ -1,4 +1,5 @@
-//! The command line. Every option can also be given as the environment variable that its help names.
+//! The command line. Every option can also be given as the environment variable that its help
+//! names.
 
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use clickstream_telemetry::logging::LogFormat;
 
 use crate::generator::IdForm;
 use crate::replay::Format;
-use crate::replay::json_lines::FieldMap;
+use crate::replay::fields::FieldMap;
 use crate::replay::pace::Speed;
 
 /// Sends click events to Kafka: made up from a seed, or replayed from a log.
@@ -48,14 +49,15 @@ pub enum Command {
     /// Sends the requests of access logs, or JSON lines, as clicks.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
-    /// Reads logs and says what `replay` would send: events, the period that they cover, how long it takes, and how
-    /// many of them a pipeline would reject or find late.
+    /// Reads logs and says what `replay` would send: events, the period that they cover, how long
+    /// it takes, and how many of them a pipeline would reject or find late.
     #[command(after_help = SURVEY_EXAMPLES)]
     Survey(SurveyArgs),
     /// Writes what `generate` would send to standard output, one JSON object per record.
     #[command(after_help = PRINT_EXAMPLES)]
     Print(PrintArgs),
-    /// Asks an HTTP address, and ends with 0 when the answer is a success: for images without a shell.
+    /// Asks an HTTP address, and ends with 0 when the answer is a success: for images without a
+    /// shell.
     #[command(after_help = "Example: clickstream-producer probe http://127.0.0.1:8080/readyz")]
     Probe {
         /// Where to ask.
@@ -76,9 +78,9 @@ const GENERATE_EXAMPLES: &str = "Examples:
     clickstream-producer generate --pipeline pipeline.yaml --as-fast-as-possible --count 1000000 --rate 5000";
 
 const REPLAY_EXAMPLES: &str =
-    "Event ids follow from --source, the line number and the line: a second replay of the same log
-is a resend, and counts nothing twice, also after the log was rotated or has grown. To count a log
-again, give another --source.
+    "Event ids follow from the line and how many equal ones came before it in the run: a second replay
+of the same log is a resend, and counts nothing twice, also after the log was rotated, renamed or
+has grown. To count a log again, give another --source. Several logs are merged by time.
 
 Examples:
   an access log at original pace, dated so that each event meets the time at which it is sent:
@@ -199,7 +201,8 @@ pub struct EventArgs {
     #[arg(long, value_name = "FRACTION", env = "CLICKSTREAM_DUPLICATES")]
     pub duplicates: Option<f64>,
 
-    /// Fraction of the duplicates that go out under another user's key, so mostly to another partition.
+    /// Fraction of the duplicates that go out under another user's key, so mostly to another
+    /// partition.
     #[arg(
         long,
         value_name = "FRACTION",
@@ -258,7 +261,7 @@ pub struct GenerateArgs {
 /// Logs, and how they are read.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// Logs, plain or gzip-compressed, in the order given; `-` is standard input.
+    /// Logs, plain or gzip-compressed, merged by time whatever their order; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -285,9 +288,10 @@ pub struct LogArgs {
     )]
     pub max_pause: Option<Duration>,
 
-    /// Names of the fields in JSON lines, as in event_ts=t,url=u. Fields that are not named are looked for
-    /// under their own names; `ip=` leaves one out. Where there is no user, users are told apart by ip,
-    /// user_agent and every field mapped as `client`, as in client=tz,client=country.
+    /// Names of the fields, as in event_ts=t,url=request.uri. Fields that are not named are looked
+    /// for under their own names and those that servers give them; `ip=` leaves one out. Where
+    /// there is no user, users are told apart by ip, user_agent and every field mapped as `client`,
+    /// as in client=tz,client=country.
     #[arg(
         long,
         value_name = "FIELD=NAME,...",
@@ -295,6 +299,15 @@ pub struct LogArgs {
         default_value = ""
     )]
     pub map: FieldMap,
+
+    /// Name space of event ids: the same lines under another one are other events. Replay the logs
+    /// of several servers in one run, or give each of them a --source of its own.
+    #[arg(long, value_name = "NAME", env = "CLICKSTREAM_SOURCE")]
+    pub source: Option<String>,
+
+    /// Put before request targets that begin with `/`, as in `https://www.example.com`.
+    #[arg(long, value_name = "URL", env = "CLICKSTREAM_BASE_URL")]
+    pub base_url: Option<String>,
 }
 
 /// `replay`.
@@ -304,19 +317,10 @@ pub struct ReplayArgs {
     #[command(flatten)]
     pub logs: LogArgs,
 
-    /// Moves all event times so that the newest event is dated when it is sent. Reads the files twice.
+    /// Moves all event times so that the newest event is dated when it is sent. Reads the files
+    /// twice.
     #[arg(long, env = "CLICKSTREAM_SHIFT_TO_NOW")]
     pub shift_to_now: bool,
-
-    /// Name that event ids are made from, with the line number and the line [default: the file's base name
-    /// without what rotation adds, such as .1, .2.gz, -20261129; for standard input and pipes, none]. With
-    /// several files, that name is added. Give each server's log a --source of its own.
-    #[arg(long, env = "CLICKSTREAM_SOURCE")]
-    pub source: Option<String>,
-
-    /// Put before request targets that begin with `/`, as in `https://www.example.com`.
-    #[arg(long, value_name = "URL", env = "CLICKSTREAM_BASE_URL")]
-    pub base_url: Option<String>,
 
     /// How to reach Kafka.
     #[command(flatten)]

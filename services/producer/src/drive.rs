@@ -1,15 +1,18 @@
 //! The open loop: each record goes out when it is due, whether or not the brokers keep up.
 //!
-//! A slow broker fills the queue, a full queue makes the loop wait, and the schedule lag grows; the schedule
-//! itself does not move, so the lag is what a client of the offered load would have seen.
+//! A slow broker fills the queue, a full queue makes the loop wait, and the schedule lag grows; the
+//! schedule itself does not move, so the lag is what a client of the offered load would have seen.
 
 use std::time::{Duration, Instant};
 
-use crate::feed::{Feed, Item, Line, Next};
+use crate::feed::{Feed, Item, Next};
 use crate::kafka::{Refused, Sender};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::record::Record;
+use crate::replay::Outcome;
+use crate::replay::account::Account;
+use crate::replay::hit::Miss;
 use crate::stop::Stop;
 use crate::summary::Summary;
 
@@ -18,9 +21,6 @@ const QUEUE_PAUSE: Duration = Duration::from_millis(2);
 
 /// How long to wait for lines before progress is due.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// Lines named one by one in the log, per reason to name them; further ones are only counted.
-const NAMED_LINES: u64 = 1_000;
 
 /// What a run needs beside its feed.
 pub struct Drive<'a> {
@@ -52,6 +52,7 @@ impl Drive<'_> {
     pub fn run(mut self, mut feed: Feed) -> Summary {
         let start = Instant::now();
         let mut max_lag = Duration::ZERO;
+        let mut account = Account::default();
         let mut error = None;
         while error.is_none() && !self.stop.is_stopped() {
             let item = match feed.next(PATIENCE) {
@@ -63,7 +64,7 @@ impl Drive<'_> {
                 }
                 Next::End => break,
             };
-            let record = match self.account(item) {
+            let record = match self.account(item, &mut account) {
                 Ok(Some(record)) => record,
                 Ok(None) => continue,
                 Err(broken) => {
@@ -94,13 +95,16 @@ impl Drive<'_> {
         self.settle();
         let mut summary = Summary::take(self.metrics, max_lag, start.elapsed());
         summary.interrupted = interrupted;
+        summary.reasons = account.reasons();
+        // what a signal cut short may have understood the rest
+        summary.not_understood = account.not_understood().filter(|_| !interrupted);
         summary.error = error.or_else(|| self.sender.last_failure().filter(|_| summary.failed > 0));
         self.progress.finish();
         summary
     }
 
-    /// Counts the item and names lines that are no events; what is left is a record to send.
-    fn account(&self, item: Item) -> Result<Option<Record>, String> {
+    /// Counts the item; what is left is a record to send.
+    fn account(&self, item: Item, account: &mut Account) -> Result<Option<Record>, String> {
         match item {
             Item::Generated(record) => return Ok(Some(record)),
             Item::Broken(error) => {
@@ -108,31 +112,30 @@ impl Drive<'_> {
                     .map_or_else(String::new, |source| format!(": {source}"));
                 return Err(format!("{error}{source}"));
             }
+            Item::Begins { input, looks } => account.begin(&input, &looks),
+            Item::Ends { beyond_memory: 0 } => {}
+            Item::Ends { beyond_memory } => tracing::warn!(
+                lines = beyond_memory,
+                "lines go back in time by more lines than are remembered: where one of them equals a line before, both count as one"
+            ),
             Item::Line {
-                outcome: Line::Event(record),
-                ..
+                input,
+                number,
+                outcome: Outcome::Event(record),
             } => {
+                account.line(&input, number, None);
                 self.metrics.lines_replayed.inc();
                 return Ok(Some(record));
             }
             Item::Line {
                 input,
                 number,
-                outcome: Line::Unparsable(why),
+                outcome: Outcome::Miss(miss),
             } => {
-                self.metrics.lines_unparsable.inc();
-                if self.metrics.lines_unparsable.get() <= NAMED_LINES {
-                    tracing::warn!(%input, line = number, reason = %why, "line cannot be parsed");
-                }
-            }
-            Item::Line {
-                input,
-                number,
-                outcome: Line::Skipped(why),
-            } => {
-                self.metrics.lines_skipped.inc();
-                if self.metrics.lines_skipped.get() <= NAMED_LINES {
-                    tracing::info!(%input, line = number, reason = %why, "line skipped");
+                account.line(&input, number, Some(miss));
+                match miss {
+                    Miss::Unparsable(_) => self.metrics.lines_unparsable.inc(),
+                    Miss::Skipped(_) => self.metrics.lines_skipped.inc(),
                 }
             }
         }
@@ -192,7 +195,8 @@ impl Drive<'_> {
         }
     }
 
-    /// Waits until every record is acknowledged or has failed; gives up what is left at the end of patience.
+    /// Waits until every record is acknowledged or has failed; gives up what is left at the end of
+    /// patience.
     fn settle(&mut self) {
         let begun = Instant::now();
         let mut interrupted = self.stop.is_stopped().then_some(begun);

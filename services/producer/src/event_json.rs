@@ -21,6 +21,19 @@ impl EventJson {
         serde_json::to_writer(&mut self.bytes, value).expect("a string into memory cannot fail");
     }
 
+    /// Adds a UUID.
+    pub fn id(&mut self, name: &str, id: uuid::Uuid) {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        self.raw_text(name, id.as_hyphenated().encode_lower(&mut buffer));
+    }
+
+    fn raw_text(&mut self, name: &str, text: &str) {
+        self.name(name);
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.push(b'"');
+    }
+
     /// Adds a field whose value is a complete JSON token already.
     pub fn raw(&mut self, name: &str, token: &str) {
         self.name(name);

@@ -1,14 +1,15 @@
-//! Where records come from: the generator itself, or a thread that reads logs ahead of the schedule.
+//! Where records come from: the generator itself, or a thread that reads logs ahead of the
+//! schedule.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use crate::record::Record;
-use crate::replay::input::{Input, InputError};
-use crate::replay::{Format, Outcome, Replay, ReplayOptions, Skipped, Source, Unparsable};
+use crate::replay::input::InputError;
+use crate::replay::merge::{Reading, Step};
+use crate::replay::{Outcome, Replay, ReplayOptions};
 
 /// Events read ahead: enough to keep sending while the disk is busy, a few hundred KiB of memory.
 const READ_AHEAD: usize = 1_024;
@@ -25,21 +26,22 @@ pub enum Item {
         /// The line's number, from 1.
         number: u64,
         /// What the line is.
-        outcome: Line,
+        outcome: Outcome,
+    },
+    /// An input, before its first line.
+    Begins {
+        /// The input's name.
+        input: Arc<str>,
+        /// What it looks like, and which option to use should it not be understood.
+        looks: Arc<str>,
+    },
+    /// All lines have been read; this many have ids that may not tell equal ones apart.
+    Ends {
+        /// Lines that go further back than is remembered.
+        beyond_memory: u64,
     },
     /// An input cannot be read on; nothing comes behind it.
     Broken(InputError),
-}
-
-/// What a line of a log is.
-#[derive(Debug)]
-pub enum Line {
-    /// A click.
-    Event(Record),
-    /// Broken.
-    Unparsable(Unparsable),
-    /// No click.
-    Skipped(Skipped),
 }
 
 /// What a feed answers.
@@ -76,21 +78,17 @@ impl Feed {
         }
     }
 
-    /// Starts to read the inputs, one after the other, in a thread of its own. The thread ends with the last
-    /// input or with the feed; one that waits for standard input is left behind.
+    /// Starts to read the inputs, merged by time, in a thread of its own. The thread ends with the
+    /// last input or with the feed; one that waits for standard input is left behind.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn read(
-        inputs: Vec<(PathBuf, Source)>,
-        format: Option<Format>,
-        options: ReplayOptions,
-    ) -> std::io::Result<Self> {
+    pub fn read(reading: Reading, options: ReplayOptions) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(READ_AHEAD);
         thread::Builder::new()
             .name("log-reader".to_owned())
             .spawn(move || {
-                if let Err(error) = read_all(&inputs, format, Replay::new(options), &sender) {
+                if let Err(error) = read_all(&reading, Replay::new(options), &sender) {
                     // without a receiver the run is over, and nobody is left to tell
                     let _ = sender.send(Item::Broken(error));
                 }
@@ -100,54 +98,27 @@ impl Feed {
 }
 
 fn read_all(
-    inputs: &[(PathBuf, Source)],
-    format: Option<Format>,
+    reading: &Reading,
     mut replay: Replay,
     items: &SyncSender<Item>,
 ) -> Result<(), InputError> {
-    for (path, source) in inputs {
-        let name: Arc<str> = path.display().to_string().into();
-        let mut gone = false;
-        lines(path, source, format, &mut replay, &mut |number, outcome| {
-            let outcome = match outcome {
-                Outcome::Event(record) => Line::Event(record),
-                Outcome::Unparsable(why) => Line::Unparsable(why),
-                Outcome::Skipped(why) => Line::Skipped(why),
-            };
-            gone = items
-                .send(Item::Line {
-                    input: Arc::clone(&name),
-                    number,
-                    outcome,
-                })
-                .is_err();
-            !gone
-        })?;
-        if gone {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Every line of an input, until `each` has seen enough.
-///
-/// # Errors
-/// The input cannot be read.
-pub(crate) fn lines(
-    path: &Path,
-    source: &Source,
-    format: Option<Format>,
-    replay: &mut Replay,
-    each: &mut dyn FnMut(u64, Outcome) -> bool,
-) -> Result<(), InputError> {
-    let mut input = Input::open(path, format)?;
-    let mut buffer = Vec::new();
-    let format = input.format();
-    while let Some((number, line)) = input.next_line(&mut buffer)? {
-        if !each(number, replay.line(source, format, number, &line)) {
-            break;
-        }
-    }
+    reading.each(&mut |step| {
+        let item = match step {
+            Step::Begins { input, looks } => Item::Begins {
+                input: Arc::clone(input),
+                looks: Arc::clone(looks),
+            },
+            Step::Line(read) => Item::Line {
+                input: Arc::clone(read.input),
+                number: read.number,
+                outcome: replay.take(read),
+            },
+        };
+        items.send(item).is_ok()
+    })?;
+    // without a receiver the run is over, and nobody is left to tell
+    let _ = items.send(Item::Ends {
+        beyond_memory: replay.beyond_memory(),
+    });
     Ok(())
 }

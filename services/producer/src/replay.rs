@@ -1,40 +1,41 @@
 //! Turns logs into click events: one line, one event, with ids that are the same at every replay.
 //!
 //! ```text
-//! input (plain, gzip, stdin) -> access_log | json_lines -> client (user, session) -> pace (due) -> Record
+//! input (packed, plain, stdin) -> formats (hit) -> merge (time) -> client (user, session), ids -> pace (due) -> Record
 //! ```
-//! Everything but [`input`] is pure. Every line ends in exactly one [`Outcome`], so
+//! Everything but [`input`] and [`merge`] is pure. Every line ends in exactly one [`Outcome`], so
 //! `lines = events + unparsable + skipped` holds for every input.
 
-pub mod access_log;
+pub mod account;
+pub mod address;
 pub mod client;
+pub mod fields;
+pub mod formats;
+pub mod hit;
+pub mod ids;
 pub mod input;
-pub mod json_lines;
+pub mod merge;
 pub mod pace;
-mod source;
+pub mod time;
 
-use std::borrow::Cow;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use clickstream_pipeline::decode::Field;
 use clickstream_pipeline::event::EventTime;
 use uuid::Uuid;
 
-use self::access_log::{LogLineProblem, Request};
-use self::client::{Sessions, user_id};
-use self::input::Line;
-use self::json_lines::{FieldMap, JsonClick, JsonLineProblem};
+use self::client::{Clients, Sessions};
+use self::hit::{Hit, Miss, Time, Value};
+use self::ids::Ids;
+use self::merge::Read;
 use self::pace::{Pace, Speed};
-pub use self::source::Source;
 use crate::event_json::EventJson;
 use crate::record::{Record, RecordKind};
 
 /// What the lines of an input look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Access log, common or combined.
-    #[value(aliases = ["common", "combined"])]
+    #[value(aliases = ["common", "combined", "vhost"])]
     AccessLog,
     /// One JSON object a line.
     Json,
@@ -47,8 +48,8 @@ pub struct ReplayOptions {
     pub speed: Speed,
     /// The longest pause between two events, in time as it passes during the replay.
     pub max_pause: Duration,
-    /// Where JSON lines keep their fields.
-    pub fields: FieldMap,
+    /// A name space for event ids: the same lines under another one are other events.
+    pub source: String,
     /// Put before request targets that begin with `/`.
     pub base_url: Option<String>,
     /// Added to every event time, in microseconds.
@@ -60,7 +61,7 @@ impl Default for ReplayOptions {
         Self {
             speed: Speed::Times(1.0),
             max_pause: Duration::MAX,
-            fields: FieldMap::default(),
+            source: String::new(),
             base_url: None,
             shift_micros: 0,
         }
@@ -72,45 +73,17 @@ impl Default for ReplayOptions {
 pub enum Outcome {
     /// The line is a click.
     Event(Record),
-    /// The line is broken.
-    Unparsable(Unparsable),
-    /// The line is in order and no click.
-    Skipped(Skipped),
-}
-
-/// Why a line is broken; never its text, which may hold personal data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unparsable {
-    /// Not a line of an access log.
-    #[error(transparent)]
-    Log(#[from] LogLineProblem),
-    /// Not a JSON object.
-    #[error(transparent)]
-    Json(JsonLineProblem),
-    /// Longer than [`input::MAX_LINE_BYTES`].
-    #[error("longer than 1 MiB")]
-    TooLong,
-}
-
-/// Why a line in order is no click.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Skipped {
-    /// Nothing but white space.
-    #[error("blank")]
-    Blank,
-    /// A JSON object without a URL: a heartbeat, for example.
-    #[error("no url")]
-    NoUrl,
-    /// A JSON object without a time.
-    #[error("no event_ts")]
-    NoTime,
+    /// The line is broken, or in order and no click.
+    Miss(Miss),
 }
 
 /// A replay under way: options and what has to be remembered between lines and between inputs.
 #[derive(Debug)]
 pub struct Replay {
     options: ReplayOptions,
+    clients: Clients,
     sessions: Sessions,
+    ids: Ids,
     pace: Pace,
     oldest: Option<i64>,
     newest: Option<i64>,
@@ -123,8 +96,10 @@ impl Replay {
     pub fn new(options: ReplayOptions) -> Self {
         let pace = Pace::new(options.speed, options.max_pause);
         Self {
-            options,
+            clients: Clients::default(),
             sessions: Sessions::default(),
+            ids: Ids::new(&options.source),
+            options,
             pace,
             oldest: None,
             newest: None,
@@ -150,93 +125,64 @@ impl Replay {
         self.due
     }
 
-    /// Takes the next line of an input.
-    pub fn line(
-        &mut self,
-        source: &Source,
-        format: Format,
-        number: u64,
-        line: &Line<'_>,
-    ) -> Outcome {
-        let text = match line {
-            Line::TooLong => return Outcome::Unparsable(Unparsable::TooLong),
-            Line::Text(text) if text.iter().all(u8::is_ascii_whitespace) => {
-                return Outcome::Skipped(Skipped::Blank);
-            }
-            Line::Text(text) => text,
+    /// Takes the next line.
+    pub fn take(&mut self, read: Read<'_>) -> Outcome {
+        match read.hit {
+            Ok(hit) => Outcome::Event(self.event(read.text, &hit)),
+            Err(miss) => Outcome::Miss(miss),
+        }
+    }
+
+    /// Lines whose ids do not tell equal ones apart for certain.
+    #[must_use]
+    pub fn beyond_memory(&self) -> u64 {
+        self.ids.beyond_memory()
+    }
+
+    fn event(&mut self, line: &[u8], hit: &Hit<'_>) -> Record {
+        let micros = hit.micros();
+        let address = hit.client.as_deref().and_then(address::first);
+        let user = match &hit.user {
+            Some(user) => user.text().into_owned(),
+            None => self.clients.user(hit, address),
         };
-        let id = source.event_id(number, text);
-        match format {
-            Format::AccessLog => match access_log::parse(text) {
-                Ok(request) => Outcome::Event(self.request(id, &request)),
-                Err(problem) => Outcome::Unparsable(problem.into()),
-            },
-            Format::Json => match json_lines::parse(text, &self.options.fields) {
-                Ok(click) => Outcome::Event(self.click(id, &click)),
-                Err(JsonLineProblem::NoUrl) => Outcome::Skipped(Skipped::NoUrl),
-                Err(JsonLineProblem::NoTime) => Outcome::Skipped(Skipped::NoTime),
-                Err(problem) => Outcome::Unparsable(Unparsable::Json(problem)),
-            },
-        }
-    }
-
-    fn request(&mut self, id: Uuid, request: &Request<'_>) -> Record {
-        let micros = request.time.timestamp_micros();
-        let user = user_id([Some(request.host.as_ref()), request.user_agent.as_deref()]);
-        let session = self.sessions.session_id(&user, micros);
         let mut event = EventJson::new();
-        event.text(
-            "event_id",
-            id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()),
-        );
-        event.text("user_id", &user);
-        event.text("event_ts", &self.shifted(micros));
-        event.text("url", &self.absolute(&request.target));
-        if let Some(referrer) = &request.referrer {
-            event.text("referrer", referrer);
+        match &hit.id {
+            Some(id) => match Uuid::try_parse(&id.text()) {
+                Ok(_) => put(&mut event, "event_id", id),
+                Err(_) => event.id("event_id", ids::of_text(&id.text())),
+            },
+            None => event.id("event_id", self.ids.next(micros, line)),
         }
-        if let Ok(ip) = request.host.parse::<IpAddr>() {
-            event.text("ip", &ip.to_string());
+        match &hit.user {
+            Some(id) => put(&mut event, "user_id", id),
+            None => event.text("user_id", &user),
         }
-        event.text("session_id", &session);
-        if let Some(user_agent) = &request.user_agent {
-            event.text("user_agent", user_agent);
+        match &hit.time {
+            Time::Micros(micros) => event.text("event_ts", &self.shifted(*micros)),
+            Time::Unread(value) => put(&mut event, "event_ts", value),
         }
-        self.record(user, event, Some(micros))
-    }
-
-    fn click(&mut self, id: Uuid, click: &JsonClick<'_>) -> Record {
-        let user = click.user().map_or_else(
-            || user_id(click.client().iter().map(Option::as_deref)),
-            Cow::into_owned,
-        );
-        let mut event = EventJson::new();
-        for field in Field::ALL {
-            let name = field.as_str();
-            match (field, click.token(field)) {
-                (Field::EventTs, Some(token)) => match click.micros {
-                    Some(micros) if !click.time_is_ours || self.options.shift_micros != 0 => {
-                        event.text(name, &self.shifted(micros));
-                    }
-                    _ => event.raw(name, token),
-                },
-                (_, Some(token)) => event.raw(name, token),
-                (Field::EventId, None) => {
-                    event.text(
-                        name,
-                        id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()),
-                    );
-                }
-                (Field::UserId, None) => event.text(name, &user),
-                (Field::SessionId, None) => {
-                    if let Some(micros) = click.micros {
-                        event.text(name, &self.sessions.session_id(&user, micros));
-                    }
-                }
-                (_, None) => {}
+        match self.absolute(hit) {
+            Some(url) => event.text("url", &url),
+            None => put(&mut event, "url", &hit.url),
+        }
+        if let Some(referrer) = &hit.referrer {
+            put(&mut event, "referrer", referrer);
+        }
+        if let Some(address) = address {
+            event.text("ip", &address.to_string());
+        }
+        match (&hit.session, micros) {
+            (Some(session), _) => put(&mut event, "session_id", session),
+            (None, Some(micros)) => {
+                event.text("session_id", &self.sessions.session_id(&user, micros));
             }
+            (None, None) => {}
         }
-        self.record(user, event, click.micros)
+        if let Some(user_agent) = &hit.user_agent {
+            put(&mut event, "user_agent", user_agent);
+        }
+        self.record(user, event, micros)
     }
 
     fn record(&mut self, user: String, event: EventJson, micros: Option<i64>) -> Record {
@@ -255,13 +201,24 @@ impl Replay {
         EventTime::from_micros(micros.saturating_add(self.options.shift_micros)).to_string()
     }
 
-    fn absolute<'a>(&self, target: &'a str) -> Cow<'a, str> {
-        match &self.options.base_url {
-            Some(base) if target.starts_with('/') => {
-                Cow::Owned(format!("{}{target}", base.trim_end_matches('/')))
-            }
-            _ => Cow::Borrowed(target),
+    /// The whole URL of a request whose target is only a path, where something says what comes in
+    /// front of it.
+    fn absolute(&self, hit: &Hit<'_>) -> Option<String> {
+        let target = hit.url.text();
+        if !target.starts_with('/') {
+            return None;
         }
+        if let Some(base) = &self.options.base_url {
+            return Some(format!("{}{target}", base.trim_end_matches('/')));
+        }
+        Some(format!("{}{target}", hit.site.origin()?))
+    }
+}
+
+fn put(event: &mut EventJson, name: &str, value: &Value<'_>) {
+    match value {
+        Value::Text(text) => event.text(name, text),
+        Value::Token(token) => event.raw(name, token),
     }
 }
 

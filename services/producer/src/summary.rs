@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::metrics::Metrics;
 use crate::record::RecordKind;
+use crate::replay::account::Reason;
 
 /// The account of a run. `sent = acknowledged + failed` at its end, and for logs
 /// `lines = events + unparsable + skipped`.
@@ -29,6 +30,12 @@ pub struct Summary {
     pub unparsable: u64,
     /// ...and were no clicks.
     pub skipped: u64,
+    /// What became of lines that are no events, with the first three of each reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Inputs of which less than half was understood, what they look like and which option to use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_understood: Option<String>,
     /// How far sending fell behind the schedule at worst, in milliseconds.
     pub max_schedule_lag_ms: u64,
     /// From the first record to the last acknowledgement, in milliseconds.
@@ -66,6 +73,8 @@ impl Summary {
             lines: metrics.lines_replayed.get() + unparsable + skipped,
             unparsable,
             skipped,
+            reasons: Vec::new(),
+            not_understood: None,
             max_schedule_lag_ms: millis(max_schedule_lag),
             elapsed_ms: millis(elapsed),
             rate: (rate * 10.0).round() / 10.0,
@@ -74,10 +83,14 @@ impl Summary {
         }
     }
 
-    /// Whether everything that was sent is in the log, and everything that was to be sent was.
+    /// Whether everything that was sent is in the log, everything that was to be sent was, and
+    /// every input was understood.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.failed == 0 && self.acknowledged == self.sent && self.error.is_none()
+        self.failed == 0
+            && self.acknowledged == self.sent
+            && self.error.is_none()
+            && self.not_understood.is_none()
     }
 }
 
@@ -91,8 +104,11 @@ impl fmt::Display for Summary {
         if self.lines > 0 {
             write!(
                 f,
-                ", lines {}, unparsable {}, skipped {}",
-                self.lines, self.unparsable, self.skipped
+                ", lines {}, events {}, unparsable {}, skipped {}",
+                self.lines,
+                self.lines - self.unparsable - self.skipped,
+                self.unparsable,
+                self.skipped
             )?;
         }
         write!(
@@ -102,6 +118,9 @@ impl fmt::Display for Summary {
         )?;
         if self.interrupted {
             write!(f, ", interrupted")?;
+        }
+        for reason in &self.reasons {
+            write!(f, "\n  {reason}")?;
         }
         Ok(())
     }

@@ -3,17 +3,18 @@
 mod outlook;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clickstream_pipeline::event::EventTime;
 use serde::{Serialize, Serializer};
 
 pub use self::outlook::{Observer, Outlook};
-use crate::feed;
+use crate::replay::account::{Account, Reason};
+use crate::replay::hit::Miss;
 use crate::replay::input::InputError;
+use crate::replay::merge::{Reading, Step};
 use crate::replay::pace::Speed;
-use crate::replay::{Format, Outcome, Replay, ReplayOptions, Source};
+use crate::replay::{Outcome, Replay, ReplayOptions};
 
 /// What a replay of some logs would send.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,6 +27,12 @@ pub struct Survey {
     pub unparsable: u64,
     /// Lines that are in order and no clicks.
     pub skipped: u64,
+    /// What became of lines that are no events, with the first three of each reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Inputs of which less than half was understood, what they look like and which option to use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_understood: Option<String>,
     /// What the pipeline will make of the events.
     #[serde(flatten)]
     pub outlook: Outlook,
@@ -33,7 +40,8 @@ pub struct Survey {
     pub oldest_micros: Option<i64>,
     /// The newest event time, likewise.
     pub newest_micros: Option<i64>,
-    /// When the last event is due, from the start of the replay; in JSON as seconds. Zero at full speed.
+    /// When the last event is due, from the start of the replay; in JSON as seconds. Zero at full
+    /// speed.
     #[serde(rename = "takes_seconds", serialize_with = "seconds")]
     pub takes: Duration,
     /// Whether events are sent as fast as the brokers take them.
@@ -46,32 +54,40 @@ impl Survey {
     /// # Errors
     /// One of them cannot be read.
     pub fn of(
-        inputs: &[(PathBuf, Source)],
-        format: Option<Format>,
+        reading: &Reading,
         options: ReplayOptions,
         mut observer: Observer,
     ) -> Result<Self, InputError> {
         let at_full_speed = options.speed == Speed::Max;
         let mut replay = Replay::new(options);
+        let mut account = Account::default();
         let (mut events, mut unparsable, mut skipped) = (0, 0, 0);
-        for (path, source) in inputs {
-            feed::lines(path, source, format, &mut replay, &mut |_, outcome| {
-                match outcome {
-                    Outcome::Event(record) => {
-                        events += 1;
-                        observer.observe(&record);
-                    }
-                    Outcome::Unparsable(_) => unparsable += 1,
-                    Outcome::Skipped(_) => skipped += 1,
+        reading.each(&mut |step| {
+            let read = match step {
+                Step::Begins { input, looks } => {
+                    account.begin(input, looks);
+                    return true;
                 }
-                true
-            })?;
-        }
+                Step::Line(read) => read,
+            };
+            account.line(read.input, read.number, read.hit.as_ref().err().copied());
+            match replay.take(read) {
+                Outcome::Event(record) => {
+                    events += 1;
+                    observer.observe(&record);
+                }
+                Outcome::Miss(Miss::Unparsable(_)) => unparsable += 1,
+                Outcome::Miss(Miss::Skipped(_)) => skipped += 1,
+            }
+            true
+        })?;
         Ok(Self {
             lines: events + unparsable + skipped,
             events,
             unparsable,
             skipped,
+            reasons: account.reasons(),
+            not_understood: account.not_understood(),
             outlook: observer.outlook(),
             oldest_micros: replay.oldest_micros(),
             newest_micros: replay.newest_micros(),
@@ -81,8 +97,8 @@ impl Survey {
     }
 }
 
-/// `9999 events of 2015-05-17T10:05:03Z to 2015-05-20T21:05:59Z (3 d 11 h); 1 line is broken; none goes
-/// back in time; at this pace the replay takes 3 d 11 h`
+/// `9999 events of 2015-05-17T10:05:03Z to 2015-05-20T21:05:59Z (3 d 11 h); 1 line is broken; none
+/// goes back in time; at this pace the replay takes 3 d 11 h`
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.events == 1 { "" } else { "s" };
@@ -154,6 +170,7 @@ mod tests {
     use clickstream_pipeline::spec::SemanticSpec;
 
     use super::*;
+    use crate::replay::fields::FieldMap;
 
     const LOG: &str = r#"192.0.2.7 - - [10/Mar/2026:08:00:01 +0000] "GET / HTTP/1.1" 200 5 "-" "a"
 no request
@@ -171,9 +188,13 @@ no request
             speed,
             ..ReplayOptions::default()
         };
-        let source = Source::of_file(&path);
+        let reading = Reading {
+            paths: vec![path],
+            format: None,
+            fields: FieldMap::default(),
+        };
         let observer = Observer::new(SemanticSpec::default(), EventTime::MAX);
-        let survey = Survey::of(&[(path, source)], None, options, observer);
+        let survey = Survey::of(&reading, options, observer);
         std::fs::remove_dir_all(&folder)?;
         Ok(survey?)
     }

@@ -205,7 +205,10 @@ async fn a_replayed_log_is_accounted_line_by_line() {
         summary["elapsed_ms"].as_u64().unwrap() >= 1_000,
         "{summary}"
     );
-    assert!(log.contains("line=3") && !log.contains("personal"), "{log}");
+    let reason = &summary["reasons"][0];
+    let example = reason["examples"][0].as_str().unwrap();
+    assert!(reason["lines"] == 1 && example.ends_with("access.log:3"));
+    assert!(!log.contains("personal"), "{log}");
     let events = events(&stored(kafka, &topic, PARTITIONS).await);
     let times: Vec<chrono::DateTime<chrono::Utc>> = events
         .iter()
@@ -241,17 +244,22 @@ async fn a_second_replay_sends_the_same_events_and_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inputs_that_would_share_their_event_ids_are_refused() {
-    let (first, second) = (file("access.log", LOG), file("access.log", LOG));
-    let args = [first.to_str().unwrap(), second.to_str().unwrap()];
-    let (status, _, log) = Run::start("replay", "127.0.0.1:1", "clicks", &args)
-        .end()
-        .await;
-    assert_eq!(status.code(), Some(1));
-    assert!(
-        log.contains("would give equal lines the same event ids (source `access.log`)"),
-        "{log}"
-    );
+async fn a_log_of_which_less_than_half_is_understood_fails_the_run() {
+    let kafka = shared::kafka().await.unwrap();
+    let topic = topic(kafka).await;
+    let line = LOG.lines().next().unwrap();
+    for (log, sent) in [(format!("{line}\nx\ny\n"), 1), ("x\ny\n".to_owned(), 0)] {
+        let path = file("access.log", log);
+        let args = ["--speed", "max", path.to_str().unwrap()];
+        let (status, summary, said) =
+            Run::start("replay", &kafka.bootstrap_servers(), &topic, &args)
+                .end()
+                .await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert_eq!(summary["acknowledged"], sent);
+        assert!(said.contains(&format!("{sent} of {} lines were understood", sent + 2)));
+        assert!(said.contains("--format"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

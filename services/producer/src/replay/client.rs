@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
+
+use super::hit::{Hit, Value};
 
 /// A visit ends when its user has not been seen for this long: 30 minutes, in microseconds.
 pub const SESSION_GAP_MICROS: i64 = 30 * 60 * 1_000_000;
@@ -11,10 +14,14 @@ pub const SESSION_GAP_MICROS: i64 = 30 * 60 * 1_000_000;
 /// Longer user ids are hashed in session ids, which may have 128 characters at most.
 const LONGEST_USER_IN_SESSION: usize = 64;
 
+/// Clients whose user is remembered.
+const REMEMBERED: usize = 65_536;
+
 /// Below this many users the session table is never swept.
 const SWEEP_FROM: usize = 1_024;
 
-/// A user id made from what identifies the client: 16 hexadecimal digits of the SHA-256 over the parts.
+/// A user id made from what identifies the client: 16 hexadecimal digits of the SHA-256 over the
+/// parts.
 #[must_use]
 pub fn user_id<'a>(parts: impl IntoIterator<Item = Option<&'a str>>) -> String {
     let mut hash = Sha256::new();
@@ -36,7 +43,50 @@ pub fn user_id<'a>(parts: impl IntoIterator<Item = Option<&'a str>>) -> String {
     id
 }
 
-/// Gives every request the session it belongs to. Requests may be out of order by less than the gap.
+/// Names users by what tells clients apart: address, user agent, then what `--map client=` names.
+#[derive(Debug, Default)]
+pub struct Clients {
+    known: HashMap<Vec<u8>, Box<str>>,
+    key: Vec<u8>,
+}
+
+impl Clients {
+    /// The user of a hit that names none; `address` is the client's, if it has one.
+    pub fn user(&mut self, hit: &Hit<'_>, address: Option<IpAddr>) -> String {
+        let user_agent = hit.user_agent.as_ref().map(Value::text);
+        let address = address.map(|address| address.to_string());
+        let client = address.as_deref().or(hit.client.as_deref());
+        let parts = || {
+            [client, user_agent.as_deref()]
+                .into_iter()
+                .chain(hit.apart.iter().map(Option::as_deref))
+        };
+        // hashing costs more than all else, and most lines are of clients that were here before
+        self.key.clear();
+        for part in parts() {
+            match part {
+                None => self.key.push(0),
+                Some(part) => {
+                    self.key.push(1);
+                    self.key.extend((part.len() as u64).to_le_bytes());
+                    self.key.extend(part.as_bytes());
+                }
+            }
+        }
+        if let Some(user) = self.known.get(&self.key) {
+            return user.to_string();
+        }
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        let user = user_id(parts());
+        self.known.insert(self.key.clone(), user.as_str().into());
+        user
+    }
+}
+
+/// Gives every request the session it belongs to. Requests may be out of order by less than the
+/// gap.
 #[derive(Debug, Default)]
 pub struct Sessions {
     open: HashMap<String, Visit>,
@@ -51,8 +101,8 @@ struct Visit {
 }
 
 impl Sessions {
-    /// The session of a request of `user` at `micros` since the Unix epoch: the user and the second in which
-    /// the visit began, so that the same log always gives the same ids.
+    /// The session of a request of `user` at `micros` since the Unix epoch: the user and the second
+    /// in which the visit began, so that the same log always gives the same ids.
     pub fn session_id(&mut self, user: &str, micros: i64) -> String {
         self.newest = self.newest.max(micros);
         self.sweep();
@@ -89,7 +139,8 @@ impl Sessions {
         }
     }
 
-    /// Forgets visits that are over once the table has doubled, so that memory follows the open visits.
+    /// Forgets visits that are over once the table has doubled, so that memory follows the open
+    /// visits.
     fn sweep(&mut self) {
         if self.open.len() < self.sweep_at.max(SWEEP_FROM) {
             return;

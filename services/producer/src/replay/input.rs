@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -11,7 +12,8 @@ use super::Format;
 /// The name that means standard input.
 pub const STANDARD_INPUT: &str = "-";
 
-/// Longer lines are no log lines; the bound keeps memory in hand when a file has no line ends at all.
+/// Longer lines are no log lines; the bound keeps memory in hand when a file has no line ends at
+/// all.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -85,6 +87,7 @@ pub struct Input {
     name: String,
     reader: Box<dyn BufRead + Send>,
     format: Format,
+    looks: Arc<str>,
     gzip: bool,
     lines: u64,
 }
@@ -99,12 +102,12 @@ pub enum Line<'a> {
 }
 
 impl Input {
-    /// Opens a file, or standard input for `-`. Compression is recognised by the first bytes, and so is the
-    /// format when none is given.
+    /// Opens a file, or standard input for `-`. Compression is recognised by the first bytes, and
+    /// so is the format when none is given.
     ///
     /// # Errors
     /// The file cannot be opened, or its first bytes cannot be read.
-    pub fn open(path: &Path, format: Option<Format>) -> Result<Self, InputError> {
+    pub fn open(path: &Path, format: Option<&Format>) -> Result<Self, InputError> {
         let name = path.display().to_string();
         let reader: Box<dyn BufRead + Send> = if path == Path::new(STANDARD_INPUT) {
             Box::new(BufReader::with_capacity(BUFFER_BYTES, io::stdin()))
@@ -125,12 +128,13 @@ impl Input {
     pub fn new(
         name: String,
         reader: Box<dyn BufRead + Send>,
-        format: Option<Format>,
+        format: Option<&Format>,
     ) -> Result<Self, InputError> {
         let mut input = Self {
             name,
             reader,
             format: Format::AccessLog,
+            looks: "".into(),
             gzip: false,
             lines: 0,
         };
@@ -145,7 +149,12 @@ impl Input {
             }
             Err(source) => return Err(input.error(source)),
         };
-        input.format = format.unwrap_or(detected);
+        input.format = format.cloned().unwrap_or(detected);
+        input.looks = match input.format {
+            Format::AccessLog => "it was read as an access log: --format names another form",
+            Format::Json => "it was read as JSON: --map names its fields, as in event_ts=t,url=u",
+        }
+        .into();
         Ok(input)
     }
 
@@ -199,8 +208,15 @@ impl Input {
     }
 
     /// The format given, or else recognised by the first character: an object makes JSON lines.
-    pub fn format(&self) -> Format {
-        self.format
+    #[must_use]
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// What it looks like, and which option to use should it not be understood.
+    #[must_use]
+    pub fn looks(&self) -> &Arc<str> {
+        &self.looks
     }
 
     /// Reads the next line into `buffer` and numbers it; `None` at the end of the input.
@@ -344,9 +360,9 @@ mod tests {
 
     #[test]
     fn the_format_is_told_by_the_first_character() {
-        assert_eq!(input("\n {\"a\":1}").format(), Format::Json);
-        assert_eq!(input(gzip("{\"a\":1}")).format(), Format::Json);
-        assert_eq!(input("192.0.2.1 - -").format(), Format::AccessLog);
+        assert_eq!(input("\n {\"a\":1}").format(), &Format::Json);
+        assert_eq!(input(gzip("{\"a\":1}")).format(), &Format::Json);
+        assert_eq!(input("192.0.2.1 - -").format(), &Format::AccessLog);
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::time::Duration;
 use clickstream_pipeline::decode::{Limits, decode};
 use clickstream_pipeline::event::EventTime;
 
-use super::input::{Input, Line};
+use super::hit::{Miss, Skipped, Unparsable};
+use super::merge::{Read, Reading, Step};
 use super::pace::Speed;
-use super::{Format, Outcome, Replay, ReplayOptions, Skipped, Source, Unparsable};
+use super::{Format, Outcome, Replay, ReplayOptions};
 use crate::record::Record;
 
 const LIMITS: Limits = Limits {
@@ -20,8 +21,15 @@ const LIMITS: Limits = Limits {
 const LINE: &str =
     r#"192.0.2.7 - - [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 200 17 "-" "curl/8""#;
 
-fn source() -> Source {
-    Source::Named("access.log".into())
+/// What a single line of this format comes to.
+fn outcome(options: ReplayOptions, format: &Format, map: &str, line: &[u8]) -> Outcome {
+    let hit = format.reader(&map.parse().unwrap()).read(line);
+    Replay::new(options).take(Read {
+        input: &"log".into(),
+        number: 1,
+        text: line,
+        hit,
+    })
 }
 
 fn event(outcome: Outcome) -> Record {
@@ -32,18 +40,11 @@ fn event(outcome: Outcome) -> Record {
 }
 
 fn log_event(options: ReplayOptions, line: &str) -> Record {
-    let mut replay = Replay::new(options);
-    event(replay.line(
-        &source(),
-        Format::AccessLog,
-        1,
-        &Line::Text(line.as_bytes()),
-    ))
+    event(outcome(options, &Format::AccessLog, "", line.as_bytes()))
 }
 
 fn json_event(options: ReplayOptions, line: &str) -> String {
-    let mut replay = Replay::new(options);
-    let record = event(replay.line(&source(), Format::Json, 1, &Line::Text(line.as_bytes())));
+    let record = event(outcome(options, &Format::Json, "", line.as_bytes()));
     String::from_utf8(record.payload).unwrap()
 }
 
@@ -118,23 +119,40 @@ fn a_shift_moves_every_time() {
 
 #[test]
 fn json_fields_pass_through_untouched() {
-    let line =
-        r#"{"event_id":"x","user_id":12,"event_ts":"nonsense","url":"\ud800","ip":[1],"more":1}"#;
+    let line = r#"{"event_id":"6f7c2a3e-8a55-4d42-9d92-0a3c8c8d1f52","user_id":12,"event_ts":"nonsense","url":"\ud800","more":1}"#;
     assert_eq!(
         json_event(ReplayOptions::default(), line),
-        r#"{"event_id":"x","user_id":12,"event_ts":"nonsense","url":"\ud800","ip":[1]}"#
+        r#"{"event_id":"6f7c2a3e-8a55-4d42-9d92-0a3c8c8d1f52","user_id":12,"event_ts":"nonsense","url":"\ud800"}"#
     );
 }
 
 #[test]
-fn json_lines_without_user_get_one_from_the_client() {
-    let options = || ReplayOptions {
-        fields: "event_ts=t,user_agent=a,client=tz".parse().unwrap(),
-        ..ReplayOptions::default()
+fn an_id_that_is_no_uuid_becomes_one_and_the_same_one_every_time() {
+    let line = |id: &str| format!(r#"{{"event_id":{id},"user_id":"u","event_ts":1,"url":"/"}}"#);
+    let id = |text: &str| {
+        let event: serde_json::Value =
+            serde_json::from_str(&json_event(ReplayOptions::default(), &line(text))).unwrap();
+        event["event_id"].as_str().unwrap().to_owned()
     };
+    assert_eq!(id(r#""order-17""#), "7fbcf926-0129-5a51-8f42-d84b21503989");
+    assert_eq!(id(r#""order-17""#), id(r#""order\u002d17""#));
+    assert_ne!(id(r#""order-17""#), id(r#""order-18""#));
+    assert_eq!(id("17"), id(r#""17""#));
+    // no id at all: that of the line
+    assert_ne!(id(r#""""#), id("null"));
+}
+
+#[test]
+fn json_lines_without_user_get_one_from_the_client() {
     let user = |line: &str| {
-        let mut replay = Replay::new(options());
-        event(replay.line(&source(), Format::Json, 1, &Line::Text(line.as_bytes()))).key
+        let map = "event_ts=t,user_agent=a,client=tz";
+        event(outcome(
+            ReplayOptions::default(),
+            &Format::Json,
+            map,
+            line.as_bytes(),
+        ))
+        .key
     };
     let first = user(r#"{"t":1331923247,"url":"/","a":"x","tz":"Oslo"}"#);
     assert_eq!(
@@ -149,31 +167,29 @@ fn json_lines_without_user_get_one_from_the_client() {
 
 #[test]
 fn lines_that_are_no_events_are_told_apart() {
-    let mut replay = Replay::new(ReplayOptions::default());
-    let mut outcome = |format, line: &Line<'_>| replay.line(&source(), format, 1, line);
-    assert_eq!(
-        outcome(Format::AccessLog, &Line::Text(b" \t")),
-        Outcome::Skipped(Skipped::Blank)
-    );
-    assert_eq!(
-        outcome(Format::Json, &Line::TooLong),
-        Outcome::Unparsable(Unparsable::TooLong)
-    );
-    assert_eq!(
-        outcome(Format::Json, &Line::Text(b"{}")),
-        Outcome::Skipped(Skipped::NoUrl)
-    );
-    assert_eq!(
-        outcome(Format::Json, &Line::Text(b"{\"url\":1}")),
-        Outcome::Skipped(Skipped::NoTime)
-    );
+    let miss = |format: Format, line: &str| match outcome(
+        ReplayOptions::default(),
+        &format,
+        "",
+        line.as_bytes(),
+    ) {
+        Outcome::Miss(miss) => miss,
+        event => panic!("{event:?}"),
+    };
+    let line = LINE
+        .replace("GET /a HTTP/1.1", "-")
+        .replace("200 17", "408 -");
+    for (found, expected) in [
+        (miss(Format::Json, "{}"), Skipped::NoUrl.into()),
+        (miss(Format::Json, r#"{"url":1}"#), Skipped::NoTime.into()),
+        (miss(Format::Json, "{"), Unparsable::InvalidJson.into()),
+        (miss(Format::AccessLog, &line), Skipped::NoRequest.into()),
+    ] {
+        assert_eq!(found, expected);
+    }
     assert!(matches!(
-        outcome(Format::Json, &Line::Text(b"{")),
-        Outcome::Unparsable(Unparsable::Json(_))
-    ));
-    assert!(matches!(
-        outcome(Format::AccessLog, &Line::Text(b"x")),
-        Outcome::Unparsable(Unparsable::Log(_))
+        miss(Format::AccessLog, "x"),
+        Miss::Unparsable(Unparsable::Log(_))
     ));
 }
 
@@ -191,29 +207,35 @@ struct Account {
     last_due: Duration,
 }
 
-fn account(path: &Path, options: ReplayOptions) -> Account {
+fn account(path: &Path, map: &str, options: ReplayOptions) -> Account {
     let mut replay = Replay::new(options);
-    let mut input = Input::open(path, None).unwrap();
-    let source = Source::of_file(path);
+    let reading = Reading {
+        paths: vec![path.to_owned()],
+        format: None,
+        fields: map.parse().unwrap(),
+    };
     let mut account = Account::default();
-    let mut buffer = Vec::new();
-    while let Some((number, line)) = input.next_line(&mut buffer).unwrap() {
-        account.lines = number;
-        match replay.line(&source, input.format(), number, &line) {
-            Outcome::Event(record) => {
-                let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
-                account.events += 1;
-                account.ids.insert(event.event_id);
-                account.users.insert(record.key);
-                account.urls.insert(event.url.into_owned());
-                account
-                    .sessions
-                    .insert(event.session_id.unwrap().into_owned());
+    reading
+        .each(&mut |step| {
+            let Step::Line(read) = step else { return true };
+            account.lines = read.number;
+            match replay.take(read) {
+                Outcome::Event(record) => {
+                    let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
+                    account.events += 1;
+                    account.ids.insert(event.event_id);
+                    account.users.insert(record.key);
+                    account.urls.insert(event.url.into_owned());
+                    account
+                        .sessions
+                        .insert(event.session_id.unwrap().into_owned());
+                }
+                Outcome::Miss(Miss::Unparsable(_)) => account.unparsable.push(account.lines),
+                Outcome::Miss(Miss::Skipped(_)) => account.skipped += 1,
             }
-            Outcome::Unparsable(_) => account.unparsable.push(number),
-            Outcome::Skipped(_) => account.skipped += 1,
-        }
-    }
+            true
+        })
+        .unwrap();
     account.last_due = replay.last_due();
     account
 }
@@ -239,7 +261,7 @@ fn every_line_of_a_real_access_log_is_accounted_for() {
         speed: Speed::Times(60.0),
         ..ReplayOptions::default()
     };
-    let account = account(&logs.join("apache_logs"), options);
+    let account = account(&logs.join("apache_logs"), "", options);
     assert_eq!(
         (account.lines, account.events, account.skipped),
         (10_000, 9_999, 0)
@@ -272,14 +294,8 @@ fn every_line_of_a_real_click_feed_is_accounted_for() {
         {
             continue;
         }
-        let fields = "event_ts=t,url=u,referrer=r,user_agent=a".parse().unwrap();
-        let account = account(
-            &path,
-            ReplayOptions {
-                fields,
-                ..ReplayOptions::default()
-            },
-        );
+        let map = "event_ts=t,url=u,referrer=r,user_agent=a";
+        let account = account(&path, map, ReplayOptions::default());
         total.lines += account.lines;
         total.events += account.events;
         total.skipped += account.skipped;

@@ -2,7 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::{LogLineProblem, Request, parse};
+use super::{LogLineProblem, parse};
+use crate::replay::hit::{Hit, Value};
+
+const MAY_17: i64 = 1_431_857_103_000_000;
+
+fn text(value: &Option<Value<'_>>) -> Option<String> {
+    value.as_ref().map(|value| value.text().into_owned())
+}
 
 fn combined(request: &str, referrer: &str, user_agent: &str) -> String {
     format!(
@@ -13,7 +20,8 @@ fn combined(request: &str, referrer: &str, user_agent: &str) -> String {
 fn target(request: &str) -> String {
     parse(combined(request, "-", "-").as_bytes())
         .unwrap()
-        .target
+        .url
+        .text()
         .into_owned()
 }
 
@@ -24,26 +32,95 @@ fn a_combined_line_gives_all_fields() {
         "https://www.example/",
         "Mozilla/5.0 (X11)",
     );
-    let expected = Request {
-        host: "192.0.2.7".into(),
-        time: chrono::DateTime::parse_from_rfc3339("2015-05-17T10:05:03+02:00").unwrap(),
-        target: "/a?b=c".into(),
-        referrer: Some("https://www.example/".into()),
-        user_agent: Some("Mozilla/5.0 (X11)".into()),
-    };
-    assert_eq!(parse(line.as_bytes()), Ok(expected));
+    let hit = parse(line.as_bytes()).unwrap();
+    assert_eq!(hit.micros(), Some(MAY_17 - 7_200_000_000));
+    assert_eq!(hit.client.as_deref(), Some("192.0.2.7"));
+    assert_eq!(hit.url.text(), "/a?b=c");
+    assert_eq!(text(&hit.referrer).as_deref(), Some("https://www.example/"));
+    assert_eq!(text(&hit.user_agent).as_deref(), Some("Mozilla/5.0 (X11)"));
 }
 
 #[test]
 fn a_common_line_has_neither_referrer_nor_user_agent() {
     let line = br#"2001:db8::1 - frank miller [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 304 -"#;
-    let request = parse(line).unwrap();
+    let hit = parse(line).unwrap();
     assert_eq!(
-        (request.host.as_ref(), request.target.as_ref()),
-        ("2001:db8::1", "/apache_pb.gif")
+        (hit.client.as_deref(), hit.url.text().as_ref()),
+        (Some("2001:db8::1"), "/apache_pb.gif")
     );
-    assert_eq!(request.time.to_rfc3339(), "2000-10-10T13:55:36-07:00");
-    assert_eq!((request.referrer, request.user_agent), (None, None));
+    assert_eq!(hit.micros(), Some(971_211_336_000_000));
+    assert_eq!((hit.referrer, hit.user_agent), (None, None));
+}
+
+/// The client and the site of a line that begins like this.
+fn begins(head: &str) -> (String, Option<String>) {
+    let line = format!(r#"{head} [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 200 5"#);
+    let hit: Hit<'_> = parse(line.as_bytes()).unwrap();
+    (hit.client.unwrap().into_owned(), hit.site.origin())
+}
+
+#[test]
+fn the_client_may_be_a_list_with_or_without_spaces_and_quotes() {
+    for (head, client) in [
+        ("192.0.2.1, 198.51.100.7 - -", "192.0.2.1, 198.51.100.7"),
+        (
+            "192.0.2.1, 203.0.113.9, 198.51.100.7 - -",
+            "192.0.2.1, 203.0.113.9, 198.51.100.7",
+        ),
+        (
+            "192.0.2.1,198.51.100.7 - frank miller",
+            "192.0.2.1,198.51.100.7",
+        ),
+        ("\"192.0.2.1, 198.51.100.7\" - -", "192.0.2.1, 198.51.100.7"),
+        ("unknown, 2001:db8::1 - -", "unknown, 2001:db8::1"),
+        ("- - -", "-"),
+        ("192.0.2.1 - ", "192.0.2.1"),
+        ("client.example ident frank", "client.example"),
+    ] {
+        assert_eq!(begins(head), (client.to_owned(), None), "{head}");
+    }
+}
+
+#[test]
+fn a_host_in_front_is_the_site_and_not_the_client() {
+    for (head, client, site) in [
+        (
+            "shop.example:443 192.0.2.1 - -",
+            "192.0.2.1",
+            "https://shop.example",
+        ),
+        (
+            "Shop.example 192.0.2.1 - -",
+            "192.0.2.1",
+            "https://shop.example",
+        ),
+        (
+            "shop.example:80 192.0.2.1, 198.51.100.7 - x",
+            "192.0.2.1, 198.51.100.7",
+            "http://shop.example",
+        ),
+        (
+            "shop.example:8443 2001:db8::1 - -",
+            "2001:db8::1",
+            "https://shop.example:8443",
+        ),
+        (
+            "198.51.100.1:443 192.0.2.1 - -",
+            "192.0.2.1",
+            "https://198.51.100.1",
+        ),
+        (
+            "shop.example:443 client.example - -",
+            "client.example",
+            "https://shop.example",
+        ),
+    ] {
+        assert_eq!(
+            begins(head),
+            (client.to_owned(), Some(site.to_owned())),
+            "{head}"
+        );
+    }
 }
 
 #[test]
@@ -59,7 +136,7 @@ fn dashes_and_empty_quotes_mean_none() {
 fn fields_that_servers_append_are_passed_over() {
     let line = combined("GET / HTTP/1.1", "-", "curl") + r#" "203.0.113.9" 0.004"#;
     assert_eq!(
-        parse(line.as_bytes()).unwrap().user_agent.as_deref(),
+        text(&parse(line.as_bytes()).unwrap().user_agent).as_deref(),
         Some("curl")
     );
 }
@@ -97,7 +174,7 @@ fn raw_bytes_that_are_no_text_are_shown_escaped() {
     let mut line = combined("GET /A HTTP/1.1", "-", "-").into_bytes();
     let at = line.iter().position(|&byte| byte == b'A').unwrap();
     line[at] = 0xe9;
-    assert_eq!(parse(&line).unwrap().target, r"/\xE9");
+    assert_eq!(parse(&line).unwrap().url.text(), r"/\xE9");
 }
 
 #[test]
