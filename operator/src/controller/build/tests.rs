@@ -9,7 +9,9 @@ mod effects;
 mod fields;
 mod former;
 mod inputs;
+mod migrations;
 mod pod_templates;
+mod policies;
 
 use clickstream_protocol::annotations::CONFIG_HASH;
 use k8s_openapi::api::{
@@ -255,71 +257,6 @@ fn what_pods_read_at_their_start_rolls_them_and_nothing_else_does() {
 }
 
 #[test]
-fn a_migration_belongs_to_image_and_target_and_to_nothing_that_changes_often() {
-    let of = |pipeline: &ValidatedPipeline| {
-        migration_hash(pipeline, &pipeline.document.spec.targets[0], &settings())
-    };
-    let before = of(&pipeline(|_| {}));
-    assert_eq!(
-        before,
-        of(&with_password("another", |document| {
-            document["spec"]["processor"] = json!({ "replicas": 9, "labels": { "team": "web" } });
-        }))
-    );
-    assert_ne!(
-        before,
-        of(&pipeline(
-            |document| document["spec"]["image"] = json!("processor:2")
-        ))
-    );
-    assert_ne!(
-        before,
-        of(&pipeline(
-            |document| document["spec"]["targets"][0]["schema"] = json!("other")
-        ))
-    );
-    let again = pipeline(|_| {});
-    let target = &again.document.spec.targets[0];
-    let names = |attempt| {
-        let job = migration(&again, target, &settings(), attempt).pop();
-        job.unwrap().name
-    };
-    assert_ne!(names(0), names(1), "a new attempt is a new Job");
-}
-
-#[test]
-fn the_time_that_a_migration_may_take_is_the_jobs_and_makes_no_other_migration() {
-    let timed = |timeout: Value| {
-        pipeline(|document| {
-            document["spec"]["targets"][0]["migration"] = json!({ "timeout": timeout });
-        })
-    };
-    let seconds = |pipeline: &ValidatedPipeline| {
-        let target = &pipeline.document.spec.targets[0];
-        let job = migration(pipeline, target, &settings(), 0).pop().unwrap();
-        job.body["spec"]["activeDeadlineSeconds"].as_u64().unwrap()
-    };
-    let of = |pipeline: &ValidatedPipeline| {
-        migration_hash(pipeline, &pipeline.document.spec.targets[0], &settings())
-    };
-    let (plain, long) = (pipeline(|_| {}), timed(json!("2h")));
-    assert_eq!((seconds(&plain), seconds(&long)), (600, 7200));
-    assert_eq!(of(&plain), of(&long));
-    let inputs = |pipeline: &ValidatedPipeline| {
-        migration_inputs(pipeline, &pipeline.document.spec.targets[0])
-    };
-    assert_ne!(
-        inputs(&plain),
-        inputs(&long),
-        "one that failed is tried again at once"
-    );
-    // an older image does not know the field
-    let target = &long.document.spec.targets[0];
-    let text = format!("{:?}", migration(&long, target, &settings(), 0));
-    assert!(!text.contains("timeout"), "{text}");
-}
-
-#[test]
 fn the_release_is_another_one_when_a_setting_stands_on_pods() {
     let form = |change: &dyn Fn(&mut Settings)| {
         let mut settings = settings();
@@ -344,114 +281,6 @@ fn the_release_is_another_one_when_a_setting_stands_on_pods() {
         assert_ne!(before, form(change), "change {index}");
     }
     assert_eq!(before, form(&|settings| settings.network_policy = None));
-}
-
-#[test]
-fn every_pod_reaches_what_the_spec_names_and_is_reached_by_the_operator_alone() {
-    let mut fetched = secrets("secret");
-    let postgres = fetched.0.get_mut("postgres").unwrap().as_mut().unwrap();
-    for (key, value) in [
-        ("host", "pg"),
-        ("dbname", "d"),
-        ("username", "u"),
-        ("port", "6432"),
-    ] {
-        postgres.insert(key.to_owned(), value.as_bytes().to_vec());
-    }
-    let mut document: Value = serde_yaml::from_str(MINIMAL).unwrap();
-    document["spec"]["kafka"]["bootstrapServers"] = json!("a:9094,[fd00::1]:9095");
-    document["spec"]["targets"][0]["migration"] = json!({ "connection": {
-        "host": "direct", "port": 5433, "database": "d", "user": "owner",
-    } });
-    let resource: ClickstreamPipeline = serde_json::from_value(document).unwrap();
-    let pipeline = validate(&resource).unwrap().with_values(fetched);
-    let all = children(&pipeline);
-    let policies: Vec<NetworkPolicy> = all
-        .iter()
-        .filter(|child| child.kind == Kind::NetworkPolicy)
-        .map(|child| serde_json::from_value(child.body.clone()).unwrap())
-        .collect();
-    for child in &all {
-        if !matches!(child.kind, Kind::Deployment | Kind::Job) {
-            continue;
-        }
-        let component = child.body["metadata"]["labels"]["app.kubernetes.io/component"].clone();
-        let labels = child.body["spec"]["template"]["metadata"]["labels"].clone();
-        let selecting: Vec<_> = policies
-            .iter()
-            .filter_map(|policy| policy.spec.as_ref())
-            .filter(|spec| {
-                let wanted = spec.pod_selector.as_ref().unwrap().match_labels.as_ref();
-                wanted
-                    .unwrap()
-                    .iter()
-                    .all(|(key, value)| labels[key] == *value)
-            })
-            .collect();
-        // what is in front of a migration is what is in front of processors
-        assert!(!selecting.is_empty(), "{component}");
-        assert!(
-            selecting.iter().all(|spec| spec == &selecting[0]),
-            "{component}"
-        );
-        let spec = selecting[0];
-        assert_eq!(
-            spec.policy_types,
-            Some(vec!["Ingress".to_owned(), "Egress".to_owned()])
-        );
-        let ingress = json!(spec.ingress);
-        assert_eq!(ingress.as_array().map(Vec::len), Some(1), "{component}");
-        assert_eq!(
-            ingress[0]["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
-            "system"
-        );
-        let ports: Vec<String> = spec
-            .egress
-            .iter()
-            .flatten()
-            .flat_map(|rule| rule.ports.iter().flatten())
-            .map(|port| format!("{} {}", json!(port.port), port.protocol.clone().unwrap()))
-            .collect();
-        let mut expected = vec![
-            "53 UDP", "53 TCP", "5353 UDP", "5353 TCP", "9094 TCP", "9095 TCP",
-        ];
-        if component != "producer" {
-            expected.extend(["5433 TCP", "6432 TCP"]);
-        }
-        assert_eq!(ports, expected, "{component}");
-    }
-    // a migration's pod can go nowhere before its policy is there
-    let target_spec = &pipeline.document.spec.targets[0];
-    let order: Vec<Kind> = migration(&pipeline, target_spec, &settings(), 0)
-        .iter()
-        .map(|child| child.kind)
-        .collect();
-    assert_eq!(order, [Kind::NetworkPolicy, Kind::ConfigMap, Kind::Job]);
-    let order: Vec<Kind> = removal(&pipeline, target_spec, &settings())
-        .iter()
-        .map(|child| child.kind)
-        .collect();
-    assert_eq!(order, [Kind::NetworkPolicy, Kind::ConfigMap, Kind::Job]);
-}
-
-#[test]
-fn no_proxy_of_a_mesh_keeps_a_job_from_its_end() {
-    let pipeline = pipeline(|_| {});
-    let target_spec = &pipeline.document.spec.targets[0];
-    let jobs = [
-        migration(&pipeline, target_spec, &settings(), 0),
-        removal(&pipeline, target_spec, &settings()),
-    ];
-    for job in jobs.map(|mut children| children.pop().unwrap()) {
-        let meta = &job.body["spec"]["template"]["metadata"];
-        assert_eq!(meta["labels"]["sidecar.istio.io/inject"], "false");
-        assert_eq!(meta["annotations"]["linkerd.io/inject"], "disabled");
-    }
-    // processors may have one
-    let template = &target(&pipeline, target_spec, &settings(), &[])
-        .deployment
-        .body["spec"];
-    assert!(!template.to_string().contains("inject"));
 }
 
 #[test]
@@ -493,59 +322,6 @@ fn processors_keep_off_each_others_hosts_and_zones_where_nobody_says_otherwise()
     assert_eq!(spec.affinity, None);
     let (spec, _) = pod(json!({ "affinity": { "nodeAffinity": {} } }));
     assert_eq!(spec.topology_spread_constraints, None);
-}
-
-#[test]
-fn traces_are_let_out_to_where_their_collector_is() {
-    let collector =
-        json!({ "name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel.o11y:4318" });
-    let children = children(&pipeline(|document| {
-        document["spec"]["podTemplate"] = json!({ "env": [collector] });
-    }));
-    let expected = json!({
-        "ports": [{ "port": 4318, "protocol": "TCP" }],
-        "to": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "o11y" } } }],
-    });
-    let policies = children
-        .iter()
-        .filter(|child| child.kind == Kind::NetworkPolicy);
-    let rules = policies.map(|policy| policy.body["spec"]["egress"].as_array().unwrap());
-    let rules: Vec<_> = rules.collect();
-    assert!(rules.len() > 1);
-    assert!(
-        rules.iter().all(|rules| rules.contains(&expected)),
-        "{rules:?}"
-    );
-}
-
-#[test]
-fn where_brokers_and_databases_are_can_be_said() {
-    let mut settings = settings();
-    let peers = json!({
-        "from": [{ "namespaceSelector": { "matchLabels": { "team": "monitoring" } } }],
-        "kafka": [{ "namespaceSelector": { "matchLabels": { "team": "kafka" } } }],
-        "postgres": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }],
-        "egress": [{ "ports": [{ "port": 31092, "protocol": "TCP" }] }],
-    });
-    let network: Network = serde_json::from_value(peers.clone()).unwrap();
-    settings.network_policy = Some(network.or_operator_in(Some("system")));
-    let pipeline = pipeline(|_| {});
-    let around = target(
-        &pipeline,
-        &pipeline.document.spec.targets[0],
-        &settings,
-        &[],
-    )
-    .around;
-    let policy = around
-        .iter()
-        .find(|child| child.kind == Kind::NetworkPolicy);
-    let spec = &policy.unwrap().body["spec"];
-    assert_eq!(spec["ingress"][0]["from"], peers["from"]);
-    assert_eq!(spec["egress"][1]["to"], peers["kafka"]);
-    assert_eq!(spec["egress"][2]["to"], peers["postgres"]);
-    assert_eq!(spec["egress"][3], peers["egress"][0]);
-    serde_json::from_value::<Network>(json!({ "form": [] })).unwrap_err();
 }
 
 #[test]
