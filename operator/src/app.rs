@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use clickstream_telemetry::{
     admin::{self, Access},
-    metrics, shutdown,
+    memory, metrics, shutdown,
 };
 use futures_util::{StreamExt, future, stream};
 use jiff::SignedDuration;
@@ -48,6 +48,9 @@ use crate::{
 
 /// Reconciles that may run at the same time: each waits for Kafka or the API most of its time.
 const AT_ONCE: u16 = 32;
+
+/// How often free memory goes back to the system; it takes milliseconds.
+const GIVE_BACK: Duration = Duration::from_secs(30);
 /// A connection on which nothing comes for so long is dead. API servers end watches after 290 s, and tell of their life about every
 /// minute before.
 const SILENCE: Duration = Duration::from_secs(295);
@@ -157,6 +160,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         }
         .run(stop.clone())
     };
+    let _memory = AbortOnDropHandle::new(tokio::spawn(give_back()));
     info!(identity, cluster = settings.cluster, "operator starts");
     let ended = match &args.lease_namespace {
         None => {
@@ -182,6 +186,16 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     };
     admin_stop.cancel();
     ended
+}
+
+/// Gives free memory back to the system: a list of everything, an answer for Prometheus and a thousand
+/// connections to Kafka each leave tens of MiB behind.
+async fn give_back() {
+    loop {
+        tokio::time::sleep(GIVE_BACK).await;
+        // it takes the locks of the allocator, so a thread does it that may wait
+        let _ = tokio::task::spawn_blocking(memory::give_back).await;
+    }
 }
 
 /// Works while this process leads, and waits while it does not.

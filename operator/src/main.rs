@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    clickstream_telemetry::memory::keep_little();
     clickstream_operator::program()
 }

@@ -62,7 +62,7 @@ pub fn forget_if_gone(uid: &str, context: &Context) {
     }
 }
 
-/// Closes connections to Kafka that their pipelines have not used for a while. Ends when it is dropped.
+/// Closes connections that nobody has used for a while. Ends when it is dropped.
 pub async fn close_idle(context: Arc<Context>) {
     loop {
         tokio::time::sleep(LOOK_FOR_IDLE).await;

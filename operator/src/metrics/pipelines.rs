@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use prometheus::{
     GaugeVec, IntGaugeVec, Opts,
     core::{Collector, Desc},
-    proto::MetricFamily,
+    proto::{self, LabelPair, Metric, MetricFamily},
 };
 
 use crate::crd::ClickstreamPipelineStatus;
@@ -209,14 +209,19 @@ impl Collector for Pipelines {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let series = Series::new().expect("the same names were taken at the start");
+        let mut rows = Rows::default();
         for ((namespace, pipeline), known) in self.0.known.lock().iter() {
-            series.add(namespace, pipeline, known);
+            rows.add(namespace, pipeline, known);
         }
-        series
-            .all()
-            .into_iter()
-            .flat_map(Collector::collect)
+        let described = self.0.described.all().into_iter();
+        let families = described.flat_map(Collector::collect);
+        families
+            .zip(rows.all())
+            .map(|(mut family, rows)| {
+                family.set_metric(rows);
+                family
+            })
+            .filter(|family| !family.get_metric().is_empty())
             .collect()
     }
 }
@@ -316,50 +321,107 @@ impl Series {
             &self.migration,
         ]
     }
+}
 
-    fn add(&self, namespace: &str, pipeline: &str, known: &Known) {
-        let place = [namespace, pipeline];
+/// The series of each family. A gauge of the library carries a description of its own, 1 KiB of it:
+/// with 1,000 pipelines that would be 50 MiB for each time that somebody asks.
+#[derive(Default)]
+struct Rows {
+    condition: Vec<Metric>,
+    suspended_since: Vec<Metric>,
+    paused_since: Vec<Metric>,
+    failures: Vec<Metric>,
+    last_success: Vec<Metric>,
+    lag: Vec<Metric>,
+    wanted: Vec<Metric>,
+    ready: Vec<Metric>,
+    unowned: Vec<Metric>,
+    migration: Vec<Metric>,
+}
+
+impl Rows {
+    /// In the order of [`Series::all`].
+    fn all(self) -> [Vec<Metric>; 10] {
+        [
+            self.condition,
+            self.suspended_since,
+            self.paused_since,
+            self.failures,
+            self.last_success,
+            self.lag,
+            self.wanted,
+            self.ready,
+            self.unowned,
+            self.migration,
+        ]
+    }
+
+    fn add(&mut self, namespace: &str, pipeline: &str, known: &Known) {
+        let place = [("namespace", namespace), ("pipeline", pipeline)];
+        let [of_namespace, of_pipeline] = place;
         for (kind, held) in &known.conditions {
             for (status, _) in STATUSES {
-                self.condition
-                    .with_label_values(&[namespace, pipeline, kind, status])
-                    .set(i64::from(status == *held));
+                let labels = [
+                    of_namespace,
+                    of_pipeline,
+                    ("status", status),
+                    ("type", kind),
+                ];
+                let is_held = f64::from(u8::from(status == *held));
+                self.condition.push(row(&labels, is_held));
             }
         }
-        if let Some(since) = known.suspended_since {
-            self.suspended_since.with_label_values(&place).set(since);
-        }
-        if let Some(since) = known.paused_since {
-            self.paused_since.with_label_values(&place).set(since);
-        }
-        self.failures
-            .with_label_values(&place)
-            .set(i64::from(known.failures));
-        if let Some(at) = known.last_success {
-            self.last_success.with_label_values(&place).set(at);
+        for (rows, number) in [
+            (&mut self.suspended_since, known.suspended_since),
+            (&mut self.paused_since, known.paused_since),
+            (&mut self.failures, Some(f64::from(known.failures))),
+            (&mut self.last_success, known.last_success),
+        ] {
+            rows.extend(number.map(|number| row(&place, number)));
         }
         for target in &known.targets {
-            let place = [namespace, pipeline, target.name.as_str()];
-            let numbers = [
-                (&self.lag, target.lag),
-                (&self.wanted, target.wanted.map(i64::from)),
-                (&self.ready, target.ready.map(i64::from)),
-                (&self.unowned, target.unowned),
-            ];
-            for (gauge, number) in numbers {
-                if let Some(number) = number {
-                    gauge.with_label_values(&place).set(number);
-                }
+            let of_target = ("target", target.name.as_str());
+            let place = [of_namespace, of_pipeline, of_target];
+            for (rows, number) in [
+                (&mut self.lag, target.lag.map(float)),
+                (&mut self.wanted, target.wanted.map(f64::from)),
+                (&mut self.ready, target.ready.map(f64::from)),
+                (&mut self.unowned, target.unowned.map(float)),
+            ] {
+                rows.extend(number.map(|number| row(&place, number)));
             }
             if let Some(now) = target.migration {
                 for state in STATES {
-                    self.migration
-                        .with_label_values(&[namespace, pipeline, &target.name, state])
-                        .set(i64::from(state == now));
+                    let labels = [of_namespace, of_pipeline, ("state", state), of_target];
+                    let is_now = f64::from(u8::from(state == now));
+                    self.migration.push(row(&labels, is_now));
                 }
             }
         }
     }
+}
+
+/// A series. Labels are in the order of their names, as the library has them.
+fn row(labels: &[(&str, &str)], number: f64) -> Metric {
+    let mut gauge = proto::Gauge::default();
+    gauge.set_value(number);
+    let mut metric = Metric::from_gauge(gauge);
+    let labels = labels.iter().map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    metric.set_label(labels.collect());
+    metric
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "records beyond 2^53 are as good as 2^53"
+)]
+fn float(number: i64) -> f64 {
+    number as f64
 }
 
 fn key(namespace: &str, pipeline: &str) -> (String, String) {
