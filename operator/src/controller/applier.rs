@@ -1,5 +1,7 @@
 //! Children into the API: server-side apply, one field manager, and nothing sent that is there already.
 
+pub mod refused;
+
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
@@ -14,6 +16,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use self::refused::{Refusals, Refused, Request, Verb};
 use super::{asked::Asked, build::Child, memory::is_older};
 use crate::{
     crd::ClickstreamPipeline,
@@ -78,7 +81,17 @@ pub enum Applied {
     /// It is not as it should be, and stays so while the operator is paused; as it is, if it is.
     Held(Option<Live>),
     /// The name belongs to somebody else.
-    Refused(NameTaken),
+    Taken(NameTaken),
+    /// The API server refuses what it should be.
+    Refused(Refused),
+}
+
+/// What became of a change to a child that is there.
+pub enum Changed {
+    /// It is so now.
+    Done(Live),
+    /// The API server refuses it.
+    Refused(Refused),
 }
 
 /// Applies children, and remembers what was applied: a child that has not changed since costs no request.
@@ -86,6 +99,7 @@ pub struct Applier {
     client: Client,
     metrics: OperatorMetrics,
     memory: Mutex<HashMap<(Kind, String, String), Remembered>>,
+    refusals: Refusals,
 }
 
 #[derive(Clone)]
@@ -104,13 +118,15 @@ impl Applier {
             client,
             metrics,
             memory: Mutex::default(),
+            refusals: Refusals::default(),
         }
     }
 
-    /// Brings one child to what it should be.
+    /// Brings one child to what it should be. What the API server refuses is no error, and not sent
+    /// again at once.
     ///
     /// # Errors
-    /// What the API server says.
+    /// What the API server says that may pass.
     pub async fn apply(
         &self,
         stores: &Stores,
@@ -147,7 +163,7 @@ impl Applier {
             Some(found) => {
                 // the store does not keep the names of owners
                 let object = self.get(child, owner).await?;
-                return Ok(Applied::Refused(taken(
+                return Ok(Applied::Taken(taken(
                     child,
                     owner,
                     object.as_ref(),
@@ -159,27 +175,24 @@ impl Applier {
         if owner.paused {
             return self.compare(owner, child, known).await;
         }
-        let applied = match self.send(owner, child, is_ours, false).await {
-            Ok(applied) => applied,
-            // without force, whoever else holds the name stands in the way
-            Err(kube::Error::Api(status)) if !is_ours && stands_in_the_way(&status) => {
-                match self.get(child, owner).await? {
-                    Some(found) if controller(&found).is_some_and(|of| of.uid == owner.uid) => {
-                        self.send(owner, child, true, false).await?
-                    }
-                    Some(found) => {
-                        let deleting = found.metadata.deletion_timestamp.is_some();
-                        return Ok(Applied::Refused(taken(
-                            child,
-                            owner,
-                            Some(&found),
-                            deleting,
-                        )));
-                    }
-                    None => return Err(kube::Error::Api(status)),
-                }
+        let request = Request {
+            verb: Verb::Apply,
+            kind: child.kind,
+            namespace: &owner.namespace,
+            name: &child.name,
+            owner: &owner.uid,
+            digest: wanted,
+        };
+        if let Some(refused) = self.refusals.known(&request) {
+            return Ok(Applied::Refused(refused));
+        }
+        let applied = match self.place(owner, child, is_ours).await {
+            Ok(Ok(applied)) => applied,
+            Ok(Err(taken)) => return Ok(Applied::Taken(taken)),
+            Err(error) => {
+                let refused = self.refusals.keep(&request, error)?;
+                return Ok(Applied::Refused(refused));
             }
-            Err(error) => return Err(error),
         };
         self.metrics.applied(child.kind.names().kind);
         let now = live(&applied);
@@ -194,6 +207,31 @@ impl Applier {
             },
         );
         Ok(Applied::Done(now))
+    }
+
+    /// Sends a child to where nobody else's is.
+    async fn place(
+        &self,
+        owner: &Owner,
+        child: &Child,
+        is_ours: bool,
+    ) -> Result<Result<DynamicObject, NameTaken>, kube::Error> {
+        match self.send(owner, child, is_ours, false).await {
+            // without force, whoever else holds the name stands in the way
+            Err(kube::Error::Api(status)) if !is_ours && stands_in_the_way(&status) => {
+                match self.get(child, owner).await? {
+                    Some(found) if controller(&found).is_some_and(|of| of.uid == owner.uid) => {
+                        self.send(owner, child, true, false).await.map(Ok)
+                    }
+                    Some(found) => {
+                        let deleting = found.metadata.deletion_timestamp.is_some();
+                        Ok(Err(taken(child, owner, Some(&found), deleting)))
+                    }
+                    None => Err(kube::Error::Api(status)),
+                }
+            }
+            sent => sent.map(Ok),
+        }
     }
 
     /// Whether a child of ours is as it should be, by what the API server would make of it: nothing is written.
@@ -252,37 +290,67 @@ impl Applier {
     /// Changes some fields of a child of ours and leaves the others as they are, whoever wrote them.
     ///
     /// # Errors
-    /// What the API server says; a conflict where another object has taken its name.
+    /// What the API server says that may pass; a conflict where another object has taken its name.
     pub async fn adjust(
         &self,
+        owner: &Owner,
         kind: Kind,
-        namespace: &str,
         found: &Live,
         mut change: Value,
-    ) -> Result<Live, kube::Error> {
+    ) -> Result<Changed, kube::Error> {
         change["metadata"]["uid"] = json!(found.uid);
+        let request = Request {
+            verb: Verb::Adjust,
+            kind,
+            namespace: &owner.namespace,
+            name: &found.name,
+            owner: &owner.uid,
+            digest: Sha256::digest(change.to_string()).into(),
+        };
+        if let Some(refused) = self.refusals.known(&request) {
+            return Ok(Changed::Refused(refused));
+        }
         let params = PatchParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
         let changed = self
-            .api(kind, namespace)
+            .api(kind, &owner.namespace)
             .patch(&found.name, &params, &Patch::Merge(&change))
-            .await?;
-        self.metrics.applied(kind.names().kind);
-        Ok(live(&changed))
+            .await;
+        match changed {
+            Ok(changed) => {
+                self.metrics.applied(kind.names().kind);
+                Ok(Changed::Done(live(&changed)))
+            }
+            // gone: the next look finds it so
+            Err(kube::Error::Api(status)) if status.is_not_found() => Err(kube::Error::Api(status)),
+            Err(error) => self.refusals.keep(&request, error).map(Changed::Refused),
+        }
     }
 
-    /// Deletes a child, with what it controls, if it still is the one that was seen. One that is gone is no error.
+    /// Deletes a child, with what it controls, if it still is the one that was seen. One that is
+    /// gone is no error. What the API server refuses is returned.
     ///
     /// # Errors
-    /// What the API server says.
+    /// What the API server says that may pass.
     pub async fn delete(
         &self,
+        owner: &Owner,
         kind: Kind,
-        namespace: &str,
         found: &Live,
-    ) -> Result<(), kube::Error> {
+    ) -> Result<Option<Refused>, kube::Error> {
+        let request = Request {
+            verb: Verb::Delete,
+            kind,
+            namespace: &owner.namespace,
+            name: &found.name,
+            owner: &owner.uid,
+            digest: Sha256::digest(&found.uid).into(),
+        };
+        if let Some(refused) = self.refusals.known(&request) {
+            return Ok(Some(refused));
+        }
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             preconditions: Some(Preconditions {
@@ -291,15 +359,16 @@ impl Applier {
             }),
             ..DeleteParams::default()
         };
-        match self.api(kind, namespace).delete(&found.name, &params).await {
+        let api = self.api(kind, &owner.namespace);
+        match api.delete(&found.name, &params).await {
             Ok(_) => {
                 self.metrics.deleted(kind.names().kind);
-                Ok(())
+                Ok(None)
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
             // changed in between: the next look decides
-            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
-            Err(error) => Err(error),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),
+            Err(error) => self.refusals.keep(&request, error).map(Some),
         }
     }
 
@@ -308,6 +377,7 @@ impl Applier {
         self.memory
             .lock()
             .retain(|_, remembered| remembered.owner != uid);
+        self.refusals.forget(uid);
     }
 
     fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {

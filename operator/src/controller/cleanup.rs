@@ -15,11 +15,11 @@ use tracing::info;
 pub use self::unreadable::release;
 use self::{
     finalizer::{FINALIZER, patch_finalizers, pause},
-    left_behind::{Left, drop_command, is_terminating},
+    left_behind::{Left, drop_command},
     tables::drop_tables,
 };
 use super::{
-    applier::Owner,
+    applier::{Owner, refused::is_terminating},
     build::PIPELINE_LABEL,
     context::{Context, Error, Outcome, WAITING},
     dereference,
@@ -149,9 +149,10 @@ async fn stop_pods(owner: &Owner, context: &Context) -> Result<(), Error> {
         .children_of(Kind::Deployment, &owner.namespace, &owner.uid);
     for live in deployments {
         if !live.deleting {
+            // what is refused is told with the pods that have not ended
             context
                 .applier
-                .delete(Kind::Deployment, &owner.namespace, &live)
+                .delete(owner, Kind::Deployment, &live)
                 .await?;
         }
     }

@@ -118,7 +118,9 @@ pub async fn write(
 
 /// Whether all pods were sent as the operator's release makes them, but for those that are pinned to another one.
 fn has_rolled(observed: &Observed<'_>) -> bool {
-    let sent = |workload: &Workload| workload.held_back.is_none() && !workload.paused;
+    let sent = |workload: &Workload| {
+        workload.held_back.is_none() && !workload.paused && workload.refused.is_none()
+    };
     !observed.gate.is_closed()
         && observed.migrations.states().all(State::is_done)
         && observed.targets.all().all(sent)

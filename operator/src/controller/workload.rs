@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::refusals::{self, Stuck};
+use super::{
+    applier::refused::Refused,
+    refusals::{self, Stuck},
+};
 use crate::stores::Live;
 
 /// How many pods of a Deployment do what they should.
@@ -32,6 +35,9 @@ pub struct Workload {
     pub pinned: bool,
     /// It runs as it did before, and the operator is paused.
     pub paused: bool,
+    /// It runs as it did before, and the API server refuses it as it should be, or something that
+    /// its pods need.
+    pub refused: Option<Refused>,
 }
 
 impl Workload {
@@ -42,13 +48,17 @@ impl Workload {
             && self.available >= self.wanted
             && self.updated >= self.wanted
             && self.total <= self.updated;
-        is_there && !self.paused && (self.held_back.is_none() || self.queued)
+        is_there
+            && !self.paused
+            && self.refused.is_none()
+            && (self.held_back.is_none() || self.queued)
     }
 
     /// Whether pods of an older version may be there, which read their own document when they restart.
     pub const fn may_be_older(&self) -> bool {
         let is_newest = self.observed && self.updated == self.total;
-        !is_newest || self.paused || self.pinned || self.held_back.is_some()
+        let goes_on = self.paused || self.pinned || self.held_back.is_some();
+        !is_newest || goes_on || self.refused.is_some()
     }
 }
 
@@ -75,5 +85,6 @@ pub fn workload(live: &Live) -> Workload {
         queued: false,
         pinned: false,
         paused: false,
+        refused: None,
     }
 }

@@ -155,6 +155,8 @@ words! {
         Available,
         /// A name belongs to somebody else's object.
         NameTaken,
+        /// The API server refuses an object that the pipeline needs.
+        ObjectRefused,
         /// Pods wait for tables or topics.
         WaitingForDependencies,
         /// Pods are on their way.

@@ -24,6 +24,7 @@ mod pods;
 mod processor;
 mod readers;
 mod reconcile;
+mod refused_objects;
 mod restricted;
 mod rights;
 mod secrets;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controller::{
-        applier::Owner,
+        applier::{Changed, Owner},
         build::{
             Child,
             children::{self, Secrets},
@@ -85,10 +85,14 @@ pub async fn go_on(
     }
     let adjusted = context
         .applier
-        .adjust(Kind::Deployment, &owner.namespace, live, change)
+        .adjust(owner, Kind::Deployment, live, change)
         .await;
     match adjusted {
-        Ok(adjusted) => Ok(workload(&adjusted)),
+        Ok(Changed::Done(adjusted)) => Ok(workload(&adjusted)),
+        Ok(Changed::Refused(refused)) => Ok(Workload {
+            refused: Some(refused),
+            ..workload(live)
+        }),
         // gone, or another one by now: the next look finds it so
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
             Ok(Workload::default())

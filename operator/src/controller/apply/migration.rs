@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     controller::{
-        applier::{Applied, Owner},
+        applier::{Applied, Owner, refused::Refused},
         build::{self, Child, TARGET_LABEL},
         context::{Context, Error},
         gate::Gate,
@@ -75,6 +75,7 @@ impl State {
 /// The migrations of all targets, in their order.
 pub struct Migrations {
     targets: Vec<Entry>,
+    refused: Vec<Refused>,
 }
 
 struct Entry {
@@ -109,7 +110,10 @@ impl Migrations {
             .enumerate()
             .map(|(index, target)| look(pipeline, valid, target, gate.holds_target(index), context))
             .collect();
-        Self { targets }
+        Self {
+            targets,
+            refused: Vec::new(),
+        }
     }
 
     /// The operator is paused: nothing is started. What runs already goes on, and is told of.
@@ -155,15 +159,28 @@ impl Migrations {
                 }
             }
             for child in children {
-                if let Applied::Refused(taken) =
-                    context.applier.apply(&context.stores, owner, child).await?
-                {
-                    entry.state = State::Running(Some(taken.to_string()));
-                    break;
+                let obstacle = match context.applier.apply(&context.stores, owner, child).await? {
+                    Applied::Taken(taken) => taken.to_string(),
+                    Applied::Refused(refused) => {
+                        let obstacle = refused.to_string();
+                        self.refused.push(refused);
+                        obstacle
+                    }
+                    Applied::Done(_) | Applied::Pending(_) | Applied::Held(_) => continue,
+                };
+                // tables that are there stay so, whatever another look for readers meets
+                if !entry.state.is_done() {
+                    entry.state = State::Running(Some(obstacle));
                 }
+                break;
             }
         }
         Ok(())
+    }
+
+    /// What of their children the API server refuses.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
     }
 
     /// How far each target is, in their order.

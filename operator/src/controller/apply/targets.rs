@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     controller::{
-        applier::{Applied, NameTaken, Owner},
+        applier::{Applied, NameTaken, Owner, refused::Refused},
         build::{
             Child,
             children::{self, Children, Processors},
@@ -54,6 +54,20 @@ pub struct Targets {
     pub producer: Option<Workload>,
     /// Children whose names belong to somebody else.
     pub taken: Vec<NameTaken>,
+    /// Children that the API server refuses.
+    pub refused: Vec<Refused>,
+}
+
+/// What of a workload has to wait, so that its pods run on as they are.
+struct Wait<'w> {
+    /// Why there is no newest version yet.
+    held_back: Option<&'static str>,
+    /// Other pipelines roll first.
+    queued: bool,
+    /// It stays as the release before made it.
+    pinned: bool,
+    /// As it comes back meanwhile if somebody deletes it.
+    before: Option<&'w children::Workload>,
 }
 
 impl Targets {
@@ -78,6 +92,7 @@ impl Targets {
             processors: Vec::new(),
             producer: None,
             taken: Vec::new(),
+            refused: Vec::new(),
         };
         let mut kept = BTreeSet::new();
         let targets = &valid.document.spec.targets;
@@ -91,35 +106,17 @@ impl Targets {
             } else {
                 None
             };
-            kept.extend(now.around.iter().map(key));
-            kept.insert(key(&now.deployment));
-            let pinned = gate.pins_target(index);
-            let mut workload = if held_back.is_none() && !pinned {
-                all.apply_all(owner, now, context).await?
-            } else if let Some(live) = ours(owner, &now.deployment, context) {
-                for child in &now.around {
-                    if child.kind != Kind::ConfigMap || is_missing(owner, child, &live, context) {
-                        all.apply_child(owner, child, context).await?;
-                    }
-                }
-                go_on(owner, &live, now, pinned, context).await?
-            } else if let (Some(before), true) = (before, topics.usable()) {
-                // somebody deleted it
-                kept.extend(before.around.iter().map(key));
-                all.apply_all(owner, before, context).await?
-            } else {
-                Workload::default()
+            let wait = Wait {
+                held_back,
+                queued: gate.holds_target(index),
+                pinned: gate.pins_target(index),
+                before: before.as_ref().filter(|_| topics.usable()),
             };
-            workload.held_back = held_back;
-            workload.queued = gate.holds_target(index);
-            workload.pinned = pinned;
-            workload.wanted = now.replicas;
+            let mut workload = all.bring(owner, now, &wait, &mut kept, context).await?;
             workload.obstacle = obstacle(valid, labels::PROCESSOR, Some(&target.name), context);
             all.processors.push(workload);
         }
         if let Some(now) = &children.producer {
-            kept.extend(now.around.iter().map(key));
-            kept.insert(key(&now.deployment));
             let held_back = if gate.holds_producer() {
                 Some("other pipelines roll to this release first")
             } else if !topics.usable() {
@@ -127,18 +124,13 @@ impl Targets {
             } else {
                 None
             };
-            let pinned = gate.pins_producer();
-            let mut workload = if held_back.is_none() && !pinned {
-                all.apply_all(owner, now, context).await?
-            } else if let Some(live) = ours(owner, &now.deployment, context) {
-                go_on(owner, &live, now, pinned, context).await?
-            } else {
-                Workload::default()
+            let wait = Wait {
+                held_back,
+                queued: gate.holds_producer(),
+                pinned: gate.pins_producer(),
+                before: None,
             };
-            workload.held_back = held_back;
-            workload.queued = gate.holds_producer();
-            workload.pinned = pinned;
-            workload.wanted = now.replicas;
+            let mut workload = all.bring(owner, now, &wait, &mut kept, context).await?;
             workload.obstacle = obstacle(valid, labels::PRODUCER, None, context);
             all.producer = Some(workload);
         }
@@ -154,7 +146,8 @@ impl Targets {
         let migrated = targets.iter().map(|target| target.name.as_str());
         let migrated = migrated.zip(migrations.hashes()).collect();
         if !owner.paused {
-            prune(owner, pipeline, &migrated, &kept, &read, context).await?;
+            let refused = prune(owner, pipeline, &migrated, &kept, &read, context).await?;
+            all.refused.extend(refused);
         }
         Ok(all)
     }
@@ -164,16 +157,84 @@ impl Targets {
         self.processors.iter().chain(&self.producer)
     }
 
+    /// Applies a workload, or what of it does not have to wait.
+    async fn bring(
+        &mut self,
+        owner: &Owner,
+        now: &children::Workload,
+        wait: &Wait<'_>,
+        kept: &mut BTreeSet<(Kind, String)>,
+        context: &Context,
+    ) -> Result<Workload, Error> {
+        kept.extend(keys(now));
+        let live = ours(owner, &now.deployment, context);
+        let mut workload = match (live, wait.before) {
+            _ if wait.held_back.is_none() && !wait.pinned => {
+                self.apply_all(owner, now, context).await?
+            }
+            (Some(live), _) => {
+                for child in &now.around {
+                    if child.kind != Kind::ConfigMap || is_missing(owner, child, &live, context) {
+                        self.apply_child(owner, child, context).await?;
+                    }
+                }
+                self.go_on(owner, &live, now, wait.pinned, context).await?
+            }
+            // somebody deleted it
+            (None, Some(before)) => {
+                kept.extend(keys(before));
+                self.apply_all(owner, before, context).await?
+            }
+            (None, None) => Workload::default(),
+        };
+        workload.held_back = wait.held_back;
+        workload.queued = wait.queued;
+        workload.pinned = wait.pinned;
+        workload.wanted = now.replicas;
+        Ok(workload)
+    }
+
     async fn apply_all(
         &mut self,
         owner: &Owner,
         built: &children::Workload,
         context: &Context,
     ) -> Result<Workload, Error> {
+        let mut lacking = None;
         for child in &built.around {
-            self.apply_child(owner, child, context).await?;
+            let refused = self.apply_child(owner, child, context).await?.refused;
+            if is_needed(child.kind) {
+                lacking = lacking.or(refused);
+            }
         }
-        self.apply_child(owner, &built.deployment, context).await
+        let applied = match lacking {
+            None => self.apply_child(owner, &built.deployment, context).await?,
+            Some(_) => Workload {
+                refused: lacking,
+                ..Workload::default()
+            },
+        };
+        // the pods that run go on
+        match ours(owner, &built.deployment, context) {
+            Some(live) if applied.refused.is_some() => Ok(Workload {
+                refused: applied.refused,
+                ..self.go_on(owner, &live, built, false, context).await?
+            }),
+            _ => Ok(applied),
+        }
+    }
+
+    async fn go_on(
+        &mut self,
+        owner: &Owner,
+        live: &Live,
+        now: &children::Workload,
+        pinned: bool,
+        context: &Context,
+    ) -> Result<Workload, Error> {
+        let workload = go_on(owner, live, now, pinned, context).await?;
+        self.refused.extend(workload.refused.clone());
+        Ok(workload)
     }
 
     async fn apply_child(
@@ -194,17 +255,34 @@ impl Targets {
                     paused: true,
                     ..before.as_ref().map(workload).unwrap_or_default()
                 },
-                Applied::Refused(taken) => {
+                Applied::Taken(taken) => {
                     self.taken.push(taken);
                     Workload::default()
+                }
+                Applied::Refused(refused) => {
+                    self.refused.push(refused.clone());
+                    Workload {
+                        refused: Some(refused),
+                        ..Workload::default()
+                    }
                 }
             },
         )
     }
 }
 
-fn key(child: &Child) -> (Kind, String) {
-    (child.kind, child.name.clone())
+/// Whether pods need a child before they start: what they read, what they run as, and what guards
+/// them.
+const fn is_needed(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::ConfigMap | Kind::ServiceAccount | Kind::NetworkPolicy
+    )
+}
+
+fn keys(workload: &children::Workload) -> impl Iterator<Item = (Kind, String)> {
+    let children = workload.around.iter().chain([&workload.deployment]);
+    children.map(|child| (child.kind, child.name.clone()))
 }
 
 /// A Deployment as it is, if it is this pipeline's.
@@ -241,7 +319,7 @@ fn attempt(live: &Live) -> Option<(&str, u32)> {
 
 /// Deletes children that the pipeline no longer has: of targets and kinds that left the spec, and of migrations that are over.
 /// `migrated` are the targets, each with the hash of the migration that it wants; `read` are components and targets of which older
-/// documents may still be read.
+/// documents may still be read. What of it the API server refuses to delete is returned.
 async fn prune(
     owner: &Owner,
     pipeline: &ClickstreamPipeline,
@@ -249,7 +327,7 @@ async fn prune(
     kept: &BTreeSet<(Kind, String)>,
     read: &BTreeSet<(&str, Option<&str>)>,
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<Vec<Refused>, Error> {
     let may_be_read = |live: &Live| {
         let label = |key| live.labels.get(key).map(String::as_str);
         let component = label(labels::COMPONENT);
@@ -273,6 +351,7 @@ async fn prune(
             newest.is_some_and(|newest| attempt + ATTEMPTS_KEPT <= *newest)
         })
     };
+    let mut refused = Vec::new();
     for kind in Kind::ALL {
         for live in context.stores.children_of(kind, &owner.namespace, &uid) {
             let is_kept = match live.labels.get(MIGRATION_HASH) {
@@ -296,12 +375,9 @@ async fn prune(
                     name = live.name,
                     "no longer part of the pipeline: deleted"
                 );
-                context
-                    .applier
-                    .delete(kind, &owner.namespace, &live)
-                    .await?;
+                refused.extend(context.applier.delete(owner, kind, &live).await?);
             }
         }
     }
-    Ok(())
+    Ok(refused)
 }

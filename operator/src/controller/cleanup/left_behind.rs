@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::{
     controller::{
-        applier::FIELD_MANAGER,
+        applier::{FIELD_MANAGER, refused::is_terminating},
         context::{Context, Error},
     },
     events::Happening,
@@ -48,16 +48,6 @@ pub fn drop_command(target: Option<&str>) -> String {
         "clickstream-processor drop --pipeline pipeline.yaml{} --secrets-dir FOLDER",
         target.unwrap_or_default()
     )
-}
-
-/// Whether a request was refused because the namespace is being deleted.
-pub fn is_terminating(status: &kube::core::Status) -> bool {
-    status.details.iter().any(|details| {
-        details
-            .causes
-            .iter()
-            .any(|cause| cause.reason == "NamespaceTerminating")
-    })
 }
 
 /// Writes down what is left, and tells. `document`: the resource, where the commands need it.

@@ -68,7 +68,7 @@ pub async fn drop_tables(
     for target in &valid.document.spec.targets {
         let removal = build::removal(&valid, target, &context.settings);
         let mut job = None;
-        let mut taken = None;
+        let mut obstacle = None;
         for child in &removal {
             match context
                 .stores
@@ -76,20 +76,20 @@ pub async fn drop_tables(
             {
                 Some(live) => job = (child.kind == Kind::Job).then_some(live).or(job),
                 None => {
-                    if let Applied::Refused(by) = context
-                        .applier
-                        .apply(&context.stores, &owner, child)
-                        .await?
-                    {
-                        taken = Some(by.to_string());
-                    }
+                    let applied = context.applier.apply(&context.stores, &owner, child);
+                    obstacle = match applied.await? {
+                        Applied::Taken(by) => Some(by.to_string()),
+                        Applied::Refused(by) => Some(by.to_string()),
+                        Applied::Done(_) | Applied::Pending(_) | Applied::Held(_) => continue,
+                    };
+                    break;
                 }
             }
         }
         let ended = job.as_ref().and_then(|job| ended(&job.status));
-        match (ended, taken, &job) {
+        match (ended, obstacle, &job) {
             (Some((true, _)), ..) => {}
-            (_, Some(taken), _) => all.push(left(&target.name, taken, false)),
+            (_, Some(why), _) => all.push(left(&target.name, why, false)),
             (Some((false, at)), None, Some(job)) => {
                 let why = pods_of(job, &owner, context)
                     .iter()
@@ -97,10 +97,7 @@ pub async fn drop_tables(
                 let why = why.unwrap_or_else(|| "the Job failed".to_owned());
                 all.push(left(&target.name, why, false));
                 if again && !job.deleting && Timestamp::now().duration_since(at) >= RETRY {
-                    context
-                        .applier
-                        .delete(Kind::Job, &owner.namespace, job)
-                        .await?;
+                    context.applier.delete(&owner, Kind::Job, job).await?;
                 }
             }
             (_, None, job) => {

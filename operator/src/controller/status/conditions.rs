@@ -8,8 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub const OUTAGE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Reasons that no Secret has to do with.
-const OTHERWISE: [Reason; 4] = [
+const OTHERWISE: [Reason; 5] = [
     Reason::Paused,
+    Reason::ObjectRefused,
     Reason::PodsRefused,
     Reason::PartitionsHalted,
     Reason::PartitionsUnowned,

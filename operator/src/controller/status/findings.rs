@@ -55,6 +55,7 @@ pub fn of(observed: &Observed<'_>, status: &ClickstreamPipelineStatus) -> Findin
         .clone()
         .or_else(|| (!taken.is_empty()).then(|| Finding::no(Reason::NameTaken, taken.join("; "))))
         // only a person can mend these, whatever else goes on meanwhile
+        .or_else(|| objects_refused(observed))
         .or_else(|| topic_refusal(observed));
     let in_progress = in_progress(observed, &topics, &database, &processors, producer.as_ref());
     Findings {
@@ -125,6 +126,17 @@ fn topics(observed: &Observed<'_>) -> Finding {
         );
     }
     Finding::yes(Reason::AsSpecified, message)
+}
+
+/// Every object that the API server refuses, each once.
+fn objects_refused(observed: &Observed<'_>) -> Option<Finding> {
+    let refused = observed.migrations.refused().iter();
+    let mut all: Vec<_> = refused
+        .chain(&observed.targets.refused)
+        .map(ToString::to_string)
+        .collect();
+    all.dedup();
+    (!all.is_empty()).then(|| Finding::no(Reason::ObjectRefused, all.join("; ")))
 }
 
 /// Everything about the topics that is refused.
@@ -425,6 +437,12 @@ fn one_workload(name: &str, workload: &Workload, suspended: bool) -> Finding {
                 "{name}: {} ready, as they were; what the spec wants otherwise waits while the operator is paused",
                 workload.ready
             ),
+        );
+    }
+    if let Some(refused) = &workload.refused {
+        return Finding::no(
+            Reason::ObjectRefused,
+            format!("{name}: {} ready, as they were; {refused}", workload.ready),
         );
     }
     if let Some(why) = workload.held_back
