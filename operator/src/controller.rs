@@ -8,6 +8,7 @@ pub mod build;
 mod cleanup;
 mod context;
 pub mod dereference;
+mod examined;
 mod gate;
 pub mod gone;
 mod jobs;
@@ -23,7 +24,6 @@ mod workload;
 
 use std::{sync::Arc, time::Duration};
 
-use clickstream_pipeline::spec::Problem;
 use clickstream_protocol::{conditions::Reason, labels, status::ProcessorStatus};
 use clickstream_telemetry::tracing as traces;
 use kube::{
@@ -212,12 +212,10 @@ async fn follow_before(
     refused: Finding,
     context: &Context,
 ) -> Result<Outcome, Error> {
-    if let Some(spec) = status::accepted(pipeline, context) {
-        let mut before = pipeline.clone();
-        before.spec = spec;
-        if let Ok(valid) = accept(&before, context).await? {
-            return follow(&before, &valid, Some(refused), context).await;
-        }
+    if let Some(before) = examined::before(pipeline, context)
+        && let Ok(valid) = accept(&before, context).await?
+    {
+        return follow(&before, &valid, Some(refused), context).await;
     }
     refuse(pipeline, context, refused).await
 }
@@ -228,20 +226,10 @@ async fn accept(
     context: &Context,
 ) -> Result<Result<ValidatedPipeline, Finding>, Error> {
     // validate (pure)
-    let refused = |reason, problems: &[Problem]| {
-        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        Finding::no(reason, lines.join("; "))
+    let valid = match step("validate").in_scope(|| examined::examine(pipeline, context)) {
+        Ok(valid) => valid,
+        Err(refused) => return Ok(Err(refused)),
     };
-    let valid = step("validate").in_scope(|| validate::validate(pipeline));
-    let valid = match (valid, status::window_change(pipeline)) {
-        (Err(problems), _) => return Ok(Err(refused(Reason::InvalidSpec, &problems))),
-        (Ok(_), Some(problem)) => return Ok(Err(refused(Reason::WindowSizeRefused, &[problem]))),
-        (Ok(valid), None) => valid,
-    };
-    let problems = context.settings.allowed.problems(&valid.document);
-    if !problems.is_empty() {
-        return Ok(Err(refused(Reason::NotAllowed, &problems)));
-    }
 
     // dereference (client required): nothing is asked for that a refused spec names
     let (secrets, values) = dereference::secrets(pipeline, context)

@@ -23,6 +23,7 @@ use super::{
     build::PIPELINE_LABEL,
     context::{Context, Error, Outcome, WAITING},
     dereference,
+    examined::followed,
     gone::forget,
     record,
 };
@@ -31,7 +32,8 @@ use crate::{crd::ClickstreamPipeline, kind::Kind, topics::from_elsewhere};
 /// A process gives nothing up before it has tried so often itself: it may have been down for most of a step's time.
 const ATTEMPTS: u32 = 3;
 
-/// Sets the finalizer where something is to be deleted with the pipeline, and takes it away where not. Whether it did.
+/// Sets the finalizer where something is to be deleted with the pipeline, and takes it away where
+/// not. Whether it did. A spec that is refused changes nothing of it while another one is followed.
 ///
 /// # Errors
 /// What the API server says.
@@ -39,7 +41,8 @@ pub async fn hold_finalizer(
     pipeline: &ClickstreamPipeline,
     context: &Context,
 ) -> Result<bool, Error> {
-    let policy = &pipeline.spec.deletion_policy;
+    let followed = followed(pipeline, context);
+    let policy = &followed.spec.deletion_policy;
     let wanted = policy.topics == DeletionPolicy::Delete || policy.tables == DeletionPolicy::Delete;
     if wanted != is_held(pipeline) {
         patch_finalizers(&pipeline.metadata, wanted, context).await?;
@@ -53,8 +56,10 @@ pub fn is_held(pipeline: &ClickstreamPipeline) -> bool {
     pipeline.finalizers().iter().any(|name| name == FINALIZER)
 }
 
-/// Stops the pods, waits for them, deletes what the spec says, and lets the pipeline go. Each step has its own time, from its first
-/// attempt on: one that has not been tried is not given up, and a Job that drops tables is waited for until it has ended.
+/// Stops the pods, waits for them, deletes what the spec says, and lets the pipeline go. Each step
+/// has its own time, from its first attempt on: one that has not been tried is not given up, and a
+/// Job that drops tables is waited for until it has ended. What is deleted, and where, is what the
+/// spec says that was followed.
 ///
 /// # Errors
 /// What the API server says.
@@ -68,6 +73,8 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
         forget(&owner.uid, context);
         return Ok(done);
     }
+    let followed = followed(pipeline, context);
+    let pipeline = followed.as_ref();
     // pods first: a processor that still writes would make the tables anew, or fail loudly for nothing
     stop_pods(&owner, context).await?;
     let running = running(&owner, context);

@@ -141,3 +141,54 @@ async fn topics_are_not_deleted_under_pods_that_do_not_end() -> anyhow::Result<(
     assert!(left.contains(&topic) && left.contains("hangs"), "{left}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_spec_that_is_refused_changes_nothing_of_what_a_deletion_deletes() -> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let mut operator = stage.operator()?;
+    let topic = with_everything(&stage, &operator).await?;
+    // nothing is to be deleted by it, and nowhere near
+    let mut broken = stage.pipeline("shop", &topic, json!({}));
+    broken["spec"]["kafka"]["bootstrapServers"] = json!("127.0.0.1:1");
+    broken["spec"]["window"] = json!({ "size": "5m" });
+    broken["spec"]["deletionPolicy"] = json!({ "topics": "Retain", "tables": "Retain" });
+    stage.apply(&broken).await?;
+    stage
+        .condition("shop", "Stalled", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    // also by an operator that has never seen the one before
+    operator.kill()?;
+    operator = stage.operator_with(&SHORT)?;
+    stage
+        .delete("shop")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    assert!(stage.kafka.offsets(&topic, 0).await.is_err());
+    let jobs = stage.all::<Job>().list(&ListParams::default()).await?;
+    assert!(jobs.iter().any(|job| job.name_any().contains("drop")));
+    let events = stage.events("shop").await?;
+    assert!(
+        !events.contains(&"CleanupIncomplete".to_owned()),
+        "{events:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_spec_that_is_accepted_decides_what_a_deletion_deletes() -> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let operator = stage.operator_with(&SHORT)?;
+    let topic = with_everything(&stage, &operator).await?;
+    let kept = json!({ "deletionPolicy": { "topics": "Retain", "tables": "Retain" } });
+    stage.apply(&stage.pipeline("shop", &topic, kept)).await?;
+    // at once, as it stands
+    stage
+        .delete("shop")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    assert!(stage.kafka.offsets(&topic, 0).await.is_ok());
+    let jobs = stage.all::<Job>().list(&ListParams::default()).await?;
+    assert!(jobs.iter().all(|job| !job.name_any().contains("drop")));
+    Ok(())
+}
