@@ -18,16 +18,41 @@ use crate::{
         workload::{Workload, workload},
     },
     kind::Kind,
+    observe::asker::is_guarded,
     stores::Live,
 };
 
-/// Whether a ConfigMap is the one that the running pods read, and somebody has deleted it.
-pub fn is_missing(owner: &Owner, config: &Child, live: &Live, context: &Context) -> bool {
-    live.labels.get(CONFIG_MAP) == Some(&config.name)
-        && context
-            .stores
-            .child(Kind::ConfigMap, &owner.namespace, &config.name)
+/// Whether a child is kept up while pods run on as they are. What they read is theirs until they
+/// roll, and so is how Prometheus asks them: both are only made again where somebody has deleted
+/// them. Pods that are pinned may never roll, and people said the same about them when they were
+/// made, so they are scraped as the operator's settings have it; unless they are older than what
+/// guards them.
+pub fn follows(owner: &Owner, child: &Child, live: &Live, pinned: bool, context: &Context) -> bool {
+    let stores = &context.stores;
+    let is_missing = || {
+        stores
+            .child(child.kind, &owner.namespace, &child.name)
             .is_none()
+    };
+    match child.kind {
+        Kind::ConfigMap => live.labels.get(CONFIG_MAP) == Some(&child.name) && is_missing(),
+        Kind::PodMonitor => pinned && fits(owner, child, context) || is_missing(),
+        _ => true,
+    }
+}
+
+/// Whether a PodMonitor asks the pods that run as they are to be asked.
+fn fits(owner: &Owner, monitor: &Child, context: &Context) -> bool {
+    let spec = &monitor.body["spec"];
+    let labels = spec["selector"]["matchLabels"].as_object();
+    let labels: Vec<_> = labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+        .collect();
+    let by_tls = spec["podMetricsEndpoints"][0]["scheme"] == "https";
+    let pods = context.stores.pods(&owner.namespace, &labels);
+    pods.iter().all(|pod| is_guarded(pod) == by_tls)
 }
 
 /// What is to be changed of a Deployment whose pods stay as they are otherwise. `inputs`: what people say about its pods, where

@@ -6,7 +6,7 @@ use clickstream_protocol::labels::{self, MIGRATION_ATTEMPT, MIGRATION_HASH};
 use kube::ResourceExt;
 
 use super::{
-    held::{go_on, is_missing},
+    held::{follows, go_on},
     migration::Migrations,
     topics::TopicsSeen,
 };
@@ -174,7 +174,7 @@ impl Targets {
             }
             (Some(live), _) => {
                 for child in &now.around {
-                    if child.kind != Kind::ConfigMap || is_missing(owner, child, &live, context) {
+                    if follows(owner, child, &live, wait.pinned, context) {
                         self.apply_child(owner, child, context).await?;
                     }
                 }
