@@ -12,7 +12,9 @@ use kube::{Api, Client, api::PostParams};
 /// What the API server says of every token that it does not take, beside what its authenticators say.
 const REFUSED: &str = "invalid bearer token";
 /// What authenticators say of a token that they have looked at. What else they say can be that they could not look.
-const LOOKED_AT: [&str; 7] = [
+const LOOKED_AT: [&str; 8] = [
+    // the account that it is of, or the pod that it was made for
+    "\" not found",
     "token has expired",
     "token is expired",
     "has been invalidated",
@@ -194,6 +196,7 @@ mod tests {
             "[invalid bearer token, Token has been invalidated]",
             "[invalid bearer token, oidc: verify token: oidc: token is expired (Token Expiry: 2026-11-29 20:00:00 +0000 UTC)]",
             "[invalid bearer token, oidc: verify token: oidc: expected audience \"kubernetes\" got [\"account\"]]",
+            "[invalid bearer token, serviceaccounts \"stranger\" not found]",
             "[invalid bearer token, square/go-jose: error in cryptographic primitive]",
         ] {
             let refused = json!({ "authenticated": false, "error": error });

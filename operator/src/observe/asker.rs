@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clickstream_protocol::ADMIN_TLS;
-use clickstream_telemetry::client::HttpClient;
+use clickstream_telemetry::client::{Authorities, HttpClient, TrustError};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -27,6 +27,9 @@ pub struct Asker {
     secrets: Client,
     guarding: Option<Guarding>,
     known: Arc<Mutex<HashMap<String, Known>>>,
+    /// Whom the pods of a namespace are trusted by. Kept for longer than what was made of it: where an authority is renewed, pods
+    /// have certificates of the one before for some minutes.
+    authorities: Arc<Mutex<HashMap<String, Authorities>>>,
 }
 
 struct Known {
@@ -43,6 +46,7 @@ impl Asker {
             secrets,
             guarding,
             known: Arc::default(),
+            authorities: Arc::default(),
         }
     }
 
@@ -89,6 +93,10 @@ impl Asker {
     pub fn close_idle(&self) {
         let mut known = self.known.lock();
         known.retain(|_, known| known.read.elapsed() < READ_AGAIN);
+        drop(known);
+        let now = Instant::now();
+        let mut authorities = self.authorities.lock();
+        authorities.retain(|_, authorities| authorities.are_of_use(now));
     }
 
     async fn make(&self, namespace: &str, guarding: &Guarding) -> anyhow::Result<HttpClient> {
@@ -96,7 +104,8 @@ impl Asker {
             .read(namespace, &guarding.certificate, AUTHORITY)
             .await?;
         let name = server_name(namespace);
-        let client = HttpClient::trusting(&authority, Some(&name))
+        let client = self
+            .trusting(namespace, &authority, &name)
             .with_context(|| format!("{AUTHORITY} of the secret {}", guarding.certificate))?;
         let Some(token) = &guarding.token else {
             return Ok(client);
@@ -107,6 +116,17 @@ impl Asker {
         let first = lines.find(|line| !line.is_empty());
         let first = first.with_context(|| format!("{token:?} is empty"))?;
         Ok(client.with_token(first)?)
+    }
+
+    fn trusting(
+        &self,
+        namespace: &str,
+        authority: &[u8],
+        name: &str,
+    ) -> Result<HttpClient, TrustError> {
+        let mut authorities = self.authorities.lock();
+        let of_namespace = authorities.entry(namespace.to_owned()).or_default();
+        of_namespace.client(authority, Some(name), Instant::now())
     }
 
     async fn read(&self, namespace: &str, secret: &str, key: &str) -> anyhow::Result<Vec<u8>> {

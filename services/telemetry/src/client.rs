@@ -22,7 +22,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-pub use self::trust::TrustFiles;
+pub use self::trust::{Authorities, BESIDE, TrustFiles};
 
 /// What an answer may take.
 #[derive(Clone, Copy, Debug)]

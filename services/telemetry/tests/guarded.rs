@@ -13,7 +13,9 @@ use clickstream_telemetry::admin::{
     self, Access, AdminServer, CONNECTION_DEADLINE, Decision, Guard, HEADER_DEADLINE, Judge,
     Judgement, TOKEN_HEADER,
 };
-use clickstream_telemetry::client::{GetError, HttpClient, Limits, TrustFiles, Uri};
+use clickstream_telemetry::client::{
+    Authorities, BESIDE, GetError, HttpClient, Limits, TrustFiles, Uri,
+};
 use clickstream_telemetry::tls::{CERTIFICATE, KEY, Tls};
 use clickstream_telemetry::{Health, Verdict, metrics};
 use serde_json::{Value, json};
@@ -263,6 +265,48 @@ async fn a_renewed_certificate_and_a_renewed_token_are_taken_without_a_restart()
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(running.code(&trust.client(), "/status").await, 200);
     assert_eq!(running.code(&before, "/status").await, 401);
+}
+
+#[tokio::test]
+async fn who_asks_trusts_the_authority_of_before_until_its_certificates_have_gone() {
+    let folder = Folder::new();
+    folder.certify("ca");
+    let running = Running::by_tls(&folder.0, Access::anyone()).await;
+    let [ca, next] = ["ca.crt", "trusted.crt"].map(|name| folder.path(name));
+    fs::copy(&ca, &next).unwrap();
+    let trust = TrustFiles::following(Some(next.clone()), Some(NAME.to_owned()), None).unwrap();
+    assert_eq!(running.code(&trust.client(), "/status").await, 200);
+    let renewed = Folder::new();
+    renewed.certify("next");
+    let [ca, next] = [ca, renewed.path("next.crt")].map(|file| fs::read(file).unwrap());
+    fs::write(folder.path("trusted.crt"), &next).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    // the server goes on with what it has, and others already have the new one
+    let server = Running::by_tls(&renewed.0, Access::anyone()).await;
+    for server in [&running, &server] {
+        assert_eq!(server.code(&trust.client(), "/status").await, 200);
+    }
+
+    let start = Instant::now();
+    let mut authorities = Authorities::default();
+    let mut of = |pem: &[u8], after: Duration| {
+        let client = authorities.client(pem, Some(NAME), start + after);
+        client.map(|client| (client, authorities.have_ended(start + after + BESIDE)))
+    };
+    let trusts = async |client: &HttpClient, server: &Running| {
+        client.get(&server.at("/status"), LIMITS).await.is_ok()
+    };
+    let (first, ends) = of(&ca, Duration::ZERO).unwrap();
+    assert!(trusts(&first, &running).await && !trusts(&first, &server).await && !ends);
+    // what is no authority takes the place of none, and adds none
+    assert!(of(b"half a certif", Duration::ZERO).is_err());
+    let (both, ends) = of(&next, Duration::from_secs(9)).unwrap();
+    assert!(trusts(&both, &running).await && trusts(&both, &server).await && ends);
+    let last = Duration::from_secs(8) + BESIDE;
+    let (both, _) = of(&next, last).unwrap();
+    assert!(trusts(&both, &running).await && trusts(&both, &server).await);
+    let (after, ends) = of(&next, last + Duration::from_secs(1)).unwrap();
+    assert!(!trusts(&after, &running).await && trusts(&after, &server).await && !ends);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -163,6 +163,13 @@ async fn who_may_get_its_metrics_reads_them_and_nobody_else() -> anyhow::Result<
             .answers(&with("no-token-of-anybody")?, path, 401)
             .await?;
     }
+    // the API server says of the token of an account that has gone that it could not find that one
+    stage
+        .all::<ServiceAccount>()
+        .delete("stranger", &DeleteParams::default())
+        .await?;
+    let why = operator.answers(&with(&tokens[1])?, "/status", 401).await?;
+    ensure!(why.contains("not known"), "{why}");
     let stranger = HttpClient::trusting(&fs::read(folder.join("other.crt"))?, Some(NAME))?;
     let url = format!("https://127.0.0.1:{}/livez", operator.port).parse()?;
     let refused = stranger.get(&url, LIMITS).await;
@@ -316,24 +323,37 @@ async fn guarded_processors_tell_the_operator_and_go_on_when_their_secrets_are_r
     fs::write(next.join("tokens"), "another-token-of-thirty-two-char\n")?;
     let mut behind = running(&topic, &[0, 1, 2]);
     behind["partitions"][0]["lag"] = json!(7);
-    let (server, _stop) = guarded(&next, behind).await?;
+    let (server, stop) = guarded(&next, behind).await?;
     publish(&stage, &next).await?;
     run_behind_a_pod(&stage, "web", "web-1", server.local_addr().port()).await?;
-    let stirs = async {
+    let stirs = async |pod: &str| {
         for number in 0.. {
             let stirred =
                 json!({ "metadata": { "annotations": { "test/stirred": number.to_string() } } });
             let pods = stage.all::<Pod>();
             let params = PatchParams::default();
-            pods.patch("web-1", &params, &Patch::Merge(&stirred))
-                .await?;
+            pods.patch(pod, &params, &Patch::Merge(&stirred)).await?;
             tokio::time::sleep(PATIENCE / 60).await;
         }
         anyhow::Ok(())
     };
     tokio::select! {
         told = told(7, "told of after the renewal") => { told?; }
-        stirs = stirs => stirs?,
+        stirs = stirs("web-1") => stirs?,
+    }
+
+    // a pod that its kubelet has not brought the renewed certificate yet
+    stop.cancel();
+    server.stopped().await;
+    let tokens = fs::read(next.join("tokens"))?;
+    fs::write(folder.join("tokens"), tokens)?;
+    let mut late = running(&topic, &[0, 1, 2]);
+    late["partitions"][0]["lag"] = json!(3);
+    let (server, _stop) = guarded(&folder, late).await?;
+    run_behind_a_pod(&stage, "web", "web-2", server.local_addr().port()).await?;
+    tokio::select! {
+        told = told(3, "told of by a pod with the certificate of before") => { told?; }
+        stirs = stirs("web-2") => stirs?,
     }
     let log = operator.log_tail();
     ensure!(
