@@ -52,7 +52,9 @@ pub struct ClickstreamPipelineStatus {
     /// Whether processors and producer are stopped because the spec says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended: Option<bool>,
-    /// The spec that was accepted last, without what goes without saying, as YAML: it is followed while a newer one is refused.
+    /// The spec that was accepted last, without what goes without saying, as YAML: it is followed
+    /// while a newer one is refused. Empty where that would be more than 256 KiB: then nothing that
+    /// runs is changed meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<String>,
     /// Since when each step of the deletion has been tried, where `spec.deletionPolicy` says `Delete`.

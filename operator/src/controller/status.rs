@@ -45,6 +45,10 @@ const NUMBERS: Duration = Duration::from_secs(30);
 const NUMBERS_EACH: Duration = Duration::from_millis(100);
 /// When nothing but heartbeats came, that something was committed is written no more often than this.
 const AT_REST: Duration = Duration::from_mins(10);
+/// The longest text of an accepted spec that is kept, in bytes: etcd takes objects of 1.5 MiB, and
+/// beside it stand the spec itself and, where kubectl has applied it, the annotation with all of
+/// it.
+const LONGEST_ACCEPTED: usize = 256 << 10;
 
 /// What came of it.
 pub struct Written {
@@ -258,13 +262,26 @@ fn accepts(pipeline: &ClickstreamPipeline, context: &Context) -> String {
         let mut document = pipeline.document();
         let annotations = &mut document.metadata.annotations;
         annotations.insert(WRITTEN_BY.to_owned(), OPERATOR.to_owned());
-        document.minimal()
+        bounded(document.minimal())
     })
+}
+
+/// The text, or none of it where it is too long to be kept. An empty one still says that a spec was
+/// accepted.
+fn bounded(text: String) -> String {
+    if text.len() <= LONGEST_ACCEPTED {
+        text
+    } else {
+        String::new()
+    }
 }
 
 /// The spec that was accepted last, if it can still be read. A later operator may have said more in it than this one knows.
 pub fn accepted(pipeline: &ClickstreamPipeline, context: &Context) -> Option<PipelineSpec> {
     let text = latest(pipeline, context).accepted?;
+    if text.is_empty() {
+        return None;
+    }
     match Document::from_document(&text) {
         Ok((document, _)) => Some(document.spec),
         Err(error) => {
@@ -409,4 +426,16 @@ fn is_waiting(reason: &str) -> bool {
         Reason::Queued,
     ];
     on_its_way.iter().any(|waiting| reason == waiting.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_ACCEPTED, bounded};
+
+    #[test]
+    fn a_spec_that_is_too_long_to_be_kept_still_counts_as_accepted() {
+        let longest = "s".repeat(LONGEST_ACCEPTED);
+        assert_eq!(bounded(longest.clone()), longest);
+        assert_eq!(bounded(longest + "s"), "");
+    }
 }

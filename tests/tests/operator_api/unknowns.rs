@@ -1,5 +1,6 @@
 //! What cannot be known is Unknown, and never shown as fine.
 
+use clickstream_operator::crd::ClickstreamPipeline;
 use clickstream_testbed::unique_name;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{ResourceExt, api::DeleteParams};
@@ -189,5 +190,57 @@ async fn kept_up(restarted: bool) -> anyhow::Result<()> {
     stage
         .condition("shop", "Ready", "False", "WindowSizeRefused")
         .await?;
+    Ok(())
+}
+
+/// An affinity of about so many bytes, of which pods take any number.
+fn long_affinity(bytes: usize) -> Value {
+    let value = "v".repeat(60);
+    let values: Vec<String> = (0..bytes / 64).map(|_| value.clone()).collect();
+    json!({ "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
+        "weight": 1,
+        "preference": { "matchExpressions": [{ "key": "k", "operator": "In", "values": values }] },
+    }] } })
+}
+
+#[tokio::test]
+async fn a_spec_that_the_status_has_no_room_for_is_followed_all_the_same() -> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let operator = stage.operator()?;
+    let topic = unique_name("clicks");
+    // etcd takes 1.5 MiB: the spec once, and not twice
+    let affinity = long_affinity(900 << 10);
+    let long = json!({ "processor": { "replicas": 3, "affinity": affinity } });
+    stage.apply(&stage.pipeline("shop", &topic, long)).await?;
+    let accepted = |pipeline: &ClickstreamPipeline| json!(pipeline.status)["accepted"].clone();
+    let ready = stage
+        .condition("shop", "Ready", "True", "")
+        .await
+        .map_err(|_| anyhow::anyhow!("not Ready: {}", operator.log_tail()))?;
+    assert_eq!(accepted(&ready), "");
+    let before = deployment(&stage, "shop").await?;
+
+    // there is no earlier one to follow: everything stays as it is
+    let refused = json!({ "window": { "size": "5m" }, "processor": { "replicas": 1 } });
+    stage
+        .apply(&stage.pipeline("shop", &topic, refused))
+        .await?;
+    stage
+        .condition("shop", "TopicsReady", "Unknown", "NotChecked")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    let after = deployment(&stage, "shop").await?;
+    assert_eq!(after.metadata.generation, before.metadata.generation);
+
+    // and one of the usual length is kept again
+    let short = json!({ "processor": { "replicas": 1 } });
+    stage.apply(&stage.pipeline("shop", &topic, short)).await?;
+    let ready = stage.condition("shop", "Ready", "True", "").await?;
+    let kept = accepted(&ready);
+    assert!(
+        kept.as_str()
+            .is_some_and(|kept| kept.contains("replicas: 1")),
+        "{kept}"
+    );
     Ok(())
 }
