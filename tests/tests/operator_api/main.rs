@@ -19,6 +19,7 @@ mod names;
 mod network;
 mod plugin;
 mod pod_monitor;
+mod pod_proxy;
 mod pod_templates;
 mod pods;
 mod processor;

@@ -31,7 +31,7 @@ pub async fn deployment(stage: &Stage, pipeline: &str) -> anyhow::Result<Deploym
     }
 }
 
-/// Makes the pod that the Deployment would make, once there is one, with this port of loopback as its admin port.
+/// Makes the pod that the Deployment would make, once there is one, with this port of [`loopback::of_pods`] as its admin port.
 pub async fn run_behind_a_pod(
     stage: &Stage,
     pipeline: &str,
@@ -54,8 +54,8 @@ pub async fn run_behind_a_pod(
         .await?;
     let running = json!({ "status": {
         "phase": "Running",
-        "podIP": loopback::host(),
-        "podIPs": [{ "ip": loopback::host() }],
+        "podIP": loopback::of_pods(),
+        "podIPs": [{ "ip": loopback::of_pods() }],
     } });
     pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&running))
         .await?;

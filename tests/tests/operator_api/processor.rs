@@ -37,7 +37,7 @@ impl<'s> Processor<'s> {
         name: &str,
         status: Value,
     ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(loopback::at(0)).await?;
+        let listener = TcpListener::bind((loopback::of_pods(), 0)).await?;
         let port = listener.local_addr()?.port();
         let said = Arc::new(Mutex::new(status));
         let server = tokio::spawn(serve(listener, Arc::clone(&said)));
