@@ -59,8 +59,8 @@ mod tests {
         for text in ["F7", "f7", "7"] {
             assert_eq!(row(text), Ok(7));
         }
-        for text in ["", "F", "F0", "F52", "F300", "7F", "all"] {
-            let refused = Err("expected a row from F1 to F51".to_owned());
+        for text in ["", "F", "F0", "F53", "F300", "7F", "all"] {
+            let refused = Err("expected a row from F1 to F52".to_owned());
             assert_eq!(row(text), refused, "{text}");
         }
     }

@@ -99,14 +99,14 @@ mod tests {
         let all: Vec<&Row> = rows().collect();
         let text = text(&all);
         assert!(
-            text.starts_with("F1   ") && text.contains("\nF51  "),
+            text.starts_with("F1   ") && text.contains("\nF52  "),
             "{text}"
         );
         assert!(
             text.lines()
                 .last()
                 .unwrap()
-                .starts_with("51 rows, of which ")
+                .starts_with("52 rows, of which ")
         );
     }
 }

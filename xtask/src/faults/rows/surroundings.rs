@@ -105,4 +105,13 @@ pub const ROWS: &[Row] = &[
             end_to_end("soak::three_faults_at_a_time_lose_and_double_nothing"),
         ],
     ),
+    Row::new(
+        52,
+        "a replica that is read from in the same zone dies or hangs",
+        "its leader is read from; what retention took meanwhile is a gap with its bounds",
+        &[
+            end_to_end("rack::a_follower_that_is_read_from_may_die_or_hang_and_so_may_leaders"),
+            end_to_end("rack::what_retention_took_from_a_follower_is_a_loud_gap_and_the_rest_is_read"),
+        ],
+    ),
 ];
