@@ -1,7 +1,8 @@
 //! What is known of tokens that somebody else judges, and when that one is asked. Pure: the time is an argument.
 //!
 //! Whoever is let in is asked about once a minute, whoever is not once in ten seconds. Tokens that nobody knows cost an allowance,
-//! so that a flood of them is no flood for the judge; a token that was let in before costs none, and goes on through such a flood.
+//! so that a flood of them is no flood for the judge; a token that was let in before costs none, and goes on through such a flood,
+//! itself asked about once a second at most.
 //! While the judge does not answer, whoever was let in by its last word stays so for five minutes: that is when numbers are
 //! looked at.
 
@@ -30,7 +31,7 @@ pub(super) const REFUSED_FOR: Duration = Duration::from_secs(10);
 pub(super) const SILENT_FOR: Duration = Duration::from_secs(300);
 /// Questions about tokens that are not known, at once.
 pub(super) const BURST: u32 = 20;
-/// One more after this time.
+/// One more after this time; and so soon the judge is asked again about who was let in.
 const EACH: Duration = Duration::from_secs(1);
 /// Tokens that are remembered.
 pub(super) const MOST: usize = 256;
@@ -42,6 +43,8 @@ pub(super) type Key = [u8; 32];
 struct Word {
     decision: Decision,
     since: Instant,
+    /// When it was last asked again.
+    asked: Option<Instant>,
 }
 
 impl Word {
@@ -91,9 +94,17 @@ impl Answers {
 
     /// What to do about this token now.
     pub(super) fn step(&mut self, key: &Key, now: Instant) -> Step {
-        match self.words.get(key) {
+        match self.words.get_mut(key) {
             Some(word) if word.holds(now) => return Step::Known(word.decision.clone()),
-            Some(word) if word.is_of_use(now) => return Step::Ask,
+            Some(word) if word.is_of_use(now) => {
+                let ago = word.asked.map(|at| now.saturating_duration_since(at));
+                if ago.is_some_and(|ago| ago < EACH) {
+                    // the judge is being asked, or has just not answered
+                    return Step::Known(word.decision.clone());
+                }
+                word.asked = Some(now);
+                return Step::Ask;
+            }
             _ => {}
         }
         self.grow(now);
@@ -121,6 +132,7 @@ impl Answers {
         let word = Word {
             decision,
             since: now,
+            asked: None,
         };
         self.words.insert(key, word);
     }
@@ -242,6 +254,28 @@ mod tests {
         }
         let mut words = answers.words.values();
         assert!(words.all(|word| word.decision == Decision::Allowed));
+    }
+
+    #[test]
+    fn who_was_let_in_is_asked_about_once_a_second_however_often_that_one_comes() {
+        let start = Instant::now();
+        let mut answers = Answers::new(start);
+        answers.learn(key(0), Decision::Allowed, start);
+        let mut asked = 0;
+        // its word has ended, and the judge does not answer
+        for tenth in 0..100 {
+            let now = start + ALLOWED_FOR + Duration::from_millis(100 * tenth);
+            match answers.step(&key(0), now) {
+                Step::Ask => asked += 1,
+                step => assert_eq!(step, Step::Known(Decision::Allowed)),
+            }
+            assert_eq!(answers.without_judge(&key(0), now), Some(Decision::Allowed));
+        }
+        assert_eq!(asked, 10);
+        // what comes between is no answer
+        let end = start + SILENT_FOR;
+        assert_eq!(answers.step(&key(0), end), Step::Ask);
+        assert_eq!(answers.without_judge(&key(0), end), None);
     }
 
     #[test]
