@@ -59,6 +59,15 @@ pub struct PodSettings<'s> {
 
 /// Labels and annotations under these belong to the operator.
 const RESERVED: [&str; 2] = ["app.kubernetes.io/", "clickstream.dev/"];
+/// Labels that Kubernetes sets on the pods of Jobs: it refuses a Job that sets them otherwise.
+const OF_JOBS: [&str; 4] = [
+    "job-name",
+    "controller-uid",
+    "batch.kubernetes.io/job-name",
+    "batch.kubernetes.io/controller-uid",
+];
+/// What Kubernetes takes of annotations, keys and values together, in bytes.
+const MOST_OF_ANNOTATIONS: usize = 256 << 10;
 
 /// Which templates there are, and which goes over which. A template of before, the fields of `processor` and `producer` that pods
 /// had when there was no `podTemplate`, counts as that component's own, below its `podTemplate`.
@@ -271,6 +280,11 @@ fn check_labels(labels: &BTreeMap<String, String>, ours: bool, at: &mut At<'_>) 
 
 fn check_annotations(annotations: &BTreeMap<String, String>, at: &mut At<'_>) {
     at_most_32(annotations, at);
+    let lengths = annotations.iter();
+    let lengths = lengths.map(|(key, value)| key.len() + value.len());
+    if lengths.sum::<usize>() > MOST_OF_ANNOTATIONS {
+        at.problem("shorten them: all annotations of an object have 256 KiB");
+    }
     for (key, value) in annotations {
         let mut at = at.field(key);
         check_key(key, true, &mut at);

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    OBJECT_RULE, PodTemplateSpec, at_most, check_annotations, check_labels, check_objects,
+    OBJECT_RULE, OF_JOBS, PodTemplateSpec, at_most, check_annotations, check_labels, check_objects,
     check_pull_secrets,
 };
 use crate::spec::secret::{is_dns_label, is_dns_subdomain};
@@ -65,6 +65,13 @@ const OF_CONTAINER: [&str; 10] = [
 impl PodTemplateSpec {
     pub(in crate::spec) fn check(&self, at: &mut At<'_>) {
         check_labels(&self.labels, true, &mut at.field("labels"));
+        for key in OF_JOBS {
+            if self.labels.contains_key(key) {
+                at.field("labels")
+                    .field(key)
+                    .problem("Kubernetes sets this one on the pods of Jobs: choose another key");
+            }
+        }
         check_annotations(&self.annotations, &mut at.field("annotations"));
         for key in self.annotations.keys() {
             if LOOSENING.iter().any(|prefix| key.starts_with(prefix)) {
@@ -117,6 +124,14 @@ impl PodTemplateSpec {
         let mut aliases = at.field("hostAliases");
         check_objects(&self.host_aliases, &mut aliases);
         unique(&self.host_aliases, "ip", &mut aliases);
+        for (index, alias) in self.host_aliases.iter().enumerate() {
+            if alias.is_object() && !alias["ip"].as_str().is_some_and(is_address) {
+                aliases
+                    .index(index)
+                    .field("ip")
+                    .problem("write an address such as 10.0.0.1 or 2001:db8::1");
+            }
+        }
         check_object(self.dns_config.as_ref(), &mut at.field("dnsConfig"));
     }
 
@@ -276,7 +291,20 @@ fn check_env(variables: &[Value], at: &mut At<'_>) {
         ];
         if let Some(fields) = known(from, &sources, &mut at) {
             one_of(fields, &sources, &mut at);
+            if let Some(field) = fields.get("fieldRef") {
+                check_field(field, &mut at.field("fieldRef"));
+            }
         }
+    }
+}
+
+/// Which fields there are, Kubernetes knows; none of them begins otherwise.
+fn check_field(field: &Value, at: &mut At<'_>) {
+    let path = field["fieldPath"].as_str().unwrap_or_default();
+    let roots = ["metadata.", "spec.", "status."];
+    if !roots.iter().any(|root| path.starts_with(root)) {
+        at.field("fieldPath")
+            .problem("name a field of a pod, such as metadata.name or status.podIP");
     }
 }
 
@@ -363,11 +391,20 @@ fn check_mounts(mounts: &[Value], at: &mut At<'_>) {
             at.field("mountPath")
                 .problem("write a path from the root, without `.`, `..` and `:`");
         }
-        if sub_path.len() > 512 || sub_path.split('/').any(|part| part == "..") {
+        let leaves = sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..");
+        if sub_path.len() > 512 || leaves {
             at.field("subPath")
-                .problem("write a path within the volume, without `..`");
+                .problem("write a path within the volume, without `/` before it and without `..`");
         }
     }
+}
+
+/// An address as Kubernetes takes it, which lets IPv4 have leading zeros.
+fn is_address(text: &str) -> bool {
+    let is_number =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse::<u8>().is_ok();
+    let is_v4 = || text.split('.').count() == 4 && text.split('.').all(is_number);
+    text.parse::<std::net::IpAddr>().is_ok() || is_v4()
 }
 
 fn is_path(path: &str) -> bool {

@@ -190,6 +190,10 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
     };
     let volume = |name: &str| json!({ "volumes": [{ "name": name, "emptyDir": {} }] });
     let from = |prefix: &str| json!({ "envFrom": [{ "prefix": prefix, "configMapRef": { "name": "a" } }] });
+    let long = |count: usize| -> Value {
+        let entries = (0..count).map(|i| (format!("k{i}"), json!("v".repeat(8_192))));
+        Value::Object(entries.collect())
+    };
     let annotation = |key: &str| json!({ "annotations": { key: "unconfined" } });
     let pod = |context: Value| json!({ "securityContext": context });
     let container = |context: Value| json!({ "containerSecurityContext": context });
@@ -201,6 +205,22 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
         (
             "labels.clickstream.dev/target",
             json!({ "labels": { "clickstream.dev/target": "x" } }),
+        ),
+        // Kubernetes sets these on the pods of Jobs, and refuses a Job that sets them otherwise
+        ("labels.job-name", json!({ "labels": { "job-name": "x" } })),
+        (
+            "labels.controller-uid",
+            json!({ "labels": { "controller-uid": "x" } }),
+        ),
+        (
+            "labels.batch.kubernetes.io/job-name",
+            json!({ "labels": { "batch.kubernetes.io/job-name": "x" } }),
+        ),
+        // each is short enough, and all of them are not
+        ("annotations", json!({ "annotations": long(32) })),
+        (
+            "serviceAccountAnnotations",
+            json!({ "serviceAccountAnnotations": long(32) }),
         ),
         (
             "annotations.clickstream.dev/config-hash",
@@ -244,7 +264,15 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
         ),
         (
             "env[0].valueFrom",
-            json!({ "env": [{ "name": "A", "value": "", "valueFrom": { "fieldRef": { "fieldPath": "a" } } }] }),
+            json!({ "env": [{ "name": "A", "value": "", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }] }),
+        ),
+        (
+            "env[0].valueFrom.fieldRef.fieldPath",
+            json!({ "env": [{ "name": "A", "valueFrom": { "fieldRef": { "fieldPath": "foo" } } }] }),
+        ),
+        (
+            "env[0].valueFrom.fieldRef.fieldPath",
+            json!({ "env": [{ "name": "A", "valueFrom": { "fieldRef": {} } }] }),
         ),
         (
             "env[0].valueFrom",
@@ -298,6 +326,13 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
             json!({
                 "volumes": [{ "name": "v", "emptyDir": {} }],
                 "volumeMounts": [{ "name": "v", "mountPath": "/v", "subPath": "../a" }],
+            }),
+        ),
+        (
+            "volumeMounts[0].subPath",
+            json!({
+                "volumes": [{ "name": "v", "emptyDir": {} }],
+                "volumeMounts": [{ "name": "v", "mountPath": "/v", "subPath": "/abs" }],
             }),
         ),
         ("securityContext.runAsUser", pod(json!({ "runAsUser": 0 }))),
@@ -355,6 +390,14 @@ fn what_the_operator_sets_and_what_would_loosen_a_pod_is_refused_by_its_field() 
             container(json!({ "procMount": "Unmasked" })),
         ),
         ("affinity", json!({ "affinity": [] })),
+        (
+            "hostAliases[0].ip",
+            json!({ "hostAliases": [{ "ip": "10.0.0" }] }),
+        ),
+        (
+            "hostAliases[0].ip",
+            json!({ "hostAliases": [{ "hostnames": ["a"] }] }),
+        ),
         (
             "hostAliases[1].ip",
             json!({ "hostAliases": [{ "ip": "10.0.0.1" }, { "ip": "10.0.0.1" }] }),
