@@ -55,14 +55,14 @@ impl Secrets {
 }
 
 /// Notes on a Deployment what its pods were made from, as labels: another annotation is another generation of a Deployment, which would
-/// not be Ready until its controller has seen it. `config_map`: the document that they read.
+/// not be Ready until its controller has seen it. `config_map`: the document that they read. The hash of their template.
 pub fn stamp(
     deployment: &mut Child,
     release: &str,
     secrets: &Secrets,
     config_map: &str,
     inputs: Option<&String>,
-) {
+) -> String {
     let template = super::template_hash(deployment);
     let labels = &mut deployment.body["metadata"]["labels"];
     labels[RELEASE] = json!(release);
@@ -70,6 +70,7 @@ pub fn stamp(
     labels[SECRETS] = json!(secrets.noted());
     labels[CONFIG_MAP] = json!(config_map);
     labels[INPUTS] = json!(inputs.map_or(NOT_PINNED, String::as_str));
+    template
 }
 
 /// A Deployment with all that it needs.
@@ -78,6 +79,8 @@ pub struct Workload {
     pub around: Vec<Child>,
     /// Processors, or the producer.
     pub deployment: Child,
+    /// A hash of its pod template.
+    template: String,
     /// How many pods it is to have.
     pub replicas: i32,
     /// What its pods read of Secrets.
@@ -214,7 +217,7 @@ impl Workload {
         let mut config_map = around.iter();
         let config_map = config_map.find(|child| child.kind == Kind::ConfigMap);
         let config_map = config_map.map_or("", |config| config.name.as_str());
-        stamp(
+        let template = stamp(
             &mut deployment,
             release,
             &secrets,
@@ -224,6 +227,7 @@ impl Workload {
         Self {
             around,
             deployment,
+            template,
             replicas,
             secrets,
             inputs,
@@ -232,8 +236,7 @@ impl Workload {
 
     /// Whether pods with these labels on their Deployment are of the same template.
     pub fn is_of_template(&self, noted: &BTreeMap<String, String>) -> bool {
-        let template = self.deployment.body["metadata"]["labels"][TEMPLATE].as_str();
-        noted.get(TEMPLATE).map(String::as_str) == template
+        noted.get(TEMPLATE) == Some(&self.template)
     }
 }
 
