@@ -189,6 +189,7 @@ async fn pods_that_wait_their_turn_are_scraped_as_they_are() -> anyhow::Result<(
     // the last has a producer as well
     let names = ["one", "other", "pinned"];
     let count = |name: &str| if name == "pinned" { 2 } else { 1 };
+    let topic = unique_name("clicks");
     for name in names {
         let changes = match name {
             "pinned" => json!({
@@ -197,9 +198,8 @@ async fn pods_that_wait_their_turn_are_scraped_as_they_are() -> anyhow::Result<(
             }),
             _ => json!({}),
         };
-        stage
-            .apply(&stage.pipeline(name, &unique_name("clicks"), changes))
-            .await?;
+        let topic = format!("{topic}_{name}");
+        stage.apply(&stage.pipeline(name, &topic, changes)).await?;
     }
     for name in names {
         stage
@@ -296,6 +296,21 @@ async fn pods_that_wait_their_turn_are_scraped_as_they_are() -> anyhow::Result<(
             found = endpoints(&monitors, name, count(name)).await?;
         }
     }
+    // the same holds for pods that stay because the API server refuses their next version
+    operator.kill()?;
+    let refused = json!({ "podTemplate": { "tolerations": [{ "operator": "Perhaps" }] } });
+    let topic = format!("{topic}_one");
+    stage.apply(&stage.pipeline("one", &topic, refused)).await?;
+    let operator = stage.operator_with(&["--pod-monitor"])?;
+    stage
+        .condition("one", "Stalled", "True", "ObjectRefused")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    ensure!(is_guarded(&deployment(&stage, "one").await?));
+    let [endpoint] = &endpoints(&monitors, "one", 1).await?[..] else {
+        unreachable!("one was asked for");
+    };
+    ensure!(endpoint["scheme"] == "https", "{endpoint}");
     Ok(())
 }
 

@@ -201,13 +201,14 @@ impl Targets {
         context: &Context,
     ) -> Result<Workload, Error> {
         let mut lacking = None;
-        for child in &built.around {
+        let is_monitor = |child: &&Child| child.kind == Kind::PodMonitor;
+        for child in built.around.iter().filter(|child| !is_monitor(child)) {
             let refused = self.apply_child(owner, child, context).await?.refused;
             if is_needed(child.kind) {
                 lacking = lacking.or(refused);
             }
         }
-        let applied = match lacking {
+        let mut applied = match lacking {
             None => self.apply_child(owner, &built.deployment, context).await?,
             Some(_) => Workload {
                 refused: lacking,
@@ -215,13 +216,23 @@ impl Targets {
             },
         };
         // the pods that run go on
-        match ours(owner, &built.deployment, context) {
-            Some(live) if applied.refused.is_some() => Ok(Workload {
+        let live = ours(owner, &built.deployment, context);
+        let live = live.filter(|_| applied.refused.is_some());
+        if let Some(live) = &live {
+            applied = Workload {
                 refused: applied.refused,
-                ..self.go_on(owner, &live, built, false, context).await?
-            }),
-            _ => Ok(applied),
+                ..self.go_on(owner, live, built, false, context).await?
+            };
         }
+        for child in built.around.iter().filter(is_monitor) {
+            if live
+                .as_ref()
+                .is_none_or(|live| follows(owner, child, live, false, context))
+            {
+                self.apply_child(owner, child, context).await?;
+            }
+        }
+        Ok(applied)
     }
 
     async fn go_on(
