@@ -66,7 +66,7 @@ fn can_be_replayed(file: &Path) -> anyhow::Result<()> {
         // it is surveyed, then replayed
         "it is read twice, and standard input comes only once; write it to a file first"
     } else if file.is_dir() {
-        "it is a folder; name the files in it, oldest first"
+        "it is a folder; name the files in it"
     } else if !file.exists() {
         "no such file"
     } else if !file.is_file() {
@@ -314,7 +314,7 @@ mod tests {
         for (file, word) in [
             ("-", "standard input comes only once"),
             ("/dev/null", "a stream comes only once"),
-            (env!("CARGO_MANIFEST_DIR"), "oldest first"),
+            (env!("CARGO_MANIFEST_DIR"), "name the files in it"),
             ("no/such.log", "no such file"),
         ] {
             assert!(why(file).contains(word), "{}", why(file));

@@ -17,12 +17,13 @@ use clickstream_telemetry::{
 };
 
 use crate::args::{
-    Cli, Command, EventArgs, GenerateArgs, LogArgs, Output, PrintArgs, ReplayArgs, ReportArgs,
-    SurveyArgs,
+    Cli, Command, EventArgs, GenerateArgs, InspectArgs, LogArgs, Output, PrintArgs, ReplayArgs,
+    ReportArgs, SurveyArgs,
 };
 use crate::drive::{Drive, EndPatience};
 use crate::feed::Feed;
 use crate::generator::{Generator, GeneratorOptions};
+use crate::inspect::Inspection;
 use crate::kafka::{ConnectError, Sender, SenderOptions};
 use crate::metrics::Metrics;
 use crate::print;
@@ -62,6 +63,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Generate(args) => generate(args).await,
         Command::Replay(args) => replay(args).await,
         Command::Survey(args) => survey(args),
+        Command::Inspect(args) => inspect(args),
         Command::Print(args) => print(&args),
         Command::Probe { url, ca, patience } => {
             probe(&url, ca.as_deref(), patience.to_std()).await?;
@@ -98,14 +100,28 @@ async fn generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
 async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let pipeline = settings::pipeline(args.kafka.pipeline.as_deref())?;
     let sender = settings::sender(&args.kafka, pipeline.as_ref())?;
-    check(&args)?;
+    let files = check(&args)?;
     let paced = args.logs.speed != Speed::Max;
     let (reading, mut options) = reading(args.logs);
     let shift = args.shift_to_now;
     let rules = rules(pipeline.as_ref());
+    // how long it takes is in the logs, so they are read once before; a stream comes only once
+    let seen = if (paced || shift) && files {
+        let (reading, options) = (reading.clone(), options.clone());
+        let survey = move || Survey::of(&reading, options, observer(rules));
+        Some(tokio::task::spawn_blocking(survey).await??)
+    } else {
+        None
+    };
+    let said = match &seen {
+        Some(seen) => seen.to_string(),
+        None if paced => "how long it takes is not known: the input is a stream".to_owned(),
+        None => "sent as fast as the brokers take them; event times stay as they are".to_owned(),
+    };
+    writeln!(std::io::stderr().lock(), "replay: {said}")?;
     let make_feed = move || {
         if shift {
-            let seen = Survey::of(&reading, options.clone(), observer(rules))?;
+            let seen = seen.context("--shift-to-now: the input is a stream")?;
             let newest = seen
                 .newest_micros
                 .context("--shift-to-now: no line has a time")?;
@@ -118,6 +134,22 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
         Ok(Feed::read(reading, options)?)
     };
     send(sender, args.report, paced, make_feed).await
+}
+
+/// Shows the first events of logs; nothing is sent.
+fn inspect(args: InspectArgs) -> anyhow::Result<ExitCode> {
+    let rules = rules(settings::pipeline(args.pipeline.as_deref())?.as_ref());
+    for path in &args.logs.files {
+        is_file(path)?;
+    }
+    let (reading, options) = reading(args.logs);
+    let seen = Inspection::of(&reading, options, &rules)?;
+    let mut out = std::io::stdout().lock();
+    seen.write(&mut out)?;
+    if let Some(not_understood) = seen.not_understood() {
+        bail!("{not_understood}");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the logs and says what is in them; nothing is sent.
@@ -278,21 +310,24 @@ fn print(args: &PrintArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Refuses what cannot be read or dated before anything is sent.
-fn check(args: &ReplayArgs) -> anyhow::Result<()> {
+/// Refuses what cannot be read or dated before anything is sent; whether all inputs are files.
+fn check(args: &ReplayArgs) -> anyhow::Result<bool> {
+    let mut files = true;
     for path in &args.logs.files {
+        let file = is_file(path)?;
         ensure!(
-            is_file(path)? || !args.shift_to_now,
+            file || !args.shift_to_now,
             "{}: --shift-to-now reads its input twice, and a stream comes only once: name a file",
             path.display()
         );
+        files &= file;
     }
     if args.shift_to_now && matches!(args.logs.speed, Speed::Times(times) if times < 1.0) {
         bail!(
             "--shift-to-now with --speed below 1 would date events after the time at which they are sent: use 1 or more"
         );
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Whether the path is a file on disk, which has a name worth remembering, rather than a stream.

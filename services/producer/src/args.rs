@@ -37,7 +37,8 @@ const EXAMPLES: &str = "Examples:
   clickstream-producer generate --pipeline pipeline.yaml
   clickstream-producer generate --bootstrap-servers 127.0.0.1:9092 --rate 1000 --for 60s --seed 7
   clickstream-producer replay --pipeline pipeline.yaml --speed 60 --shift-to-now access.log.1.gz access.log
-  zcat feed.gz | clickstream-producer replay --pipeline pipeline.yaml --speed max --map event_ts=t,url=u -
+  clickstream-producer inspect access.log.zst
+  tail -F access.log | clickstream-producer replay --pipeline pipeline.yaml -
   clickstream-producer print --count 5 --malformed 0.5";
 
 /// What to do.
@@ -46,13 +47,18 @@ pub enum Command {
     /// Sends made-up clicks of visitors who walk through a shop.
     #[command(after_help = GENERATE_EXAMPLES)]
     Generate(GenerateArgs),
-    /// Sends the requests of access logs, or JSON lines, as clicks.
+    /// Sends the requests in logs as clicks: access logs, JSON, W3C, load balancers, CSV and
+    /// others.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
     /// Reads logs and says what `replay` would send: events, the period that they cover, how long
     /// it takes, and how many of them a pipeline would reject or find late.
     #[command(after_help = SURVEY_EXAMPLES)]
     Survey(SurveyArgs),
+    /// Shows the first five events of logs as a table, and what their lines look like; needs no
+    /// Kafka.
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
     /// Writes what `generate` would send to standard output, one JSON object per record.
     #[command(after_help = PRINT_EXAMPLES)]
     Print(PrintArgs),
@@ -84,10 +90,15 @@ has grown. To count a log again, give another --source. Several logs are merged 
 
 Examples:
   an access log at original pace, dated so that each event meets the time at which it is sent:
-    clickstream-producer replay --pipeline pipeline.yaml --shift-to-now access.log
+    clickstream-producer replay --pipeline pipeline.yaml --speed 1 --shift-to-now access.log
   JSON lines with other field names; users are told apart by user agent and time zone:
-    clickstream-producer replay --pipeline pipeline.yaml --speed max \\
+    clickstream-producer replay --pipeline pipeline.yaml \\
       --map event_ts=t,url=u,referrer=r,user_agent=a,client=tz feed.jsonl.gz";
+
+const INSPECT_EXAMPLES: &str = "Examples:
+  clickstream-producer inspect access.log
+  clickstream-producer inspect --format '%h %l %u %t \"%r\" %>s %b %D' access.log
+  clickstream-producer inspect --map event_ts=at,url=page.address,user_id=who events.jsonl.zst";
 
 const SURVEY_EXAMPLES: &str = "Example:
   clickstream-producer survey --pipeline pipeline.yaml --speed 60 access.log.1.gz access.log";
@@ -261,20 +272,24 @@ pub struct GenerateArgs {
 /// Logs, and how they are read.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// Logs, plain or gzip-compressed, merged by time whatever their order; `-` is standard input.
+    /// Logs, plain or packed (gzip, zstd, xz, bzip2), merged by time whatever their order; `-` is
+    /// standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// What the lines look like [default: JSON when the first character is `{`, else access log].
-    #[arg(long, value_enum, env = "CLICKSTREAM_FORMAT")]
+    /// What the lines look like [default: seen from the first lines]: combined (common, vhost),
+    /// json (nginx, caddy, traefik, envoy, cloudflare, gcp), w3c (iis, cloudfront), alb, elb, s3,
+    /// ltsv, csv, tsv, or the LogFormat of Apache or log_format of nginx that the server writes.
+    #[arg(long, value_name = "FORMAT", env = "CLICKSTREAM_FORMAT")]
     pub format: Option<Format>,
 
-    /// 1 is the original pace, 60 makes a minute of an hour, `max` leaves no pauses.
+    /// `max` leaves no pauses, 1 is the pace at which the log was written, 60 makes a minute of an
+    /// hour.
     #[arg(
         long,
         value_name = "N|max",
         env = "CLICKSTREAM_SPEED",
-        default_value = "1",
+        default_value = "max",
         allow_hyphen_values = true
     )]
     pub speed: Speed,
@@ -345,6 +360,19 @@ pub struct SurveyArgs {
     /// Text, or one JSON object, on standard output.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The ClickstreamPipeline resource, as YAML: its rules say which events are rejected
+    /// [default: a resource that sets none].
+    #[arg(long, value_name = "FILE", env = "CLICKSTREAM_PIPELINE")]
+    pub pipeline: Option<PathBuf>,
+
+    /// The logs.
+    #[command(flatten)]
+    pub logs: LogArgs,
 }
 
 /// `print`.

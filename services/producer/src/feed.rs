@@ -104,7 +104,7 @@ fn read_all(
 ) -> Result<(), InputError> {
     reading.each(&mut |step| {
         let item = match step {
-            Step::Begins { input, looks } => Item::Begins {
+            Step::Begins { input, looks, .. } => Item::Begins {
                 input: Arc::clone(input),
                 looks: Arc::clone(looks),
             },

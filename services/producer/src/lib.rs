@@ -1,13 +1,14 @@
-//! Click events into Kafka: from a seeded generator, from a web server's access log, or from JSON lines.
+//! Click events into Kafka: from a seeded generator, or from the logs that people have.
 //!
 //! ```text
 //! generator ───────────────────────────┐
 //!                                      ├─> feed ─> drive (due? wait) ─> kafka (queue, retries) ─> topic
-//! replay: input ─> parse ─> pace ──────┘             └─> progress, metrics, summary
+//! replay: input ─> formats ─> merge ───┘             └─> progress, metrics, summary
 //! ```
 //!
-//! [`generator`] and [`replay`] are pure apart from [`replay::input`]: records follow from arguments, and every
-//! record says when it is due. Only [`drive`] knows the time of day, and only [`kafka`] knows Kafka.
+//! [`generator`] and [`replay`] are pure apart from [`replay::input`] and [`replay::merge`]:
+//! records follow from arguments, and every record says when it is due. Only [`drive`] knows the
+//! time of day, and only [`kafka`] knows Kafka.
 
 pub mod app;
 pub mod args;
@@ -15,6 +16,7 @@ pub mod drive;
 pub mod event_json;
 pub mod feed;
 pub mod generator;
+pub mod inspect;
 pub mod kafka;
 pub mod metrics;
 mod print;

@@ -9,14 +9,19 @@
 pub mod account;
 pub mod address;
 pub mod client;
+pub mod detect;
 pub mod fields;
+pub mod format;
 pub mod formats;
 pub mod hit;
 pub mod ids;
 pub mod input;
 pub mod merge;
+mod objects;
 pub mod pace;
+mod packing;
 pub mod time;
+mod utf16;
 
 use std::time::Duration;
 
@@ -24,22 +29,13 @@ use clickstream_pipeline::event::EventTime;
 use uuid::Uuid;
 
 use self::client::{Clients, Sessions};
+pub use self::format::Format;
 use self::hit::{Hit, Miss, Time, Value};
 use self::ids::Ids;
 use self::merge::Read;
 use self::pace::{Pace, Speed};
 use crate::event_json::EventJson;
 use crate::record::{Record, RecordKind};
-
-/// What the lines of an input look like.
-#[derive(Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// Access log, common or combined.
-    #[value(aliases = ["common", "combined", "vhost"])]
-    AccessLog,
-    /// One JSON object a line.
-    Json,
-}
 
 /// How lines become events.
 #[derive(Clone, Debug)]

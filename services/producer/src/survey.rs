@@ -64,7 +64,7 @@ impl Survey {
         let (mut events, mut unparsable, mut skipped) = (0, 0, 0);
         reading.each(&mut |step| {
             let read = match step {
-                Step::Begins { input, looks } => {
+                Step::Begins { input, looks, .. } => {
                     account.begin(input, looks);
                     return true;
                 }

@@ -228,6 +228,10 @@ pub const COMMANDS: &[(&str, Tried)] = &[
         "clickstream-producer replay",
         Alike("services/producer/tests/kafka.rs", "\"replay\""),
     ),
+    (
+        "clickstream-producer inspect",
+        Alike("services/producer/tests/your_data.rs", "\"inspect\""),
+    ),
 ];
 
 /// A command and where it stands.

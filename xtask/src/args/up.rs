@@ -31,7 +31,8 @@ pub struct UpArgs {
     #[arg(long, value_name = "N", conflicts_with = "replay", allow_hyphen_values = true, value_parser = super::within(1..=1_000_000_u32))]
     pub rate: Option<u32>,
 
-    /// Replay these logs instead of making events up (plain or gzip); ends by itself.
+    /// Replay these logs instead of making events up, merged by time (plain, gzip, zstd, xz or bzip2; docs/your-data.md has
+    /// all forms); ends by itself.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub replay: Vec<PathBuf>,
 
@@ -39,11 +40,11 @@ pub struct UpArgs {
     #[arg(long, value_name = "N|max", requires = "replay", allow_hyphen_values = true, value_parser = speed)]
     pub speed: Option<String>,
 
-    /// Form of the replayed logs [default: seen from their first lines].
-    #[arg(long, value_name = "access-log|json", requires = "replay", value_parser = ["access-log", "json"])]
+    /// Form of the replayed logs, such as combined, json, csv, or a LogFormat [default: seen from their first lines].
+    #[arg(long, value_name = "FORMAT", requires = "replay")]
     pub format: Option<String>,
 
-    /// Names of the fields in a replayed JSON log, such as event_ts=t,url=u.
+    /// Names of the fields in replayed logs, such as event_ts=t,url=request.uri.
     #[arg(long, value_name = "FIELD=NAME,…", requires = "replay", value_parser = map)]
     pub map: Option<String>,
 

@@ -49,6 +49,13 @@ impl FieldMap {
         &self.fields[field as usize]
     }
 
+    /// Whether a field is looked for under this name.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        let is = |mapped: &Mapped| matches!(mapped, Mapped::Name(given) if given == name);
+        self.fields.iter().any(is)
+    }
+
     /// What else tells clients apart.
     #[must_use]
     pub fn client(&self) -> &[String] {

@@ -1,12 +1,16 @@
-//! The closed list of formats, each in a file of its own: a reader from a line to a [`Hit`].
+//! What reads the lines of each format of the closed list in [`super::format`], a file each: from a
+//! line to a [`Hit`].
 
 pub mod access_log;
+pub mod aws;
+pub mod delimited;
 mod escapes;
 pub mod json;
+pub mod ltsv;
 pub mod names;
+pub mod pattern;
+pub mod w3c;
 
-use super::Format;
-use super::fields::FieldMap;
 use super::hit::{Hit, Miss};
 
 /// Reads lines of one format, in the order in which an input has them: some formats name their
@@ -19,13 +23,5 @@ pub trait LineFormat: Send {
     fn read<'a>(&mut self, line: &'a [u8]) -> Result<Hit<'a>, Miss>;
 }
 
-impl Format {
-    /// A reader that has seen nothing yet.
-    #[must_use]
-    pub fn reader(&self, map: &FieldMap) -> Box<dyn LineFormat> {
-        match self {
-            Self::AccessLog => Box::new(access_log::AccessLog),
-            Self::Json => Box::new(json::Json::new(map)),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,16 @@
-//! Log files as lines: plain or compressed, from disk or standard input.
+//! Log files as lines: plain or packed, from disk or standard input.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
-
 use super::Format;
+use super::detect::{Layout, detect};
+use super::fields::FieldMap;
+use super::objects::Objects;
+use super::packing::{Bytes, OTHERS, Packer};
+use super::utf16::Utf16;
 
 /// The name that means standard input.
 pub const STANDARD_INPUT: &str = "-";
@@ -16,19 +19,7 @@ pub const STANDARD_INPUT: &str = "-";
 /// all.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 
-const BUFFER_BYTES: usize = 128 * 1024;
-
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-
-/// What other packers begin their files with, and the program that unpacks them to standard output.
-const PACKED: [(&[u8], &str, &str); 5] = [
-    (b"\x28\xb5\x2f\xfd", "zstd", "zstd -dc"),
-    (b"\xfd7zXZ\0", "xz", "xz -dc"),
-    (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc"),
-    (b"PK\x03\x04", "zip", "unzip -p"),
-    // a host may be called BZh: only the whole head of a file is proof
-    (b"BZh91AY&SY", "bzip2", "bzip2 -dc"),
-];
+pub(super) const BUFFER_BYTES: usize = 128 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -46,7 +37,7 @@ pub enum InputError {
     },
     /// The file is packed in a way that is not read here.
     #[error(
-        "{name}: is packed with {packer}, and only gzip is read: {unpack} {name} > unpacked.log"
+        "{name}: is packed with {packer}, which is not read here: {unpack} {name} > unpacked.log"
     )]
     Packed {
         /// The file as it was named.
@@ -56,13 +47,17 @@ pub enum InputError {
         /// The command that unpacks it to standard output.
         unpack: &'static str,
     },
-    /// A file packed with gzip ends too early, or does not go on as gzip has it.
+    /// A packed file ends too early, or does not go on as its packer has it.
     #[error(
-        "{name}: gzip data that is damaged or cut off behind line {lines}; gzip -dc {name} > saved.log saves what lies before it"
+        "{name}: {packer} data that is damaged or cut off behind line {lines}; {unpack} {name} > saved.log saves what lies before it"
     )]
     Damaged {
         /// The file as it was named.
         name: String,
+        /// What it is packed with.
+        packer: &'static str,
+        /// The command that unpacks it to standard output.
+        unpack: &'static str,
         /// Lines read before.
         lines: u64,
         /// What the decompressor says.
@@ -85,10 +80,12 @@ pub enum InputError {
 /// Lines of one input, numbered from 1.
 pub struct Input {
     name: String,
-    reader: Box<dyn BufRead + Send>,
+    reader: Bytes,
     format: Format,
     looks: Arc<str>,
-    gzip: bool,
+    /// Set where records are JSON objects over several lines.
+    objects: Option<Objects>,
+    packer: Option<Packer>,
     lines: u64,
 }
 
@@ -102,14 +99,14 @@ pub enum Line<'a> {
 }
 
 impl Input {
-    /// Opens a file, or standard input for `-`. Compression is recognised by the first bytes, and
-    /// so is the format when none is given.
+    /// Opens a file, or standard input for `-`. Packing is recognised by the first bytes, and so is
+    /// the format when none is given.
     ///
     /// # Errors
     /// The file cannot be opened, or its first bytes cannot be read.
-    pub fn open(path: &Path, format: Option<&Format>) -> Result<Self, InputError> {
+    pub fn open(path: &Path, format: Option<&Format>, map: &FieldMap) -> Result<Self, InputError> {
         let name = path.display().to_string();
-        let reader: Box<dyn BufRead + Send> = if path == Path::new(STANDARD_INPUT) {
+        let reader: Bytes = if path == Path::new(STANDARD_INPUT) {
             Box::new(BufReader::with_capacity(BUFFER_BYTES, io::stdin()))
         } else {
             let file = File::open(path).map_err(|source| InputError::Open {
@@ -118,96 +115,104 @@ impl Input {
             })?;
             Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
         };
-        Self::new(name, reader, format)
+        Self::new(name, reader, format, map)
     }
 
     /// Lines of any reader; `name` stands in messages.
     ///
     /// # Errors
-    /// The first bytes cannot be read, or are those of a packer other than gzip.
+    /// The first bytes cannot be read, or are those of a packer that is not known here.
     pub fn new(
         name: String,
-        reader: Box<dyn BufRead + Send>,
+        reader: Bytes,
         format: Option<&Format>,
+        map: &FieldMap,
     ) -> Result<Self, InputError> {
         let mut input = Self {
             name,
             reader,
             format: Format::AccessLog,
             looks: "".into(),
-            gzip: false,
+            objects: None,
+            packer: None,
             lines: 0,
         };
-        let detected = match input.begin() {
-            Ok(Begin::Lines(detected)) => detected,
-            Ok(Begin::Packed(packer, unpack)) => {
-                return Err(InputError::Packed {
-                    name: input.name,
-                    packer,
-                    unpack,
-                });
-            }
-            Err(source) => return Err(input.error(source)),
-        };
-        input.format = format.cloned().unwrap_or(detected);
-        input.looks = match input.format {
-            Format::AccessLog => "it was read as an access log: --format names another form",
-            Format::Json => "it was read as JSON: --map names its fields, as in event_ts=t,url=u",
+        match input.begin(format, map) {
+            Ok(None) => Ok(input),
+            Ok(Some((packer, unpack))) => Err(InputError::Packed {
+                name: input.name,
+                packer,
+                unpack,
+            }),
+            Err(source) => Err(input.error(source)),
         }
-        .into();
-        Ok(input)
     }
 
-    /// Looks at the first bytes, and takes away what is no text.
-    fn begin(&mut self) -> io::Result<Begin> {
+    /// Looks at the first bytes, and takes away what is no text; what is packed otherwise is named.
+    fn begin(
+        &mut self,
+        format: Option<&Format>,
+        map: &FieldMap,
+    ) -> io::Result<Option<(&'static str, &'static str)>> {
         let head = self.reader.fill_buf()?;
-        let packed = PACKED.iter().find(|(magic, ..)| head.starts_with(magic));
-        if let Some((_, packer, unpack)) = packed {
-            return Ok(Begin::Packed(packer, unpack));
+        let other = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic));
+        if let Some((_, packer, unpack)) = other {
+            return Ok(Some((packer, unpack)));
         }
-        if head.starts_with(&GZIP_MAGIC) {
-            self.gzip = true;
-            let packed = std::mem::replace(&mut self.reader, Box::new(io::empty()));
-            self.reader = Box::new(BufReader::with_capacity(
-                BUFFER_BYTES,
-                MultiGzDecoder::new(packed),
-            ));
+        self.packer = Packer::of(head);
+        if let Some(packer) = self.packer {
+            self.replace(|packed| packer.unpacked(packed));
+        }
+        if let Some((length, high_first)) = Utf16::mark(self.reader.fill_buf()?) {
+            self.reader.consume(length);
+            self.replace(|units| {
+                Box::new(BufReader::with_capacity(
+                    BUFFER_BYTES,
+                    Utf16::new(units, high_first),
+                ))
+            });
         }
         if self.reader.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
             self.reader.consume(BYTE_ORDER_MARK.len());
         }
-        let head = self.reader.fill_buf()?;
-        let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
-        Ok(Begin::Lines(match first {
-            Some(b'{') => Format::Json,
-            _ => Format::AccessLog,
-        }))
+        skip_nuls(&mut self.reader)?;
+        let detected = detect(self.reader.fill_buf()?, format, map);
+        self.format = detected.format;
+        self.looks = detected.looks.into();
+        self.objects = (detected.layout == Layout::Objects).then(Objects::default);
+        Ok(None)
+    }
+
+    fn replace(&mut self, wrap: impl FnOnce(Bytes) -> Bytes) {
+        let bytes = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+        self.reader = wrap(bytes);
     }
 
     fn error(&self, source: io::Error) -> InputError {
         let (name, lines) = (self.name.clone(), self.lines);
-        let kind = source.kind();
         let damage = [
             io::ErrorKind::UnexpectedEof,
             io::ErrorKind::InvalidData,
             io::ErrorKind::InvalidInput,
+            io::ErrorKind::Other,
         ];
-        if self.gzip && damage.contains(&kind) {
-            InputError::Damaged {
+        match self.packer {
+            Some(packer) if damage.contains(&source.kind()) => InputError::Damaged {
+                name,
+                packer: packer.name(),
+                unpack: packer.command(),
+                lines,
+                source,
+            },
+            _ => InputError::Read {
                 name,
                 lines,
                 source,
-            }
-        } else {
-            InputError::Read {
-                name,
-                lines,
-                source,
-            }
+            },
         }
     }
 
-    /// The format given, or else recognised by the first character: an object makes JSON lines.
+    /// The format given, or else recognised by the first lines.
     #[must_use]
     pub fn format(&self) -> &Format {
         &self.format
@@ -219,7 +224,9 @@ impl Input {
         &self.looks
     }
 
-    /// Reads the next line into `buffer` and numbers it; `None` at the end of the input.
+    /// Reads the next line into `buffer` and numbers it; `None` at the end of the input. Where
+    /// records are objects over several lines, it is the next object, and the number of the line on
+    /// which it begins.
     ///
     /// # Errors
     /// The input cannot be read on.
@@ -227,10 +234,19 @@ impl Input {
         &mut self,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Option<(u64, Line<'a>)>, InputError> {
-        match read(&mut self.reader, buffer) {
-            Ok(Some(line)) => {
-                self.lines += 1;
-                Ok(Some((self.lines, line)))
+        let read = match &mut self.objects {
+            Some(objects) => objects.next(&mut self.reader, buffer),
+            None => read(&mut self.reader, buffer).map(|line| {
+                line.map(|line| {
+                    self.lines += 1;
+                    (self.lines, line)
+                })
+            }),
+        };
+        match read {
+            Ok(Some((number, line))) => {
+                self.lines = number;
+                Ok(Some((number, line)))
             }
             Ok(None) => Ok(None),
             Err(source) => Err(self.error(source)),
@@ -238,19 +254,21 @@ impl Input {
     }
 }
 
-/// What an input begins with.
-enum Begin {
-    /// Lines that look like these.
-    Lines(Format),
-    /// A packer's head: its name, and the command that unpacks.
-    Packed(&'static str, &'static str),
+/// Passes over what a file that was cut off while its writer went on (`copytruncate`) begins with.
+fn skip_nuls(reader: &mut Bytes) -> io::Result<()> {
+    loop {
+        let head = reader.fill_buf()?;
+        let nuls = head.iter().take_while(|byte| **byte == 0).count();
+        if nuls == 0 {
+            return Ok(());
+        }
+        reader.consume(nuls);
+    }
 }
 
-fn read<'a>(
-    reader: &mut Box<dyn BufRead + Send>,
-    buffer: &'a mut Vec<u8>,
-) -> io::Result<Option<Line<'a>>> {
+fn read<'a>(reader: &mut Bytes, buffer: &'a mut Vec<u8>) -> io::Result<Option<Line<'a>>> {
     buffer.clear();
+    skip_nuls(reader)?;
     let bound = MAX_LINE_BYTES as u64 + 2;
     if reader.take(bound).read_until(b'\n', buffer)? == 0 {
         return Ok(None);
@@ -277,10 +295,15 @@ mod tests {
 
     use flate2::{Compression, write::GzEncoder};
 
-    use super::{Format, Input, InputError, Line, MAX_LINE_BYTES};
+    use super::{FieldMap, Input, InputError, Line, MAX_LINE_BYTES};
+
+    fn open(bytes: Vec<u8>) -> Result<Input, InputError> {
+        let map = FieldMap::default();
+        Input::new("log".into(), Box::new(Cursor::new(bytes)), None, &map)
+    }
 
     fn input(bytes: impl Into<Vec<u8>>) -> Input {
-        Input::new("log".into(), Box::new(Cursor::new(bytes.into())), None).unwrap()
+        open(bytes.into()).unwrap()
     }
 
     fn lines(mut input: Input) -> Vec<String> {
@@ -341,16 +364,12 @@ mod tests {
 
     #[test]
     fn another_packer_is_refused_with_the_command_that_unpacks() {
-        let heads: [(&[u8], &str); 5] = [
-            (b"\x28\xb5\x2f\xfd\x04", "zstd -dc log"),
-            (b"\xfd7zXZ\0\0\x04", "xz -dc log"),
+        let heads: [(&[u8], &str); 2] = [
             (b"\x04\x22\x4d\x18\x60", "lz4 -dc log"),
             (b"PK\x03\x04\x14", "unzip -p log"),
-            (b"BZh91AY&SY\x00", "bzip2 -dc log"),
         ];
         for (head, unpack) in heads {
-            let opened = Input::new("log".into(), Box::new(Cursor::new(head)), None);
-            let error = opened.map(|_| ()).unwrap_err();
+            let error = open(head.to_vec()).map(|_| ()).unwrap_err();
             assert!(matches!(error, InputError::Packed { .. }), "{error:?}");
             assert!(error.to_string().contains(unpack), "{error}");
         }
@@ -359,10 +378,20 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_told_by_the_first_character() {
-        assert_eq!(input("\n {\"a\":1}").format(), &Format::Json);
-        assert_eq!(input(gzip("{\"a\":1}")).format(), &Format::Json);
-        assert_eq!(input("192.0.2.1 - -").format(), &Format::AccessLog);
+    fn a_log_that_was_cut_off_while_it_was_written_begins_behind_the_hole() {
+        let hole = vec![0; 3 * MAX_LINE_BYTES];
+        let log = [hole.as_slice(), b"a\n\0\0b\nc\0d\n"].concat();
+        assert_eq!(lines(input(log)), ["1:a", "2:b", "3:c\0d"]);
+    }
+
+    #[test]
+    fn text_of_sixteen_bits_is_text() {
+        let text = "\u{feff}a\r\nzugriffe-größe 😀\n";
+        let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for bytes in [little, big] {
+            assert_eq!(lines(input(bytes)), ["1:a", "2:zugriffe-größe 😀"]);
+        }
     }
 
     #[test]
@@ -382,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = Input::open(Path::new("no/such.log"), None)
+        let error = Input::open(Path::new("no/such.log"), None, &FieldMap::default())
             .map(|_| ())
             .unwrap_err();
         assert_eq!(error.to_string(), "no/such.log: cannot be opened");

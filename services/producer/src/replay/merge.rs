@@ -44,6 +44,8 @@ pub enum Step<'a> {
         input: &'a Arc<str>,
         /// What it looks like, and which option to use should it not be understood.
         looks: &'a Arc<str>,
+        /// What it is read as.
+        format: &'a Format,
     },
     /// A line.
     Line(Read<'a>),
@@ -88,12 +90,12 @@ impl Reading {
             places.push(if path.is_file() {
                 Place::Waiting
             } else {
-                Place::Open(ahead)
+                Place::Open(Box::new(ahead))
             });
         }
         while let Some(Reverse((_, place))) = queue.pop() {
             if matches!(places[place], Place::Waiting) {
-                places[place] = Place::Open(Ahead::open(&self.paths[place], self)?);
+                places[place] = Place::Open(Box::new(Ahead::open(&self.paths[place], self)?));
             }
             let Place::Open(ahead) = &mut places[place] else {
                 continue;
@@ -125,7 +127,7 @@ impl Reading {
 enum Place {
     /// Not open; it begins at the time at which it stands in the queue.
     Waiting,
-    Open(Ahead),
+    Open(Box<Ahead>),
     Done,
 }
 
@@ -183,7 +185,7 @@ struct Stream {
 
 impl Stream {
     fn open(path: &Path, reading: &Reading) -> Result<Self, InputError> {
-        let input = Input::open(path, reading.format.as_ref())?;
+        let input = Input::open(path, reading.format.as_ref(), &reading.fields)?;
         Ok(Self {
             name: path.display().to_string().into(),
             reader: input.format().reader(&reading.fields),
@@ -196,6 +198,7 @@ impl Stream {
         Step::Begins {
             input: &self.name,
             looks: self.input.looks(),
+            format: self.input.format(),
         }
     }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod cases;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -241,12 +243,13 @@ fn account(path: &Path, map: &str, options: ReplayOptions) -> Account {
 }
 
 /// Real logs lie beside the checkout, not in it.
-fn real_logs(folder: &str) -> Option<PathBuf> {
+fn beside(what: &str, folder: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../shared/data")
+        .join("../../../shared")
+        .join(what)
         .join(folder);
     if !path.is_dir() {
-        eprintln!("skipped: the real logs ({folder}) are not beside this checkout");
+        eprintln!("skipped: the logs ({what}/{folder}) are not beside this checkout");
         return None;
     }
     Some(path)
@@ -254,7 +257,7 @@ fn real_logs(folder: &str) -> Option<PathBuf> {
 
 #[test]
 fn every_line_of_a_real_access_log_is_accounted_for() {
-    let Some(logs) = real_logs("apache-semicomplete") else {
+    let Some(logs) = beside("data", "apache-semicomplete") else {
         return;
     };
     let options = ReplayOptions {
@@ -280,7 +283,7 @@ fn every_line_of_a_real_access_log_is_accounted_for() {
 
 #[test]
 fn every_line_of_a_real_click_feed_is_accounted_for() {
-    let Some(logs) = real_logs("usagov-clicks") else {
+    let Some(logs) = beside("data", "usagov-clicks") else {
         return;
     };
     let mut total = Account::default();

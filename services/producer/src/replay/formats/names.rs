@@ -120,7 +120,7 @@ const USUAL: &[(Role, Option<Field>, &[&str])] = &[
     (
         Role::Query,
         None,
-        &["csuriquery", "querystring", "requestquery"],
+        &["csuriquery", "querystring", "requestquery", "args"],
     ),
     (Role::Request, None, &["request", "requestline", "req"]),
     (

@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use proptest::prelude::*;
+
+use super::{Detected, Layout, detect};
+use crate::replay::fields::FieldMap;
+use crate::replay::format::Format;
+
+fn seen(head: &str) -> Detected {
+    detect(head.as_bytes(), None, &FieldMap::default())
+}
+
+#[test]
+fn json_is_told_by_its_first_character_and_its_layout_by_the_first_lines() {
+    for (head, layout) in [
+        ("\n {\"a\":1}", Layout::Lines),
+        ("{\"a\":1}\n{\"a\":2}\n{\"a", Layout::Lines),
+        ("{\"a\": \"\\x22\"}\n{\"a", Layout::Lines),
+        ("{\n  \"a\": 1\n}\n", Layout::Objects),
+        ("[{\"a\":1},\n{\"a\":2}]", Layout::Objects),
+        ("[\n{\"a\":1}\n]", Layout::Objects),
+    ] {
+        let detected = seen(head);
+        assert_eq!(
+            (detected.format, detected.layout),
+            (Format::Json, layout),
+            "{head}"
+        );
+    }
+}
+
+#[test]
+fn other_formats_are_told_by_what_is_in_their_lines() {
+    let log = r#"192.0.2.1 - - [20/Nov/2026:10:00:01 +0000] "GET /a HTTP/1.1" 200 5"#;
+    for (head, format) in [
+        (log.to_owned(), Format::AccessLog),
+        (format!("broken\n{log}\n{log}\ncut off"), Format::AccessLog),
+        (format!("#comment\n{log}\n{log}\n"), Format::AccessLog),
+        ("#Version: 1.0\n#Fields: date time cs-uri-stem\n".to_owned(), Format::W3c),
+        ("time:1\thost:192.0.2.1\turi:/a\n".to_owned(), Format::Ltsv),
+        ("ts,url,user_id\n1,/a,u\n".to_owned(), Format::Csv),
+        ("ts\turl\n1\t/a\n".to_owned(), Format::Tsv),
+        (r#"h2 2026-11-20T10:00:01Z app/s/1 192.0.2.1:1 - 0 0 0 200 200 1 1 "GET https://s.example:443/ HTTP/2.0" "x" - -"#.to_owned(), Format::Alb),
+        (r#"2026-11-20T10:00:01Z shop 192.0.2.1:1 - 0 0 0 200 200 1 1 "GET https://s.example:443/ HTTP/1.1" "x" - -"#.to_owned(), Format::Elb),
+        (r#"79a5 b [20/Nov/2026:10:00:01 +0000] 192.0.2.1 - 3E GET k "GET /k HTTP/1.1" 200 - 1 1 7 6 "-" "x" -"#.to_owned(), Format::S3),
+    ] {
+        assert_eq!(seen(&head).format, format, "{head}");
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_described_with_names_and_without_values() {
+    let looks = |head: &str| seen(head).looks;
+    let json = looks("{\"at\":\"secret\",\"page\":{\"u\":\"secret\"}}\n");
+    assert!(
+        json.contains("at, page.u: --map") && !json.contains("secret"),
+        "{json}"
+    );
+    let csv = looks("at,page,who\nsecret,secret,secret\n");
+    assert!(csv.contains("at, page, who: --format csv --map"), "{csv}");
+    let own = looks("[20/Nov/2026:10:00:01 +0000] 192.0.2.1 \"GET /secret\"\n");
+    assert!(
+        own.contains("LogFormat") && !own.contains("secret"),
+        "{own}"
+    );
+    let nothing = looks("Dear secret,\n");
+    assert!(
+        nothing.contains("--format takes one of combined, json"),
+        "{nothing}"
+    );
+    assert!(!nothing.contains("secret"));
+    let map = "event_ts=at,url=page".parse().unwrap();
+    let mapped = detect(b"at,page\n1,/a\n", None, &map);
+    assert_eq!(mapped.format, Format::Csv);
+}
+
+#[test]
+fn a_format_that_is_given_is_taken() {
+    let given = detect(b"{\"a\":1}", Some(&Format::Csv), &FieldMap::default());
+    assert_eq!((given.format, given.layout), (Format::Csv, Layout::Lines));
+    assert!(
+        given
+            .looks
+            .starts_with("it was read as csv, as --format says: it looks like JSON")
+    );
+    for name in [
+        "combined",
+        "common",
+        "vhost",
+        "access-log",
+        "json",
+        "caddy",
+        "iis",
+        "cloudfront",
+        "tsv",
+    ] {
+        assert!(name.parse::<Format>().is_ok(), "{name}");
+    }
+    assert!(
+        "excel"
+            .parse::<Format>()
+            .unwrap_err()
+            .to_string()
+            .contains("combined, json, w3c")
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_beginning_makes_it_panic(head: Vec<u8>, text in "[\\[\\]{}\",:#a-z\\n\\t ]{0,80}") {
+        let map = FieldMap::default();
+        let _ = detect(&head, None, &map);
+        let _ = detect(text.as_bytes(), None, &map);
+    }
+}

@@ -1,0 +1,98 @@
+//! docs/your-data.md does what it says: each sample, read by the command below it, gives the table
+//! below that. `CLICKSTREAM_UPDATE=1` writes the tables.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A fenced block: its language, where its text lies in the page.
+struct Block {
+    language: String,
+    begin: usize,
+    end: usize,
+}
+
+fn page() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/your-data.md")
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, usize)> = None;
+    let mut at = 0;
+    for line in page.split_inclusive('\n') {
+        match (line.strip_prefix("```"), open.take()) {
+            (Some(language), None) => open = Some((language.trim().to_owned(), at + line.len())),
+            (Some(_), Some((language, begin))) => blocks.push(Block {
+                language,
+                begin,
+                end: at,
+            }),
+            (None, still) => open = still,
+        }
+        at += line.len();
+    }
+    blocks
+}
+
+/// The words of a command line as a shell has them.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().unwrap().push(c),
+        }
+    }
+    words
+}
+
+/// What the command prints, and whether it succeeded.
+fn run(folder: &Path, line: &str) -> (String, bool) {
+    let words = words(line);
+    assert_eq!(words[..2], ["clickstream-producer", "inspect"], "{line}");
+    let output = Command::new(env!("CARGO_BIN_EXE_clickstream-producer"))
+        .args(&words[1..])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8(said).unwrap(), output.status.success())
+}
+
+#[test]
+fn every_sample_gives_the_table_below_it() {
+    let path = page();
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("your-data");
+    std::fs::create_dir_all(&folder).unwrap();
+    let update = std::env::var_os("CLICKSTREAM_UPDATE").is_some();
+    let mut samples = 0;
+    let mut place = 0;
+    while let Some([sample, command, table]) = blocks(&text).get(place..place + 3) {
+        place += 3;
+        assert_eq!(
+            [&sample.language, &command.language, &table.language],
+            ["log", "sh", "text"],
+            "blocks {place}"
+        );
+        let line = text[command.begin..command.end].trim_end().to_owned();
+        let file = line.rsplit(' ').next().unwrap();
+        std::fs::write(folder.join(file), &text[sample.begin..sample.end]).unwrap();
+        let (said, success) = run(&folder, &line);
+        let (begin, end) = (table.begin, table.end);
+        if update {
+            text.replace_range(begin..end, &said);
+        } else {
+            assert_eq!(said, &text[begin..end], "{line}");
+        }
+        assert_eq!(success, !said.contains("error: "), "{line}: {said}");
+        samples += 1;
+    }
+    assert!(samples >= 15, "{samples} samples");
+    if update {
+        std::fs::write(path, text).unwrap();
+    }
+}
