@@ -33,11 +33,11 @@ use super::validate::ValidatedPipeline;
 pub use crate::kind::Kind;
 use crate::settings::Settings;
 
-/// What runs for one target.
-pub struct TargetChildren {
+/// A Deployment, and all that it needs.
+pub struct Deployed {
     /// All but the Deployment; changing them touches no pod.
     pub around: Vec<Child>,
-    /// The processors.
+    /// Processors, or the producer.
     pub deployment: Child,
 }
 
@@ -47,7 +47,7 @@ pub fn target(
     target: &TargetSpec,
     settings: &Settings,
     created_topics: &[String],
-) -> TargetChildren {
+) -> Deployed {
     let config = config_map::of_target(pipeline, target, created_topics);
     let deployment = deployment::of_target(pipeline, target, settings, &config);
     let name = names::child(&pipeline.name, &[&target.name]);
@@ -70,21 +70,15 @@ pub fn target(
         }
         around.push(monitor);
     }
-    TargetChildren { around, deployment }
+    Deployed { around, deployment }
 }
 
-/// The producer's Deployment, and before it what it needs; empty when it is off.
-pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child> {
+/// The producer, if it is on.
+pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Option<Deployed> {
     if !pipeline.document.spec.producer.enabled {
-        return Vec::new();
+        return None;
     }
     let mut children = producer::children(pipeline, settings);
-    // before the Deployment, which is the last: whoever applies them takes that one's pods for the producer
-    let around = children.len() - 1;
-    children.splice(
-        around..around,
-        network_policy::of_producer(pipeline, settings),
-    );
     if let Some(scraping) = &settings.pod_monitor {
         let name = names::child(&pipeline.name, &["producer"]);
         let labels = labels::of(pipeline, "producer", None);
@@ -92,9 +86,12 @@ pub fn producer(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
         if let Some(guarding) = &settings.guarding {
             guard::monitor(guarding, &mut monitor, &pipeline.namespace);
         }
-        children.insert(around, monitor);
+        children.around.push(monitor);
     }
     children
+        .around
+        .extend(network_policy::of_producer(pipeline, settings));
+    Some(children)
 }
 
 /// A hash of a Deployment's pod template.
@@ -113,10 +110,8 @@ pub fn form_of_pods(settings: &Settings) -> String {
         let children = target(&plain, target_spec, settings, &[]);
         hash.update(children.deployment.body.to_string());
     }
-    for child in producer(&plain, settings) {
-        if child.kind == Kind::Deployment {
-            hash.update(child.body.to_string());
-        }
+    if let Some(children) = producer(&plain, settings) {
+        hash.update(children.deployment.body.to_string());
     }
     crate::hash::short_hash(&hash.finalize())
 }

@@ -7,7 +7,7 @@ use clickstream_protocol::labels::{CONFIG_MAP, INPUTS, NOT_PINNED, RELEASE, SECR
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Child, Kind, TargetChildren, inputs::Inputs};
+use super::{Child, Deployed, Kind, inputs::Inputs};
 use crate::{controller::validate::ValidatedPipeline, hash::short_hash, settings::Settings};
 
 /// The Secrets of a Deployment's pods.
@@ -129,12 +129,7 @@ impl Children {
             inputs,
             release,
         } = made;
-        let mut producer = super::producer(valid, settings);
-        let producer = producer.pop().map(|deployment| {
-            let children = TargetChildren {
-                around: producer,
-                deployment,
-            };
+        let producer = super::producer(valid, settings).map(|children| {
             let secrets = Secrets::of_producer(valid);
             let replicas = i32::from(!valid.document.spec.suspend);
             let inputs = inputs.producer.clone();
@@ -204,13 +199,13 @@ fn processors(
 
 impl Workload {
     fn new(
-        children: TargetChildren,
+        children: Deployed,
         secrets: Secrets,
         replicas: i32,
         inputs: Option<String>,
         release: &str,
     ) -> Self {
-        let TargetChildren {
+        let Deployed {
             around,
             mut deployment,
         } = children;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Child, Kind, config_map,
+    Child, Deployed, Kind, config_map,
     deployment::rolled_by,
     labels, names,
     pod::{PodParts, service_account, template},
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 
-/// Deployment, ConfigMap and ServiceAccount. There is one producer and never two: each would write the same events.
-pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child> {
+/// Its Deployment, with ConfigMap and ServiceAccount. There is one producer and never two: each would write the same events.
+pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Deployed {
     let spec = &pipeline.document.spec;
     let name = names::child(&pipeline.name, &["producer"]);
     let labels = labels::of(pipeline, "producer", None);
@@ -58,5 +58,8 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Vec<Child>
             },
         }),
     };
-    vec![account, config, deployment]
+    Deployed {
+        around: vec![account, config],
+        deployment,
+    }
 }

@@ -77,16 +77,20 @@ fn with_password(password: &str, change: impl FnOnce(&mut Value)) -> ValidatedPi
     valid.with_values(secrets(password))
 }
 
+impl Deployed {
+    /// With the Deployment at the end.
+    fn all(self) -> impl Iterator<Item = Child> {
+        self.around.into_iter().chain([self.deployment])
+    }
+}
+
 fn children(pipeline: &ValidatedPipeline) -> Vec<Child> {
     let target_spec = &pipeline.document.spec.targets[0];
-    let TargetChildren {
-        mut around,
-        deployment,
-    } = target(pipeline, target_spec, &settings(), &[]);
-    around.push(deployment);
-    around.extend(producer(pipeline, &settings()));
-    around.extend(migration(pipeline, target_spec, &settings(), 0));
-    around
+    let processors = target(pipeline, target_spec, &settings(), &[]);
+    let producer = producer(pipeline, &settings()).into_iter();
+    let migration = migration(pipeline, target_spec, &settings(), 0);
+    let running = processors.all().chain(producer.flat_map(Deployed::all));
+    running.chain(migration).collect()
 }
 
 fn pod_specs(children: &[Child]) -> Vec<PodSpec> {
@@ -397,7 +401,7 @@ fn pods_that_run_say_where_they_are_from_when_their_spans_go_somewhere() {
             target_spec.name
         )
     );
-    let producer = producer(&pipeline, &settings).pop().unwrap();
+    let producer = producer(&pipeline, &settings).unwrap().deployment;
     assert_eq!(producer.kind, Kind::Deployment);
     assert!(value(&producer, "OTEL_EXPORTER_OTLP_ENDPOINT").is_some());
     // a Job cannot be changed, and makes no spans

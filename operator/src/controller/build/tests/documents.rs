@@ -30,7 +30,10 @@ fn documents(pipeline: &ValidatedPipeline) -> Vec<(&'static str, Child)> {
             "migration",
             of(migration(pipeline, target_spec, &settings, 0)),
         ),
-        ("producer", of(producer(pipeline, &settings))),
+        (
+            "producer",
+            of(producer(pipeline, &settings).unwrap().around),
+        ),
     ]
 }
 

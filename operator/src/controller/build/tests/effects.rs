@@ -67,10 +67,10 @@ fn build(spec: &Value) -> Result<Built, String> {
     for target in &valid.document.spec.targets {
         let made = super::super::target(&valid, target, &settings, &["clicks".to_owned()]);
         processors.push(made.deployment.body["spec"]["template"].clone());
-        children.extend(made.around);
-        children.push(made.deployment);
+        children.extend(made.all());
     }
-    let producer = super::super::producer(&valid, &settings);
+    let producer = super::super::producer(&valid, &settings).into_iter();
+    let producer: Vec<Child> = producer.flat_map(Deployed::all).collect();
     let template = |child: &Child| child.body["spec"]["template"].clone();
     let migration = migration(&valid, &valid.document.spec.targets[0], &settings, 0);
     let mut pinned = ValidatedPipeline::plain(valid.document.clone());

@@ -10,12 +10,12 @@ fn built(pipeline: &ValidatedPipeline) -> Value {
     let mut all = Vec::new();
     for target_spec in &pipeline.document.spec.targets {
         let made = target(pipeline, target_spec, &settings(), &["clicks".to_owned()]);
-        all.extend(made.around);
-        all.push(made.deployment);
+        all.extend(made.all());
         all.extend(migration(pipeline, target_spec, &settings(), 0));
         all.extend(removal(pipeline, target_spec, &settings()));
     }
-    all.extend(producer(pipeline, &settings()));
+    let producer = producer(pipeline, &settings()).into_iter();
+    all.extend(producer.flat_map(Deployed::all));
     let written = all.iter().map(|child| {
         let kind = child.kind.names().kind;
         json!({ "kind": kind, "name": child.name, "body": child.body })

@@ -74,7 +74,7 @@ fn a_pinned_image_is_the_only_setting_of_the_operator_that_changes_nothing() {
         let template = |child: &Child| child.body["spec"]["template"].clone();
         let templates = [
             template(&super::super::target(&pinned, target, &settings, &[]).deployment),
-            template(producer(&pinned, &settings).last().unwrap()),
+            template(&producer(&pinned, &settings).unwrap().deployment),
         ];
         let inputs = [
             inputs::about_processors(&pinned, target, &settings),
