@@ -17,8 +17,9 @@ pub fn by_tls(container: &Container) -> bool {
     variables.any(|variable| variable.name == ADMIN_TLS)
 }
 
-/// Tokens of which a container wants one; none where it wants none. Each key of its Secret is good once the pod has read it, which
-/// takes a minute or two, so one that was added a moment ago is refused: they are to be tried in turn.
+/// Tokens of which a container wants one; none where it wants none. Each key of its Secret is good
+/// once the pod has read it, which takes a minute or two, so one that was added a moment ago is
+/// refused: they are to be tried in turn.
 ///
 /// # Errors
 /// They may not be read, or are not there; the message says which Secret it is.

@@ -9,9 +9,11 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 
-/// What the API server says of every token that it does not take, beside what its authenticators say.
+/// What the API server says of every token that it does not take, beside what its authenticators
+/// say.
 const REFUSED: &str = "invalid bearer token";
-/// What authenticators say of a token that they have looked at. What else they say can be that they could not look.
+/// What authenticators say of a token that they have looked at. What else they say can be that they
+/// could not look.
 const LOOKED_AT: [&str; 8] = [
     // the account that it is of, or the pod that it was made for
     "\" not found",
@@ -24,7 +26,7 @@ const LOOKED_AT: [&str; 8] = [
     "error in cryptographic primitive",
 ];
 
-/// Why it is not known who somebody is, or what that one may do.
+/// Why it is not known who somebody is, or what they may do.
 #[derive(Debug, thiserror::Error)]
 enum Unknown {
     #[error("the kubernetes api does not review")]
@@ -86,14 +88,16 @@ impl TokenReviews {
     }
 }
 
-/// Whether the error of a TokenReview is that the token is no good. There is one for every such token.
+/// Whether the error of a TokenReview is that the token is no good. There is one for every such
+/// token.
 fn is_refusal(error: &str) -> bool {
     let besides = error.replace(REFUSED, "");
     let is_nothing = besides.chars().all(|c| matches!(c, '[' | ']' | ',' | ' '));
     is_nothing || LOOKED_AT.iter().any(|said| besides.contains(said))
 }
 
-/// Whether the error of a SubjectAccessReview is that bindings name roles that are not there, which allow nothing.
+/// Whether the error of a SubjectAccessReview is that bindings name roles that are not there, which
+/// allow nothing.
 fn is_about_roles(error: &str) -> bool {
     let parts = error.trim_matches(['[', ']']).split(", ");
     parts.into_iter().all(|part| part.ends_with("not found"))

@@ -27,8 +27,8 @@ pub struct Asker {
     secrets: Client,
     guarding: Option<Guarding>,
     known: Arc<Mutex<HashMap<String, Known>>>,
-    /// Whom the pods of a namespace are trusted by. Kept for longer than what was made of it: where an authority is renewed, pods
-    /// have certificates of the one before for some minutes.
+    /// The authorities by which pods of a namespace are trusted. Kept for longer than the clients
+    /// made of them: after a renewal pods have certificates of the one before for some minutes.
     authorities: Arc<Mutex<HashMap<String, Authorities>>>,
 }
 

@@ -19,7 +19,8 @@ pub struct Network {
     pub kafka: Vec<NetworkPolicyPeer>,
     /// Where databases are; none: anywhere, at their ports.
     pub postgres: Vec<NetworkPolicyPeer>,
-    /// Where Collectors of traces are; none: where the address that pods are given says, and anywhere if it does not.
+    /// Where Collectors of traces are; none: where the address that pods are given says, and
+    /// anywhere if it does not.
     pub collector: Vec<NetworkPolicyPeer>,
     /// What every pod may reach besides.
     pub egress: Vec<NetworkPolicyEgressRule>,

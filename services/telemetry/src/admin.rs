@@ -10,10 +10,11 @@
 //! By default everybody who reaches the port may ask. A [`Guard`] gives it a certificate, so that it is asked by TLS, and asks for a
 //! token at `/status` and `/metrics`; probes need none, since kubelets have none.
 //!
-//! It shares a process with the data path, so its cost has a ceiling: at most [`MAX_CONNECTIONS`] at once, one
-//! request each, and [`CONNECTION_DEADLINE`] from accept to close. A client that dribbles its header or never reads
-//! its answer gives its place back by then, and at once where somebody else comes: a probe is answered however many
-//! connections are open. Nothing here changes state.
+//! It shares a process with the data path, so its cost has a ceiling: at most [`MAX_CONNECTIONS`]
+//! at once, one request each, and [`CONNECTION_DEADLINE`] from accept to close. A client that
+//! dribbles its header or never reads its answer gives its place back by then, and at once where
+//! somebody else comes: a probe is answered however many connections are open. Nothing here changes
+//! state.
 
 mod access;
 mod answers;

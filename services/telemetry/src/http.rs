@@ -1,8 +1,8 @@
 //! A small HTTP/1.1 server, bounded in connections, and each connection bounded in time.
 //!
-//! It shares a process with work that matters more, so its cost has a ceiling. A client that dribbles its header or never reads
-//! its answer gives its place back when its time is up, and before that where somebody else needs one: connections that
-//! nobody uses keep no probe out.
+//! It shares a process with work that matters more, so its cost has a ceiling. A client that
+//! dribbles its header or never reads its answer gives its place back when its time is up, and
+//! before that where somebody else needs one: connections that nobody uses keep no probe out.
 
 mod places;
 
@@ -38,8 +38,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at the same time. A further one takes the place of the client that the server has been waiting for longest: for
-    /// a handshake, a request, or for its answer to be read. While all are being answered it waits.
+    /// Connections at the same time. A further one takes the place of the client that the server
+    /// has been waiting for longest: for a handshake, a request, or for its answer to be read.
+    /// While all are being answered it waits.
     pub connections: usize,
     /// From the accept, the handshake or the answer before, until a request's header must be complete; and until a handshake must.
     pub header: Duration,

@@ -1,5 +1,5 @@
-//! Annotations by which pods choose the images of containers that somebody else adds to them. Where a platform says which images
-//! pipelines may name, these are no way around it. Pure.
+//! Annotations by which pods choose the images of containers that somebody else adds to them. Where
+//! a platform says which images pipelines may name, these are no way around it. Pure.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub fn problems<'p>(
         Some(Problem {
             path: format!("{place}.annotations.{key}"),
             message: format!(
-                "it chooses the image of {what}, and this platform says which images run (pipelines.allowed.images): remove it, and have whoever runs the injector choose the image there"
+                "it chooses the image of {what}, and this platform says which images run (pipelines.allowed.images): remove it, and let the injector's own settings choose the image"
             ),
         })
     })

@@ -1,4 +1,5 @@
-//! Where a Collector is, as a policy names it. Traces go to one address, so their way out can be as narrow as that is known.
+//! Where a Collector is, as a policy names it. Traces go to one address, so their way out can be as
+//! narrow as that is known.
 
 use std::net::IpAddr;
 
@@ -11,7 +12,8 @@ const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
-/// The names of Services end in this, or in their cluster's domain, which nobody tells the operator. This one is the default.
+/// The names of Services end in this, or in their cluster's domain, which nobody tells the
+/// operator. This one is the default.
 const DOMAIN: &str = "cluster.local";
 
 /// Where something is.

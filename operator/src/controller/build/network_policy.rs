@@ -110,8 +110,9 @@ fn rule(ports: BTreeSet<u16>, peers: &[NetworkPolicyPeer]) -> Value {
     rule
 }
 
-/// The ports of the brokers to begin with; others that brokers advertise are for the operator's own rules. Where brokers are is
-/// not read from their names, unlike a Collector's: those that one names tell where the others are.
+/// The ports of the brokers to begin with; others that brokers advertise are for the operator's own
+/// rules. Where brokers are is not read from their names, unlike a Collector's: those that one
+/// names tell where the others are.
 fn kafka(kafka: &KafkaSpec, network: &Network) -> Value {
     let brokers = kafka.bootstrap_servers.split(',');
     let ports = brokers.filter_map(|broker| broker.rsplit_once(':')?.1.parse().ok());

@@ -153,8 +153,9 @@ pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
     texts(32, 8192, None, rules(&[NOT_OURS]))
 }
 
-/// Annotations of a pod, none of which is a security context by another name. Fields of before do without the rule in the
-/// schema: an object that has such an annotation already could not even be given a status.
+/// Annotations of a pod, none of which is a security context by another name. Fields of before do
+/// without the rule in the schema: an object that has such an annotation already could not even be
+/// given a status.
 pub(super) fn annotations_of_template(_: &mut SchemaGenerator) -> Schema {
     const NOT_LOOSE: Rule = Rule {
         rule: "self.all(key, !key.matches('^(container[.])?(apparmor[.]security[.]beta|seccomp[.]security[.]alpha)[.]kubernetes[.]io/'))",

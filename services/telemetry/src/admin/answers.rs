@@ -1,10 +1,10 @@
 //! What is known of tokens that somebody else judges, and when that one is asked. Pure: the time is an argument.
 //!
-//! Whoever is let in is asked about once a minute, whoever is not once in ten seconds. Tokens that nobody knows cost an allowance,
-//! so that a flood of them is no flood for the judge; a token that was let in before costs none, and goes on through such a flood,
-//! itself asked about once a second at most.
-//! While the judge does not answer, whoever was let in by its last word stays so for five minutes: that is when numbers are
-//! looked at.
+//! Whoever is let in is asked about once a minute, whoever is not once in ten seconds. Tokens that
+//! nobody knows cost an allowance, so that a flood of them is no flood for the judge; a token that
+//! was let in before costs none, and goes on through such a flood, itself asked about once a second
+//! at most. While the judge does not answer, whoever was let in by its last word stays so for five
+//! minutes: that is when numbers are looked at.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -152,8 +152,8 @@ impl Answers {
         }
     }
 
-    /// Makes room: the oldest of the refused ones goes, or of all where none is. No refused one takes the place of one that was
-    /// let in; asking about it again costs an allowance.
+    /// Makes room: the oldest of the refused ones goes, or of all where none is. No refused one
+    /// takes the place of one that was let in; asking about it again costs an allowance.
     fn has_room_for(&mut self, decision: &Decision) -> bool {
         if self.words.len() < MOST {
             return true;
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_let_in_is_asked_about_once_a_second_however_often_that_one_comes() {
+    fn a_token_that_was_let_in_is_asked_about_once_a_second_however_often_it_comes() {
         let start = Instant::now();
         let mut answers = Answers::new(start);
         answers.learn(key(0), Decision::Allowed, start);

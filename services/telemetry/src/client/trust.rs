@@ -11,8 +11,9 @@ use super::{HttpClient, TrustError};
 /// How often the files are read again, at most.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long authorities are trusted that others have taken the place of. Whoever is asked goes on with a certificate of theirs
-/// until a kubelet has brought it the renewed one, which takes a minute or two.
+/// How long authorities are trusted that others have taken the place of. A server goes on with a
+/// certificate of theirs until a kubelet has brought it the renewed one, which takes a minute or
+/// two.
 pub const BESIDE: Duration = Duration::from_mins(5);
 
 /// Authorities that others take the place of.
@@ -25,7 +26,8 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// A client that trusts the authorities of this PEM from now on, and for [`BESIDE`] those that were named before.
+    /// A client that trusts the authorities of this PEM from now on, and for [`BESIDE`] those that
+    /// were named before.
     ///
     /// # Errors
     /// [`TrustError`], by which nothing changes.

@@ -1,4 +1,5 @@
-//! The places of a server: a connection takes one, and while all are taken whoever keeps the server waiting longest makes room.
+//! The places of a server: a connection takes one, and while all are taken the client that keeps
+//! the server waiting longest makes room.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -50,8 +51,8 @@ impl Places {
         }
     }
 
-    /// A place for somebody who has come: a free one, or that of the client that has been waited for longest. Who is being answered
-    /// keeps its own.
+    /// A place for somebody who has come: a free one, or that of the client that has been waited
+    /// for longest. Who is being answered keeps its own.
     pub(super) async fn take(&self) -> Place {
         loop {
             let free = Arc::clone(&self.free);
@@ -105,7 +106,8 @@ impl Place {
         }
     }
 
-    /// The client has asked something. What this gives is to be kept until the answer is on its way.
+    /// The client has asked something. What this gives is to be kept until the answer is on its
+    /// way.
     pub(super) fn answers(&self) -> Answering {
         *self.state.waiting.lock() = None;
         Answering(Arc::clone(&self.state))
@@ -118,7 +120,8 @@ impl Drop for Place {
     }
 }
 
-/// The server works for a client; once this is dropped, it waits for that one again: to read what was sent, or to ask on.
+/// The server works for a client. Once this is dropped, it waits for the client again: to read what
+/// was sent, or to ask on.
 pub(super) struct Answering(Arc<State>);
 
 impl Drop for Answering {

@@ -15,14 +15,15 @@ const MOST_VARIABLES: usize = 64;
 const SUBDOMAIN_RULE: &str = "use lowercase letters, digits, `-` and `.`, at most 253 characters";
 const ALIKE: &str = "listed twice; remove one";
 const RESTRICTED: &str = "pods stay restricted, and nothing in them needs more: leave it out";
-/// Annotations that are a security context by another name: their values can be any profile, or none. Container runtimes and
-/// older kubelets go by them.
+/// Annotations that are a security context by another name: their values can be any profile, or
+/// none. Container runtimes and older kubelets go by them.
 const LOOSENING: [&str; 3] = [
     "container.apparmor.security.beta.kubernetes.io/",
     "container.seccomp.security.alpha.kubernetes.io/",
     "seccomp.security.alpha.kubernetes.io/",
 ];
-/// The paths that are mounted over by nobody, with what is below: what the operator mounts, and the system's.
+/// The paths that are mounted over by nobody, with what is below: what the operator mounts, and the
+/// system's.
 pub(in crate::spec) const TAKEN: [&str; 4] = ["/etc/clickstream", "/dev", "/proc", "/sys"];
 /// What the programs' paths begin with.
 pub(in crate::spec) const PROGRAMS: &str = "/clickstream-";
