@@ -162,7 +162,13 @@ fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
     let seen = Survey::of(&reading, options, observer(rules))?;
     let mut out = std::io::stdout().lock();
     match args.output {
-        Output::Text => writeln!(out, "{seen}")?,
+        Output::Text => {
+            writeln!(out, "{seen}")?;
+            let mut notes = std::io::stderr().lock();
+            for reason in &seen.reasons {
+                writeln!(notes, "  {reason}")?;
+            }
+        }
         Output::Json => writeln!(out, "{}", serde_json::to_string(&seen)?)?,
     }
     if let Some(not_understood) = seen.not_understood {

@@ -98,11 +98,11 @@ fn layout(lines: &[&[u8]]) -> Layout {
         line.starts_with(b"{")
             && (serde_json::from_slice::<IgnoredAny>(line).is_ok() || line.ends_with(b"}"))
     });
+    let first = lines.first().map_or(&[][..], |line| line.trim_ascii());
+    // the only line may go on where the head ends; laid out over lines, a brace stands alone
+    let cut = lines.len() == 1 && first.starts_with(b"{") && first != b"{";
     // one object of a pretty-printed list may be small enough for a line, with a comma behind it
-    let list = lines
-        .first()
-        .is_some_and(|line| line.trim_ascii_start().starts_with(b"["));
-    if whole && !list {
+    if (whole || cut) && !first.starts_with(b"[") {
         Layout::Lines
     } else {
         Layout::Objects

@@ -294,6 +294,7 @@ mod tests {
     use std::path::Path;
 
     use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
 
     use super::{FieldMap, Input, InputError, Line, MAX_LINE_BYTES};
 
@@ -407,6 +408,43 @@ mod tests {
             ("1 too long", "2:b", "4:c")
         );
         assert_eq!(lines[2].len(), MAX_LINE_BYTES + 2);
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_of_any_bytes_has_exactly_one_outcome(
+            head in prop_oneof![
+                Just(""), Just("{"), Just("[{"), Just("#Fields: date time cs-uri-stem\n"), Just("ts,url\n"),
+                Just("\u{feff}"), Just("\0\0"), Just("\u{1f}")
+            ],
+            body in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..300),
+                "[\\[\\]{}\",:#\\-a-z0-9\\n\\t ]{0,300}".prop_map(String::into_bytes),
+            ],
+        ) {
+            let bytes = [head.as_bytes(), &body].concat();
+            let map = FieldMap::default();
+            if let Ok(mut input) = open(bytes.clone()) {
+                let mut reader = input.format().reader(&map);
+                let (mut buffer, mut records) = (Vec::new(), 0);
+                let lines = input.objects.is_none();
+                while let Ok(Some((_, line))) = input.next_line(&mut buffer) {
+                    records += 1;
+                    if let Line::Text(text) = line {
+                        let _ = reader.read(text);
+                    }
+                }
+                // what is plain text comes line by line, whatever it is
+                if lines && input.packer.is_none() && !head.starts_with('\0') && !body.contains(&0) {
+                    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+                    let marks: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+                    if !marks.iter().any(|mark| text.starts_with(mark)) {
+                        let expected = text.split_inclusive(|byte| *byte == b'\n').count();
+                        prop_assert_eq!(records, expected);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -29,6 +29,9 @@ impl Place {
             match byte {
                 b'\\' => self.escaped = true,
                 b'"' => self.quoted = false,
+                // no text in JSON holds the end of a line: this one was cut off, and the next line
+                // may be whole
+                b'\n' => return true,
                 _ => {}
             }
         } else {
@@ -151,6 +154,10 @@ mod tests {
             );
         }
         assert_eq!(objects(b"{}{}\n{\"a", 9), ["1:{}", "1:{}", "2:{\"a"]);
+        assert_eq!(
+            objects(b"{\"a\": \"cut\n{\"b\": 1}", 9),
+            ["1:{\"a\": \"cut\n", "2:{\"b\": 1}"]
+        );
         assert_eq!(
             objects(b"{}\nx y\n{}z{}", 9),
             ["1:{}", "2:x y", "3:{}", "3:z", "3:{}"]

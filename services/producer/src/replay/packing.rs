@@ -209,6 +209,37 @@ mod tests {
     }
 
     #[test]
+    fn damaged_bytes_are_errors_or_text_and_never_a_panic() {
+        use proptest::prelude::*;
+        use proptest::test_runner::TestRunner;
+
+        // lines that differ, so that there is more than one block's worth to damage
+        let text: String = (0..3_000)
+            .map(|n: u64| format!("{:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            .collect();
+        for packer in [Packer::Gzip, Packer::Zstd, Packer::Xz, Packer::Bzip2] {
+            let Some(bytes) = packed(packer.name(), &text) else {
+                continue;
+            };
+            let changes = proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4);
+            let mut runner = TestRunner::new(ProptestConfig::with_cases(64));
+            let tried = runner.run(&(changes, any::<usize>()), |(changes, cut)| {
+                let mut bytes = bytes.clone();
+                for (at, byte) in changes {
+                    let at = at % bytes.len();
+                    bytes[at] = byte;
+                }
+                bytes.truncate(bytes.len() - cut % 64);
+                let reader = packer.unpacked(Box::new(Cursor::new(bytes)));
+                // damage may make it endless, but not large at once
+                let _ = reader.take(10 << 20).read_to_end(&mut Vec::new());
+                Ok(())
+            });
+            tried.unwrap();
+        }
+    }
+
+    #[test]
     fn texts_are_not_packed() {
         for head in ["", "BZh9 - -", "BZh", "192.0.2.1 - -", "{"] {
             assert_eq!(Packer::of(head.as_bytes()), None, "{head}");

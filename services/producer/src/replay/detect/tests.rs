@@ -16,6 +16,8 @@ fn json_is_told_by_its_first_character_and_its_layout_by_the_first_lines() {
         ("\n {\"a\":1}", Layout::Lines),
         ("{\"a\":1}\n{\"a\":2}\n{\"a", Layout::Lines),
         ("{\"a\": \"\\x22\"}\n{\"a", Layout::Lines),
+        ("{\"a\": \"cut of", Layout::Lines),
+        ("{", Layout::Objects),
         ("{\n  \"a\": 1\n}\n", Layout::Objects),
         ("[{\"a\":1},\n{\"a\":2}]", Layout::Objects),
         ("[\n{\"a\":1}\n]", Layout::Objects),
