@@ -17,6 +17,7 @@ mod kafka_faults;
 mod kills;
 mod late;
 mod load;
+mod logs;
 mod malformed;
 mod metrics;
 mod migrations;
