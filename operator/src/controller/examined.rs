@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use clickstream_pipeline::spec::Problem;
+use clickstream_pipeline::spec::{DeletionPolicy, Problem};
 use clickstream_protocol::conditions::Reason;
 
 use super::{
@@ -47,7 +47,8 @@ pub fn before(pipeline: &ClickstreamPipeline, context: &Context) -> Option<Click
     })
 }
 
-/// The pipeline as it is followed, also to its end: what a spec says that is refused was never so.
+/// The pipeline as it is followed to its end. A spec that is refused deletes nothing that was to stay,
+/// but it can keep what was to go: that can still be deleted later.
 pub fn followed<'p>(
     pipeline: &'p ClickstreamPipeline,
     context: &Context,
@@ -55,5 +56,20 @@ pub fn followed<'p>(
     if examine(pipeline, context).is_ok() {
         return Cow::Borrowed(pipeline);
     }
-    before(pipeline, context).map_or(Cow::Borrowed(pipeline), Cow::Owned)
+    let Some(mut before) = before(pipeline, context) else {
+        return Cow::Borrowed(pipeline);
+    };
+    let (policy, now) = (
+        &mut before.spec.deletion_policy,
+        &pipeline.spec.deletion_policy,
+    );
+    for (policy, now) in [
+        (&mut policy.topics, now.topics),
+        (&mut policy.tables, now.tables),
+    ] {
+        if now == DeletionPolicy::Retain {
+            *policy = DeletionPolicy::Retain;
+        }
+    }
+    Cow::Owned(before)
 }

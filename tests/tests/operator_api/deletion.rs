@@ -147,11 +147,11 @@ async fn a_spec_that_is_refused_changes_nothing_of_what_a_deletion_deletes() -> 
     let stage = Stage::new(Migrations::Succeed).await?;
     let mut operator = stage.operator()?;
     let topic = with_everything(&stage, &operator).await?;
-    // nothing is to be deleted by it, and nowhere near
+    // another broker, where there is none
     let mut broken = stage.pipeline("shop", &topic, json!({}));
     broken["spec"]["kafka"]["bootstrapServers"] = json!("127.0.0.1:1");
     broken["spec"]["window"] = json!({ "size": "5m" });
-    broken["spec"]["deletionPolicy"] = json!({ "topics": "Retain", "tables": "Retain" });
+    broken["spec"]["deletionPolicy"] = json!({ "topics": "Delete", "tables": "Delete" });
     stage.apply(&broken).await?;
     stage
         .condition("shop", "Stalled", "True", "")
@@ -190,5 +190,28 @@ async fn a_spec_that_is_accepted_decides_what_a_deletion_deletes() -> anyhow::Re
     assert!(stage.kafka.offsets(&topic, 0).await.is_ok());
     let jobs = stage.all::<Job>().list(&ListParams::default()).await?;
     assert!(jobs.iter().all(|job| !job.name_any().contains("drop")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_spec_that_is_refused_can_keep_what_was_to_be_deleted() -> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let operator = stage.operator_with(&SHORT)?;
+    let topic = with_everything(&stage, &operator).await?;
+    let mut broken = stage.pipeline("shop", &topic, json!({}));
+    broken["spec"]["window"] = json!({ "size": "5m" });
+    broken["spec"]["deletionPolicy"] = json!({ "topics": "Retain", "tables": "Delete" });
+    stage.apply(&broken).await?;
+    stage
+        .condition("shop", "Stalled", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    stage
+        .delete("shop")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    assert!(stage.kafka.offsets(&topic, 0).await.is_ok());
+    let jobs = stage.all::<Job>().list(&ListParams::default()).await?;
+    assert!(jobs.iter().any(|job| job.name_any().contains("drop")));
     Ok(())
 }
