@@ -1,12 +1,13 @@
 //! `cargo xtask e2e`: the Kubernetes quickstart as a test, on a kind cluster of its own.
 //!
 //! ```text
-//! as `kind up` ──> rows arrive, Ready ──> console ──> scale-up ──> a kill ──> [--full: the long list] ──> [--figures] ──> producer off, audit ──> cluster gone
+//! [--full: the chart's life] ──> as `kind up` ──> rows arrive, Ready ──> console ──> scale-up ──> a kill ──> [--full: the long list] ──> [--figures] ──> producer off, audit ──> cluster gone
 //!
 //! [--upgrade-from] as `kind up`, of another release ──> three pipelines, one pinned, one sick ──> this release ──> the sick one cured ──> producers off, audits
 //! ```
 //! What fails ends the test; the cluster's own words are in the message, and with `--keep` the cluster stays.
 
+mod chart;
 mod console;
 mod faults;
 mod figures;
@@ -86,6 +87,9 @@ async fn test(
     let (plugin, ()) = tokio::try_join!(programs, servers)?;
     if let Some(from) = &args.upgrade_from {
         return upgrade::test(args, from, cluster, &plugin, steps).await;
+    }
+    if args.full {
+        chart::lives(cluster, steps).await?;
     }
     stack::load(cluster, &args.sources.names(), steps).await?;
     surroundings::put_up(cluster, &args.surroundings, steps).await?;

@@ -81,6 +81,14 @@ impl Cluster {
         helm
     }
 
+    /// A script of the workspace that takes the cluster from `KUBECONFIG`, and Helm as its argument.
+    #[must_use]
+    pub fn script(&self, path: &str) -> Command {
+        let mut script = self.tool(&workspace_root().join(path));
+        script.arg(&self.tools.helm);
+        script
+    }
+
     /// Creates the cluster unless it runs already; says which.
     ///
     /// # Errors

@@ -61,8 +61,9 @@ Examples:
   cargo xtask e2e --no-build --keep          with the images that are there, and the cluster stays
   CLICKSTREAM_KIND_NODE_IMAGE=... CLICKSTREAM_KIND_IMAGE_ARCHIVES=... cargo xtask e2e     see cargo xtask kind --help")]
 pub struct E2eArgs {
-    /// Also scale to 4 and back under load, kill pods of everything, stop the operator for a while, suspend, delete and
-    /// apply again, and have Kafka drop records before they are read; an audit after each.
+    /// Also install, hand over, upgrade and remove the chart, scale to 4 and back under load, kill pods
+    /// of everything, stop the operator for a while, suspend, delete and apply again, and have Kafka
+    /// drop records before they are read; an audit after each.
     #[arg(long)]
     pub full: bool,
 
