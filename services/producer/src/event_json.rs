@@ -24,14 +24,22 @@ impl EventJson {
     /// Adds a UUID.
     pub fn id(&mut self, name: &str, id: uuid::Uuid) {
         let mut buffer = uuid::Uuid::encode_buffer();
-        self.raw_text(name, id.as_hyphenated().encode_lower(&mut buffer));
+        self.plain(name, id.as_hyphenated().encode_lower(&mut buffer));
     }
 
-    fn raw_text(&mut self, name: &str, text: &str) {
+    /// Adds a string field whose value needs no escape.
+    pub fn plain(&mut self, name: &str, value: &str) {
         self.name(name);
         self.bytes.push(b'"');
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.extend_from_slice(value.as_bytes());
         self.bytes.push(b'"');
+    }
+
+    /// Adds a string field whose value needs no escape, as it shows itself.
+    pub fn shown(&mut self, name: &str, value: &dyn std::fmt::Display) {
+        use std::io::Write as _;
+        self.name(name);
+        write!(self.bytes, "\"{value}\"").expect("writing into memory cannot fail");
     }
 
     /// Adds a field whose value is a complete JSON token already.

@@ -84,6 +84,8 @@ pub struct Replay {
     oldest: Option<i64>,
     newest: Option<i64>,
     due: Duration,
+    /// The last time that was written, and how.
+    spelled: (Option<i64>, String),
 }
 
 impl Replay {
@@ -100,6 +102,7 @@ impl Replay {
             oldest: None,
             newest: None,
             due: Duration::ZERO,
+            spelled: (None, String::new()),
         }
     }
 
@@ -155,7 +158,7 @@ impl Replay {
             None => event.text("user_id", &user),
         }
         match &hit.time {
-            Time::Micros(micros) => event.text("event_ts", &self.shifted(*micros)),
+            Time::Micros(micros) => event.plain("event_ts", self.shifted(*micros)),
             Time::Unread(value) => put(&mut event, "event_ts", value),
         }
         match self.absolute(hit) {
@@ -166,7 +169,7 @@ impl Replay {
             put(&mut event, "referrer", referrer);
         }
         if let Some(address) = address {
-            event.text("ip", &address.to_string());
+            event.shown("ip", &address);
         }
         match (&hit.session, micros) {
             (Some(session), _) => put(&mut event, "session_id", session),
@@ -193,8 +196,13 @@ impl Replay {
         }
     }
 
-    fn shifted(&self, micros: i64) -> String {
-        EventTime::from_micros(micros.saturating_add(self.options.shift_micros)).to_string()
+    /// The time as an event has it; many lines of a log have the time of the line before.
+    fn shifted(&mut self, micros: i64) -> &str {
+        if self.spelled.0 != Some(micros) {
+            let shifted = micros.saturating_add(self.options.shift_micros);
+            self.spelled = (Some(micros), EventTime::from_micros(shifted).to_string());
+        }
+        &self.spelled.1
     }
 
     /// The whole URL of a request whose target is only a path, where something says what comes in

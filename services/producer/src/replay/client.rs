@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use foldhash::fast::RandomState;
 use sha2::{Digest, Sha256};
 
 use super::hit::{Hit, Value};
@@ -15,7 +16,7 @@ pub const SESSION_GAP_MICROS: i64 = 30 * 60 * 1_000_000;
 const LONGEST_USER_IN_SESSION: usize = 64;
 
 /// Clients whose user is remembered.
-const REMEMBERED: usize = 65_536;
+const REMEMBERED: usize = 32_768;
 
 /// Below this many users the session table is never swept.
 const SWEEP_FROM: usize = 1_024;
@@ -46,42 +47,62 @@ pub fn user_id<'a>(parts: impl IntoIterator<Item = Option<&'a str>>) -> String {
 /// Names users by what tells clients apart: address, user agent, then what `--map client=` names.
 #[derive(Debug, Default)]
 pub struct Clients {
-    known: HashMap<Vec<u8>, Box<str>>,
+    /// Clients of late, and those before them: what is forgotten is found again by hashing.
+    young: Known,
+    old: Known,
     key: Vec<u8>,
 }
+
+type Known = HashMap<Box<[u8]>, Box<str>, RandomState>;
 
 impl Clients {
     /// The user of a hit that names none; `address` is the client's, if it has one.
     pub fn user(&mut self, hit: &Hit<'_>, address: Option<IpAddr>) -> String {
-        let user_agent = hit.user_agent.as_ref().map(Value::text);
-        let address = address.map(|address| address.to_string());
-        let client = address.as_deref().or(hit.client.as_deref());
-        let parts = || {
-            [client, user_agent.as_deref()]
-                .into_iter()
-                .chain(hit.apart.iter().map(Option::as_deref))
-        };
         // hashing costs more than all else, and most lines are of clients that were here before
         self.key.clear();
-        for part in parts() {
-            match part {
-                None => self.key.push(0),
-                Some(part) => {
-                    self.key.push(1);
-                    self.key.extend((part.len() as u64).to_le_bytes());
-                    self.key.extend(part.as_bytes());
-                }
+        match (address, hit.client.as_deref()) {
+            (Some(IpAddr::V4(address)), _) => {
+                self.key.push(4);
+                self.key.extend(address.octets());
             }
+            (Some(IpAddr::V6(address)), _) => {
+                self.key.push(6);
+                self.key.extend(address.octets());
+            }
+            (None, client) => push(&mut self.key, client),
         }
-        if let Some(user) = self.known.get(&self.key) {
+        let user_agent = hit.user_agent.as_ref().map(Value::text);
+        push(&mut self.key, user_agent.as_deref());
+        for part in &hit.apart {
+            push(&mut self.key, part.as_deref());
+        }
+        if let Some(user) = self.young.get(self.key.as_slice()) {
             return user.to_string();
         }
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
+        let user = self.old.remove(self.key.as_slice()).unwrap_or_else(|| {
+            let address = address.map(|address| address.to_string());
+            let client = address.as_deref().or(hit.client.as_deref());
+            let parts = [client, user_agent.as_deref()];
+            let apart = hit.apart.iter().map(Option::as_deref);
+            user_id(parts.into_iter().chain(apart)).into()
+        });
+        if self.young.len() >= REMEMBERED {
+            self.old = std::mem::take(&mut self.young);
         }
-        let user = user_id(parts());
-        self.known.insert(self.key.clone(), user.as_str().into());
-        user
+        self.young.insert(self.key.as_slice().into(), user.clone());
+        user.into()
+    }
+}
+
+/// Lengths keep parts apart; a part that is not there differs from an empty one.
+fn push(key: &mut Vec<u8>, part: Option<&str>) {
+    match part {
+        None => key.push(0),
+        Some(part) => {
+            key.push(1);
+            key.extend((part.len() as u64).to_le_bytes());
+            key.extend(part.as_bytes());
+        }
     }
 }
 
@@ -89,7 +110,7 @@ impl Clients {
 /// gap.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    open: HashMap<String, Visit>,
+    open: HashMap<Box<str>, Visit, RandomState>,
     newest: i64,
     sweep_at: usize,
 }
@@ -122,7 +143,7 @@ impl Sessions {
             Some(_) => micros,
             None => {
                 self.open.insert(
-                    user.to_owned(),
+                    user.into(),
                     Visit {
                         first: micros,
                         last: micros,
