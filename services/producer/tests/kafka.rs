@@ -205,6 +205,11 @@ async fn a_replayed_log_is_accounted_line_by_line() {
         summary["elapsed_ms"].as_u64().unwrap() >= 1_000,
         "{summary}"
     );
+    assert!(
+        log.contains("replay: 3 events of 2015-05-17T10:05:03Z to 2015-05-17T10:06:03Z")
+            && log.contains("at this pace the replay takes 1 s"),
+        "{log}"
+    );
     let reason = &summary["reasons"][0];
     let example = reason["examples"][0].as_str().unwrap();
     assert!(reason["lines"] == 1 && example.ends_with("access.log:3"));

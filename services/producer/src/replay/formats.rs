@@ -5,6 +5,7 @@ pub mod access_log;
 pub mod aws;
 pub mod delimited;
 mod escapes;
+mod found;
 pub mod json;
 pub mod ltsv;
 pub mod names;

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::LineFormat;
-use super::names::{Found, Names, Role};
+use super::found::Found;
+use super::names::{Names, Role};
 use crate::replay::fields::FieldMap;
 use crate::replay::hit::{Hit, Miss, Skipped, Unparsable, Value};
 

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::LineFormat;
 use super::escapes::mended_json;
-use super::names::{Found, Names};
+use super::found::Found;
+use super::names::Names;
 use crate::replay::fields::FieldMap;
 use crate::replay::hit::{Hit, Miss, Unparsable, Value};
 

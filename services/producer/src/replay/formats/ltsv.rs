@@ -2,7 +2,8 @@
 
 use super::LineFormat;
 use super::escapes::readable;
-use super::names::{Found, Names, Role};
+use super::found::Found;
+use super::names::{Names, Role};
 use crate::replay::fields::FieldMap;
 use crate::replay::hit::{Hit, Miss, Unparsable, Value};
 

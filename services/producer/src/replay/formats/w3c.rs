@@ -7,7 +7,8 @@ use percent_encoding::percent_decode_str;
 
 use super::LineFormat;
 use super::escapes::readable;
-use super::names::{Found, Names, Role};
+use super::found::Found;
+use super::names::{Names, Role};
 use crate::replay::fields::FieldMap;
 use crate::replay::hit::{Hit, Miss, Skipped, Unparsable, Value};
 

@@ -97,6 +97,11 @@ fn lines_without_a_click_are_told_apart() {
         Skipped::NoUrl.into()
     );
     assert_eq!(problem(r#"{"u":"/"}"#), Skipped::NoTime.into());
+    // a connection that timed out, in a log of requests
+    for none in ["-", ""] {
+        let line = format!(r#"{{"request":"{none}","status":408}}"#);
+        assert_eq!(parse(&line, "").unwrap_err(), Skipped::NoRequest.into());
+    }
     for line in [r#"{"u":"/","t":13"#, r#"{"u":"/","t":13} x"#, "[1", "\u{1}"] {
         assert_eq!(problem(line), Unparsable::InvalidJson.into());
     }

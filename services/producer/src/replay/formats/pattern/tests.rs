@@ -112,7 +112,7 @@ fn lines_of_another_form_are_none() {
     );
     assert_eq!(
         miss(r#"192.0.2.1 [20/Nov/2026:10:00:01 +0000] "-" 408"#),
-        Skipped::NoUrl.into()
+        Skipped::NoRequest.into()
     );
 }
 
