@@ -120,19 +120,21 @@ fn has_fields_line(lines: &[&[u8]]) -> bool {
 fn best(lines: &[&[u8]], map: &FieldMap) -> Option<Format> {
     let understood = |format: &Format| {
         let mut reader = format.reader(map);
-        let mut score = 0;
-        let mut counted = 0;
+        let (mut hits, mut none, mut counted) = (0, 0, 0);
         for line in lines {
             match reader.read(line) {
                 Err(Miss::Skipped(Skipped::Directive)) => continue,
-                Ok(_) | Err(Miss::Skipped(Skipped::NoRequest)) => score += 1,
+                Ok(_) => hits += 1,
+                Err(Miss::Skipped(Skipped::NoRequest)) => none += 1,
                 Err(_) => {}
             }
             counted += 1;
         }
-        (score > 0 && score * 2 >= counted).then_some(score)
+        let understood = hits + none;
+        // a hit proves more than a line in which nothing was found
+        (understood > 0 && understood * 2 >= counted).then_some((hits, none))
     };
-    let mut best: Option<(usize, Format)> = None;
+    let mut best: Option<((usize, usize), Format)> = None;
     for format in Format::TOLD_BY_LINES {
         if let Some(score) = understood(&format)
             && best.as_ref().is_none_or(|(other, _)| score > *other)

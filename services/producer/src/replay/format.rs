@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::fields::FieldMap;
+use super::formats::columns::Columns;
 use super::formats::pattern::{InvalidPattern, Pattern, PatternLines};
-use super::formats::{LineFormat, access_log, aws, delimited, json, ltsv, w3c};
+use super::formats::{LineFormat, access_log, delimited, json, ltsv, w3c};
 
 /// What the lines of an input look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Format {
     Elb,
     /// S3 server access log.
     S3,
+    /// Envoy's default text.
+    Envoy,
     /// Labelled tab-separated values.
     Ltsv,
     /// Comma- or semicolon-separated values with a header.
@@ -33,7 +36,7 @@ pub enum Format {
 }
 
 /// Every format that has a name; the first name is the one that is shown.
-const NAMED: [(Format, &[&str]); 9] = [
+const NAMED: [(Format, &[&str]); 10] = [
     (
         Format::AccessLog,
         &["combined", "common", "vhost", "access-log"],
@@ -46,6 +49,7 @@ const NAMED: [(Format, &[&str]); 9] = [
     (Format::Alb, &["alb"]),
     (Format::Elb, &["elb"]),
     (Format::S3, &["s3"]),
+    (Format::Envoy, &["envoy-text"]),
     (Format::Ltsv, &["ltsv"]),
     (Format::Csv, &["csv"]),
     (Format::Tsv, &["tsv"]),
@@ -67,11 +71,12 @@ pub enum InvalidFormat {
 
 impl Format {
     /// Formats whose lines are told by what is in them.
-    pub const TOLD_BY_LINES: [Self; 7] = [
+    pub const TOLD_BY_LINES: [Self; 8] = [
         Self::AccessLog,
         Self::Alb,
         Self::Elb,
         Self::S3,
+        Self::Envoy,
         Self::Ltsv,
         Self::Tsv,
         Self::Csv,
@@ -84,9 +89,10 @@ impl Format {
             Self::AccessLog => Box::new(access_log::AccessLog),
             Self::Json => Box::new(json::Json::new(map)),
             Self::W3c => Box::new(w3c::W3c::new(map)),
-            Self::Alb => Box::new(aws::Columns::alb()),
-            Self::Elb => Box::new(aws::Columns::elb()),
-            Self::S3 => Box::new(aws::Columns::s3()),
+            Self::Alb => Box::new(Columns::alb()),
+            Self::Elb => Box::new(Columns::elb()),
+            Self::S3 => Box::new(Columns::s3()),
+            Self::Envoy => Box::new(Columns::envoy()),
             Self::Ltsv => Box::new(ltsv::Ltsv::new(map)),
             Self::Csv => Box::new(delimited::Delimited::csv(map)),
             Self::Tsv => Box::new(delimited::Delimited::tsv(map)),

@@ -2,7 +2,7 @@
 //! line to a [`Hit`].
 
 pub mod access_log;
-pub mod aws;
+pub mod columns;
 pub mod delimited;
 mod escapes;
 mod found;

@@ -222,7 +222,7 @@ mod tests {
                 continue;
             };
             let changes = proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4);
-            let mut runner = TestRunner::new(ProptestConfig::with_cases(64));
+            let mut runner = TestRunner::default();
             let tried = runner.run(&(changes, any::<usize>()), |(changes, cut)| {
                 let mut bytes = bytes.clone();
                 for (at, byte) in changes {

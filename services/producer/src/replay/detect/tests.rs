@@ -39,6 +39,10 @@ fn other_formats_are_told_by_what_is_in_their_lines() {
         (format!("broken\n{log}\n{log}\ncut off"), Format::AccessLog),
         (format!("#comment\n{log}\n{log}\n"), Format::AccessLog),
         ("#Version: 1.0\n#Fields: date time cs-uri-stem\n".to_owned(), Format::W3c),
+        (
+            r#"[2026-11-20T10:00:01Z] "GET /a HTTP/2" 200 - 0 1 3 2 "-" "x" "id" "s.example" "-""#.to_owned(),
+            Format::Envoy,
+        ),
         ("time:1\thost:192.0.2.1\turi:/a\n".to_owned(), Format::Ltsv),
         ("ts,url,user_id\n1,/a,u\n".to_owned(), Format::Csv),
         ("ts\turl\n1\t/a\n".to_owned(), Format::Tsv),

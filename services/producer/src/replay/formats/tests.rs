@@ -78,6 +78,11 @@ fn logs_of_load_balancers_and_buckets_are_read_by_place() {
         only(&Format::S3, s3),
         ["https://files.example/a.pdf", "192.0.2.1", "curl/8"]
     );
+    let envoy = r#"[2026-11-20T10:00:01.250Z] "GET /a HTTP/2" 200 - 0 154 3 2 "192.0.2.1,10.0.0.7" "curl/8" "id" "shop.example" "198.51.100.1:80""#;
+    assert_eq!(
+        only(&Format::Envoy, envoy),
+        ["https://shop.example/a", "192.0.2.1,10.0.0.7", "curl/8"]
+    );
     let none = alb.replace(
         "GET https://shop.example:443/a?b=1 HTTP/2.0",
         "- http://shop.example:80- -",

@@ -1,4 +1,5 @@
-//! Logs of Amazon's load balancers and of S3: columns by place, with quotes and brackets.
+//! Columns by place, with quotes and brackets: logs of Amazon's load balancers and of S3, Envoy's
+//! own text.
 
 use std::borrow::Cow;
 
@@ -9,6 +10,7 @@ use super::found::Found;
 use super::names::{Names, Role};
 use crate::replay::fields::FieldMap;
 use crate::replay::hit::{Hit, Miss, Skipped, Unparsable, Value};
+use crate::replay::{address, time};
 
 /// What stands where in a line.
 #[derive(Debug)]
@@ -38,6 +40,18 @@ impl Columns {
             (2, Role::Client),
             (11, Role::Request),
             (12, Role::UserAgent),
+        ])
+    }
+
+    /// What Envoy writes unless its configuration says otherwise, and Istio with it.
+    #[must_use]
+    pub fn envoy() -> Self {
+        Self::of(&[
+            (0, Role::Time),
+            (1, Role::Request),
+            (8, Role::Client),
+            (9, Role::UserAgent),
+            (11, Role::Host),
         ])
     }
 
@@ -80,12 +94,10 @@ impl LineFormat for Columns {
                     }
                     Role::Request => found.add((*role, 0), Value::Text(without_own_port(text))),
                     // these two prove the form
-                    Role::Time if crate::replay::time::parse(&text).is_none() => {
+                    Role::Time if !text.contains(':') || time::parse(&text).is_none() => {
                         return Err(Unparsable::OtherForm.into());
                     }
-                    Role::Client
-                        if crate::replay::address::first(&text).is_none() && text != "-" =>
-                    {
+                    Role::Client if address::first(&text).is_none() && text != "-" => {
                         return Err(Unparsable::OtherForm.into());
                     }
                     role => found.add((*role, 0), Value::Text(text)),
