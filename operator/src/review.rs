@@ -14,9 +14,11 @@ use kube::{Api, Client, api::PostParams};
 const REFUSED: &str = "invalid bearer token";
 /// What authenticators say of a token that they have looked at. What else they say can be that they
 /// could not look.
-const LOOKED_AT: [&str; 8] = [
-    // the account that it is of, or the pod that it was made for
+const LOOKED_AT: [&str; 10] = [
+    // the account that it is of, or the pod that it was made for, is gone, or another one by now
     "\" not found",
+    ") does not match claim (",
+    "does not match server's copy",
     "token has expired",
     "token is expired",
     "has been invalidated",
@@ -202,6 +204,7 @@ mod tests {
             "[invalid bearer token, oidc: verify token: oidc: expected audience \"kubernetes\" got [\"account\"]]",
             "[invalid bearer token, serviceaccounts \"stranger\" not found]",
             "[invalid bearer token, square/go-jose: error in cryptographic primitive]",
+            "[invalid bearer token, service account UID (2) does not match claim (1)]",
         ] {
             let refused = json!({ "authenticated": false, "error": error });
             let told = decided(refused, yes.clone()).await;

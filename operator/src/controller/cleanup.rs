@@ -23,7 +23,7 @@ use super::{
     build::PIPELINE_LABEL,
     context::{Context, Error, Outcome, WAITING},
     dereference,
-    examined::followed,
+    examined::{followed, is_unknown},
     gone::forget,
     record,
 };
@@ -41,6 +41,10 @@ pub async fn hold_finalizer(
     pipeline: &ClickstreamPipeline,
     context: &Context,
 ) -> Result<bool, Error> {
+    // neither set nor taken away by a spec that nobody follows
+    if is_unknown(pipeline, context) {
+        return Ok(false);
+    }
     let followed = followed(pipeline, context);
     let policy = &followed.spec.deletion_policy;
     let wanted = policy.topics == DeletionPolicy::Delete || policy.tables == DeletionPolicy::Delete;
@@ -73,6 +77,7 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
         forget(&owner.uid, context);
         return Ok(done);
     }
+    let is_unknown = is_unknown(pipeline, context);
     let followed = followed(pipeline, context);
     let pipeline = followed.as_ref();
     // pods first: a processor that still writes would make the tables anew, or fail loudly for nothing
@@ -90,6 +95,15 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
     let attempts = context.memories.waited(&owner.uid, true);
     let policy = &pipeline.spec.deletion_policy;
     let mut left = Vec::new();
+    if is_unknown {
+        left.push(Left {
+            what: format!("topics and tables of {}", owner.name),
+            why: "the spec is refused, and the one that was accepted before is not known"
+                .to_owned(),
+            command: drop_command(None),
+            is_going_on: false,
+        });
+    }
     let mut is_going_on = false;
     if policy.tables == DeletionPolicy::Delete {
         let since =

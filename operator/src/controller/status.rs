@@ -78,9 +78,13 @@ pub async fn write(
     status.observed_generation = Some(generation);
     status.held_by = context.settings.installation.clone();
     status.last_handled_reconcile_at = observed.valid.asked.reconcile_at.clone();
+    // a pin that could not be noted yet is known by this: see the gate
+    let is_seen = previous.accepted.is_none() && previous.observed_generation == Some(generation);
+    let mut all = observed.targets.all();
+    let is_noted = !all.any(|pod| pod.pinned && (pod.paused || pod.refused.is_some()));
     status.accepted = match observed.refused {
-        Some(_) => previous.accepted.clone(),
-        None => Some(accepts(pipeline, context)),
+        None if is_noted || !is_seen => Some(accepts(pipeline, context)),
+        _ => previous.accepted.clone(),
     };
     status.conditions = conditions(&findings, &previous.conditions, generation, now);
     let rolled = has_rolled(observed);
@@ -164,6 +168,10 @@ pub async fn write_refused(
         refused: Some(refused),
         in_progress: None,
     };
+    // what a person has changed meanwhile is not what an older release has looked at: see the gate
+    if status.accepted.is_none() && status.observed_generation != Some(generation) {
+        status.accepted = Some(String::new());
+    }
     status.observed_generation = Some(generation);
     status.conditions = conditions(
         &findings,

@@ -100,24 +100,16 @@ impl TopicsSeen {
         let mut kafka = Kafka::new(pipeline, valid, context);
         let fresh = context.admins.fresh(is_in_trouble(pipeline));
         let fresh = context.memories.topics(&uid, generation, &kafka.of, fresh);
-        let mut found: HashMap<String, Found> = fresh.unwrap_or_default();
-        let mut looked = false;
+        if let Some(found) = fresh
+            && let Some(topics) = at_rest(valid, &found, &known, migrations)
+        {
+            seen.topics = topics;
+            return Ok(seen);
+        }
+        let mut found: HashMap<String, Found> = HashMap::new();
         for topic in &valid.document.spec.topics {
             let before = known.get(&topic.name).cloned();
-            let history = match &before {
-                Some(known) => History::Known(known),
-                None if migrations.told() => History::Unknown,
-                None => History::NotTold,
-            };
-            let asked_before = found.get(&topic.name).cloned();
-            if let Some(facts) = &asked_before {
-                let planned = plan(topic, facts.as_ref(), history);
-                if planned.steps.is_empty() {
-                    seen.topics.push(seen_now(topic, facts, &planned, history));
-                    continue;
-                }
-            }
-            looked = true;
+            let history = history(before.as_ref(), migrations);
             let admin = match kafka.connection().await? {
                 Ok(admin) => admin,
                 Err(why) => {
@@ -125,18 +117,15 @@ impl TopicsSeen {
                     break;
                 }
             };
-            let mut facts = match asked_before {
-                Some(facts) => facts,
-                None => match admin.describe(&topic.name).await {
-                    Ok(mut facts) => {
-                        stand_in(&mut facts, &uid, &topic.name, context);
-                        facts
-                    }
-                    Err(error) => {
-                        seen.fail(&error);
-                        break;
-                    }
-                },
+            let mut facts = match admin.describe(&topic.name).await {
+                Ok(mut facts) => {
+                    stand_in(&mut facts, &uid, &topic.name, context);
+                    facts
+                }
+                Err(error) => {
+                    seen.fail(&error);
+                    break;
+                }
             };
             let mut planned = plan(topic, facts.as_ref(), history);
             if valid.asked.paused && !std::mem::take(&mut planned.steps).is_empty() {
@@ -220,11 +209,12 @@ impl TopicsSeen {
                 .topics
                 .iter()
                 .all(|topic| topic.refusals.is_empty() && !topic.waits);
-        if !settled {
+        if settled {
+            context
+                .memories
+                .keep_topics(&uid, generation, kafka.of, found);
+        } else {
             context.memories.forget_topics(&uid);
-        } else if looked {
-            let of = kafka.of.clone();
-            context.memories.keep_topics(&uid, generation, of, found);
         }
         if seen.failure.is_some() {
             seen.remembered(&record::latest(pipeline, context), valid, &known);
@@ -271,6 +261,33 @@ impl TopicsSeen {
                 waits: false,
             });
         }
+    }
+}
+
+/// The topics as they were found a moment ago, if nothing is to be done about any of them. Otherwise all
+/// of them are looked at again: what was found is of one time.
+fn at_rest(
+    valid: &ValidatedPipeline,
+    found: &HashMap<String, Found>,
+    known: &HashMap<String, KnownTopic>,
+    migrations: &Migrations,
+) -> Option<Vec<TopicSeen>> {
+    let topics = valid.document.spec.topics.iter().map(|topic| {
+        let facts = found.get(&topic.name)?;
+        let history = history(known.get(&topic.name), migrations);
+        let planned = plan(topic, facts.as_ref(), history);
+        let is_at_rest =
+            planned.steps.is_empty() && planned.refusals.is_empty() && !planned.waits_for_history;
+        is_at_rest.then(|| seen_now(topic, facts, &planned, history))
+    });
+    topics.collect()
+}
+
+fn history<'k>(known: Option<&'k KnownTopic>, migrations: &Migrations) -> History<'k> {
+    match known {
+        Some(known) => History::Known(known),
+        None if migrations.told() => History::Unknown,
+        None => History::NotTold,
     }
 }
 

@@ -16,6 +16,14 @@ const ENDPOINTS: [&str; 2] = [
 /// operator. This one is the default.
 const DOMAIN: &str = "cluster.local";
 
+/// What ends a name of two parts that is none of `service.namespace`, unless somebody calls a namespace so:
+/// names of networks at home and in firms (RFC 6762, appendix G; RFC 8375), of examples, and the largest
+/// domains.
+const OUTSIDE: [&str; 12] = [
+    "arpa", "com", "corp", "example", "home", "internal", "intranet", "lan", "local", "net", "org",
+    "private",
+];
+
 /// Where something is.
 #[derive(Debug, PartialEq, Eq)]
 enum Place<'e> {
@@ -87,7 +95,7 @@ fn place<'e>(host: &'e str, namespace: &'e str) -> Place<'e> {
     let labels: Vec<&str> = host.split('.').collect();
     match *labels {
         [_] if !is_whole => Place::Namespace(namespace),
-        [_, of] if !is_whole => Place::Namespace(of),
+        [_, of] if !is_whole && !OUTSIDE.contains(&of) => Place::Namespace(of),
         _ => {
             let name = host.strip_suffix(DOMAIN).unwrap_or(host);
             let service = name.trim_end_matches('.').strip_suffix(".svc");
@@ -138,6 +146,8 @@ mod tests {
             ("http://[::ffff:10.1.2.3]:4318/", 4318, block("10.1.2.3/32")),
             // a policy knows no names, and these say nothing of a namespace
             ("https://otel.example.com/v1", 443, Value::Null),
+            ("http://otel.internal:4318", 4318, Value::Null),
+            ("https://example.com", 443, Value::Null),
             ("https://otel.eu.svc.example.com", 443, Value::Null),
             ("https://example.com.", 443, Value::Null),
             ("http://$(HOST_IP):4318", 4318, Value::Null),

@@ -62,21 +62,10 @@ async fn grace(stage: &Stage, pipeline: &str) -> anyhow::Result<Option<i64>> {
         .termination_grace_period_seconds)
 }
 
-#[tokio::test]
-async fn a_pinned_one_keeps_the_pods_that_another_release_made_until_a_person_changes_them()
--> anyhow::Result<()> {
-    let stage = Stage::new(Migrations::Succeed).await?;
-    let operator = stage.operator()?;
-    let topic = unique_name("clicks");
-    let pinned = json!({ "image": "clickstream/processor:pinned" });
-    stage.apply(&stage.pipeline("shop", &topic, pinned)).await?;
-    stage
-        .condition("shop", "Ready", "True", "")
-        .await
-        .map_err(|error| error.context(operator.log_tail()))?;
-    operator.kill()?;
-    // as a release that made pods otherwise, and noted nothing of what people had said
-    let made = deployment(&stage, "shop").await?;
+/// The pods of `shop` as a release made them that made pods otherwise, and noted nothing of what people
+/// had said about them.
+async fn as_another_made_it(stage: &Stage) -> anyhow::Result<()> {
+    let made = deployment(stage, "shop").await?;
     let labels = json!({
         "clickstream.dev/release": "0.0.9-another",
         "clickstream.dev/template-hash": "another",
@@ -99,6 +88,23 @@ async fn a_pinned_one_keeps_the_pods_that_another_release_made_until_a_person_ch
         .all::<ClickstreamPipeline>()
         .patch_status("shop", &PatchParams::default(), &Patch::Merge(&unknown))
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pinned_one_keeps_the_pods_that_another_release_made_until_a_person_changes_them()
+-> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let operator = stage.operator()?;
+    let topic = unique_name("clicks");
+    let pinned = json!({ "image": "clickstream/processor:pinned" });
+    stage.apply(&stage.pipeline("shop", &topic, pinned)).await?;
+    stage
+        .condition("shop", "Ready", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    operator.kill()?;
+    as_another_made_it(&stage).await?;
     let label = |deployment: &Deployment, key: &str| deployment.labels().get(key).cloned();
     let mut operator = stage.operator_with(&["--processor-image", NEW])?;
     until("noted", &operator, || async {
@@ -157,6 +163,44 @@ async fn a_pinned_one_keeps_the_pods_that_another_release_made_until_a_person_ch
     })
     .await?;
     assert_eq!(image(&stage, "shop").await?, "clickstream/processor:pinned");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pinned_one_that_is_paused_during_an_upgrade_keeps_its_pods_when_it_goes_on()
+-> anyhow::Result<()> {
+    let stage = Stage::new(Migrations::Succeed).await?;
+    let operator = stage.operator()?;
+    let topic = unique_name("clicks");
+    let pinned = json!({ "image": "clickstream/processor:pinned" });
+    stage.apply(&stage.pipeline("shop", &topic, pinned)).await?;
+    stage
+        .condition("shop", "Ready", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    operator.kill()?;
+    as_another_made_it(&stage).await?;
+    let before = generations_of(&stage, &["shop"]).await?;
+    let pause = async |word: serde_json::Value| {
+        let asked = json!({ "metadata": { "annotations": { "clickstream.dev/reconcile": word } } });
+        let all = stage.all::<ClickstreamPipeline>();
+        all.patch("shop", &PatchParams::default(), &Patch::Merge(&asked))
+            .await
+    };
+    pause(json!("paused")).await?;
+    let operator = stage.operator_with(&["--processor-image", NEW])?;
+    stage
+        .condition("shop", "Paused", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    pause(json!(null)).await?;
+    until("noted", &operator, || async {
+        let now = deployment(&stage, "shop").await?;
+        Ok(now.labels().contains_key("clickstream.dev/inputs-hash"))
+    })
+    .await?;
+    assert_eq!(generations_of(&stage, &["shop"]).await?, before);
+    assert_eq!(grace(&stage, "shop").await?, Some(46));
     Ok(())
 }
 
