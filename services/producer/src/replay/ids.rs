@@ -30,7 +30,7 @@ pub fn of_text(id: &str) -> Uuid {
 ///
 /// Counting needs memory for each different line. It is bounded by two generations: when one is
 /// full, the older one is forgotten. So equal lines are told apart exactly while fewer than
-/// [`REMEMBERED`] other lines lie between them. Equal lines have the same time, and inputs are
+/// 900,000 other lines lie between them. Equal lines have the same time, and inputs are
 /// merged by time: only a log that goes back in time by more than that many lines can break it, and
 /// [`Ids::beyond_memory`] counts lines for which it is possible.
 #[derive(Debug)]
