@@ -156,6 +156,35 @@ fn servers_and_proxies_that_write_json_are_known_by_their_names() {
     }
 }
 
+#[test]
+fn events_of_customer_data_platforms_are_known_by_their_names() {
+    for line in [
+        // Segment and RudderStack
+        r#"{"messageId":"m-1","anonymousId":"anna","userId":null,"originalTimestamp":"2026-11-20T10:00:01Z","context":{"ip":"192.0.2.1","userAgent":"curl","page":{"url":"https://shop.example/a?b=1","referrer":"https://search.example/"}}}"#,
+        // PostHog
+        r#"{"event":"$pageview","distinct_id":"anna","timestamp":"2026-11-20T10:00:01Z","properties":{"$current_url":"https://shop.example/a?b=1","$referrer":"https://search.example/","$ip":"192.0.2.1","$user_agent":"curl"}}"#,
+        // Snowplow, enriched
+        r#"{"event_id":"6f7c2a3e-8a55-4d42-9d92-0a3c8c8d1f52","domain_userid":"anna","collector_tstamp":"2026-11-20 10:00:01.000","user_ipaddress":"192.0.2.1","useragent":"curl","page_url":"https://shop.example/a?b=1","page_referrer":"https://search.example/"}"#,
+    ] {
+        assert_eq!(
+            known(line),
+            (
+                "https://shop.example/a?b=1".into(),
+                "192.0.2.1".into(),
+                "curl".into(),
+                1_795_168_801_000_000
+            ),
+            "{line}"
+        );
+        let hit = parse(line, "").unwrap();
+        assert_eq!(text(&hit.user).as_deref(), Some("anna"));
+        assert_eq!(
+            text(&hit.referrer).as_deref(),
+            Some("https://search.example/")
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn no_line_makes_the_reader_panic(line in "\\PC*", time in "\\PC{0,24}", bytes: Vec<u8>) {
