@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod cases;
+mod same_day;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
