@@ -77,6 +77,9 @@ async fn test(
 ) -> anyhow::Result<()> {
     let servers = async {
         stack::create(cluster, configuration, steps).await?;
+        if args.full {
+            chart::lives(cluster, steps).await?;
+        }
         stack::servers(cluster, steps).await
     };
     // one compiler at a time
@@ -87,9 +90,6 @@ async fn test(
     let (plugin, ()) = tokio::try_join!(programs, servers)?;
     if let Some(from) = &args.upgrade_from {
         return upgrade::test(args, from, cluster, &plugin, steps).await;
-    }
-    if args.full {
-        chart::lives(cluster, steps).await?;
     }
     stack::load(cluster, &args.sources.names(), steps).await?;
     surroundings::put_up(cluster, &args.surroundings, steps).await?;
