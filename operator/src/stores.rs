@@ -351,6 +351,15 @@ pub fn live(object: &DynamicObject) -> Live {
     }
 }
 
+/// Whether a version of an object is older than another. Versions are opaque, but every API server counts,
+/// and a wrong guess costs one request.
+pub fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]

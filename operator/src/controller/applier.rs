@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use self::refused::{Refusals, Refused, Request, Verb};
-use super::{asked::Asked, build::Child, memory::is_older};
+use super::{asked::Asked, build::Child};
 use crate::{
     crd::ClickstreamPipeline,
     kind::Kind,
     metrics::OperatorMetrics,
-    stores::{Live, Stores, api_resource, controller, live},
+    stores::{Live, Stores, api_resource, controller, is_older, live},
 };
 
 /// Our name in managed fields.

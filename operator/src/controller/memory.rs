@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::{build::inputs::Inputs, secrets::Version, validate::SecretFacts};
 use crate::{
     crd::ClickstreamPipelineStatus,
+    stores::is_older,
     topics::{
         Account,
         plan::{Step, TopicFacts},
@@ -301,15 +302,6 @@ impl Memories {
         let gone = self.0.lock().remove(uid);
         // with its connection, outside of the lock
         drop(gone);
-    }
-}
-
-/// Whether a version is older than another. Versions are opaque, but every API server counts, and a wrong guess costs one
-/// request.
-pub fn is_older(version: &str, than: &str) -> bool {
-    match (version.parse::<u64>(), than.parse::<u64>()) {
-        (Ok(version), Ok(than)) => version < than,
-        _ => false,
     }
 }
 

@@ -16,8 +16,10 @@ use parking_lot::Mutex;
 use rand::RngExt as _;
 use tokio::sync::{Notify, mpsc};
 
-use super::memory::is_older;
-use crate::{crd::ClickstreamPipeline, stores::PipelineRef};
+use crate::{
+    crd::ClickstreamPipeline,
+    stores::{PipelineRef, is_older},
+};
 
 /// How often a Secret is asked for while a pipeline waits for something that it may mend.
 const WAITED_FOR: Duration = Duration::from_secs(5);

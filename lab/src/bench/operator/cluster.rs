@@ -28,14 +28,14 @@ use super::users::SignIn;
 use crate::bench::metrics;
 
 /// Where all pipelines are.
-pub(super) const NAMESPACE: &str = "bench";
+const NAMESPACE: &str = "bench";
 /// How long nothing may move.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a migration of an empty schema reports.
 const REPORT: &str =
     r#"{"schemaVersion":11,"consumerGroup":"bench","topics":[],"missingReaders":[]}"#;
 /// Requests for creation at the same time, as from a deployment tool.
-pub(super) const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 32;
 /// Pause after a watch that failed.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -96,7 +96,8 @@ impl Cluster {
             .create(&PostParams::default(), &secret)
             .await?;
         if let Some(sign_in) = &sign_in {
-            sign_in.put_secrets(&client).await?;
+            let secrets = Api::namespaced(client.clone(), NAMESPACE);
+            sign_in.put_secrets(&secrets, AT_ONCE).await?;
         }
         let log = Log::default();
         let players = vec![

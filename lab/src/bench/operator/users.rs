@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use clickstream_testbed::{KafkaOptions, certificates, free_port};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::PostParams;
-use kube::{Api, Client};
 use serde_json::{Value, json};
-
-use super::cluster::{AT_ONCE, NAMESPACE};
 
 /// All users' password.
 const PASSWORD: &str = "bench";
@@ -61,11 +59,11 @@ impl SignIn {
         })
     }
 
-    /// Creates the Secrets.
+    /// Creates the Secrets, so many at the same time.
     ///
     /// # Errors
     /// The API server refuses.
-    pub async fn put_secrets(&self, client: &Client) -> anyhow::Result<()> {
+    pub async fn put_secrets(&self, secrets: &Api<Secret>, at_once: usize) -> anyhow::Result<()> {
         let authority = fs::read_to_string(self.certificates.join("ca.crt"))?;
         let authority = json!({
             "metadata": { "name": AUTHORITY },
@@ -77,7 +75,6 @@ impl SignIn {
                 "stringData": { "username": user, "password": PASSWORD },
             })
         });
-        let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
         stream::iter(of_users.chain([authority]))
             .map(|secret| {
                 let secrets = secrets.clone();
@@ -87,7 +84,7 @@ impl SignIn {
                     anyhow::Ok(())
                 }
             })
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(at_once)
             .try_collect::<Vec<()>>()
             .await?;
         Ok(())
