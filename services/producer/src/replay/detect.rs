@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use super::fields::FieldMap;
 use super::format::{Format, names};
 use super::formats::delimited::{Values, delimiter};
+use super::formats::prefix;
 use super::hit::{Miss, Skipped};
 
 /// Lines that are looked at.
@@ -41,8 +42,10 @@ pub struct Detected {
 #[must_use]
 pub fn detect(head: &[u8], given: Option<&Format>, map: &FieldMap) -> Detected {
     let lines = first_lines(head);
-    let objects = begins_json(&lines);
-    let looks = looks(&lines, objects);
+    let bare: Vec<_> = lines.iter().map(|line| prefix::without(line)).collect();
+    let bare: Vec<&[u8]> = bare.iter().map(AsRef::as_ref).collect();
+    let objects = begins_json(&bare);
+    let looks = looks(&bare, objects);
     let detected = match given {
         Some(format) => format.clone(),
         None if objects => Format::Json,
@@ -50,7 +53,7 @@ pub fn detect(head: &[u8], given: Option<&Format>, map: &FieldMap) -> Detected {
         None => best(&lines, map).unwrap_or(Format::AccessLog),
     };
     let layout = match detected {
-        Format::Json if objects => layout(&lines),
+        Format::Json if objects => layout(&bare),
         _ => Layout::Lines,
     };
     let looks = match given {

@@ -10,6 +10,7 @@ pub mod json;
 pub mod ltsv;
 pub mod names;
 pub mod pattern;
+pub mod prefix;
 pub mod w3c;
 
 use super::hit::{Hit, Miss};

@@ -9,7 +9,7 @@ use super::Format;
 use super::detect::{Layout, detect};
 use super::fields::FieldMap;
 use super::objects::Objects;
-use super::packing::{Bytes, OTHERS, Packer};
+use super::packing::{Bytes, OTHERS, Packer, is_tar};
 use super::utf16::Utf16;
 
 /// The name that means standard input.
@@ -162,6 +162,9 @@ impl Input {
         self.packer = Packer::of(head);
         if let Some(packer) = self.packer {
             self.replace(|packed| packer.unpacked(packed));
+        }
+        if is_tar(self.reader.fill_buf()?) {
+            return Ok(Some(("tar", "tar -xOf")));
         }
         if let Some((length, high_first)) = Utf16::mark(self.reader.fill_buf()?) {
             self.reader.consume(length);

@@ -45,6 +45,12 @@ pub const OTHERS: [(&[u8], &str, &str); 2] = [
     (b"PK\x03\x04", "zip", "unzip -p"),
 ];
 
+/// Whether these first bytes are those of a tar archive, which has its mark behind the first name.
+#[must_use]
+pub fn is_tar(head: &[u8]) -> bool {
+    head.get(257..262) == Some(b"ustar".as_slice())
+}
+
 impl Packer {
     /// What these first bytes of a file are packed with.
     #[must_use]

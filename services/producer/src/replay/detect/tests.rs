@@ -55,6 +55,23 @@ fn other_formats_are_told_by_what_is_in_their_lines() {
 }
 
 #[test]
+fn what_tools_put_in_front_of_lines_hides_no_format() {
+    let log = r#"192.0.2.1 - - [20/Nov/2026:10:00:01 +0000] "GET /a HTTP/1.1" 200 5"#;
+    let docker = serde_json::json!({"log": format!("{log}\n"), "stream": "stdout", "time": "x"});
+    assert_eq!(seen(&docker.to_string()).format, Format::AccessLog);
+    for prefix in [
+        "2026-11-20T10:00:01.123456789Z ",
+        "[pod/web-1/nginx] ",
+        "a.log:",
+        "web-1  | ",
+    ] {
+        assert_eq!(seen(&format!("{prefix}{log}\n")).format, Format::AccessLog);
+        let json = seen(&format!("{prefix}{{\"url\":\"/a\",\"ts\":1}}\n"));
+        assert_eq!((json.format, json.layout), (Format::Json, Layout::Lines));
+    }
+}
+
+#[test]
 fn what_is_not_understood_is_described_with_names_and_without_values() {
     let looks = |head: &str| seen(head).looks;
     let json = looks("{\"at\":\"secret\",\"page\":{\"u\":\"secret\"}}\n");

@@ -4,20 +4,21 @@
 //! ```text
 //! [VHOST[:PORT]] CLIENT IDENT USER [17/May/2015:10:05:03 +0000] "GET /path HTTP/1.1" 200 203023 "REFERRER" "USER AGENT" …
 //! ```
-//! The client may be a list, as `X-Forwarded-For` has it, with or without quotes and spaces.
+//! The client may be a list, as `X-Forwarded-For` has it, with or without quotes and spaces. What
+//! [`prefix`] knows may stand in front.
 
 use std::borrow::Cow;
 
-use super::LineFormat;
 use super::escapes::readable;
+use super::{LineFormat, prefix};
 use crate::replay::hit::{Hit, Miss, Site, Time, Value};
 use crate::replay::{address, time};
 
 /// Why a line is no request. The text of the line is never part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum LogLineProblem {
-    /// The line does not begin with host, ident and user.
-    #[error("no host, ident and user at the beginning")]
+    /// The line does not begin with an address or a host name, ident and user.
+    #[error("no address or host name, ident and user at the beginning")]
     NoHost,
     /// There is no time in square brackets.
     #[error("no time in square brackets")]
@@ -48,7 +49,10 @@ pub struct AccessLog;
 
 impl LineFormat for AccessLog {
     fn read<'a>(&mut self, line: &'a [u8]) -> Result<Hit<'a>, Miss> {
-        Ok(parse(line)?)
+        match prefix::without(line) {
+            Cow::Borrowed(line) => Ok(parse(line)?),
+            Cow::Owned(line) => Ok(parse(&line).map(Hit::into_owned)?),
+        }
     }
 }
 
@@ -104,12 +108,22 @@ fn client(head: &[u8]) -> Option<(Cow<'_, str>, Site<'_>)> {
     let vhost = second != b"-"
         && !third.is_empty()
         && (is_address(second) || list(third).is_some_and(|(ident, _)| ident == b"-"));
-    let (site, client, user) = if vhost {
-        let (_ident, user) = list(third)?;
-        (Some(first), second, user)
+    let (site, client, ident, user) = if vhost {
+        let (ident, user) = list(third)?;
+        (Some(first), second, ident, user)
     } else {
-        (None, first, third)
+        (None, first, second, third)
     };
+    // a name proves less than an address: behind a prefix that is not known, what follows it would
+    // pass for a user with spaces
+    let named = || is_client(client) && (ident == b"-" || memchr::memchr(b' ', user).is_none());
+    if !(is_address(client) || named()) {
+        return None;
+    }
+    let site = site.filter(|site| *site != b"-");
+    if site.is_some_and(|site| !is_host(site) && !is_address(site)) {
+        return None;
+    }
     // the user may hold spaces, and a client that sends an empty name leaves nothing or quotes
     if user.is_empty() && !head.ends_with(b" ") {
         return None;
@@ -146,6 +160,35 @@ fn list(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn is_address(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| address::first(text).is_some())
+}
+
+/// Whether this may stand for a client that has no address: nothing, or host names.
+fn is_client(text: &[u8]) -> bool {
+    matches!(text, b"" | b"-")
+        || text
+            .split(|byte| *byte == b',')
+            .all(|one| is_host(one.trim_ascii()))
+}
+
+/// `www.example` or `www.example:443`; a date is none, and a number neither.
+fn is_host(text: &[u8]) -> bool {
+    let colon = memchr::memchr(b':', text).unwrap_or(text.len());
+    let (name, port) = text.split_at(colon);
+    let port = match port {
+        [] => true,
+        [_, digits @ ..] => {
+            (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+        }
+    };
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._".contains(byte);
+    // a server without a name is called `_`
+    let word = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
+    let date = name.len() >= 10
+        && name[..10].iter().enumerate().all(|(at, byte)| match at {
+            4 | 7 => *byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    port && !name.starts_with(b"-") && name.iter().all(plain) && name.iter().any(word) && !date
 }
 
 fn until(text: &[u8], end: u8) -> Option<(&[u8], &[u8])> {

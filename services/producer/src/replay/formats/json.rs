@@ -7,10 +7,10 @@ use std::fmt;
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::LineFormat;
 use super::escapes::mended_json;
 use super::found::Found;
 use super::names::Names;
+use super::{LineFormat, prefix};
 use crate::replay::fields::FieldMap;
 use crate::replay::hit::{Hit, Miss, Unparsable, Value};
 
@@ -60,6 +60,15 @@ impl Json {
 
 impl LineFormat for Json {
     fn read<'a>(&mut self, line: &'a [u8]) -> Result<Hit<'a>, Miss> {
+        match prefix::without(line) {
+            Cow::Borrowed(line) => self.bare(line),
+            Cow::Owned(line) => self.bare(&line).map(Hit::into_owned),
+        }
+    }
+}
+
+impl Json {
+    fn bare<'a>(&mut self, line: &'a [u8]) -> Result<Hit<'a>, Miss> {
         let text = std::str::from_utf8(line).map_err(|_| Unparsable::InvalidJson)?;
         match self.parse(text) {
             Err(Miss::Unparsable(Unparsable::InvalidJson)) => {

@@ -84,6 +84,13 @@ fn another_packer_is_refused_with_the_command_that_unpacks() {
         assert!(matches!(error, InputError::Packed { .. }), "{error:?}");
         assert!(error.to_string().contains(unpack), "{error}");
     }
+    let tar = [vec![b'a'; 257], b"ustar\x0000".to_vec()].concat();
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(&tar).unwrap();
+    for tar in [tar, packed.finish().unwrap()] {
+        let error = open(tar).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("tar -xOf log >"), "{error}");
+    }
     // a host's name is no packer
     assert_eq!(lines(input("BZh9 - -")), ["1:BZh9 - -"]);
 }

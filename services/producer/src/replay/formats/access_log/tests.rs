@@ -124,6 +124,37 @@ fn a_host_in_front_is_the_site_and_not_the_client() {
 }
 
 #[test]
+fn what_is_neither_an_address_nor_a_host_is_not_guessed_to_be_one() {
+    for head in [
+        "2026-11-20T10:00:01.123456789Z 192.0.2.1 - -",
+        "2026-11-20 192.0.2.1 - -",
+        "2026-11-20 10:00:01 192.0.2.1 - -",
+        "1795168801.250 192.0.2.1 - -",
+        "[pod/web-1/nginx] 192.0.2.1 - -",
+        "Nov 20 12:00:01 web1 nginx: 192.0.2.1 - -",
+        "web1 nginx: 192.0.2.1 - -",
+        "web1 | 192.0.2.1 - -",
+        "<190> 192.0.2.1 - -",
+        "access.log:192.0.2.1 - -",
+        "20 - -",
+        "/var/log/a 192.0.2.1 - -",
+    ] {
+        let line = format!(r#"{head} [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 200 5"#);
+        assert_eq!(
+            parse(line.as_bytes()),
+            Err(LogLineProblem::NoHost),
+            "{head}"
+        );
+    }
+}
+
+#[test]
+fn a_place_for_the_host_that_is_empty_is_no_site() {
+    assert_eq!(begins("- 192.0.2.1 - -"), ("192.0.2.1".to_owned(), None));
+    assert_eq!(begins("unknown, unknown - -").0, "unknown, unknown");
+}
+
+#[test]
 fn dashes_and_empty_quotes_mean_none() {
     for none in ["-", ""] {
         let line = combined("GET / HTTP/1.1", none, none);
