@@ -71,8 +71,8 @@ pub fn parse(line: &[u8]) -> Result<Hit<'_>, LogLineProblem> {
         quoted(rest.strip_prefix(b" ").ok_or(P::NoRequest)?).ok_or(P::NoRequest)?;
     let target = target(request).ok_or(P::NoTarget)?;
     let rest = status_and_size(rest).ok_or(P::NoStatus)?;
-    let (referrer, user_agent) = match rest.strip_prefix(b" ") {
-        None => (None, None),
+    let (referrer, user_agent, forwarded) = match rest.strip_prefix(b" ") {
+        None => (None, None, None),
         Some(rest) => {
             let (referrer, rest) = quoted(rest).ok_or(P::NoReferrer)?;
             let rest = rest.strip_prefix(b" ").ok_or(P::NoUserAgent)?;
@@ -82,7 +82,7 @@ pub fn parse(line: &[u8]) -> Result<Hit<'_>, LogLineProblem> {
             if !(rest.is_empty() || rest.starts_with(b" ")) {
                 return Err(P::NoUserAgent);
             }
-            (present(referrer), present(user_agent))
+            (present(referrer), present(user_agent), forwarded(rest))
         }
     };
     Ok(Hit {
@@ -92,7 +92,7 @@ pub fn parse(line: &[u8]) -> Result<Hit<'_>, LogLineProblem> {
         id: None,
         user: None,
         referrer,
-        client: Some(client),
+        client: forwarded.or(Some(client)),
         session: None,
         user_agent,
         apart: Vec::new(),
@@ -160,6 +160,14 @@ fn list(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn is_address(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| address::first(text).is_some())
+}
+
+/// The last field of nginx's `main`, the client's `X-Forwarded-For`: quoted, and nothing but
+/// addresses.
+fn forwarded(rest: &[u8]) -> Option<Cow<'_, str>> {
+    let (list, rest) = quoted(rest.strip_prefix(b" ")?)?;
+    let addresses = rest.is_empty() && list.split(|byte| *byte == b',').all(is_address);
+    addresses.then(|| readable(list))
 }
 
 /// Whether this may stand for a client that has no address: nothing, or host names.

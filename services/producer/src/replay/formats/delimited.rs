@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::LineFormat;
 use super::found::Found;
-use super::names::{Names, Role};
+use super::names::{Names, Role, WHO};
 use crate::replay::fields::FieldMap;
 use crate::replay::hit::{Hit, Miss, Skipped, Unparsable, Value};
 
@@ -21,7 +21,7 @@ impl Delimited {
     #[must_use]
     pub fn csv(map: &FieldMap) -> Self {
         Self {
-            names: Names::new(map, &[]),
+            names: Names::new(map, WHO),
             delimiter: None,
             header: None,
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::access_log;
-use super::names::{Names, Role};
+use super::names::{Names, OWN, Role};
 use crate::replay::hit::{Hit, Miss, Site, Skipped, Time, Value};
 use crate::replay::{address, time};
 
@@ -38,6 +38,12 @@ impl<'a> Found<'a> {
     pub fn add(&mut self, (role, rank): (Role, u8), value: Value<'a>) {
         if value.is_absent() {
             self.no_request |= matches!(role, Role::Request | Role::Target);
+            return;
+        }
+        // an object or a number called `user` is something else
+        if (role, rank) == (Role::User, OWN)
+            && matches!(&value, Value::Token(token) if !token.starts_with('"'))
+        {
             return;
         }
         let Some(place) = place(role) else {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::escapes::mended_json;
 use super::found::Found;
-use super::names::Names;
+use super::names::{Names, WHO};
 use super::{LineFormat, prefix};
 use crate::replay::fields::FieldMap;
 use crate::replay::hit::{Hit, Miss, Unparsable, Value};
@@ -29,7 +29,7 @@ impl Json {
     #[must_use]
     pub fn new(map: &FieldMap) -> Self {
         Self {
-            names: Names::new(map, &[]),
+            names: Names::new(map, WHO),
             path: String::new(),
         }
     }

@@ -175,17 +175,27 @@ const USUAL: &[(Role, Option<Field>, &[&str])] = &[
         Role::Client,
         Some(Field::Ip),
         &[
-            "ip",
             "clientip",
             "requestclientip",
             "contextip",
             "httprequestremoteip",
+            // what a proxy says; the names below may be the proxy's own address
+            "httpcfconnectingip",
+            "cfconnectingip",
+            "cscfconnectingip",
+            "httptrueclientip",
+            "trueclientip",
+            "httpxrealip",
+            "xrealip",
+            "csxrealip",
+            "httpxforwardedfor",
+            "xforwardedfor",
+            "csxforwardedfor",
+            "forwardedfor",
+            "ip",
             "ipaddress",
             "useripaddress",
             "propertiesip",
-            "httpxforwardedfor",
-            "xforwardedfor",
-            "forwardedfor",
             "requestremoteip",
             "remoteip",
             "reqremoteaddress",
@@ -226,6 +236,12 @@ const USUAL: &[(Role, Option<Field>, &[&str])] = &[
     ),
 ];
 
+/// How good a format's own name is: every usual name is better.
+pub const OWN: u8 = 0x7f;
+
+/// In objects and behind headers, a text called so is a user; elsewhere it is who logged in.
+pub const WHO: &[(&str, Role)] = &[("user", Role::User)];
+
 /// Names that are remembered: more differ only in a log whose names are data.
 const REMEMBERED: usize = 4_096;
 
@@ -248,7 +264,7 @@ pub struct Known {
 }
 
 impl Names {
-    /// Names as usual, but for those of `own`.
+    /// Names as usual, but for those of `own`, which are the last to count.
     #[must_use]
     pub fn new(map: &FieldMap, own: &'static [(&'static str, Role)]) -> Self {
         Self {
@@ -308,7 +324,7 @@ impl Names {
                         && let Some(&(_, other)) = own
                     {
                         if other == role {
-                            known.role = Some((role, 0));
+                            known.role = Some((role, OWN));
                         }
                     } else if known.role.is_none()
                         && let Some(at) = names.iter().position(|usual| *usual == plain)

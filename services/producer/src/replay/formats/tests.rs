@@ -114,6 +114,53 @@ fn labels_and_headers_name_values() {
     }
 }
 
+#[test]
+fn the_client_behind_a_proxy_is_found_in_every_format() {
+    let page = ["/a", "203.0.113.7, 10.0.0.1", "x"];
+    let list = "203.0.113.7, 10.0.0.1";
+    let ltsv = format!("time:1795168801\thost:192.0.2.1\tforwardedfor:{list}\turi:/a\tua:x");
+    assert_eq!(only(&Format::Ltsv, &ltsv), page);
+    let header = "time,ip,x_forwarded_for,url,user_agent";
+    let csv = format!("{header}\n1795168801,192.0.2.1,\"{list}\",/a,x");
+    assert_eq!(only(&Format::Csv, &csv), page);
+    let fields = "#Fields: date time c-ip cs-uri-stem cs(X-Forwarded-For) cs(User-Agent)";
+    let w3c = format!("{fields}\n2026-11-20 10:00:01 192.0.2.1 /a 203.0.113.7,10.0.0.1 x");
+    assert_eq!(only(&Format::W3c, &w3c)[1], "203.0.113.7,10.0.0.1");
+    for name in [
+        "forwardedfor",
+        "x-forwarded-for",
+        "http_x_forwarded_for",
+        "http_x_real_ip",
+        "http_cf_connecting_ip",
+        "True-Client-IP",
+    ] {
+        let json = format!(
+            r#"{{"ip":"192.0.2.1","remote_addr":"192.0.2.1","{name}":"{list}","ts":1795168801,"url":"/a","ua":"x"}}"#
+        );
+        assert_eq!(only(&Format::Json, &json), page, "{name}");
+    }
+}
+
+#[test]
+fn a_text_called_user_is_a_user_where_no_better_name_is() {
+    let user = |user: &str| {
+        let line = format!(r#"{{"ts":1,"url":"/a",{user}}}"#);
+        let hit = Format::Json
+            .reader(&FieldMap::default())
+            .read(line.as_bytes())
+            .unwrap()
+            .into_owned();
+        hit.user.map(|user| user.text().into_owned())
+    };
+    assert_eq!(user(r#""user":"anna""#).as_deref(), Some("anna"));
+    assert_eq!(
+        user(r#""user":"x","user_id":"anna""#).as_deref(),
+        Some("anna")
+    );
+    assert_eq!(user(r#""user":{"name":"anna"}"#), None);
+    assert_eq!(user(r#""user":12"#), None);
+}
+
 proptest! {
     #[test]
     fn no_input_makes_a_reader_panic(

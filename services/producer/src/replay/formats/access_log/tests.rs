@@ -173,6 +173,22 @@ fn fields_that_servers_append_are_passed_over() {
 }
 
 #[test]
+fn a_last_field_of_nothing_but_quoted_addresses_is_the_client() {
+    for (field, client) in [
+        (r#" "203.0.113.9""#, "203.0.113.9"),
+        (r#" "203.0.113.9, 2001:db8::1""#, "203.0.113.9, 2001:db8::1"),
+        (r#" "-""#, "192.0.2.7"),
+        (r#" "203.0.113.9" 0.004"#, "192.0.2.7"),
+        (r#" "203.0.113.9, x""#, "192.0.2.7"),
+        (" 203.0.113.9", "192.0.2.7"),
+    ] {
+        let line = combined("GET / HTTP/1.1", "-", "curl") + field;
+        let hit = parse(line.as_bytes()).unwrap();
+        assert_eq!(hit.client.as_deref(), Some(client), "{field}");
+    }
+}
+
+#[test]
 fn targets_are_found_in_unusual_requests() {
     assert_eq!(target("GET /a b HTTP/1.1"), "/a b");
     assert_eq!(target("GET /old"), "/old");
