@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use super::fields::FieldMap;
 use super::format::{Format, names};
 use super::formats::delimited::{Values, delimiter};
+use super::formats::names::{Names, Role};
 use super::formats::prefix;
 use super::hit::{Miss, Skipped};
 
@@ -44,7 +45,7 @@ pub fn detect(head: &[u8], given: Option<&Format>, map: &FieldMap) -> Detected {
     let lines = first_lines(head);
     let bare: Vec<_> = lines.iter().map(|line| prefix::without(line)).collect();
     let bare: Vec<&[u8]> = bare.iter().map(AsRef::as_ref).collect();
-    let objects = begins_json(&bare);
+    let objects = is_json(&bare, &lines, map);
     let looks = looks(&bare, objects);
     let detected = match given {
         Some(format) => format.clone(),
@@ -81,6 +82,18 @@ fn first_lines(head: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
+/// Most of the first lines are objects, or the first one begins like one and nothing else is
+/// understood; a line of something else in front, such as a program's greeting, does not count.
+fn is_json(bare: &[&[u8]], lines: &[&[u8]], map: &FieldMap) -> bool {
+    let whole = |line: &&&[u8]| {
+        let line = line.trim_ascii();
+        line.starts_with(b"{") && line.ends_with(b"}")
+    };
+    let count = bare.iter().filter(whole).count();
+    let first = bare.first().is_some_and(|line| whole(&line));
+    count * 2 > bare.len() || begins_json(bare) && !(first && best(lines, map).is_some())
+}
+
 fn begins_json(lines: &[&[u8]]) -> bool {
     let Some(first) = lines.first().map(|line| line.trim_ascii_start()) else {
         return false;
@@ -113,10 +126,7 @@ fn layout(lines: &[&[u8]]) -> Layout {
 }
 
 fn has_fields_line(lines: &[&[u8]]) -> bool {
-    lines
-        .iter()
-        .take_while(|line| line.starts_with(b"#"))
-        .any(|line| line.starts_with(b"#Fields:"))
+    lines.iter().any(|line| line.starts_with(b"#Fields:"))
 }
 
 /// The format that understands most of the lines, if one understands half of them.
@@ -148,10 +158,15 @@ fn best(lines: &[&[u8]], map: &FieldMap) -> Option<Format> {
     best.map(|(_, format)| format).or_else(|| {
         // a header alone
         let header = column_names(lines.first()?)?;
-        header
+        let mut names = Names::new(map, &[]);
+        let roles: Vec<Role> = header
             .iter()
-            .any(|name| map.names(name))
-            .then_some(Format::Csv)
+            .filter_map(|name| names.look_up(name.trim()).role)
+            .map(|(role, _)| role)
+            .collect();
+        let usual = roles.contains(&Role::Time)
+            && (roles.contains(&Role::Url) || roles.contains(&Role::Target));
+        (usual || header.iter().any(|name| map.names(name))).then_some(Format::Csv)
     })
 }
 

@@ -1,6 +1,6 @@
 //! UTF-16 as UTF-8: what some programs on Windows write, with a byte order mark in front.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, Read};
 
 use super::packing::Bytes;
 
@@ -14,6 +14,8 @@ pub struct Utf16 {
     high_first: bool,
     /// The first half of a pair.
     half: Option<u16>,
+    /// Bytes of `units` that can be had without waiting.
+    ready: usize,
     /// Bytes that the last caller had no room for.
     left: Vec<u8>,
 }
@@ -33,6 +35,7 @@ impl Utf16 {
             units,
             high_first,
             half: None,
+            ready: 0,
             left: Vec::new(),
         }
     }
@@ -42,11 +45,15 @@ impl Utf16 {
         let mut bytes = [0; 2];
         let mut filled = 0;
         while filled < 2 {
-            let read = self.units.read(&mut bytes[filled..])?;
-            if read == 0 {
+            let there = self.units.fill_buf()?;
+            if there.is_empty() {
                 break;
             }
-            filled += read;
+            let count = there.len().min(2 - filled);
+            bytes[filled..filled + count].copy_from_slice(&there[..count]);
+            self.ready = there.len() - count;
+            self.units.consume(count);
+            filled += count;
         }
         Ok(match filled {
             0 => None,
@@ -90,8 +97,8 @@ impl Read for Utf16 {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // a caller waits for lines: what is there is handed over, and no more is waited for
         while self.left.len() < buffer.len() {
-            let ready = !self.left.is_empty() && self.left.ends_with(b"\n");
-            if ready || !self.step()? {
+            let lines = self.ready < 2 && self.left.ends_with(b"\n");
+            if lines || !self.step()? {
                 break;
             }
         }

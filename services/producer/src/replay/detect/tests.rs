@@ -72,6 +72,29 @@ fn what_tools_put_in_front_of_lines_hides_no_format() {
 }
 
 #[test]
+fn a_first_line_of_something_else_hides_no_format() {
+    let log = r#"192.0.2.1 - - [20/Nov/2026:10:00:01 +0000] "GET /a HTTP/1.1" 200 5"#;
+    let json = "{\"a\":1}\n".repeat(3);
+    for (head, format) in [
+        (format!("Starting server\n{json}"), Format::Json),
+        (format!("[INFO] starting\n{json}"), Format::Json),
+        (
+            format!("{{\"level\":\"info\"}}\n{log}\n{log}\n{log}\n"),
+            Format::AccessLog,
+        ),
+        ("{\"a\":1}\nbroken\nbroken\n".to_owned(), Format::Json),
+        (
+            "Starting\n#Fields: date time cs-uri-stem\n".to_owned(),
+            Format::W3c,
+        ),
+        ("event_ts;user_id;url\n".to_owned(), Format::Csv),
+        ("Dear colleague,\n".to_owned(), Format::AccessLog),
+    ] {
+        assert_eq!(seen(&head).format, format, "{head}");
+    }
+}
+
+#[test]
 fn what_is_not_understood_is_described_with_names_and_without_values() {
     let looks = |head: &str| seen(head).looks;
     let json = looks("{\"at\":\"secret\",\"page\":{\"u\":\"secret\"}}\n");

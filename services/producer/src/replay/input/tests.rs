@@ -7,6 +7,7 @@ use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 
 use super::{FieldMap, Input, InputError, Line, MAX_LINE_BYTES};
+use crate::replay::Format;
 
 fn open(bytes: Vec<u8>) -> Result<Input, InputError> {
     let map = FieldMap::default();
@@ -109,6 +110,21 @@ fn text_of_sixteen_bits_is_text() {
     let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
     for bytes in [little, big] {
         assert_eq!(lines(input(bytes)), ["1:a", "2:zugriffe-größe 😀"]);
+    }
+}
+
+#[test]
+fn the_format_of_text_of_sixteen_bits_is_seen_from_all_of_its_first_lines() {
+    for (text, format) in [
+        (
+            "event_ts;user_id;url\n1795168801;anna;/a\n1795168802;bert;/b\n",
+            Format::Csv,
+        ),
+        ("Starting server\n{\"a\":1}\n{\"a\":2}\n", Format::Json),
+    ] {
+        let text = format!("\u{feff}{text}");
+        let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(*input(bytes).format(), format);
     }
 }
 
