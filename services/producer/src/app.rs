@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +31,7 @@ use crate::progress::Progress;
 use crate::replay::ReplayOptions;
 use crate::replay::input::{InputError, STANDARD_INPUT};
 use crate::replay::merge::Reading;
+use crate::replay::named_twice::named_twice;
 use crate::replay::pace::Speed;
 use crate::settings;
 use crate::stop::Stop;
@@ -139,9 +140,7 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
 /// Shows the first events of logs; nothing is sent.
 fn inspect(args: InspectArgs) -> anyhow::Result<ExitCode> {
     let rules = rules(settings::pipeline(args.pipeline.as_deref())?.as_ref());
-    for path in &args.logs.files {
-        is_file(path)?;
-    }
+    are_files(&args.logs.files)?;
     let (reading, options) = reading(args.logs);
     let seen = Inspection::of(&reading, options, &rules)?;
     let mut out = std::io::stdout().lock();
@@ -155,9 +154,7 @@ fn inspect(args: InspectArgs) -> anyhow::Result<ExitCode> {
 /// Reads the logs and says what is in them; nothing is sent.
 fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
     let rules = rules(settings::pipeline(args.pipeline.as_deref())?.as_ref());
-    for path in &args.logs.files {
-        is_file(path)?;
-    }
+    are_files(&args.logs.files)?;
     let (reading, options) = reading(args.logs);
     let seen = Survey::of(&reading, options, observer(rules))?;
     let mut out = std::io::stdout().lock();
@@ -316,9 +313,24 @@ fn print(args: &PrintArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Whether all inputs are files; one that is missing, or named twice, is refused.
+fn are_files(paths: &[PathBuf]) -> anyhow::Result<bool> {
+    let mut files = true;
+    for path in paths {
+        files &= is_file(path)?;
+    }
+    if let Some((one, other)) = named_twice(paths) {
+        bail!(
+            "{} and {}: the same file, so that each of its lines would count twice: name it once",
+            one.display(),
+            other.display()
+        );
+    }
+    Ok(files)
+}
+
 /// Refuses what cannot be read or dated before anything is sent; whether all inputs are files.
 fn check(args: &ReplayArgs) -> anyhow::Result<bool> {
-    let mut files = true;
     for path in &args.logs.files {
         let file = is_file(path)?;
         ensure!(
@@ -326,8 +338,8 @@ fn check(args: &ReplayArgs) -> anyhow::Result<bool> {
             "{}: --shift-to-now reads its input twice, and a stream comes only once: name a file",
             path.display()
         );
-        files &= file;
     }
+    let files = are_files(&args.logs.files)?;
     if args.shift_to_now && matches!(args.logs.speed, Speed::Times(times) if times < 1.0) {
         bail!(
             "--shift-to-now with --speed below 1 would date events after the time at which they are sent: use 1 or more"

@@ -17,6 +17,7 @@ pub mod hit;
 pub mod ids;
 pub mod input;
 pub mod merge;
+pub mod named_twice;
 mod objects;
 pub mod pace;
 mod packing;
