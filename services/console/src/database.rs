@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clickstream_pipeline::checkpoint::Counters;
 use clickstream_pipeline::spec::PostgresSettings;
-use clickstream_postgres::{Access, DialError, dial};
+use clickstream_postgres::{Access, DialError, dial, explain};
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
@@ -105,18 +105,6 @@ impl ReadError {
     /// Whether the session may be of use no more.
     fn ends_session(&self) -> bool {
         matches!(self, Self::Dial(_) | Self::Silent | Self::Postgres(_))
-    }
-}
-
-/// The error in one line, without what can hold values of rows.
-fn explain(error: &tokio_postgres::Error) -> String {
-    use std::error::Error as _;
-    match error.as_db_error() {
-        Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
-        None => match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        },
     }
 }
 

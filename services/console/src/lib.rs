@@ -36,7 +36,7 @@ pub async fn program() -> ExitCode {
     match args::Cli::parse().run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", clickstream_postgres::explain_chain(&*error));
             ExitCode::FAILURE
         }
     }

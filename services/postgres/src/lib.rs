@@ -1,5 +1,7 @@
 //! Opens sessions with PostgreSQL, alike for every service: time-outs that notice half-open connections, and TLS with rustls.
+//! Says what a server answered without the values of rows.
 
+mod explain;
 mod tls;
 
 use std::{future::poll_fn, time::Duration};
@@ -14,6 +16,7 @@ use tokio_postgres::{
 };
 use tracing::{debug, warn};
 
+pub use explain::{explain, explain_chain};
 pub use tls::TlsError;
 
 /// How long a TCP connection may take to come about.
@@ -103,7 +106,7 @@ where
 /// What a server says beside its answers: that a table is there already is for nobody, that a right
 /// was not granted is.
 fn tell(notice: &DbError) {
-    let said = notice.message();
+    let said = explain::message(notice);
     match notice.parsed_severity() {
         Some(Severity::Warning) => warn!(said, "postgresql warns"),
         _ => debug!(said, "postgresql notes"),

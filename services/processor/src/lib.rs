@@ -39,7 +39,7 @@ pub async fn program() -> ExitCode {
     match args::Cli::parse().run().await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", clickstream_postgres::explain_chain(&*error));
             if opening::wants_migration(&error) {
                 ExitCode::from(WANTS_MIGRATION)
             } else {

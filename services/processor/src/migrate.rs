@@ -217,7 +217,7 @@ async fn analyze(client: &Client) {
             .chain(["select clickstream_analyze_events()".to_owned()])
             .collect(),
         Err(error) => {
-            warn!(%error, "cannot list the tables to analyse");
+            warn!(error = %crate::retry::explain(error), "cannot list the tables to analyse");
             Vec::new()
         }
     };
@@ -234,7 +234,7 @@ async fn analyze(client: &Client) {
         }
     }
     if let Err(error) = client.batch_execute("set statement_timeout = 0").await {
-        warn!(%error, "cannot set the session back");
+        warn!(error = %crate::retry::explain(&error), "cannot set the session back");
     }
 }
 

@@ -3,6 +3,7 @@
 //! In doubt the answer is [`Remedy::Stop`]: a processor that stops and says why loses nothing.
 
 use clickstream_pipeline::commit::Remedy;
+pub use clickstream_postgres::explain;
 use tokio_postgres::error::{DbError, SqlState};
 
 /// What to do about a failed statement or connection.
@@ -25,19 +26,18 @@ pub fn may_come_back(error: &tokio_postgres::Error) -> bool {
     }
 }
 
-/// The error in one line, with what the server said but without row values (`DETAIL` can hold them).
-pub fn explain(error: &tokio_postgres::Error) -> String {
-    use std::error::Error;
-    match error.as_db_error() {
-        Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
-        None => match error.source() {
-            Some(_) if takes_no_writes(error) => format!(
-                "{error}: it is a standby, or default_transaction_read_only is on for the server, the database or the role"
-            ),
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        },
-    }
+/// Whether a row met the partition of a day that another session had just made or was making. PostgreSQL names the table
+/// then, and no constraint as it does where a check refuses what a row holds.
+pub fn is_day_race(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(is_partition_bound)
+}
+
+fn is_partition_bound(db: &DbError) -> bool {
+    *db.code() == SqlState::CHECK_VIOLATION
+        && db.constraint().is_none()
+        && db
+            .table()
+            .is_some_and(|table| table.starts_with("clickstream_events"))
 }
 
 fn of_db_error(db: &DbError) -> Remedy {
@@ -55,6 +55,11 @@ fn of_db_error(db: &DbError) -> Remedy {
         (_, c) if *c == SqlState::LOCK_NOT_AVAILABLE || *c == SqlState::QUERY_CANCELED => {
             Remedy::Repeat { later: true }
         }
+        // the day of some row has a partition of its own since the transaction looked: the next one finds it. Where the
+        // table of all days itself is named there is no place for the row, until a person makes one
+        _ if is_partition_bound(db) => Remedy::Repeat {
+            later: db.table() == Some("clickstream_events"),
+        },
         // out of disk, memory or connections: nothing is lost by waiting
         ("53", _) => Remedy::Repeat { later: true },
         // connection exceptions; the server shuts down, crashed or is starting; a standby that was promoted away
@@ -198,15 +203,6 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     error
         .source()
         .is_some_and(|source| source.is::<std::io::Error>())
-}
-
-/// Whether the client gave the session up because nothing can be written in it, which only its text tells.
-fn takes_no_writes(error: &tokio_postgres::Error) -> bool {
-    use std::error::Error;
-    error
-        .source()
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|cause| cause.to_string() == "database does not allow writes")
 }
 
 /// Whether the two sides could not agree on TLS, as opposed to a connection that broke on the way.

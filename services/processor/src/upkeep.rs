@@ -9,6 +9,7 @@ use clickstream_pipeline::{
     event::Day,
     spec::{PostgresSettings, RetentionSpec, SemanticSpec},
 };
+use clickstream_postgres::explain_chain;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -73,7 +74,7 @@ impl Upkeep {
             };
             tokio::select! {
                 done = turn => if let Err(error) = done {
-                    warn!(error = format!("{error:#}"), "retention has to wait, and statistics with it");
+                    warn!(error = explain_chain(&*error), "retention has to wait, and statistics with it");
                     session = None;
                 },
                 // what is under way is rolled back with the session

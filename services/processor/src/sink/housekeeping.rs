@@ -8,10 +8,12 @@ use clickstream_pipeline::{
     spec::SemanticSpec,
 };
 use serde_json::json;
+use tokio_postgres::types::ToSql;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{PostgresSink, SinkFault, claim::ANCHOR, transaction::answered};
+use crate::retry;
 
 /// Rows of a day that are moved out of the default partition when the day gets its own: a fraction of a
 /// second, in which writers of other outliers wait.
@@ -32,7 +34,8 @@ const PRUNE_ANCHORS: &str = "
 pub enum DayMade {
     /// It has.
     Yes,
-    /// A lock was not to be had; its events go to the default partition until a later attempt moves them.
+    /// A lock was not to be had, or events of the day came into the default partition meanwhile; they stay there until a
+    /// later attempt moves them.
     NotYet,
     /// The default partition holds so many of its events that they stay there, and so do those to come.
     Left,
@@ -56,13 +59,18 @@ impl PostgresSink {
     /// Creates one day's partition.
     ///
     /// # Errors
-    /// [`SinkFault`] other than a lock.
+    /// [`SinkFault`] other than a lock or a race with rows of the day.
     pub async fn create_day(&self, day: Day) -> Result<DayMade, SinkFault> {
-        let made = answered(self.connection.client.query_one(
-            "select clickstream_add_day($1, $2)",
-            &[&day.date(), &MOST_MOVED],
-        ))
-        .await;
+        let make = || async {
+            let params: [&(dyn ToSql + Sync); 2] = [&day.date(), &MOST_MOVED];
+            let client = &self.connection.client;
+            answered(client.query_one("select clickstream_add_day($1, $2)", &params)).await
+        };
+        let mut made = make().await;
+        if made.as_ref().is_err_and(raced) {
+            // rows of the day were committed after it had looked for some: now it finds and moves them
+            made = make().await;
+        }
         match made {
             Ok(row) if row.get::<_, &str>(0) == "left" => {
                 warn!(%day, "the rows of a day stay in the default partition: to move so many would hold up the stream");
@@ -72,7 +80,7 @@ impl PostgresSink {
                 info!(%day, "created the partition of a day");
                 Ok(DayMade::Yes)
             }
-            Err(fault) if lock_missed(&fault) => {
+            Err(fault) if lock_missed(&fault) || raced(&fault) => {
                 warn!(%day, error = %fault, "cannot create the partition of a day yet");
                 Ok(DayMade::NotYet)
             }
@@ -168,6 +176,10 @@ impl PostgresSink {
 pub(super) fn lock_missed(fault: &SinkFault) -> bool {
     matches!(fault, SinkFault::Postgres(error) if error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE)
         || error.code() == Some(&tokio_postgres::error::SqlState::T_R_DEADLOCK_DETECTED))
+}
+
+fn raced(fault: &SinkFault) -> bool {
+    matches!(fault, SinkFault::Postgres(error) if retry::is_day_race(error))
 }
 
 pub(super) fn day(date: NaiveDate) -> Day {
