@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
 
-use tracing::Subscriber;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -118,6 +119,12 @@ fn parse_filter(origin: &'static str, filter: &str) -> Result<EnvFilter, Logging
         })
 }
 
+/// The PostgreSQL client notes the parameters of each statement, which are visitors' data: whatever a filter asks for, of
+/// it nothing below `info` is written.
+fn holds_no_rows(line: &Metadata<'_>) -> bool {
+    !line.target().starts_with("tokio_postgres") || *line.level() <= Level::INFO
+}
+
 fn lines<S, W>(
     format: LogFormat,
     filter: EnvFilter,
@@ -129,6 +136,8 @@ where
     S: Subscriber + for<'s> LookupSpan<'s> + Send + Sync,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    // the hint leaves that of the other filter in force, so that what is off stays free of cost
+    let filter = filter.and(filter_fn(holds_no_rows).with_max_level_hint(LevelFilter::TRACE));
     let plain = tracing_subscriber::fmt::format();
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)

@@ -4,6 +4,7 @@ use crate::{
     days::stack,
     records::{Click, clicks, now},
     stack::PATIENCE,
+    watch::end,
 };
 
 /// What no log may hold.
@@ -49,4 +50,30 @@ async fn what_a_trigger_says_of_a_row_is_not_logged() -> anyhow::Result<()> {
         "(SQLSTATE P0001)",
     )
     .await
+}
+
+#[tokio::test]
+async fn rows_are_not_logged_at_any_level() -> anyhow::Result<()> {
+    let stack = stack("").await?;
+    let processor =
+        stack.start_with("one", &[("RUST_LOG", "trace,tokio_postgres::query=trace")])?;
+    let planted = |click: Click| Click {
+        url: PLANTED.to_owned(),
+        ..click
+    };
+    // by insert, whose parameters are the rows, and by COPY
+    for numbers in [0..20, 100..300] {
+        let clicks = clicks(numbers, now()).into_iter().map(planted);
+        stack
+            .place(clicks.map(|click| click.on(0)).collect())
+            .await?;
+        stack.drained().await?;
+    }
+    end(&processor).await?;
+    let log = processor.log();
+    assert!(log.contains("TRACE"), "no level below: {log:.2000}");
+    if let Some(line) = log.lines().find(|line| line.contains("planted")) {
+        panic!("{line:.600}");
+    }
+    Ok(())
 }
