@@ -165,6 +165,9 @@ fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
             for reason in &seen.reasons {
                 writeln!(notes, "  {reason}")?;
             }
+            if let Some(note) = &seen.note {
+                writeln!(notes, "  {note}")?;
+            }
         }
         Output::Json => writeln!(out, "{}", serde_json::to_string(&seen)?)?,
     }

@@ -12,6 +12,7 @@ use crate::progress::Progress;
 use crate::record::Record;
 use crate::replay::Outcome;
 use crate::replay::account::Account;
+use crate::replay::doubts::Doubts;
 use crate::replay::hit::Miss;
 use crate::stop::Stop;
 use crate::summary::Summary;
@@ -53,6 +54,7 @@ impl Drive<'_> {
         let start = Instant::now();
         let mut max_lag = Duration::ZERO;
         let mut account = Account::default();
+        let mut doubts = Doubts::default();
         let mut error = None;
         while error.is_none() && !self.stop.is_stopped() {
             let item = match feed.next(PATIENCE) {
@@ -64,6 +66,9 @@ impl Drive<'_> {
                 }
                 Next::End => break,
             };
+            if let Item::Ends { doubts: last, .. } = &item {
+                doubts = *last;
+            }
             let record = match self.account(item, &mut account) {
                 Ok(Some(record)) => record,
                 Ok(None) => continue,
@@ -97,7 +102,10 @@ impl Drive<'_> {
         summary.interrupted = interrupted;
         summary.reasons = account.reasons();
         // what a signal cut short may have understood the rest
-        summary.not_understood = account.not_understood().filter(|_| !interrupted);
+        summary.not_understood = doubts
+            .behind(account.not_understood())
+            .filter(|_| !interrupted);
+        summary.note = doubts.note();
         summary.error = error.or_else(|| self.sender.last_failure().filter(|_| summary.failed > 0));
         self.progress.finish();
         summary
@@ -113,8 +121,10 @@ impl Drive<'_> {
                 return Err(format!("{error}{source}"));
             }
             Item::Begins { input, looks } => account.begin(&input, &looks),
-            Item::Ends { beyond_memory: 0 } => {}
-            Item::Ends { beyond_memory } => tracing::warn!(
+            Item::Ends {
+                beyond_memory: 0, ..
+            } => {}
+            Item::Ends { beyond_memory, .. } => tracing::warn!(
                 lines = beyond_memory,
                 "lines go back in time by more lines than are remembered: where one of them equals a line before, both count as one"
             ),

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::record::Record;
+use crate::replay::doubts::Doubts;
 use crate::replay::input::InputError;
 use crate::replay::merge::{Reading, Step};
 use crate::replay::{Outcome, Replay, ReplayOptions};
@@ -39,6 +40,8 @@ pub enum Item {
     Ends {
         /// Lines that go further back than is remembered.
         beyond_memory: u64,
+        /// What is wrong with the events taken together.
+        doubts: Doubts,
     },
     /// An input cannot be read on; nothing comes behind it.
     Broken(InputError),
@@ -119,6 +122,7 @@ fn read_all(
     // without a receiver the run is over, and nobody is left to tell
     let _ = items.send(Item::Ends {
         beyond_memory: replay.beyond_memory(),
+        doubts: replay.doubts(),
     });
     Ok(())
 }

@@ -8,6 +8,7 @@ use clickstream_pipeline::spec::SemanticSpec;
 
 use crate::record::Record;
 use crate::replay::account::Account;
+use crate::replay::doubts::Doubts;
 use crate::replay::input::InputError;
 use crate::replay::merge::{Reading, Step};
 use crate::replay::{Outcome, Replay, ReplayOptions};
@@ -30,6 +31,7 @@ pub struct Inspection {
     rejected: Vec<String>,
     inputs: Vec<String>,
     account: Account,
+    doubts: Doubts,
     lines: usize,
 }
 
@@ -49,6 +51,7 @@ impl Inspection {
             rejected: Vec::new(),
             inputs: Vec::new(),
             account: Account::default(),
+            doubts: Doubts::default(),
             lines: 0,
         };
         reading.each(&mut |step| {
@@ -78,13 +81,14 @@ impl Inspection {
             }
             seen.rows.len() < EVENTS && seen.lines < LINES
         })?;
+        seen.doubts = replay.doubts();
         Ok(seen)
     }
 
-    /// What to say of inputs of which nothing, or less than half, was understood.
+    /// What to say of inputs of which nothing, or less than half, was understood, or no time at all.
     #[must_use]
     pub fn not_understood(&self) -> Option<String> {
-        self.account.not_understood()
+        self.doubts.behind(self.account.not_understood())
     }
 
     /// Writes the table, and what became of the other lines.
@@ -117,6 +121,9 @@ impl Inspection {
         }
         for reason in self.account.reasons() {
             writeln!(out, "{reason}")?;
+        }
+        if let Some(note) = self.doubts.note() {
+            writeln!(out, "{note}")?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ pub mod account;
 pub mod address;
 pub mod client;
 pub mod detect;
+pub mod doubts;
 pub mod fields;
 pub mod format;
 pub mod formats;
@@ -30,6 +31,7 @@ use clickstream_pipeline::event::EventTime;
 use uuid::Uuid;
 
 use self::client::{Clients, Sessions};
+use self::doubts::Doubts;
 pub use self::format::Format;
 use self::hit::{Hit, Miss, Time, Value};
 use self::ids::Ids;
@@ -81,6 +83,7 @@ pub struct Replay {
     clients: Clients,
     sessions: Sessions,
     ids: Ids,
+    doubts: Doubts,
     pace: Pace,
     oldest: Option<i64>,
     newest: Option<i64>,
@@ -98,6 +101,7 @@ impl Replay {
             clients: Clients::default(),
             sessions: Sessions::default(),
             ids: Ids::new(&options.source),
+            doubts: Doubts::default(),
             options,
             pace,
             oldest: None,
@@ -128,9 +132,18 @@ impl Replay {
     /// Takes the next line.
     pub fn take(&mut self, read: Read<'_>) -> Outcome {
         match read.hit {
-            Ok(hit) => Outcome::Event(self.event(read.text, &hit)),
+            Ok(hit) => {
+                self.doubts.observe(&hit);
+                Outcome::Event(self.event(read.text, &hit))
+            }
             Err(miss) => Outcome::Miss(miss),
         }
+    }
+
+    /// What is wrong with the events so far.
+    #[must_use]
+    pub fn doubts(&self) -> Doubts {
+        self.doubts
     }
 
     /// Lines whose ids do not tell equal ones apart for certain.

@@ -36,6 +36,9 @@ pub struct Summary {
     /// Inputs of which less than half was understood, what they look like and which option to use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_understood: Option<String>,
+    /// Events of which nothing tells users apart, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// How far sending fell behind the schedule at worst, in milliseconds.
     pub max_schedule_lag_ms: u64,
     /// From the first record to the last acknowledgement, in milliseconds.
@@ -75,6 +78,7 @@ impl Summary {
             skipped,
             reasons: Vec::new(),
             not_understood: None,
+            note: None,
             max_schedule_lag_ms: millis(max_schedule_lag),
             elapsed_ms: millis(elapsed),
             rate: (rate * 10.0).round() / 10.0,
@@ -121,6 +125,9 @@ impl fmt::Display for Summary {
         }
         for reason in &self.reasons {
             write!(f, "\n  {reason}")?;
+        }
+        if let Some(note) = &self.note {
+            write!(f, "\n  {note}")?;
         }
         Ok(())
     }

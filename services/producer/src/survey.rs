@@ -33,6 +33,9 @@ pub struct Survey {
     /// Inputs of which less than half was understood, what they look like and which option to use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_understood: Option<String>,
+    /// Events of which nothing tells users apart, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// What the pipeline will make of the events.
     #[serde(flatten)]
     pub outlook: Outlook,
@@ -87,7 +90,8 @@ impl Survey {
             unparsable,
             skipped,
             reasons: account.reasons(),
-            not_understood: account.not_understood(),
+            not_understood: replay.doubts().behind(account.not_understood()),
+            note: replay.doubts().note(),
             outlook: observer.outlook(),
             oldest_micros: replay.oldest_micros(),
             newest_micros: replay.newest_micros(),

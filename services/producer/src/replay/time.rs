@@ -10,6 +10,11 @@ const UNITS: [(u64, i128); 3] = [
     (100_000_000_000_000_000, 1_000),
 ];
 
+/// What is read, for messages.
+pub const FORMS: &str = "seconds, milliseconds, microseconds or nanoseconds since 1970, \
+    20/Nov/2026:10:00:01 +0000, 2026-11-20T10:00:01.5Z and 2026-11-20 10:00:01, with a zone or \
+    without";
+
 const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
