@@ -39,7 +39,14 @@ pub enum Format {
 const NAMED: [(Format, &[&str]); 10] = [
     (
         Format::AccessLog,
-        &["combined", "common", "vhost", "access-log"],
+        &[
+            "combined",
+            "common",
+            "vhost",
+            "access-log",
+            "nginx",
+            "apache",
+        ],
     ),
     (
         Format::Json,
@@ -60,8 +67,9 @@ const NAMED: [(Format, &[&str]); 10] = [
 pub enum InvalidFormat {
     /// Neither a name nor a form.
     #[error(
-        "expected one of {}, or a LogFormat or log_format of your server",
-        names()
+        "expected one of {} (or {}), or a LogFormat or log_format of your server",
+        names(),
+        aliases()
     )]
     Unknown,
     /// A form of lines that cannot be read.
@@ -106,6 +114,15 @@ impl Format {
 pub fn names() -> String {
     let names: Vec<&str> = NAMED.iter().map(|(_, names)| names[0]).collect();
     names.join(", ")
+}
+
+/// The other names, likewise.
+fn aliases() -> String {
+    let others: Vec<&str> = NAMED
+        .iter()
+        .flat_map(|(_, names)| names.iter().skip(1).copied())
+        .collect();
+    others.join(", ")
 }
 
 impl FromStr for Format {
