@@ -43,7 +43,7 @@ fn document(
 /// The stack's document with TLS; `who` is the rest of `spec.kafka`.
 fn encrypted(stack: &Stack, servers: &str, authority: &str, who: &str) -> anyhow::Result<String> {
     let plain = format!(
-        "    bootstrapServers: {}\n",
+        "    bootstrapServers: {:?}\n",
         stack.kafka.bootstrap_servers()
     );
     let secured = format!(
