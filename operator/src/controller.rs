@@ -192,7 +192,9 @@ async fn reconcile_pipeline(
         context.memories.look_anew(&uid);
         context.applier.forget(&uid);
     }
-    if cleanup::hold_finalizer(pipeline, context).await? {
+    // validate (pure)
+    let examined = step("validate").in_scope(|| examined::examine(pipeline, context));
+    if cleanup::hold_finalizer(pipeline, examined.is_ok(), context).await? {
         // the watch tells of it, and of the version that it made
         return Ok(Outcome {
             waiting: true,
@@ -200,7 +202,7 @@ async fn reconcile_pipeline(
         });
     }
 
-    match accept(pipeline, context).await? {
+    match accept(pipeline, examined, context).await? {
         Ok(valid) => Box::pin(follow(pipeline, &valid, None, context)).await,
         Err(refused) => Box::pin(follow_before(pipeline, refused, context)).await,
     }
@@ -213,7 +215,8 @@ async fn follow_before(
     context: &Context,
 ) -> Result<Outcome, Error> {
     if let Some(before) = examined::before(pipeline, context)
-        && let Ok(valid) = accept(&before, context).await?
+        && let examined = step("validate").in_scope(|| examined::examine(&before, context))
+        && let Ok(valid) = accept(&before, examined, context).await?
     {
         return follow(&before, &valid, Some(refused), context).await;
     }
@@ -223,10 +226,10 @@ async fn follow_before(
 /// The pipeline as it can be built, or why its spec cannot be followed.
 async fn accept(
     pipeline: &ClickstreamPipeline,
+    examined: Result<ValidatedPipeline, Finding>,
     context: &Context,
 ) -> Result<Result<ValidatedPipeline, Finding>, Error> {
-    // validate (pure)
-    let valid = match step("validate").in_scope(|| examined::examine(pipeline, context)) {
+    let valid = match examined {
         Ok(valid) => valid,
         Err(refused) => return Ok(Err(refused)),
     };

@@ -23,7 +23,7 @@ use super::{
     build::PIPELINE_LABEL,
     context::{Context, Error, Outcome, WAITING},
     dereference,
-    examined::{followed, is_unknown},
+    examined::{Followed, examine, followed},
     gone::forget,
     record,
 };
@@ -39,14 +39,15 @@ const ATTEMPTS: u32 = 3;
 /// What the API server says.
 pub async fn hold_finalizer(
     pipeline: &ClickstreamPipeline,
+    is_accepted: bool,
     context: &Context,
 ) -> Result<bool, Error> {
+    let followed = followed(pipeline, is_accepted, context);
     // neither set nor taken away by a spec that nobody follows
-    if is_unknown(pipeline, context) {
+    if followed.is_unknown {
         return Ok(false);
     }
-    let followed = followed(pipeline, context);
-    let policy = &followed.spec.deletion_policy;
+    let policy = &followed.pipeline.spec.deletion_policy;
     let wanted = policy.topics == DeletionPolicy::Delete || policy.tables == DeletionPolicy::Delete;
     if wanted != is_held(pipeline) {
         patch_finalizers(&pipeline.metadata, wanted, context).await?;
@@ -77,9 +78,11 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
         forget(&owner.uid, context);
         return Ok(done);
     }
-    let is_unknown = is_unknown(pipeline, context);
-    let followed = followed(pipeline, context);
-    let pipeline = followed.as_ref();
+    let Followed {
+        pipeline,
+        is_unknown,
+    } = followed(pipeline, examine(pipeline, context).is_ok(), context);
+    let pipeline = pipeline.as_ref();
     // pods first: a processor that still writes would make the tables anew, or fail loudly for nothing
     stop_pods(&owner, context).await?;
     let running = running(&owner, context);

@@ -48,34 +48,47 @@ pub fn before(pipeline: &ClickstreamPipeline, context: &Context) -> Option<Click
     })
 }
 
-/// Whether the spec is refused, and the one that was accepted before is not known.
-pub fn is_unknown(pipeline: &ClickstreamPipeline, context: &Context) -> bool {
-    let accepted = record::latest(pipeline, context).accepted;
-    accepted.is_some_and(|text| text.is_empty()) && examine(pipeline, context).is_err()
+/// What a pipeline is followed by to its end.
+pub struct Followed<'p> {
+    /// The pipeline with that spec.
+    pub pipeline: Cow<'p, ClickstreamPipeline>,
+    /// The spec is refused, and the one that was accepted before is not known: everything stays.
+    pub is_unknown: bool,
 }
 
-/// The pipeline as it is followed to its end. A spec that is refused deletes nothing that was to stay,
-/// but it can keep what was to go: that can still be deleted later. Where the one before is not known
-/// either, everything stays.
+/// The pipeline as it is followed to its end; `is_accepted`: whether [`examine`] has nothing against its
+/// spec. A spec that is refused deletes nothing that was to stay, but it can keep what was to go: that
+/// can still be deleted later. Where the one before is not known either, everything stays.
 pub fn followed<'p>(
     pipeline: &'p ClickstreamPipeline,
+    is_accepted: bool,
     context: &Context,
-) -> Cow<'p, ClickstreamPipeline> {
-    if examine(pipeline, context).is_ok() {
-        return Cow::Borrowed(pipeline);
-    }
-    let mut followed = match before(pipeline, context) {
-        Some(before) => before,
-        None if is_unknown(pipeline, context) => {
-            let mut kept = pipeline.clone();
-            kept.spec.deletion_policy.topics = DeletionPolicy::Retain;
-            kept.spec.deletion_policy.tables = DeletionPolicy::Retain;
-            kept
-        }
-        None => return Cow::Borrowed(pipeline),
+) -> Followed<'p> {
+    let as_it_stands = Followed {
+        pipeline: Cow::Borrowed(pipeline),
+        is_unknown: false,
     };
-    keep(&mut followed.spec, &pipeline.spec);
-    Cow::Owned(followed)
+    if is_accepted {
+        return as_it_stands;
+    }
+    if let Some(mut before) = before(pipeline, context) {
+        keep(&mut before.spec, &pipeline.spec);
+        return Followed {
+            pipeline: Cow::Owned(before),
+            is_unknown: false,
+        };
+    }
+    let accepted = record::latest(pipeline, context).accepted;
+    if accepted.is_none_or(|text| !text.is_empty()) {
+        return as_it_stands;
+    }
+    let mut kept = pipeline.clone();
+    kept.spec.deletion_policy.topics = DeletionPolicy::Retain;
+    kept.spec.deletion_policy.tables = DeletionPolicy::Retain;
+    Followed {
+        pipeline: Cow::Owned(kept),
+        is_unknown: true,
+    }
 }
 
 /// Takes over from a refused spec whatever keeps something: a policy, a topic that is somebody else's

@@ -227,7 +227,7 @@ async fn a_token_is_reviewed_by_tls_only() -> anyhow::Result<()> {
 }
 
 /// What a processor of a test says.
-struct Said(Value);
+pub struct Said(pub Value);
 
 impl Health for Said {
     fn live(&self) -> Verdict {

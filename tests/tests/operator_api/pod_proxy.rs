@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clickstream_telemetry::{
-    Health, Verdict,
     admin::{self, Access, AdminServer, Guard},
     metrics,
     tls::{CERTIFICATE, KEY, Tls},
@@ -29,6 +28,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    guarded::Said,
     pods::{deployment, run_behind_a_pod},
     processor::running,
     stage::{LOOK, Migrations, PATIENCE, Stage},
@@ -41,23 +41,6 @@ const ASKS: [(&str, &str, &str); 3] = [
     ("", "pods", "list"),
     ("", "pods/proxy", "get"),
 ];
-
-/// A processor's own admin server, with `running` partitions.
-struct Said(Value);
-
-impl Health for Said {
-    fn live(&self) -> Verdict {
-        Verdict::Ok
-    }
-
-    fn ready(&self) -> Verdict {
-        Verdict::Ok
-    }
-
-    fn status(&self) -> Value {
-        self.0.clone()
-    }
-}
 
 async fn serve(guard: Guard, said: Value) -> anyhow::Result<AdminServer> {
     let registry = metrics::registry("processor")?;

@@ -62,9 +62,18 @@ async fn grace(stage: &Stage, pipeline: &str) -> anyhow::Result<Option<i64>> {
         .termination_grace_period_seconds)
 }
 
-/// The pods of `shop` as a release made them that made pods otherwise, and noted nothing of what people
-/// had said about them.
-async fn as_another_made_it(stage: &Stage) -> anyhow::Result<()> {
+/// A pinned pipeline `shop` whose pods are as a release made them that made pods otherwise, and noted
+/// nothing of what people had said about them. No operator runs. Returns the topic.
+async fn pinned_as_another_made_it(stage: &Stage) -> anyhow::Result<String> {
+    let operator = stage.operator()?;
+    let topic = unique_name("clicks");
+    let pinned = json!({ "image": "clickstream/processor:pinned" });
+    stage.apply(&stage.pipeline("shop", &topic, pinned)).await?;
+    stage
+        .condition("shop", "Ready", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    operator.kill()?;
     let made = deployment(stage, "shop").await?;
     let labels = json!({
         "clickstream.dev/release": "0.0.9-another",
@@ -88,23 +97,14 @@ async fn as_another_made_it(stage: &Stage) -> anyhow::Result<()> {
         .all::<ClickstreamPipeline>()
         .patch_status("shop", &PatchParams::default(), &Patch::Merge(&unknown))
         .await?;
-    Ok(())
+    Ok(topic)
 }
 
 #[tokio::test]
 async fn a_pinned_one_keeps_the_pods_that_another_release_made_until_a_person_changes_them()
 -> anyhow::Result<()> {
     let stage = Stage::new(Migrations::Succeed).await?;
-    let operator = stage.operator()?;
-    let topic = unique_name("clicks");
-    let pinned = json!({ "image": "clickstream/processor:pinned" });
-    stage.apply(&stage.pipeline("shop", &topic, pinned)).await?;
-    stage
-        .condition("shop", "Ready", "True", "")
-        .await
-        .map_err(|error| error.context(operator.log_tail()))?;
-    operator.kill()?;
-    as_another_made_it(&stage).await?;
+    let topic = pinned_as_another_made_it(&stage).await?;
     let label = |deployment: &Deployment, key: &str| deployment.labels().get(key).cloned();
     let mut operator = stage.operator_with(&["--processor-image", NEW])?;
     until("noted", &operator, || async {
@@ -170,16 +170,7 @@ async fn a_pinned_one_keeps_the_pods_that_another_release_made_until_a_person_ch
 async fn a_pinned_one_that_is_paused_during_an_upgrade_keeps_its_pods_when_it_goes_on()
 -> anyhow::Result<()> {
     let stage = Stage::new(Migrations::Succeed).await?;
-    let operator = stage.operator()?;
-    let topic = unique_name("clicks");
-    let pinned = json!({ "image": "clickstream/processor:pinned" });
-    stage.apply(&stage.pipeline("shop", &topic, pinned)).await?;
-    stage
-        .condition("shop", "Ready", "True", "")
-        .await
-        .map_err(|error| error.context(operator.log_tail()))?;
-    operator.kill()?;
-    as_another_made_it(&stage).await?;
+    pinned_as_another_made_it(&stage).await?;
     let before = generations_of(&stage, &["shop"]).await?;
     let pause = async |word: serde_json::Value| {
         let asked = json!({ "metadata": { "annotations": { "clickstream.dev/reconcile": word } } });
