@@ -396,8 +396,8 @@ async fn observe_processors(
     for target in &valid.document.spec.targets {
         let pods = context.stores.pods(
             &valid.namespace,
+            &valid.name,
             &[
-                (build::PIPELINE_LABEL, &valid.name),
                 (build::TARGET_LABEL, &target.name),
                 (labels::COMPONENT, labels::PROCESSOR),
             ],

@@ -1,11 +1,13 @@
 //! What is known of children and pods without asking: one watch per kind, narrowed to our label, kept in memory as the little
 //! that decisions need. A thousand pipelines are seven thousand children; whole, they would be a hundred MiB.
 
+mod index;
+
 use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
 use clickstream_protocol::{ADMIN_TLS, labels};
 use futures_util::{
-    Stream, StreamExt, future,
+    Stream, StreamExt, TryStreamExt, future,
     stream::{self, BoxStream, SelectAll},
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
@@ -15,7 +17,7 @@ use kube::{
     core::{DeserializeGuard, GroupVersionKind},
     runtime::{
         WatchStreamExt,
-        reflector::{self, ObjectRef, Store},
+        reflector::{self, ObjectRef},
         utils::{Backoff, ResetTimerBackoff},
         watcher,
     },
@@ -24,6 +26,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use self::index::{Group, Indexed};
 use crate::{
     crd::ClickstreamPipeline,
     kind::{Kind, Names},
@@ -101,8 +104,8 @@ fn children_api(
 
 /// Reflected children and pods of one namespace, or of all.
 pub struct Stores {
-    children: HashMap<Kind, Store<DynamicObject>>,
-    pods: Store<Pod>,
+    children: HashMap<Kind, Arc<Indexed<DynamicObject>>>,
+    pods: Arc<Indexed<Pod>>,
 }
 
 /// A child as it is.
@@ -137,47 +140,41 @@ pub struct Live {
 impl Stores {
     /// A child by name.
     pub fn child(&self, kind: Kind, namespace: &str, name: &str) -> Option<Live> {
-        let key = ObjectRef::new_with(name, api_resource(kind)).within(namespace);
-        self.children
-            .get(&kind)?
-            .get(&key)
-            .map(|object| live(&object))
+        let found = self.children.get(&kind)?.get(namespace, name)?;
+        Some(live(&found))
     }
 
     /// All children of a kind that a pipeline has.
     pub fn children_of(&self, kind: Kind, namespace: &str, uid: &str) -> Vec<Live> {
-        let Some(store) = self.children.get(&kind) else {
+        let Some(children) = self.children.get(&kind) else {
             return Vec::new();
         };
-        store
-            // over all pipelines' children, each time: without allocations
-            .state_filter(|object| {
-                object.metadata.namespace.as_deref() == Some(namespace)
-                    && controller(object).is_some_and(|owner| owner.uid == uid)
-            })
-            .iter()
-            .map(|object| live(object))
-            .collect()
+        let found = children.of_group(namespace, uid);
+        found.iter().map(|object| live(object)).collect()
     }
 
-    /// Pods of a namespace with these labels.
-    pub fn pods(&self, namespace: &str, labels: &[(&str, &str)]) -> Vec<Arc<Pod>> {
-        self.pods.state_filter(|pod| {
-            pod.metadata.namespace.as_deref() == Some(namespace)
-                && labels
-                    .iter()
-                    .all(|(key, value)| pod.labels().get(*key).is_some_and(|found| found == value))
-        })
+    /// Pods of a pipeline with these labels.
+    pub fn pods(&self, namespace: &str, pipeline: &str, labels: &[(&str, &str)]) -> Vec<Arc<Pod>> {
+        let mut found = self.pods.of_group(namespace, &pods_of(namespace, pipeline));
+        found.retain(|pod| {
+            let mut wanted = labels.iter();
+            wanted.all(|(key, value)| pod.labels().get(*key).is_some_and(|found| found == value))
+        });
+        found
     }
 
     /// Waits until everything has been listed once.
     pub async fn ready(&self) {
-        for store in self.children.values() {
-            // a writer that is gone ends the process by itself
-            let _ = store.wait_until_ready().await;
+        for children in self.children.values() {
+            children.ready().await;
         }
-        let _ = self.pods.wait_until_ready().await;
+        self.pods.ready().await;
     }
+}
+
+/// The group of a pipeline's pods.
+fn pods_of(namespace: &str, pipeline: &str) -> Group {
+    format!("{namespace}/{pipeline}").into()
 }
 
 /// A pipeline, as the controller is woken for it.
@@ -200,20 +197,31 @@ pub fn watches(client: &Client, namespace: Option<&str>, kinds: &[Kind]) -> Watc
     for &kind in kinds {
         let resource = api_resource(kind);
         let writer = reflector::store::Writer::new(resource.clone());
-        stores.insert(kind, writer.as_reader());
+        let children = Arc::new(Indexed::new(
+            writer.as_reader(),
+            resource.clone(),
+            |object| Some(controller(object)?.uid.as_str().into()),
+        ));
+        stores.insert(kind, Arc::clone(&children));
         let events = watcher(children_api(client, namespace, &resource), config.clone())
             .backoff(retries())
             .modify(strip)
-            .reflect(writer);
+            .reflect(writer)
+            .inspect_ok(move |event| children.follow(event));
         let owners = touched(events, |object| owner_of(&object));
         woken.push(owners.filter_map(|owner| future::ready(owner.ok())).boxed());
     }
     let writer = reflector::store::Writer::new(());
-    let pods = writer.as_reader();
+    let pods = Arc::new(Indexed::new(writer.as_reader(), (), |pod: &Pod| {
+        let pipeline = pod.labels().get(labels::PIPELINE)?;
+        Some(pods_of(pod.metadata.namespace.as_deref()?, pipeline))
+    }));
+    let indexed = Arc::clone(&pods);
     let events = watcher(api::<Pod>(client, namespace), config)
         .backoff(retries())
         .modify(strip_pod)
-        .reflect(writer);
+        .reflect(writer)
+        .inspect_ok(move |event| indexed.follow(event));
     let owners = touched(events, |pod: Pod| {
         let name = pod.labels().get(labels::PIPELINE)?;
         Some(ObjectRef::new(name).within(&pod.namespace()?))

@@ -98,13 +98,15 @@ pub enum Changed {
 pub struct Applier {
     client: Client,
     metrics: OperatorMetrics,
-    memory: Mutex<HashMap<(Kind, String, String), Remembered>>,
+    /// What was applied, by the uid of the pipeline.
+    memory: Mutex<HashMap<String, OfPipeline>>,
     refusals: Refusals,
 }
 
+type OfPipeline = HashMap<(Kind, String), Remembered>;
+
 #[derive(Clone)]
 struct Remembered {
-    owner: String,
     wanted: [u8; 32],
     fingerprint: String,
     resource_version: String,
@@ -135,12 +137,13 @@ impl Applier {
     ) -> Result<Applied, kube::Error> {
         let known = stores.child(child.kind, &owner.namespace, &child.name);
         let wanted: [u8; 32] = Sha256::digest(child.body.to_string()).into();
-        let key = (child.kind, owner.namespace.clone(), child.name.clone());
+        let key = (child.kind, child.name.clone());
         let remembered = self
             .memory
             .lock()
-            .get(&key)
-            .filter(|remembered| remembered.owner == owner.uid && remembered.wanted == wanted)
+            .get(&owner.uid)
+            .and_then(|of_owner| of_owner.get(&key))
+            .filter(|remembered| remembered.wanted == wanted)
             .cloned();
         if let Some(remembered) = remembered {
             match &known {
@@ -196,16 +199,16 @@ impl Applier {
         };
         self.metrics.applied(child.kind.names().kind);
         let now = live(&applied);
-        self.memory.lock().insert(
-            key,
-            Remembered {
-                owner: owner.uid.clone(),
-                wanted,
-                fingerprint: now.fingerprint.clone(),
-                resource_version: now.resource_version.clone(),
-                at: Instant::now(),
-            },
-        );
+        let remembered = Remembered {
+            wanted,
+            fingerprint: now.fingerprint.clone(),
+            resource_version: now.resource_version.clone(),
+            at: Instant::now(),
+        };
+        let mut memory = self.memory.lock();
+        let of_owner = memory.entry(owner.uid.clone()).or_default();
+        of_owner.insert(key, remembered);
+        drop(memory);
         Ok(Applied::Done(now))
     }
 
@@ -374,9 +377,7 @@ impl Applier {
 
     /// Forgets what was applied for a pipeline that is gone.
     pub fn forget(&self, uid: &str) {
-        self.memory
-            .lock()
-            .retain(|_, remembered| remembered.owner != uid);
+        self.memory.lock().remove(uid);
         self.refusals.forget(uid);
     }
 

@@ -20,7 +20,6 @@ use self::{
 };
 use super::{
     applier::{Owner, refused::is_terminating},
-    build::PIPELINE_LABEL,
     context::{Context, Error, Outcome, WAITING},
     dereference,
     examined::{Followed, examine, followed},
@@ -185,9 +184,7 @@ async fn stop_pods(owner: &Owner, context: &Context) -> Result<(), Error> {
 
 /// The pods that run, but those that drop tables.
 fn running(owner: &Owner, context: &Context) -> Vec<String> {
-    let pods = context
-        .stores
-        .pods(&owner.namespace, &[(PIPELINE_LABEL, &owner.name)]);
+    let pods = context.stores.pods(&owner.namespace, &owner.name, &[]);
     pods.iter()
         .filter(|pod| {
             let status = pod.status.as_ref();

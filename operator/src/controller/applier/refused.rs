@@ -101,26 +101,25 @@ pub struct Request<'r> {
     pub digest: [u8; 32],
 }
 
-type Key = (Verb, Kind, String, String);
+type Key = (Verb, Kind, String);
 
 struct Before {
-    owner: String,
     digest: [u8; 32],
     at: Instant,
     refused: Refused,
 }
 
-/// What was refused a moment ago.
+/// What was refused a moment ago, by the uid of the pipeline.
 #[derive(Default)]
-pub struct Refusals(Mutex<HashMap<Key, Before>>);
+pub struct Refusals(Mutex<HashMap<String, HashMap<Key, Before>>>);
 
 impl Refusals {
     /// The answer to the same request, while it is not yet time to send it again.
     pub fn known(&self, request: &Request<'_>) -> Option<Refused> {
         let known = self.0.lock();
-        let before = known.get(&key(request))?;
-        let is_same = before.owner == request.owner && before.digest == request.digest;
-        (is_same && before.at.elapsed() < AGAIN).then(|| before.refused.clone())
+        let before = known.get(request.owner)?.get(&key(request))?;
+        (before.digest == request.digest && before.at.elapsed() < AGAIN)
+            .then(|| before.refused.clone())
     }
 
     /// Keeps the answer to a request, if it is a refusal.
@@ -144,10 +143,10 @@ impl Refusals {
             "the API server refuses an object"
         );
         let mut known = self.0.lock();
+        let known = known.entry(request.owner.to_owned()).or_default();
         // older ones are asked again anyhow
         known.retain(|_, before| before.at.elapsed() < AGAIN);
         let before = Before {
-            owner: request.owner.to_owned(),
             digest: request.digest,
             at: Instant::now(),
             refused: refused.clone(),
@@ -158,13 +157,12 @@ impl Refusals {
 
     /// Nothing of this pipeline is known any more.
     pub fn forget(&self, owner: &str) {
-        self.0.lock().retain(|_, before| before.owner != owner);
+        self.0.lock().remove(owner);
     }
 }
 
 fn key(request: &Request<'_>) -> Key {
-    let (namespace, name) = (request.namespace.to_owned(), request.name.to_owned());
-    (request.verb, request.kind, namespace, name)
+    (request.verb, request.kind, request.name.to_owned())
 }
 
 #[cfg(test)]
@@ -249,7 +247,9 @@ mod tests {
             assert!(refusals.known(&other).is_none(), "{other:?}");
         }
         let key = super::key(&request);
-        refusals.0.lock().get_mut(&key).unwrap().at -= AGAIN;
+        let mut known = refusals.0.lock();
+        known.get_mut("uid").unwrap().get_mut(&key).unwrap().at -= AGAIN;
+        drop(known);
         assert!(refusals.known(&request).is_none());
         refusals.keep(&request, error()).unwrap();
         refusals.forget("uid");

@@ -51,7 +51,7 @@ fn fits(owner: &Owner, monitor: &Child, context: &Context) -> bool {
         .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
         .collect();
     let by_tls = spec["podMetricsEndpoints"][0]["scheme"] == "https";
-    let pods = context.stores.pods(&owner.namespace, &labels);
+    let pods = context.stores.pods(&owner.namespace, &owner.name, &labels);
     pods.iter().all(|pod| is_guarded(pod) == by_tls)
 }
 

@@ -310,14 +310,11 @@ fn obstacle(
     target: Option<&str>,
     context: &Context,
 ) -> Option<String> {
-    let mut wanted = vec![
-        (labels::PIPELINE, valid.name.as_str()),
-        (labels::COMPONENT, component),
-    ];
+    let mut wanted = vec![(labels::COMPONENT, component)];
     wanted.extend(target.map(|target| (labels::TARGET, target)));
     context
         .stores
-        .pods(&valid.namespace, &wanted)
+        .pods(&valid.namespace, &valid.name, &wanted)
         .iter()
         .find_map(|pod| pods::obstacle(pod))
 }

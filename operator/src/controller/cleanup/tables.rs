@@ -127,5 +127,5 @@ fn pods_of(
     context: &Context,
 ) -> Vec<std::sync::Arc<k8s_openapi::api::core::v1::Pod>> {
     let of = [("batch.kubernetes.io/job-name", job.name.as_str())];
-    context.stores.pods(&owner.namespace, &of)
+    context.stores.pods(&owner.namespace, &owner.name, &of)
 }

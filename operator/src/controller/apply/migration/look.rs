@@ -188,13 +188,9 @@ fn refutation(
     target: &TargetSpec,
     stores: &Stores,
 ) -> Option<(Timestamp, String)> {
-    let labels = [
-        (build::PIPELINE_LABEL, valid.name.as_str()),
-        (TARGET_LABEL, target.name.as_str()),
-        (COMPONENT, PROCESSOR),
-    ];
+    let labels = [(TARGET_LABEL, target.name.as_str()), (COMPONENT, PROCESSOR)];
     stores
-        .pods(&valid.namespace, &labels)
+        .pods(&valid.namespace, &valid.name, &labels)
         .iter()
         .filter_map(|pod| crate::observe::pods::wants_migration(pod))
         .max()
@@ -267,6 +263,7 @@ fn pod_of(job: &Live, valid: &ValidatedPipeline, stores: &Stores) -> Option<Pod>
     stores
         .pods(
             &valid.namespace,
+            &valid.name,
             &[("batch.kubernetes.io/job-name", &job.name)],
         )
         .into_iter()
