@@ -1,6 +1,7 @@
 //! PostgreSQL as the sink: connection, claims, and the transaction of a flush.
 
 mod claim;
+pub mod columns;
 mod connection;
 mod copy;
 pub mod expiry;

@@ -27,9 +27,20 @@ use super::{
     retained::Retained,
     slices::{self, PART},
 };
+use crate::sink::columns::{Column, names};
 
 /// Hits after which a stretch ends: about a second of reading, and some ten MiB of pages in memory.
 const STRETCH_HITS: i64 = 200_000;
+
+/// What is read of a row.
+const READ: [Column; 6] = [
+    Column::EventTs,
+    Column::Url,
+    Column::UserId,
+    Column::SessionId,
+    Column::SourceTopicId,
+    Column::SourcePartition,
+];
 
 /// What is compared, and with what left out.
 pub struct Recount<'a> {
@@ -209,20 +220,21 @@ impl Recount<'_> {
     ) -> anyhow::Result<HashMap<(EventTime, [u8; 16]), Page>> {
         let rows = tx
             .query(
-                "select window_start, url_hash, sum(hits)::bigint, min(url) from clickstream_agg_lanes
+                "select window_start, url_hash, sum(hits)::bigint as hits, min(url) as url from clickstream_agg_lanes
                  where window_start >= $1 and window_start < $2 group by window_start, url_hash",
                 &[&bounds[0], &bounds[1]],
             )
             .await?;
         let mut pages = HashMap::with_capacity(rows.len());
         for row in rows {
-            let hash: &[u8] = row.try_get(1)?;
+            let hash: &[u8] = row.try_get("url_hash")?;
             let page = Page {
-                url: row.try_get(3)?,
-                stored: row.try_get(2)?,
+                url: row.try_get("url")?,
+                stored: row.try_get("hits")?,
                 rows: 0,
             };
-            pages.insert((row.try_get::<_, Instant>(0)?.0, hash.try_into()?), page);
+            let start = row.try_get::<_, Instant>("window_start")?.0;
+            pages.insert((start, hash.try_into()?), page);
         }
         Ok(pages)
     }
@@ -240,7 +252,7 @@ impl Recount<'_> {
             .query_raw(
                 // a late row is counted where the rules of its time say so: those of the newest anchor at or below it, or of
                 // the oldest that is left
-                "select event_ts, url, user_id, session_id, source_topic_id, source_partition from clickstream_events as rows
+                &format!("select {} from clickstream_events as rows
                  where event_ts >= $1 and event_ts < $2 and event_date >= $3 and event_date <= $4
                    and (not is_late or 'Merge' = coalesce(
                        (select spec->>'late_policy' from clickstream_anchors
@@ -250,15 +262,16 @@ impl Recount<'_> {
                        (select spec->>'late_policy' from clickstream_anchors
                         where topic = (select topic from clickstream_topics where topic_id = rows.source_topic_id)
                           and partition = rows.source_partition
-                        order by next_offset limit 1)))",
+                        order by next_offset limit 1)))", names(READ)),
                 params,
             )
             .await?;
         futures_util::pin_mut!(rows);
         let mut traffic: BTreeMap<_, Traffic> = BTreeMap::new();
         while let Some(row) = rows.try_next().await? {
-            let url: &str = row.try_get(1)?;
-            let Window { start, .. } = self.windows.containing(row.try_get::<_, Instant>(0)?.0);
+            let url: &str = row.try_get(Column::Url.name())?;
+            let event_ts: Instant = row.try_get(Column::EventTs.name())?;
+            let Window { start, .. } = self.windows.containing(event_ts.0);
             pages
                 .entry((start, url_hash(url)))
                 .or_insert_with(|| Page {
@@ -268,13 +281,13 @@ impl Recount<'_> {
                 })
                 .rows += 1;
             let tp = TopicPartition {
-                topic: TopicId(row.try_get(4)?),
-                partition: row.try_get(5)?,
+                topic: TopicId(row.try_get(Column::SourceTopicId.name())?),
+                partition: row.try_get(Column::SourcePartition.name())?,
             };
-            traffic
-                .entry((start, tp))
-                .or_default()
-                .add(row.try_get(2)?, row.try_get(3)?);
+            traffic.entry((start, tp)).or_default().add(
+                row.try_get(Column::UserId.name())?,
+                row.try_get(Column::SessionId.name())?,
+            );
         }
         Ok(traffic)
     }

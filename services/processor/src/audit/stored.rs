@@ -16,7 +16,7 @@ use clickstream_pipeline::{
 use futures_util::future::try_join_all;
 use tokio_postgres::{
     Client, Row, Statement,
-    types::{ToSql, Type},
+    types::{FromSql, ToSql, Type},
 };
 use uuid::Uuid;
 
@@ -24,7 +24,10 @@ use super::{
     column::{Address, Date, Instant},
     days::DAYS_AT_ONCE,
 };
-use crate::sink::connect;
+use crate::sink::{
+    columns::{Column, Table},
+    connect,
+};
 
 /// Name of the audit's sessions. It is not the processors', which end sessions of their own name at a claim.
 pub const APPLICATION: &str = "clickstream-audit";
@@ -36,17 +39,8 @@ pub type Key = (Uuid, Day);
 const SETTINGS: &str = "set default_transaction_read_only = on; set jit = off; set enable_hashjoin = off; \
      set enable_mergejoin = off; set enable_seqscan = off; set statement_timeout = '60s'";
 
-/// Columns of a row, in the order in which [`StoredRow`] reads them.
-const ROW: &str = "event_id, event_date, user_id, event_ts, url, referrer, ip, received_at, session_id, user_agent, is_late, \
-     source_topic_id, source_partition, source_offset";
-
 const LETTERS: &str = "
     select source_offset, reason, detail, payload, received_at from clickstream_dead_letters
-    where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4";
-
-const LATE_EVENTS: &str = "
-    select event_id, event_date, user_id, event_ts, url, referrer, ip, received_at, session_id, user_agent, source_offset
-    from clickstream_late_events
     where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4";
 
 const LATE_KEYS: &str = "
@@ -119,9 +113,14 @@ impl Lookup {
     pub async fn open(settings: &PostgresSettings, schema: &str) -> anyhow::Result<Self> {
         let client = connect(settings, schema, APPLICATION).await?.client;
         client.batch_execute(SETTINGS).await?;
+        let late_events = format!(
+            "select {} from {} where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4",
+            Table::Late.names(),
+            Table::Late.name()
+        );
         Ok(Self {
             letters: client.prepare(LETTERS).await?,
-            late_events: client.prepare(LATE_EVENTS).await?,
+            late_events: client.prepare(&late_events).await?,
             late_keys: client.prepare(LATE_KEYS).await?,
             client,
         })
@@ -149,22 +148,34 @@ impl Lookup {
         )?;
         let mut stored = Stored::default();
         for row in rows {
-            stored.rows.insert(key(&row)?, StoredRow(row));
+            let row = StoredRow(row);
+            stored.rows.insert(row.key()?, row);
         }
         for row in letters {
             let letter = Letter {
-                reason: row.try_get(1)?,
-                detail: row.try_get(2)?,
-                payload: row.try_get(3)?,
-                received_at: row.try_get::<_, Instant>(4)?.0,
+                reason: row.try_get("reason")?,
+                detail: row.try_get("detail")?,
+                payload: row.try_get("payload")?,
+                received_at: row.try_get::<_, Instant>("received_at")?.0,
             };
-            stored.letters.insert(row.try_get(0)?, letter);
+            stored.letters.insert(row.try_get("source_offset")?, letter);
         }
         for row in late_events {
-            stored.late_events.insert(row.try_get(10)?, StoredRow(row));
+            let row = StoredRow(row);
+            stored
+                .late_events
+                .insert(row.get(Column::SourceOffset)?, row);
         }
         for row in late_keys {
-            stored.late_keys.insert(key(&row)?, place(&row, 2)?);
+            let day = row.try_get::<_, Date>("event_date")?.0;
+            let source = TopicPartition {
+                topic: TopicId(row.try_get("topic_id")?),
+                partition: row.try_get("partition")?,
+            };
+            stored.late_keys.insert(
+                (row.try_get("event_id")?, day),
+                (source, row.try_get("source_offset")?),
+            );
         }
         Ok(stored)
     }
@@ -209,7 +220,11 @@ impl StoredRow {
     /// # Errors
     /// A column of another type.
     pub fn place(&self) -> Result<Place, tokio_postgres::Error> {
-        place(&self.0, 11)
+        let source = TopicPartition {
+            topic: TopicId(self.get(Column::SourceTopicId)?),
+            partition: self.get(Column::SourcePartition)?,
+        };
+        Ok((source, self.get(Column::SourceOffset)?))
     }
 
     /// Whether a row of `clickstream_events` is marked late.
@@ -217,7 +232,7 @@ impl StoredRow {
     /// # Errors
     /// A column of another type.
     pub fn is_late(&self) -> Result<bool, tokio_postgres::Error> {
-        self.0.try_get(10)
+        self.get(Column::IsLate)
     }
 
     /// The columns that do not hold what the event holds.
@@ -229,35 +244,56 @@ impl StoredRow {
         event: &Event<'_>,
         received_at: EventTime,
     ) -> Result<Vec<&'static str>, tokio_postgres::Error> {
-        let row = &self.0;
-        let text = |at: usize| row.try_get::<_, Option<&str>>(at);
-        let (id, day) = key(row)?;
         let mut differing = Vec::new();
-        let mut check = |column: &'static str, equal: bool| {
-            if !equal {
-                differing.push(column);
+        for column in Column::ALL {
+            if !self.holds(column, event, received_at)? {
+                differing.push(column.name());
             }
-        };
-        check("event_id", id == event.event_id);
-        check("event_date", day == event.event_ts.day());
-        check("user_id", text(2)? == Some(&*user_text(event)));
-        check(
-            "event_ts",
-            row.try_get::<_, Instant>(3)?.0 == event.event_ts,
-        );
-        check("url", text(4)? == Some(&*event.url));
-        check("referrer", text(5)? == event.referrer.as_deref());
-        check(
-            "ip",
-            row.try_get::<_, Option<Address>>(6)? == event.ip.map(Address::single),
-        );
-        check(
-            "received_at",
-            row.try_get::<_, Instant>(7)?.0 == received_at,
-        );
-        check("session_id", text(8)? == event.session_id.as_deref());
-        check("user_agent", text(9)? == event.user_agent.as_deref());
+        }
         Ok(differing)
+    }
+
+    /// Whether a column holds what the event holds.
+    fn holds(
+        &self,
+        column: Column,
+        event: &Event<'_>,
+        received_at: EventTime,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let text = |text: Option<&str>| Ok(self.get::<Option<&str>>(column)? == text);
+        let instant = |time: EventTime| Ok(self.get::<Instant>(column)?.0 == time);
+        match column {
+            Column::EventId => Ok(self.get::<Uuid>(column)? == event.event_id),
+            Column::UserId => text(Some(&*user_text(event))),
+            Column::EventTs => instant(event.event_ts),
+            Column::EventDate => Ok(self.get::<Date>(column)?.0 == event.event_ts.day()),
+            Column::Url => text(Some(&*event.url)),
+            Column::Referrer => text(event.referrer.as_deref()),
+            Column::Ip => {
+                let ip: Option<Address> = self.get(column)?;
+                Ok(ip == event.ip.map(Address::single))
+            }
+            Column::ReceivedAt => instant(received_at),
+            Column::SessionId => text(event.session_id.as_deref()),
+            Column::UserAgent => text(event.user_agent.as_deref()),
+            // where a row stands and whether it is late decides which verdict it is compared with
+            Column::SourceOffset
+            | Column::IsLate
+            | Column::SourceTopicId
+            | Column::SourcePartition
+            | Column::Topic
+            | Column::Partition => Ok(true),
+        }
+    }
+
+    fn key(&self) -> Result<Key, tokio_postgres::Error> {
+        let day: Date = self.get(Column::EventDate)?;
+        Ok((self.get(Column::EventId)?, day.0))
+    }
+
+    /// A column that both tables have, or `clickstream_events` alone: those come first in every list.
+    fn get<'r, T: FromSql<'r>>(&'r self, column: Column) -> Result<T, tokio_postgres::Error> {
+        self.0.try_get(column as usize)
     }
 }
 
@@ -272,23 +308,12 @@ pub fn user_text<'e>(event: &'e Event<'_>) -> std::borrow::Cow<'e, str> {
 
 /// Looks the n-th day's ids, which are the n-th parameter, up. Never prepared: a plan for any day would open all of them.
 fn rows_of(days: &[(Day, Vec<Uuid>)]) -> String {
+    let (table, names) = (Table::Events.name(), Table::Events.names());
     let of_a_day = (1..).zip(days).map(|(place, (day, _))| {
         format!(
-            "select {ROW} from clickstream_events where event_date = '{}' and event_id = any (${place})",
+            "select {names} from {table} where event_date = '{}' and event_id = any (${place})",
             day.date()
         )
     });
     of_a_day.collect::<Vec<_>>().join(" union all ")
-}
-
-fn key(row: &Row) -> Result<Key, tokio_postgres::Error> {
-    Ok((row.try_get(0)?, row.try_get::<_, Date>(1)?.0))
-}
-
-fn place(row: &Row, first: usize) -> Result<Place, tokio_postgres::Error> {
-    let source = TopicPartition {
-        topic: TopicId(row.try_get(first)?),
-        partition: row.try_get(first + 1)?,
-    };
-    Ok((source, row.try_get(first + 2)?))
 }

@@ -3,18 +3,20 @@
 
 use std::net::IpAddr;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use clickstream_pipeline::{
     batch::{Batch, Identity},
     event::{Day, EventTime},
     settle::Plan,
     spec::LatePolicy,
 };
+use uuid::Uuid;
 
-/// The columns, in the order in which [`encode`] writes them.
-pub const COPY_EVENTS: &str = "copy clickstream_events (event_id, user_id, event_ts, event_date, url, referrer, ip, received_at, \
-     session_id, user_agent, is_late, source_topic_id, source_partition, source_offset) from stdin (format binary)";
-const COLUMNS: i16 = 14;
+use super::{
+    Topics,
+    columns::{Entry, Table, append},
+    rows::{Date, Timestamptz},
+};
 
 /// PostgreSQL counts time from 2000-01-01; this many microseconds after the Unix epoch.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -62,65 +64,122 @@ impl Prepared {
     }
 }
 
-/// The rows as one binary COPY stream.
+/// The rows as one binary COPY stream into [`Table::Events`].
 pub fn encode(batch: &Batch, rows: &[u32]) -> Bytes {
+    let columns = i16::try_from(Table::Events.columns().count()).expect("a table of few columns");
+    // names of topics stand in the late ledger alone
+    let topics = Topics::new();
     let average = batch.bytes() / batch.rows.len().max(1) + ROW_OVERHEAD;
-    let mut out = BytesMut::with_capacity(rows.len() * average + 32);
-    out.put_slice(b"PGCOPY\n\xff\r\n\0");
-    out.put_i32(0);
-    out.put_i32(0);
+    let mut out = Vec::with_capacity(rows.len() * average + 32);
+    // flags and the length of an extension: none
+    out.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
     for &at in rows {
-        let row = &batch.rows[at as usize];
-        let texts = batch.texts(row);
-        out.put_i16(COLUMNS);
-        out.put_i32(16);
-        out.put_slice(row.event_id.as_bytes());
-        put_text(&mut out, Some(texts.user_id));
-        out.put_i32(8);
-        out.put_i64(timestamp(row.event_ts));
-        out.put_i32(4);
-        out.put_i32(date(row.day()));
-        put_text(&mut out, Some(texts.url));
-        put_text(&mut out, texts.referrer);
-        put_ip(&mut out, row.ip);
-        out.put_i32(8);
-        out.put_i64(timestamp(row.received_at));
-        put_text(&mut out, texts.session_id);
-        put_text(&mut out, texts.user_agent);
-        out.put_i32(1);
-        out.put_u8(u8::from(row.late));
-        out.put_i32(2);
-        out.put_i16(row.source.topic.0);
-        out.put_i32(4);
-        out.put_i32(row.source.partition);
-        out.put_i32(8);
-        out.put_i64(row.offset);
+        out.extend_from_slice(&columns.to_be_bytes());
+        append(&Entry::of(batch, at, &topics), &mut out);
     }
-    out.put_i16(-1);
-    out.freeze()
+    out.extend_from_slice(&(-1i16).to_be_bytes());
+    Bytes::from(out)
 }
 
-fn put_text(out: &mut BytesMut, text: Option<&str>) {
-    let Some(text) = text else {
-        return out.put_i32(-1);
-    };
-    out.put_i32(i32::try_from(text.len()).expect("the decoder admits no text above 8192 bytes"));
-    out.put_slice(text.as_bytes());
+/// A value in the binary form of its SQL type: its length, then its bytes.
+pub trait Binary {
+    /// Appends it.
+    fn put(self, out: &mut Vec<u8>);
 }
 
-fn put_ip(out: &mut BytesMut, ip: Option<IpAddr>) {
-    // length, then: family, netmask bits, is_cidr, address length, address
-    match ip {
-        None => out.put_i32(-1),
-        Some(IpAddr::V4(v4)) => {
-            out.put_i32(8);
-            out.put_slice(&[PGSQL_AF_INET, 32, 0, 4]);
-            out.put_slice(&v4.octets());
+/// Appends the length and the bytes of a value of a fixed length as one piece: half the cost of two.
+#[inline]
+fn put_fixed<const N: usize>(bytes: [u8; N], out: &mut Vec<u8>) {
+    const { assert!(N < 256) };
+    let mut piece = [0; 260];
+    piece[3] = N as u8;
+    piece[4..4 + N].copy_from_slice(&bytes);
+    out.extend_from_slice(&piece[..4 + N]);
+}
+
+impl<T: Binary> Binary for Option<T> {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Some(value) => value.put(out),
+            None => out.extend_from_slice(&(-1i32).to_be_bytes()),
         }
-        Some(IpAddr::V6(v6)) => {
-            out.put_i32(20);
-            out.put_slice(&[PGSQL_AF_INET6, 128, 0, 16]);
-            out.put_slice(&v6.octets());
+    }
+}
+
+impl Binary for &str {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        let length = i32::try_from(self.len()).expect("no text is longer than its record");
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(self.as_bytes());
+    }
+}
+
+impl Binary for Uuid {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        put_fixed(self.into_bytes(), out);
+    }
+}
+
+impl Binary for bool {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        put_fixed([u8::from(self)], out);
+    }
+}
+
+impl Binary for i16 {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        put_fixed(self.to_be_bytes(), out);
+    }
+}
+
+impl Binary for i32 {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        put_fixed(self.to_be_bytes(), out);
+    }
+}
+
+impl Binary for i64 {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        put_fixed(self.to_be_bytes(), out);
+    }
+}
+
+impl Binary for Timestamptz {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        timestamp(self.0).put(out);
+    }
+}
+
+impl Binary for Date {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        date(self.0).put(out);
+    }
+}
+
+impl Binary for IpAddr {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        // family, netmask bits, is_cidr, address length, address
+        match self {
+            Self::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                put_fixed([PGSQL_AF_INET, 32, 0, 4, a, b, c, d], out);
+            }
+            Self::V6(v6) => {
+                let mut inet = [0; 20];
+                inet[..4].copy_from_slice(&[PGSQL_AF_INET6, 128, 0, 16]);
+                inet[4..].copy_from_slice(&v6.octets());
+                put_fixed(inet, out);
+            }
         }
     }
 }

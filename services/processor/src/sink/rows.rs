@@ -1,6 +1,4 @@
-//! Rows as arrays of columns, the form in which `unnest` takes them.
-
-use std::net::IpAddr;
+//! Values of columns that PostgreSQL's client has no type for, and keys as arrays for `unnest`.
 
 use bytes::BytesMut;
 use clickstream_pipeline::{
@@ -64,46 +62,6 @@ impl ToSql for Date {
     }
 
     to_sql_checked!();
-}
-
-/// The columns that events and late events share.
-#[derive(Default)]
-pub struct EventColumns<'a> {
-    pub event_id: Vec<Uuid>,
-    pub user_id: Vec<&'a str>,
-    pub event_ts: Vec<Timestamptz>,
-    pub event_date: Vec<Date>,
-    pub url: Vec<&'a str>,
-    pub referrer: Vec<Option<&'a str>>,
-    pub ip: Vec<Option<IpAddr>>,
-    pub received_at: Vec<Timestamptz>,
-    pub session_id: Vec<Option<&'a str>>,
-    pub user_agent: Vec<Option<&'a str>>,
-    pub partition: Vec<i32>,
-    pub offset: Vec<i64>,
-}
-
-impl<'a> EventColumns<'a> {
-    pub fn of(batch: &'a Batch, rows: &[u32]) -> Self {
-        let mut columns = Self::default();
-        for &at in rows {
-            let row = &batch.rows[at as usize];
-            let texts = batch.texts(row);
-            columns.event_id.push(row.event_id);
-            columns.user_id.push(texts.user_id);
-            columns.event_ts.push(Timestamptz(row.event_ts));
-            columns.event_date.push(Date(row.day()));
-            columns.url.push(texts.url);
-            columns.referrer.push(texts.referrer);
-            columns.ip.push(row.ip);
-            columns.received_at.push(Timestamptz(row.received_at));
-            columns.session_id.push(texts.session_id);
-            columns.user_agent.push(texts.user_agent);
-            columns.partition.push(row.source.partition);
-            columns.offset.push(row.offset);
-        }
-        columns
-    }
 }
 
 /// The keys alone.

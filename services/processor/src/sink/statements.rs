@@ -2,9 +2,13 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
+use super::columns::Table;
+
 /// Prepared statements.
 pub struct Statements {
     pub fence: Statement,
+    /// The text of a COPY, which cannot be prepared.
+    pub copy_events: String,
     pub insert_events: Statement,
     pub insert_late: Statement,
     pub remove_late: Statement,
@@ -22,22 +26,6 @@ const FENCE: &str = "
     where points.claim_token = mine.token and points.next_offset = mine.expected
     order by points.topic, points.partition
     for no key update of points";
-
-const INSERT_EVENTS: &str = "
-    insert into clickstream_events (event_id, user_id, event_ts, event_date, url, referrer, ip, received_at, session_id,
-        user_agent, is_late, source_topic_id, source_partition, source_offset)
-    select * from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::date[], $5::text[], $6::text[], $7::inet[],
-        $8::timestamptz[], $9::text[], $10::text[], $11::bool[], $12::smallint[], $13::int[], $14::bigint[])
-    on conflict (event_id, event_date) do nothing
-    returning event_id, event_date";
-
-const INSERT_LATE: &str = "
-    insert into clickstream_late_events (event_id, user_id, event_ts, event_date, url, referrer, ip, received_at, session_id,
-        user_agent, topic, partition, source_offset)
-    select * from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::date[], $5::text[], $6::text[], $7::inet[],
-        $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::int[], $13::bigint[])
-    on conflict do nothing
-    returning event_id, event_date";
 
 const REMOVE_LATE: &str = "
     delete from clickstream_late_events as late
@@ -98,10 +86,19 @@ const ADVANCE: &str = "
 
 impl Statements {
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
+        let insert_events = format!(
+            "{} on conflict (event_id, event_date) do nothing returning event_id, event_date",
+            Table::Events.insert_statement()
+        );
+        let insert_late = format!(
+            "{} on conflict do nothing returning event_id, event_date",
+            Table::Late.insert_statement()
+        );
         Ok(Self {
             fence: client.prepare(FENCE).await?,
-            insert_events: client.prepare(INSERT_EVENTS).await?,
-            insert_late: client.prepare(INSERT_LATE).await?,
+            copy_events: Table::Events.copy_statement(),
+            insert_events: client.prepare(&insert_events).await?,
+            insert_late: client.prepare(&insert_late).await?,
             remove_late: client.prepare(REMOVE_LATE).await?,
             insert_dead_letters: client.prepare(INSERT_DEAD_LETTERS).await?,
             add_hits: client.prepare(ADD_HITS).await?,

@@ -28,8 +28,9 @@ use uuid::Uuid;
 
 use super::{
     PostgresSink, SinkFault, Topics,
+    columns::{self, Entry, Table},
     copy::{self, Prepared},
-    rows::{Bits, EventColumns, KeyColumns, Timestamptz},
+    rows::{Bits, KeyColumns, Timestamptz},
     statements::Statements,
 };
 use crate::failpoints::{crash_point, tuned};
@@ -90,14 +91,21 @@ impl<'a> FlushTransaction<'a> {
             .map(|(id, _)| *id)
     }
 
-    async fn keys(
+    /// Inserts rows into the table and returns those that it did not hold.
+    async fn insert(
         &self,
+        table: Table,
         statement: &tokio_postgres::Statement,
         batch: &Batch,
         rows: &[u32],
-        params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<u32>, SinkFault> {
-        let returned = answered(self.tx.query(statement, params)).await?;
+        let entries: Vec<Entry<'_>> = rows
+            .iter()
+            .map(|&at| Entry::of(batch, at, self.topics))
+            .collect();
+        let arrays = columns::arrays(table, &entries);
+        let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| &**array as _).collect();
+        let returned = answered(self.tx.query(statement, &params)).await?;
         let by_key: HashMap<(Uuid, NaiveDate), u32> = rows
             .iter()
             .map(|&at| {
@@ -156,7 +164,7 @@ impl Transaction for FlushTransaction<'_> {
             .and_then(|prepared| prepared.stream_of(batch, rows))
             .unwrap_or_else(|| copy::encode(batch, rows));
         answered(async {
-            let sink = self.tx.copy_in(copy::COPY_EVENTS).await?;
+            let sink = self.tx.copy_in(&self.statements.copy_events).await?;
             pin_mut!(sink);
             sink.send(stream).await?;
             sink.finish().await
@@ -172,33 +180,9 @@ impl Transaction for FlushTransaction<'_> {
         batch: &Batch,
         rows: &[u32],
     ) -> Result<Vec<u32>, SinkFault> {
-        let c = EventColumns::of(batch, rows);
-        let late: Vec<bool> = rows
-            .iter()
-            .map(|&at| batch.rows[at as usize].late)
-            .collect();
-        let topic_ids: Vec<i16> = rows
-            .iter()
-            .map(|&at| batch.rows[at as usize].source.topic.0)
-            .collect();
-        let params: [&(dyn ToSql + Sync); 14] = [
-            &c.event_id,
-            &c.user_id,
-            &c.event_ts,
-            &c.event_date,
-            &c.url,
-            &c.referrer,
-            &c.ip,
-            &c.received_at,
-            &c.session_id,
-            &c.user_agent,
-            &late,
-            &topic_ids,
-            &c.partition,
-            &c.offset,
-        ];
+        let statement = &self.statements.insert_events;
         let inserted = self
-            .keys(&self.statements.insert_events, batch, rows, &params)
+            .insert(Table::Events, statement, batch, rows)
             .instrument(step("insert"))
             .await?;
         crash_point("after_upsert");
@@ -206,27 +190,8 @@ impl Transaction for FlushTransaction<'_> {
     }
 
     async fn insert_late(&mut self, batch: &Batch, rows: &[u32]) -> Result<Vec<u32>, SinkFault> {
-        let c = EventColumns::of(batch, rows);
-        let topics: Vec<&str> = rows
-            .iter()
-            .map(|&at| self.topic(batch.rows[at as usize].source.topic))
-            .collect();
-        let params: [&(dyn ToSql + Sync); 13] = [
-            &c.event_id,
-            &c.user_id,
-            &c.event_ts,
-            &c.event_date,
-            &c.url,
-            &c.referrer,
-            &c.ip,
-            &c.received_at,
-            &c.session_id,
-            &c.user_agent,
-            &topics,
-            &c.partition,
-            &c.offset,
-        ];
-        self.keys(&self.statements.insert_late, batch, rows, &params)
+        let statement = &self.statements.insert_late;
+        self.insert(Table::Late, statement, batch, rows)
             .instrument(step("late events"))
             .await
     }

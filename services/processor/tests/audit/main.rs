@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod clicks;
+mod columns;
 mod cut;
 mod distinct;
 mod pipeline;

@@ -1,0 +1,196 @@
+//! The columns of an event: one table from which COPY, both INSERTs and the lists that the audit
+//! reads are made.
+//!
+//! Names, types and order are facts about the schema, and all code takes them from here. What a
+//! column must hold the audit decides for itself, by a `match` over [`Column`] that the compiler
+//! keeps complete. A test compares the table with a migrated schema.
+
+use clickstream_pipeline::batch::{Batch, Row, Texts};
+use tokio_postgres::types::ToSql;
+
+use super::{
+    Topics,
+    copy::Binary,
+    rows::{Date, Timestamptz},
+};
+
+/// A table that holds events.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Table {
+    /// Accepted events.
+    Events,
+    /// The late ledger.
+    Late,
+}
+
+/// An event that is about to be written.
+#[derive(Copy, Clone)]
+pub struct Entry<'a> {
+    row: &'a Row,
+    texts: Texts<'a>,
+    topics: &'a Topics,
+}
+
+/// A parameter that holds one column of many events.
+pub type Array<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+
+impl Table {
+    /// Its name in the schema.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Events => "clickstream_events",
+            Self::Late => "clickstream_late_events",
+        }
+    }
+
+    /// The columns that a processor writes, in the order of [`Column::ALL`].
+    pub fn columns(self) -> impl Iterator<Item = Column> {
+        Column::ALL
+            .into_iter()
+            .filter(move |column| column.tables().contains(&self))
+    }
+
+    /// Their names, as a list in SQL.
+    pub fn names(self) -> String {
+        names(self.columns())
+    }
+
+    /// `copy .. from stdin`, which takes rows as [`append`] writes them.
+    pub fn copy_statement(self) -> String {
+        let (table, names) = (self.name(), self.names());
+        format!("copy {table} ({names}) from stdin (format binary)")
+    }
+
+    /// `insert .. select * from unnest(..)`, which takes the parameters that [`arrays`] makes.
+    pub fn insert_statement(self) -> String {
+        let arrays: Vec<String> = (1..)
+            .zip(self.columns())
+            .map(|(place, column)| format!("${place}::{}[]", column.sql_type()))
+            .collect();
+        let (table, names, arrays) = (self.name(), self.names(), arrays.join(", "));
+        format!("insert into {table} ({names}) select * from unnest({arrays})")
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// The event at this place of the batch.
+    #[inline]
+    pub fn of(batch: &'a Batch, at: u32, topics: &'a Topics) -> Self {
+        let row = &batch.rows[at as usize];
+        Self {
+            row,
+            texts: batch.texts(row),
+            topics,
+        }
+    }
+
+    fn topic(&self) -> &'a str {
+        let name = self.topics.get(&self.row.source.topic);
+        name.map_or("", String::as_str)
+    }
+}
+
+/// Names of columns, as a list in SQL.
+pub fn names(columns: impl IntoIterator<Item = Column>) -> String {
+    let names: Vec<&str> = columns.into_iter().map(Column::name).collect();
+    names.join(", ")
+}
+
+macro_rules! columns {
+    ($entry:ident: $($column:ident $name:literal $sql_type:literal [$($table:ident)+] $value:expr;)+) => {
+        /// A column of [`Table::Events`], of [`Table::Late`] or of both.
+        #[derive(Copy, Clone, PartialEq, Eq, Debug)]
+        pub enum Column {
+            $(#[doc = concat!("`", $name, "`")] $column,)+
+        }
+
+        impl Column {
+            /// All of them, in the order in which they are written and read.
+            pub const ALL: [Self; [$(Self::$column),+].len()] = [$(Self::$column),+];
+
+            /// Its name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$column => $name),+ }
+            }
+
+            /// Its type in SQL.
+            pub const fn sql_type(self) -> &'static str {
+                match self { $(Self::$column => $sql_type),+ }
+            }
+
+            /// The tables that have it.
+            pub const fn tables(self) -> &'static [Table] {
+                match self { $(Self::$column => &[$(Table::$table),+]),+ }
+            }
+        }
+
+        /// Appends an event's row of [`Table::Events`] to a COPY stream.
+        #[inline]
+        pub fn append($entry: &Entry<'_>, out: &mut Vec<u8>) {
+            $($(if matches!(Table::$table, Table::Events) { $value.put(out); })+)+
+        }
+
+        /// One parameter for each column of the table.
+        pub fn arrays<'a>(table: Table, entries: &[Entry<'a>]) -> Vec<Array<'a>> {
+            let mut arrays: Vec<Array<'a>> = Vec::with_capacity(Column::ALL.len());
+            $(if Column::$column.tables().contains(&table) {
+                arrays.push(Box::new(entries.iter().map(|$entry| $value).collect::<Vec<_>>()));
+            })+
+            arrays
+        }
+    };
+}
+
+// columns of both tables come first, so that each has the same place in the lists of both
+columns! { entry:
+    EventId         "event_id"         "uuid"        [Events Late] entry.row.event_id;
+    UserId          "user_id"          "text"        [Events Late] entry.texts.user_id;
+    EventTs         "event_ts"         "timestamptz" [Events Late] Timestamptz(entry.row.event_ts);
+    EventDate       "event_date"       "date"        [Events Late] Date(entry.row.day());
+    Url             "url"              "text"        [Events Late] entry.texts.url;
+    Referrer        "referrer"         "text"        [Events Late] entry.texts.referrer;
+    Ip              "ip"               "inet"        [Events Late] entry.row.ip;
+    ReceivedAt      "received_at"      "timestamptz" [Events Late] Timestamptz(entry.row.received_at);
+    SessionId       "session_id"       "text"        [Events Late] entry.texts.session_id;
+    UserAgent       "user_agent"       "text"        [Events Late] entry.texts.user_agent;
+    SourceOffset    "source_offset"    "bigint"      [Events Late] entry.row.offset;
+    IsLate          "is_late"          "bool"        [Events]      entry.row.late;
+    SourceTopicId   "source_topic_id"  "smallint"    [Events]      entry.row.source.topic.0;
+    SourcePartition "source_partition" "int"         [Events]      entry.row.source.partition;
+    Topic           "topic"            "text"        [Late]        entry.topic();
+    Partition       "partition"        "int"         [Late]        entry.row.source.partition;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_has_the_same_place_in_the_lists_of_all_tables_that_an_audit_reads() {
+        let places = |table: Table| -> Vec<Column> { table.columns().collect() };
+        let (events, late) = (places(Table::Events), places(Table::Late));
+        assert_eq!(events, Column::ALL[..events.len()]);
+        let shared = late.iter().take_while(|column| column.tables().len() == 2);
+        let shared: Vec<Column> = shared.copied().collect();
+        assert_eq!(shared, Column::ALL[..shared.len()]);
+        assert!(
+            late[shared.len()..]
+                .iter()
+                .all(|column| column.tables() == [Table::Late])
+        );
+    }
+
+    #[test]
+    fn statements_name_each_column_of_their_table_once_and_in_one_order() {
+        for table in [Table::Events, Table::Late] {
+            let names = table.names();
+            assert!(table.copy_statement().contains(&format!("({names})")));
+            let insert = table.insert_statement();
+            assert!(insert.contains(&format!("({names})")), "{insert}");
+            let count = table.columns().count();
+            assert!(insert.contains(&format!("${count}::")), "{insert}");
+            assert!(!insert.contains(&format!("${}::", count + 1)), "{insert}");
+            assert_eq!(arrays(table, &[]).len(), count);
+        }
+    }
+}
