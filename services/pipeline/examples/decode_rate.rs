@@ -15,8 +15,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use clickstream_pipeline::decode::{Limits, decode};
 use clickstream_pipeline::event::EventTime;
+use clickstream_pipeline::spec::SemanticSpec;
 
 /// Events per measurement: about half a second of work.
 const EVENTS: usize = 1_000_000;
@@ -49,15 +49,12 @@ fn main() {
 }
 
 fn seconds(payload: &[u8]) -> f64 {
-    let limits = Limits {
-        max_event_bytes: 65_536,
-        max_future_skew_micros: 300_000_000,
-    };
+    let decoder = SemanticSpec::default().decoder();
     let received_at = EventTime::from_micros(1_772_366_400_000_000);
     let start = Instant::now();
     for _ in 0..EVENTS {
         // a rejection is a result like any other here
-        let _ = black_box(decode(black_box(payload), received_at, &limits));
+        let _ = black_box(decoder.decode(black_box(payload), received_at));
     }
     start.elapsed().as_secs_f64()
 }

@@ -476,19 +476,16 @@ mod tests {
     use super::*;
     use crate::{
         batch::{Judged, Place},
-        decode::{Limits, decode},
         offset::TopicId,
+        spec::SemanticSpec,
     };
 
     #[test]
     fn only_partitions_of_rows_that_were_wrongly_called_new_are_distrusted() {
         let payload = br#"{"event_id":"018e2f00-0000-7000-8000-000000000001","user_id":1,"event_ts":1710114600000,"url":"/"}"#;
-        let limits = Limits {
-            max_event_bytes: 1_000,
-            max_future_skew_micros: 0,
-        };
+        let decoder = SemanticSpec::default().decoder();
         let received_at = EventTime::from_micros(1_710_114_600_000_000);
-        let event = decode(payload, received_at, &limits).unwrap();
+        let event = decoder.decode(payload, received_at).unwrap();
         let partition = |partition| TopicPartition {
             topic: TopicId(1),
             partition,

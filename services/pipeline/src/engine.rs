@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     batch::{Batch, Judged, Place, Span},
-    decode::{Limits, decode},
+    decode::Decoder,
     event::EventTime,
     filter::FingerprintFilter,
     offset::{NextOffset, TopicPartition},
@@ -100,7 +100,7 @@ pub struct Flush {
 pub struct Engine {
     windows: TumblingWindow,
     lateness: Lateness,
-    limits: Limits,
+    decoder: Decoder,
     filter: FingerprintFilter,
     partitions: HashMap<TopicPartition, Partition, foldhash::fast::RandomState>,
     batch: Batch,
@@ -141,7 +141,7 @@ impl Engine {
                 delay_micros: spec.delay_micros,
                 allowed_micros: spec.allowed_lateness_micros,
             },
-            limits: spec.limits(),
+            decoder: spec.decoder(),
             filter: FingerprintFilter::new(filter_bytes, filter_seed),
             partitions: HashMap::default(),
             batch: Batch::default(),
@@ -221,7 +221,7 @@ impl Engine {
             offset: record.offset,
             received_at: record.received_at,
         };
-        match decode(value, record.received_at, &self.limits) {
+        match self.decoder.decode(value, record.received_at) {
             Ok(event) => {
                 let window = self.windows.containing(event.event_ts);
                 let late = self.lateness.is_late(window, &partition.clock);

@@ -293,19 +293,18 @@ mod tests {
     use super::*;
     use crate::{
         batch::{Judged, Place},
-        decode::{Limits, decode},
         offset::TopicId,
+        spec::SemanticSpec,
     };
 
     #[test]
     fn of_two_rows_that_a_forgetful_filter_called_new_the_first_in_the_log_is_tried() {
         let event = br#"{"event_id":"018e2f00-0000-7000-8000-000000000001","user_id":1,"event_ts":1710114600000,"url":"/"}"#;
-        let limits = Limits {
-            max_event_bytes: 1_000,
-            max_future_skew_micros: 0,
-        };
+        let decoder = SemanticSpec::default().decoder();
         let received_at = EventTime::from_micros(1_710_114_600_000_000);
-        let event = decode(event, received_at, &limits).map(|decoded| (event, decoded));
+        let event = decoder
+            .decode(event, received_at)
+            .map(|decoded| (event, decoded));
         let (payload, event) = event.expect("a valid event");
         let mut batch = Batch::default();
         for (partition, offset) in [(1, 4), (0, 9), (0, 7)] {

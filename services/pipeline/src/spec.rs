@@ -11,6 +11,7 @@
 
 mod connection;
 mod document;
+pub mod events;
 mod kafka;
 mod pod;
 mod postgres_uri;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use connection::{ConnectionSecret, ConnectionSpec, PostgresSettings, SslMode};
 pub use document::{OPERATOR, SpecError, WRITTEN_BY};
+pub use events::{EventRules, EventsSpec, OptionalFields, RulesVersion};
 pub use kafka::{
     KafkaAdmin, KafkaSasl, KafkaSpec, KafkaTls, KafkaUserSecret, SaslMechanism, TopicManagement,
     TopicSpec,
@@ -174,6 +176,10 @@ pub struct PipelineSpec {
     /// What happens to events that come after their window. Rolling.
     #[serde(default)]
     pub late_events: LateEventsSpec,
+    /// How records are read as events. Rolling.
+    // left out where it is the default: processors of the first release refuse fields that they do not know
+    #[serde(default, skip_serializing_if = "EventsSpec::is_default")]
+    pub events: EventsSpec,
     /// Heartbeats, which measure the way to the tables all the time. Rolling. Default: none are sent.
     #[serde(default)]
     pub heartbeat: HeartbeatSpec,
@@ -277,6 +283,7 @@ impl PipelineSpec {
             allowed_lateness_micros: self.late_events.allowed_lateness.micros(),
             late_policy: self.late_events.policy,
             max_event_bytes: self.processor.max_event_bytes.as_len(),
+            events: self.events.rules(),
         }
     }
 

@@ -132,10 +132,11 @@ pub async fn run(
         schema: target.schema.clone(),
         owner: owner.clone(),
         retention: target.retention.clone(),
-        semantic,
+        semantic: semantic.clone(),
         idle_timeout_micros: pipeline.spec.watermark.idle_timeout.micros(),
         metrics: writer_metrics.clone(),
     };
+    let delay_micros = semantic.delay_micros;
     let writer = Writer::new(
         WriterSettings {
             postgres,
@@ -158,7 +159,7 @@ pub async fn run(
             shared: Arc::clone(&shared),
             topics: topics.clone(),
             group: consumer.group.clone(),
-            delay_micros: semantic.delay_micros,
+            delay_micros,
             beats: beats.is_some(),
         };
         beside.spawn(present.keep(gauges, admin_stop.clone()));

@@ -109,7 +109,7 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     // how long it takes is in the logs, so they are read once before; a stream comes only once
     let seen = if (paced || shift) && files {
         let (reading, options) = (reading.clone(), options.clone());
-        let survey = move || Survey::of(&reading, options, observer(rules));
+        let survey = move || Survey::of(&reading, options, observer(&rules));
         Some(tokio::task::spawn_blocking(survey).await??)
     } else {
         None
@@ -156,7 +156,7 @@ fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
     let rules = rules(settings::pipeline(args.pipeline.as_deref())?.as_ref());
     are_files(&args.logs.files)?;
     let (reading, options) = reading(args.logs);
-    let seen = Survey::of(&reading, options, observer(rules))?;
+    let seen = Survey::of(&reading, options, observer(&rules))?;
     let mut out = std::io::stdout().lock();
     match args.output {
         Output::Text => {
@@ -183,7 +183,7 @@ fn rules(pipeline: Option<&ClickstreamPipeline>) -> SemanticSpec {
 }
 
 /// Of a replay that begins now.
-fn observer(rules: SemanticSpec) -> Observer {
+fn observer(rules: &SemanticSpec) -> Observer {
     Observer::new(rules, event_time(Utc::now()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use clickstream_pipeline::decode::{Rejected, decode};
+use clickstream_pipeline::decode::{Decoder, Rejected};
 use clickstream_pipeline::event::EventTime;
 use clickstream_pipeline::spec::SemanticSpec;
 
@@ -46,6 +46,7 @@ impl Inspection {
         rules: &SemanticSpec,
     ) -> Result<Self, InputError> {
         let mut replay = Replay::new(options);
+        let decoder = rules.decoder();
         let mut seen = Self {
             rows: Vec::new(),
             rejected: Vec::new(),
@@ -71,7 +72,7 @@ impl Inspection {
             let miss = read.hit.as_ref().err().copied();
             seen.account.line(read.input, read.number, miss);
             if let Outcome::Event(record) = replay.take(read) {
-                match row(&record, rules) {
+                match row(&record, &decoder) {
                     Ok(row) => seen.rows.push(row),
                     Err(rejected) => {
                         let (reason, detail) = (rejected.reason, rejected.detail);
@@ -129,8 +130,8 @@ impl Inspection {
     }
 }
 
-fn row(record: &Record, rules: &SemanticSpec) -> Result<[String; 6], Rejected> {
-    let event = decode(&record.payload, EventTime::MAX, &rules.limits())?;
+fn row(record: &Record, decoder: &Decoder) -> Result<[String; 6], Rejected> {
+    let event = decoder.decode(&record.payload, EventTime::MAX)?;
     let or_dash = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), cut);
     let ip = event.ip.map(|ip| ip.to_string());
     Ok([

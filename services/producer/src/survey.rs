@@ -197,7 +197,7 @@ no request
             format: None,
             fields: FieldMap::default(),
         };
-        let observer = Observer::new(SemanticSpec::default(), EventTime::MAX);
+        let observer = Observer::new(&SemanticSpec::default(), EventTime::MAX);
         let survey = Survey::of(&reading, options, observer);
         std::fs::remove_dir_all(&folder)?;
         Ok(survey?)

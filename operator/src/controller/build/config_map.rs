@@ -2,8 +2,9 @@
 //! pods of another release can read it.
 
 use clickstream_pipeline::spec::{
-    ClickstreamPipeline, DeletionPolicySpec, HeartbeatSpec, LateEventsSpec, MigrationSpec,
-    PodTemplateSpec, ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement, WatermarkSpec,
+    ClickstreamPipeline, DeletionPolicySpec, EventsSpec, HeartbeatSpec, LateEventsSpec,
+    MigrationSpec, PodTemplateSpec, ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement,
+    WatermarkSpec,
 };
 use clickstream_protocol::annotations::{CREATED_TOPICS, OPERATOR, WRITTEN_BY};
 use serde_json::{Map, Value, json};
@@ -100,6 +101,7 @@ pub fn for_producer(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
     };
     document.spec.topics.truncate(1);
     document.spec.heartbeat = HeartbeatSpec::default();
+    document.spec.events = EventsSpec::default();
     document.spec.late_events = LateEventsSpec {
         allowed_lateness: pipeline.spec.late_events.allowed_lateness,
         ..LateEventsSpec::default()

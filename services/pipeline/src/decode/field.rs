@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::object::Fields;
 use super::timestamp::{self, Unreadable};
-use super::{Field, Limits, RejectReason, Rejected};
+use super::{Field, RejectReason, Rejected};
 use crate::event::{EventTime, UserId};
 
 /// Longest `url` and `referrer`, in bytes.
@@ -48,7 +48,7 @@ pub(super) fn user_id<'a>(fields: &Fields<'a>) -> Result<UserId<'a>, Rejected> {
 pub(super) fn event_ts(
     fields: &Fields<'_>,
     received_at: EventTime,
-    limits: &Limits,
+    max_future_skew_micros: i64,
 ) -> Result<EventTime, Rejected> {
     let field = Field::EventTs;
     let raw = fields.required(field)?;
@@ -67,11 +67,7 @@ pub(super) fn event_ts(
             "before 2000 or after 2099 (UTC)",
         ),
     })?;
-    if time.micros()
-        > received_at
-            .micros()
-            .saturating_add(limits.max_future_skew_micros)
-    {
+    if time.micros() > received_at.micros().saturating_add(max_future_skew_micros) {
         // whoever reads this looks at the event first, and the event is right
         let rule = if received_at < EventTime::MIN {
             "later than the record's timestamp, which is before 2000: a client writes this topic's record timestamps in \

@@ -14,8 +14,11 @@ use super::{Field, RejectReason, Rejected};
 pub(super) struct Fields<'a> {
     raw: [Option<&'a str>; Field::ALL.len()],
     /// Bit `field as u8` is set when that field's key appeared more than once.
-    repeated: u8,
+    repeated: u16,
 }
+
+// one bit of `repeated` for each
+const _: () = assert!(Field::ALL.len() <= u16::BITS as usize);
 
 impl<'a> Fields<'a> {
     /// The raw text of a field; `None` when it is absent or null.
@@ -49,7 +52,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn bit(field: Field) -> u8 {
+fn bit(field: Field) -> u16 {
     1 << field as u8
 }
 

@@ -9,13 +9,20 @@ mod model;
 mod properties;
 mod timestamps;
 
-use super::*;
+use std::sync::LazyLock;
 
-/// The bounds of the default spec, except that a megabyte of nesting fits.
-const LIMITS: Limits = Limits {
-    max_event_bytes: 1 << 20,
-    max_future_skew_micros: 300_000_000,
-};
+use super::*;
+use crate::spec::EventRules;
+
+/// The rules of the first release, and the bounds of the default spec, except that a megabyte of nesting fits.
+static FIRST: LazyLock<Decoder> = LazyLock::new(|| {
+    SemanticSpec {
+        max_event_bytes: 1 << 20,
+        events: EventRules::of_first_release(),
+        ..SemanticSpec::default()
+    }
+    .decoder()
+});
 
 /// 2026-03-01T12:00:00Z, when every record of these tests was received.
 const RECEIVED_AT: EventTime = EventTime::from_micros(1_772_366_400_000_000);
@@ -27,7 +34,7 @@ const TIME: &str = "\"2026-03-01T11:59:59Z\"";
 const ID: &str = "\"6f9619ff-8b86-d011-b42d-00c04fc964ff\"";
 
 fn judge(payload: &[u8]) -> Result<Event<'_>, Rejected> {
-    decode(payload, RECEIVED_AT, &LIMITS)
+    FIRST.decode(payload, RECEIVED_AT)
 }
 
 /// A valid event with one field's raw JSON replaced, or the field added.

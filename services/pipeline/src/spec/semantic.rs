@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::Limits;
+use super::events::EventRules;
+use crate::decode::Decoder;
 
 /// What happens to an event whose window is past its allowed lateness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ impl LatePolicy {
 }
 
 /// Everything in the spec that a verdict depends on, in the units the engine counts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SemanticSpec {
     /// Length of a tumbling window, in microseconds; at least one second.
     pub window_micros: i64,
@@ -47,16 +48,20 @@ pub struct SemanticSpec {
     pub late_policy: LatePolicy,
     /// The largest payload that is decoded, in bytes.
     pub max_event_bytes: usize,
+    /// How records are read as events.
+    // left out where it is what the first release does, whose anchors have no such field
+    #[serde(
+        default = "EventRules::of_first_release",
+        skip_serializing_if = "EventRules::is_first_release"
+    )]
+    pub events: EventRules,
 }
 
 impl SemanticSpec {
-    /// The bounds the decoder holds events to.
+    /// The decoder that follows these rules. It is compiled: make one and keep it.
     #[must_use]
-    pub fn limits(&self) -> Limits {
-        Limits {
-            max_event_bytes: self.max_event_bytes,
-            max_future_skew_micros: self.max_future_skew_micros,
-        }
+    pub fn decoder(&self) -> Decoder {
+        Decoder::new(self)
     }
 }
 
@@ -70,6 +75,7 @@ impl Default for SemanticSpec {
             allowed_lateness_micros: 600_000_000,
             late_policy: LatePolicy::Merge,
             max_event_bytes: 65_536,
+            events: EventRules::default(),
         }
     }
 }

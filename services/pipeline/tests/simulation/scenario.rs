@@ -74,6 +74,7 @@ impl Scenario {
                 LatePolicy::Drop,
             ]),
             max_event_bytes: 700,
+            ..SemanticSpec::default()
         };
         Self {
             seed,

@@ -1,7 +1,9 @@
 //! What the log and the rules alone say of each record: the part of a verdict that needs no database.
 
+use std::sync::Arc;
+
 use clickstream_pipeline::{
-    decode::{Rejected, decode},
+    decode::{Decoder, Rejected},
     offset::NextOffset,
     spec::{LatePolicy, SemanticSpec},
     watermark::EventClock,
@@ -40,6 +42,8 @@ pub struct JudgedSlice {
     pub outcomes: Vec<Outcome>,
     /// The rules that were in force.
     pub spec: SemanticSpec,
+    /// The decoder that follows them.
+    pub decoder: Arc<Decoder>,
     /// Event time at the end of the slice.
     pub clock: EventClock,
     /// The anchor that stands at the end of the slice, by its place in the partition's list.
@@ -50,6 +54,7 @@ pub struct JudgedSlice {
 pub struct Judge<'a> {
     anchors: &'a [Anchor],
     spec: SemanticSpec,
+    decoder: Arc<Decoder>,
     clock: EventClock,
 }
 
@@ -59,7 +64,8 @@ impl<'a> Judge<'a> {
         let begin = anchors.first()?;
         Some(Self {
             anchors,
-            spec: begin.spec,
+            spec: begin.spec.clone(),
+            decoder: Arc::new(begin.spec.decoder()),
             clock: EventClock::restore(begin.state.t, &begin.state.times),
         })
     }
@@ -72,16 +78,18 @@ impl<'a> Judge<'a> {
             .iter()
             .rev()
             .find(|anchor| anchor.next.get() <= slice.offsets.start);
-        if let Some(anchor) = rules {
-            self.spec = anchor.spec;
+        if let Some(anchor) = rules
+            && anchor.spec != self.spec
+        {
+            self.spec = anchor.spec.clone();
+            self.decoder = Arc::new(self.spec.decoder());
         }
-        let spec = self.spec;
+        let spec = &self.spec;
         let windows = TumblingWindow::new(spec.window_micros);
         let lateness = Lateness {
             delay_micros: spec.delay_micros,
             allowed_micros: spec.allowed_lateness_micros,
         };
-        let limits = spec.limits();
         let outcomes = slice
             .records
             .iter()
@@ -89,7 +97,7 @@ impl<'a> Judge<'a> {
                 let Some(value) = slice.value(record) else {
                     return Outcome::Skipped;
                 };
-                match decode(value, record.received_at, &limits) {
+                match self.decoder.decode(value, record.received_at) {
                     Ok(event) => {
                         let window = windows.containing(event.event_ts);
                         let late = lateness.is_late(window, &self.clock);
@@ -106,7 +114,8 @@ impl<'a> Judge<'a> {
             anchor: self.anchors.iter().position(|anchor| anchor.next == end),
             clock: self.clock.clone(),
             outcomes,
-            spec,
+            spec: self.spec.clone(),
+            decoder: Arc::clone(&self.decoder),
             slice,
         }
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use clickstream_pipeline::{
-    decode::{Rejected, decode},
+    decode::Rejected,
     event::{Event, EventTime},
     offset::{NextOffset, TopicPartition},
     spec::LatePolicy,
@@ -234,7 +234,7 @@ impl<'a> PartitionAudit<'a> {
                     self.no_late_event(late_event, record.offset, "the record is no event");
                 }
                 Outcome::Event { key, window, late } => {
-                    let Ok(event) = decode(value, record.received_at, &judged.spec.limits()) else {
+                    let Ok(event) = judged.decoder.decode(value, record.received_at) else {
                         continue;
                     };
                     let found = Found {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use clickstream_pipeline::{decode::decode, spec::SemanticSpec};
+use clickstream_pipeline::{decode::Decoder, spec::SemanticSpec};
 use futures_util::TryStreamExt;
 use rdkafka::consumer::BaseConsumer;
 use tokio_postgres::{Client, types::ToSql};
@@ -140,12 +140,18 @@ async fn keys(
     let progress = progress.clone();
     tokio::task::spawn_blocking(move || {
         let mut keys = HashMap::new();
+        let rules: Vec<(i64, Decoder)> = anchors
+            .iter()
+            .map(|anchor| (anchor.next.get(), anchor.spec.decoder()))
+            .collect();
+        let before = SemanticSpec::default().decoder();
         let (topic, partition) = (&progress.topic, progress.tp.partition);
         log::read(&consumer, topic, partition, stretch, &[], |slice| {
             for record in &slice.records {
-                let limits = rules_at(&anchors, record.offset).limits();
+                let at = rules.partition_point(|(next, _)| *next <= record.offset);
+                let decoder = at.checked_sub(1).map_or(&before, |at| &rules[at].1);
                 let value = slice.value(record).unwrap_or_default();
-                if let Ok(event) = decode(value, record.received_at, &limits) {
+                if let Ok(event) = decoder.decode(value, record.received_at) {
                     keys.insert(record.offset, (event.event_id, event.event_ts.day()));
                 }
             }
@@ -154,11 +160,4 @@ async fn keys(
         anyhow::Ok(keys)
     })
     .await?
-}
-
-fn rules_at(anchors: &[Anchor], offset: i64) -> SemanticSpec {
-    let mut anchors = anchors.iter().rev();
-    anchors
-        .find(|anchor| anchor.next.get() <= offset)
-        .map_or_else(SemanticSpec::default, |anchor| anchor.spec)
 }

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use clickstream_pipeline::{
     checkpoint::Counters,
     commit::Remedy,
-    decode::{Limits, RejectReason, decode},
+    decode::RejectReason,
     event::EventTime,
     offset::{TopicId, TopicPartition},
+    spec::SemanticSpec,
 };
 use prometheus::{Registry, TextEncoder};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -136,10 +137,12 @@ fn hostile_input_from_every_side_makes_no_series_beyond_the_closed_lists() {
         }
     }
     // what a client may send
-    let limits = Limits {
+    let decoder = SemanticSpec {
         max_event_bytes: 1_000,
         max_future_skew_micros: 0,
-    };
+        ..SemanticSpec::default()
+    }
+    .decoder();
     let shapes: [&[u8]; 6] = [
         b"",
         b"{",
@@ -153,7 +156,7 @@ fn hostile_input_from_every_side_makes_no_series_beyond_the_closed_lists() {
             Some(shape) => shape.to_vec(),
             None => garbage(1_200),
         };
-        let Err(rejected) = decode(&value, EventTime::from_micros(0), &limits) else {
+        let Err(rejected) = decoder.decode(&value, EventTime::from_micros(0)) else {
             continue;
         };
         all.writer.rejected(rejected.reason);

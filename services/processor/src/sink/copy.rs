@@ -188,8 +188,8 @@ impl Binary for IpAddr {
 mod tests {
     use clickstream_pipeline::{
         batch::{Judged, Place},
-        decode::{Limits, decode},
         offset::{TopicId, TopicPartition},
+        spec::SemanticSpec,
         window::TumblingWindow,
     };
 
@@ -205,10 +205,7 @@ mod tests {
     /// A batch of events, each by its partition, its offset and the last digit of its id. An id that
     /// has come before is suspect, as the filter says it.
     fn batch(number: u64, events: &[(i32, i64, u8)]) -> Batch {
-        let limits = Limits {
-            max_event_bytes: 1_000,
-            max_future_skew_micros: 0,
-        };
+        let decoder = SemanticSpec::default().decoder();
         let received_at = EventTime::from_micros(1_710_114_600_000_000);
         let mut batch = Batch::default();
         let mut seen = Vec::new();
@@ -216,7 +213,9 @@ mod tests {
             let payload = format!(
                 r#"{{"event_id":"018e2f00-0000-7000-8000-00000000000{id}","user_id":1,"event_ts":1710114600000,"url":"/"}}"#
             );
-            let event = decode(payload.as_bytes(), received_at, &limits).expect("a valid event");
+            let event = decoder
+                .decode(payload.as_bytes(), received_at)
+                .expect("a valid event");
             let place = Place {
                 source: partition(source),
                 offset,

@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use clickstream_pipeline::decode::{Field, Limits, RejectReason, decode};
+use clickstream_pipeline::decode::{Decoder, Field, RejectReason};
 use clickstream_pipeline::event::EventTime;
+use clickstream_pipeline::spec::SemanticSpec;
 use sha2::{Digest, Sha256};
 
 use super::{Generator, GeneratorOptions, IdForm, InvalidOptions, Malformed};
@@ -13,10 +15,7 @@ use crate::record::{Record, RecordKind};
 /// 2026-01-01T00:00:00Z.
 const BASE: EventTime = EventTime::from_micros(1_767_225_600_000_000);
 
-const LIMITS: Limits = Limits {
-    max_event_bytes: 65_536,
-    max_future_skew_micros: 300_000_000,
-};
+static DECODER: LazyLock<Decoder> = LazyLock::new(|| SemanticSpec::default().decoder());
 
 fn records(options: GeneratorOptions, count: usize) -> Vec<Record> {
     Generator::new(options, BASE).unwrap().take(count).collect()
@@ -84,7 +83,7 @@ fn a_later_run_with_the_same_seed_has_the_same_visitors_and_other_ids() {
     let ids = |records: &[Record]| -> HashSet<_> {
         let events = records
             .iter()
-            .map(|record| decode(&record.payload, EventTime::MAX, &LIMITS).unwrap());
+            .map(|record| DECODER.decode(&record.payload, EventTime::MAX).unwrap());
         events.map(|event| event.event_id).collect()
     };
     assert!(ids(&first).is_disjoint(&ids(&second)));
@@ -92,7 +91,7 @@ fn a_later_run_with_the_same_seed_has_the_same_visitors_and_other_ids() {
         let events = records.iter().map(|record| {
             (
                 record.key.clone(),
-                decode(&record.payload, EventTime::MAX, &LIMITS),
+                DECODER.decode(&record.payload, EventTime::MAX),
             )
         });
         events
@@ -148,8 +147,9 @@ fn every_well_formed_event_is_accepted_and_keyed_by_its_user() {
         ..GeneratorOptions::default()
     };
     for record in records(options, 30_000) {
-        let event =
-            decode(&record.payload, received_at(&record), &LIMITS).unwrap_or_else(|rejected| {
+        let event = DECODER
+            .decode(&record.payload, received_at(&record))
+            .unwrap_or_else(|rejected| {
                 panic!("{rejected:?}: {}", String::from_utf8_lossy(&record.payload))
             });
         assert_eq!(event.user_id.to_string(), record.key);
@@ -169,7 +169,8 @@ fn every_malformed_record_gets_the_verdict_it_is_made_for() {
         let RecordKind::Malformed(how) = record.kind else {
             panic!("{:?} among malformed records", record.kind)
         };
-        let verdict = decode(&record.payload, received_at(&record), &LIMITS)
+        let verdict = DECODER
+            .decode(&record.payload, received_at(&record))
             .map(|_| ())
             .map_err(|rejected| (rejected.reason, rejected.field));
         assert_eq!(verdict, Err(how.expected()), "{how:?}");
@@ -262,7 +263,9 @@ fn a_duplicate_sent_elsewhere_has_another_users_key() {
         .iter()
         .filter(|record| record.kind == RecordKind::DuplicateElsewhere)
     {
-        let event = decode(&record.payload, received_at(record), &LIMITS).unwrap();
+        let event = DECODER
+            .decode(&record.payload, received_at(record))
+            .unwrap();
         assert_ne!(event.user_id.to_string(), record.key);
     }
 }
@@ -277,7 +280,9 @@ fn events_lie_within_the_disorder_and_late_ones_beyond_it() {
     let mut out_of_order = 0;
     let mut newest = i64::MIN;
     for record in records(options, 20_000) {
-        let event = decode(&record.payload, received_at(&record), &LIMITS).unwrap();
+        let event = DECODER
+            .decode(&record.payload, received_at(&record))
+            .unwrap();
         let age = received_at(&record).micros() - event.event_ts.micros();
         if record.kind == RecordKind::Late {
             assert!((900_000_000..=1_808_001_000).contains(&age), "{age}");
@@ -294,7 +299,9 @@ fn events_lie_within_the_disorder_and_late_ones_beyond_it() {
 fn ids_have_the_form_asked_for_and_v7_carries_the_events_time() {
     for (ids, version) in [(IdForm::V4, 4), (IdForm::V7, 7)] {
         for record in records(GeneratorOptions { ids, ..plain() }, 200) {
-            let event = decode(&record.payload, received_at(&record), &LIMITS).unwrap();
+            let event = DECODER
+                .decode(&record.payload, received_at(&record))
+                .unwrap();
             assert_eq!(event.event_id.get_version_num(), version);
             if ids == IdForm::V7 {
                 let (seconds, nanos) = event.event_id.get_timestamp().unwrap().to_unix();
@@ -320,7 +327,9 @@ fn events_have_the_size_of_real_ones() {
 fn sessions_belong_to_one_user_and_have_several_pages() {
     let mut sessions: HashMap<String, (String, u32)> = HashMap::new();
     for record in records(plain(), 20_000) {
-        let event = decode(&record.payload, received_at(&record), &LIMITS).unwrap();
+        let event = DECODER
+            .decode(&record.payload, received_at(&record))
+            .unwrap();
         let entry = sessions
             .entry(event.session_id.unwrap().into_owned())
             .or_insert((record.key.clone(), 0));

@@ -5,10 +5,12 @@ mod same_day;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use clickstream_pipeline::decode::{Limits, decode};
+use clickstream_pipeline::decode::Decoder;
 use clickstream_pipeline::event::EventTime;
+use clickstream_pipeline::spec::SemanticSpec;
 
 use super::hit::{Miss, Skipped, Unparsable};
 use super::merge::{Read, Reading, Step};
@@ -16,10 +18,7 @@ use super::pace::Speed;
 use super::{Format, Outcome, Replay, ReplayOptions};
 use crate::record::Record;
 
-const LIMITS: Limits = Limits {
-    max_event_bytes: 65_536,
-    max_future_skew_micros: 300_000_000,
-};
+static DECODER: LazyLock<Decoder> = LazyLock::new(|| SemanticSpec::default().decoder());
 
 const LINE: &str =
     r#"192.0.2.7 - - [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 200 17 "-" "curl/8""#;
@@ -54,7 +53,7 @@ fn json_event(options: ReplayOptions, line: &str) -> String {
 #[test]
 fn a_request_becomes_an_event_that_the_decoder_accepts() {
     let record = log_event(ReplayOptions::default(), LINE);
-    let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
+    let event = DECODER.decode(&record.payload, EventTime::MAX).unwrap();
     assert_eq!(event.event_id.get_version_num(), 5);
     assert_eq!(event.user_id.to_string(), record.key);
     assert_eq!(event.event_ts.to_string(), "2015-05-17T10:05:03Z");
@@ -75,7 +74,8 @@ fn a_base_url_goes_before_paths_only() {
             ..ReplayOptions::default()
         };
         let record = log_event(options, line);
-        decode(&record.payload, EventTime::MAX, &LIMITS)
+        DECODER
+            .decode(&record.payload, EventTime::MAX)
             .unwrap()
             .url
             .into_owned()
@@ -99,7 +99,7 @@ fn a_host_name_is_no_ip_and_still_tells_clients_apart() {
     );
     assert_ne!(first.key, second.key);
     assert_eq!(
-        decode(&first.payload, EventTime::MAX, &LIMITS).unwrap().ip,
+        DECODER.decode(&first.payload, EventTime::MAX).unwrap().ip,
         None
     );
 }
@@ -111,7 +111,7 @@ fn a_shift_moves_every_time() {
         ..ReplayOptions::default()
     };
     let record = log_event(options.clone(), LINE);
-    let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
+    let event = DECODER.decode(&record.payload, EventTime::MAX).unwrap();
     assert_eq!(event.event_ts.to_string(), "2015-05-17T11:05:03Z");
     let json = json_event(options, r#"{"event_ts":"2015-05-17T10:05:03Z","url":"/"}"#);
     assert!(
@@ -224,7 +224,7 @@ fn account(path: &Path, map: &str, options: ReplayOptions) -> Account {
             account.lines = read.number;
             match replay.take(read) {
                 Outcome::Event(record) => {
-                    let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
+                    let event = DECODER.decode(&record.payload, EventTime::MAX).unwrap();
                     account.events += 1;
                     account.ids.insert(event.event_id);
                     account.users.insert(record.key);

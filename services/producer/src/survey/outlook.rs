@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use clickstream_pipeline::decode::decode;
+use clickstream_pipeline::decode::Decoder;
 use clickstream_pipeline::event::EventTime;
 use clickstream_pipeline::spec::SemanticSpec;
 use clickstream_pipeline::watermark::EventClock;
@@ -69,7 +69,7 @@ impl fmt::Display for Outlook {
 
 /// Takes the events in the order of the log.
 pub struct Observer {
-    rules: SemanticSpec,
+    decoder: Decoder,
     /// When the first event is sent.
     begins: EventTime,
     windows: TumblingWindow,
@@ -82,9 +82,9 @@ pub struct Observer {
 impl Observer {
     /// One that has seen nothing; the replay begins at `begins`.
     #[must_use]
-    pub fn new(rules: SemanticSpec, begins: EventTime) -> Self {
+    pub fn new(rules: &SemanticSpec, begins: EventTime) -> Self {
         Self {
-            rules,
+            decoder: rules.decoder(),
             begins,
             windows: TumblingWindow::new(rules.window_micros),
             lateness: Lateness {
@@ -101,7 +101,7 @@ impl Observer {
     pub fn observe(&mut self, record: &Record) {
         let due = i64::try_from(record.due.as_micros()).unwrap_or(i64::MAX);
         let received_at = EventTime::from_micros(self.begins.micros().saturating_add(due));
-        let time = match decode(&record.payload, received_at, &self.rules.limits()) {
+        let time = match self.decoder.decode(&record.payload, received_at) {
             Ok(event) => event.event_ts,
             Err(rejected) => {
                 *self
@@ -157,7 +157,7 @@ mod tests {
 
     fn outlook(events: &[Record]) -> Outlook {
         let begins = EventTime::from_micros(BEGIN + 60 * MINUTE);
-        let mut observer = Observer::new(SemanticSpec::default(), begins);
+        let mut observer = Observer::new(&SemanticSpec::default(), begins);
         for event in events {
             observer.observe(event);
         }

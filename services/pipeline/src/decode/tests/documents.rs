@@ -21,18 +21,23 @@ fn an_empty_payload_is_empty_and_a_blank_one_is_no_json() {
 #[test]
 fn a_payload_is_too_large_from_one_byte_beyond_the_limit() {
     let valid = with("url", "\"/\"");
-    let limits = |max_event_bytes| Limits {
-        max_event_bytes,
-        ..LIMITS
+    let of = |max_event_bytes| {
+        let mut decoder = FIRST.clone();
+        decoder.max_event_bytes = max_event_bytes;
+        decoder
     };
-    assert!(decode(valid.as_bytes(), RECEIVED_AT, &limits(valid.len())).is_ok());
-    let verdict = decode(valid.as_bytes(), RECEIVED_AT, &limits(valid.len() - 1)).unwrap_err();
+    assert!(
+        of(valid.len())
+            .decode(valid.as_bytes(), RECEIVED_AT)
+            .is_ok()
+    );
+    let verdict = of(valid.len() - 1)
+        .decode(valid.as_bytes(), RECEIVED_AT)
+        .unwrap_err();
     assert_eq!((verdict.reason, verdict.field), (TooLarge, None));
     // the size comes before everything that is in it
     assert_eq!(
-        decode(&[0xff; 9], RECEIVED_AT, &limits(8))
-            .unwrap_err()
-            .reason,
+        of(8).decode(&[0xff; 9], RECEIVED_AT).unwrap_err().reason,
         TooLarge
     );
 }

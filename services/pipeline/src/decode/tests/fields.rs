@@ -287,7 +287,7 @@ fn an_event_may_lie_ahead_of_its_record_by_the_allowed_skew() {
             .map(|event| event.event_ts.micros())
             .map_err(|verdict| (verdict.reason, verdict.field))
     };
-    let last = RECEIVED_AT.micros() + LIMITS.max_future_skew_micros;
+    let last = RECEIVED_AT.micros() + FIRST.max_future_skew_micros;
     assert_eq!(at(last), Ok(last));
     assert_eq!(at(last + 1), Err((TimestampInFuture, Some(Field::EventTs))));
     // a date that no event may have is that first
@@ -298,19 +298,13 @@ fn an_event_may_lie_ahead_of_its_record_by_the_allowed_skew() {
     // and a record with an absurd timestamp of its own does not overflow
     let payload = with("event_ts", TIME);
     assert!(
-        decode(
-            payload.as_bytes(),
-            EventTime::from_micros(i64::MAX),
-            &LIMITS
-        )
-        .is_ok()
+        FIRST
+            .decode(payload.as_bytes(), EventTime::from_micros(i64::MAX))
+            .is_ok()
     );
-    let verdict = decode(
-        payload.as_bytes(),
-        EventTime::from_micros(i64::MIN),
-        &LIMITS,
-    )
-    .unwrap_err();
+    let verdict = FIRST
+        .decode(payload.as_bytes(), EventTime::from_micros(i64::MIN))
+        .unwrap_err();
     assert_eq!(verdict.reason, TimestampInFuture);
 }
 
@@ -319,7 +313,7 @@ fn an_event_may_lie_ahead_of_its_record_by_the_allowed_skew() {
 fn a_record_timestamp_that_cannot_be_true_is_blamed_and_not_the_event() {
     let payload = with("event_ts", "1710114600000");
     let seconds = EventTime::from_micros(1_710_114_600 * 1_000);
-    let verdict = decode(payload.as_bytes(), seconds, &LIMITS).unwrap_err();
+    let verdict = FIRST.decode(payload.as_bytes(), seconds).unwrap_err();
     assert_eq!(verdict.reason, TimestampInFuture);
     assert!(
         verdict
@@ -328,8 +322,8 @@ fn a_record_timestamp_that_cannot_be_true_is_blamed_and_not_the_event() {
         "{}",
         verdict.detail
     );
-    let in_time = EventTime::from_micros(1_710_114_600_000_000 - LIMITS.max_future_skew_micros - 1);
-    let verdict = decode(payload.as_bytes(), in_time, &LIMITS).unwrap_err();
+    let in_time = EventTime::from_micros(1_710_114_600_000_000 - FIRST.max_future_skew_micros - 1);
+    let verdict = FIRST.decode(payload.as_bytes(), in_time).unwrap_err();
     assert!(
         verdict.detail.contains("maxFutureSkew"),
         "{}",

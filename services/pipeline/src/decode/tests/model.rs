@@ -87,7 +87,7 @@ fn instant(object: &Map<String, Value>) -> Result<i64, Verdict> {
     if !(946_684_800_000_000..4_102_444_800_000_000).contains(&micros) {
         return Err((RejectReason::TimestampOutOfRange, Some(field)));
     }
-    if micros > i128::from(RECEIVED_AT.micros()) + i128::from(LIMITS.max_future_skew_micros) {
+    if micros > i128::from(RECEIVED_AT.micros()) + i128::from(FIRST.max_future_skew_micros) {
         return Err((RejectReason::TimestampInFuture, Some(field)));
     }
     i64::try_from(micros).map_err(|_| invalid(field))

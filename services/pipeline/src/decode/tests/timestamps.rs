@@ -30,7 +30,7 @@ fn verdict(raw: &str) -> Result<i64, RejectReason> {
     let payload = with("event_ts", raw);
     // received at the end of time, so that nothing is in the future
     let received_at = EventTime::from_micros(i64::MAX);
-    let event = decode(payload.as_bytes(), received_at, &LIMITS);
+    let event = FIRST.decode(payload.as_bytes(), received_at);
     event
         .map(|event| event.event_ts.micros())
         .map_err(|rejected| rejected.reason)

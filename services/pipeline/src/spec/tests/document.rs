@@ -80,9 +80,12 @@ fn the_semantic_part_holds_what_decides_verdicts_in_microseconds() {
         allowed_lateness_micros: 3_600_000_000,
         late_policy: LatePolicy::Store,
         max_event_bytes: 32_768,
+        events: EventRules {
+            version: RulesVersion::Second,
+            optional_fields: OptionalFields::Reject,
+        },
     };
     assert_eq!(semantic, expected);
-    assert_eq!(semantic.limits().max_event_bytes, 32_768);
     let stored = serde_json::to_string(&semantic).unwrap();
     assert_eq!(
         serde_json::from_str::<SemanticSpec>(&stored).unwrap(),

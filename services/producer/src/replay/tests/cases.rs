@@ -4,10 +4,9 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use clickstream_pipeline::decode::decode;
 use clickstream_pipeline::event::{Event, EventTime};
 
-use super::{LIMITS, beside};
+use super::{DECODER, beside};
 use crate::replay::merge::{Reading, Step};
 use crate::replay::{Outcome, Replay, ReplayOptions};
 
@@ -30,7 +29,7 @@ fn events(folder: &str, files: &[&str], map: &str) -> Option<Vec<Event<'static>>
             let number = read.number;
             match replay.take(read) {
                 Outcome::Event(record) => {
-                    let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
+                    let event = DECODER.decode(&record.payload, EventTime::MAX).unwrap();
                     events.push(event.into_owned());
                 }
                 Outcome::Miss(miss) => panic!("{folder:?} line {number}: {miss}"),

@@ -5,11 +5,10 @@ use std::fmt::Write as _;
 use std::io::Cursor;
 
 use chrono::{DateTime, Utc};
-use clickstream_pipeline::decode::decode;
 use clickstream_pipeline::event::EventTime;
 use serde_json::json;
 
-use super::LIMITS;
+use super::DECODER;
 use crate::replay::fields::FieldMap;
 use crate::replay::hit::Miss;
 use crate::replay::input::{Input, Line};
@@ -73,7 +72,7 @@ fn events(name: &str, file: &str) -> Vec<[String; 5]> {
         });
         match outcome {
             Outcome::Event(record) => {
-                let event = decode(&record.payload, EventTime::MAX, &LIMITS).unwrap();
+                let event = DECODER.decode(&record.payload, EventTime::MAX).unwrap();
                 let url = event.url.trim_start_matches("https://shop.example");
                 events.push([
                     event.event_ts.to_string(),

@@ -1,0 +1,114 @@
+//! How records are read as events: what a spec says of it, and the rules that follow, which every anchor keeps.
+
+use serde::{Deserialize, Serialize};
+
+/// How records are read as events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EventsSpec {
+    /// What becomes of an event with an optional field (`referrer`, `ip`, `session_id`, `user_agent`) that cannot be
+    /// used as it is. Rolling. Default `Clean`.
+    pub optional_fields: OptionalFields,
+}
+
+/// What becomes of an event with an optional field that cannot be used as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum OptionalFields {
+    /// The field is repaired by a fixed rule or left out, and counted; the event is kept.
+    #[default]
+    Clean,
+    /// The record becomes a dead letter.
+    Reject,
+}
+
+impl EventsSpec {
+    /// Whether a document need not have it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The rules that follow.
+    #[must_use]
+    pub fn rules(&self) -> EventRules {
+        EventRules {
+            version: RulesVersion::Second,
+            optional_fields: self.optional_fields,
+        }
+    }
+}
+
+/// Which spellings of fields are read at all. An anchor keeps it, so an audit reads a stretch of the log as the release
+/// did that wrote its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum RulesVersion {
+    /// Those of the first release, whose anchors say nothing of it.
+    First = 1,
+    /// Those of today.
+    Second = 2,
+}
+
+/// Rules of a release that this one does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("version {0} of the rules for events is of a later release: use that release")]
+pub struct UnknownVersion(u8);
+
+impl TryFrom<u8> for RulesVersion {
+    type Error = UnknownVersion;
+
+    fn try_from(number: u8) -> Result<Self, UnknownVersion> {
+        match number {
+            1 => Ok(Self::First),
+            2 => Ok(Self::Second),
+            other => Err(UnknownVersion(other)),
+        }
+    }
+}
+
+impl From<RulesVersion> for u8 {
+    fn from(version: RulesVersion) -> Self {
+        version as u8
+    }
+}
+
+/// How records are read as events, as anchors keep it. Fields that this release does not know are an error: verdicts by
+/// half of the rules would be wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventRules {
+    /// Which spellings are read.
+    pub version: RulesVersion,
+    /// What becomes of an event with an optional field that cannot be used. Version 1 rejects it always.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optional_fields: OptionalFields,
+}
+
+impl EventRules {
+    /// The rules of the first release: what an anchor without any means.
+    #[must_use]
+    pub fn of_first_release() -> Self {
+        Self {
+            version: RulesVersion::First,
+            optional_fields: OptionalFields::Reject,
+        }
+    }
+
+    /// Whether an anchor need not name them.
+    #[must_use]
+    pub fn is_first_release(&self) -> bool {
+        *self == Self::of_first_release()
+    }
+}
+
+impl Default for EventRules {
+    /// The rules of a spec that says nothing of them.
+    fn default() -> Self {
+        EventsSpec::default().rules()
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
