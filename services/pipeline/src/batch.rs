@@ -90,6 +90,8 @@ pub struct Span {
     pub heartbeats: Vec<EventTime>,
     /// Whether `to` was the end of the log when it was read, and nothing but heartbeats lies in between.
     pub at_end: bool,
+    /// Whether the flush's rules are others than those of the newest anchor below: then it writes one at `from`.
+    pub new_rules: bool,
 }
 
 /// The texts of a [`Row`].

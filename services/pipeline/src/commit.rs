@@ -1,7 +1,7 @@
 //! The commit protocol: one transaction holds everything a flush means.
 //!
 //! ```text
-//! begin ─ fence ─ rows (copy | insert on conflict) ─ ledgers ─ hits ─ advance ─ commit
+//! begin ─ fence ─ rows (copy | insert on conflict) ─ ledgers ─ hits ─ anchors of new rules ─ advance ─ commit
 //! ```
 //! The protocol is written once against [`Sink`] and [`Transaction`]; PostgreSQL and the simulation's in-memory database
 //! implement them. Nothing here waits on a clock: how long to back off before a repetition is the caller's business.
@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     future::Future,
+    sync::Arc,
 };
 
 use foldhash::fast::RandomState;
@@ -21,7 +22,7 @@ use crate::{
     event::{Day, EventTime},
     offset::{NextOffset, TopicPartition},
     settle::{Aggregates, HitDelta, Judgement, PartDelta, PartKey, Plan},
-    spec::LatePolicy,
+    spec::{LatePolicy, SemanticSpec},
     window::{TumblingWindow, Window},
 };
 
@@ -157,21 +158,17 @@ pub trait Transaction {
         &mut self,
         parts: &[(PartKey, Window, &PartDelta)],
     ) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Writes an anchor for each of these partitions, with its checkpoint as it is before this transaction moves it: from
+    /// there on records are judged by `rules`. Of an anchor that stands there already the rules are replaced.
+    fn anchor(
+        &mut self,
+        positions: &[Position],
+        rules: &Arc<SemanticSpec>,
+    ) -> impl Future<Output = Result<(), Self::Error>>;
     /// Moves the checkpoints under the fence's condition; fails unless every one of them moves.
     fn advance(&mut self, advances: &[Advance]) -> impl Future<Output = Result<(), Self::Error>>;
     /// Commits.
     fn commit(self) -> impl Future<Output = Result<(), Self::Error>>;
-}
-
-/// What the protocol needs to know of the spec and of the state of the target.
-#[derive(Copy, Clone, Debug)]
-pub struct Rules {
-    /// Size of the windows.
-    pub windows: TumblingWindow,
-    /// What happens to late events.
-    pub policy: LatePolicy,
-    /// Everything before it was already reported final.
-    pub final_until: Option<EventTime>,
 }
 
 /// A flush that was committed.
@@ -201,7 +198,7 @@ pub struct Unsettled<E> {
 /// How often a flush may look for a refused row before its constraint is taken for something else than a row's fault.
 const MAX_REFUSED: usize = 10_000;
 
-/// Commits a flush. Rows that the database refuses become dead letters of the same flush; a row wrongly taken for new
+/// Commits a flush by its own rules; everything before `final_until` was already reported final. Rows that the database refuses become dead letters of the same flush; a row wrongly taken for new
 /// makes every row a suspect; both repeat at once. Every other failure is handed back and the flush stays as it is.
 ///
 /// # Errors
@@ -209,12 +206,12 @@ const MAX_REFUSED: usize = 10_000;
 pub async fn settle<S: Sink>(
     sink: &mut S,
     flush: &mut Flush,
-    rules: &Rules,
+    final_until: Option<EventTime>,
 ) -> Result<Settlement, Unsettled<S::Error>> {
     let mut distrust = flush.batch.rows.len() < SMALL_FLUSH;
     let mut refused = 0;
     loop {
-        let error = match attempt(sink, flush, rules, distrust).await {
+        let error = match attempt(sink, flush, final_until, distrust).await {
             Ok(settlement) => {
                 return Ok(Settlement {
                     refused,
@@ -226,7 +223,7 @@ pub async fn settle<S: Sink>(
         match error.remedy() {
             Remedy::Distrust if !distrust => distrust = true,
             Remedy::DeadLetter { .. } if refused < MAX_REFUSED => {
-                let found = find_refused(sink, &flush.batch, rules.policy)
+                let found = find_refused(sink, &flush.batch, flush.rules.late_policy)
                     .await
                     .map_err(handed_back)?;
                 if found.is_empty() && !distrust {
@@ -271,7 +268,7 @@ fn handed_back<E: Failure>(error: E) -> Unsettled<E> {
 async fn attempt<S: Sink>(
     sink: &mut S,
     flush: &mut Flush,
-    rules: &Rules,
+    final_until: Option<EventTime>,
     distrust: bool,
 ) -> Result<Settlement, S::Error> {
     let mut tx = sink.begin().await?;
@@ -288,9 +285,11 @@ async fn attempt<S: Sink>(
         flush.fenced.push(tp);
     }
     let batch = &flush.batch;
-    let plan = Plan::of(batch, rules.policy, distrust);
+    let policy = flush.rules.late_policy;
+    let plan = Plan::of(batch, policy, distrust);
 
-    let mut aggregates = Aggregates::new(rules.windows, rules.policy, rules.final_until);
+    let windows = TumblingWindow::new(flush.rules.window_micros);
+    let mut aggregates = Aggregates::new(windows, policy, final_until);
     let mut judgement = Judgement::default();
     if !plan.new.is_empty() {
         // the verdict on these rows is known if the COPY succeeds: they are counted while the server writes them
@@ -305,7 +304,7 @@ async fn attempt<S: Sink>(
         aggregates.add(batch, &judgement.inserted);
     }
     if !plan.late.is_empty() {
-        judgement.late = judge_late(&mut tx, batch, &plan.late, rules.policy).await?;
+        judgement.late = judge_late(&mut tx, batch, &plan.late, policy).await?;
     }
     if !batch.dead_letters.is_empty() {
         tx.insert_dead_letters(batch).await?;
@@ -317,6 +316,11 @@ async fn attempt<S: Sink>(
         tx.write_parts(&parts).await?;
     }
     let deltas = aggregates.deltas(batch, &judgement);
+    let mut changed = positions(flush);
+    changed.retain(|position| batch.spans[&position.partition].new_rules);
+    if !changed.is_empty() {
+        tx.anchor(&changed, &flush.rules).await?;
+    }
     let advances: Vec<_> = positions(flush)
         .into_iter()
         .map(|position| Advance {

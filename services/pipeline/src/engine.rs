@@ -4,8 +4,14 @@
 //! assign ─▶ record, record, end_of_log … ─▶ take_flush ─▶ (commit protocol) ─▶ committed | released
 //! ```
 //! A partition that is not assigned takes no records: nothing is processed before a claim.
+//!
+//! Rules change between two flushes, never within one, so that each partition has one offset from which on the new ones are
+//! in force: the start of its first span under them. The flush that writes that span writes an anchor there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -56,7 +62,14 @@ pub struct Recovered {
     pub clock: EventClock,
     /// Whether this is the partition's first claim ever: then no earlier row of it can be met again.
     pub first: bool,
+    /// The rules in the anchor that the claim wrote at `next`.
+    pub rules: Arc<SemanticSpec>,
 }
+
+/// Rules with windows of another size, which hits that are stored could not be counted in.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("window.size stays as it is for as long as a target has windows")]
+pub struct WindowsDiffer;
 
 /// What became of a record at intake.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -94,10 +107,16 @@ pub struct Flush {
     pub claims: BTreeMap<TopicPartition, Claim>,
     /// Partitions that turned out to be another owner's: they have left the batch, and nothing of them is written.
     pub fenced: Vec<TopicPartition>,
+    /// The rules that all its records were judged by, and by which it is written.
+    pub rules: Arc<SemanticSpec>,
 }
 
 /// State of all partitions that this process owns, and the batch that is growing.
 pub struct Engine {
+    /// The rules of the growing batch.
+    rules: Arc<SemanticSpec>,
+    /// The rules of the next one, where they are to change.
+    changed: Option<Arc<SemanticSpec>>,
     windows: TumblingWindow,
     lateness: Lateness,
     decoder: Decoder,
@@ -112,6 +131,8 @@ pub struct Engine {
 
 struct Partition {
     claim: Claim,
+    /// The rules of the newest anchor that is written, or will be before anything that comes after it.
+    anchored: Arc<SemanticSpec>,
     /// Where the growing batch starts.
     from: NextOffset,
     /// What comes next.
@@ -136,11 +157,10 @@ impl Engine {
     /// random source.
     pub fn new(spec: &SemanticSpec, filter_bytes: usize, filter_seed: u64) -> Self {
         Self {
+            rules: Arc::new(spec.clone()),
+            changed: None,
             windows: TumblingWindow::new(spec.window_micros),
-            lateness: Lateness {
-                delay_micros: spec.delay_micros,
-                allowed_micros: spec.allowed_lateness_micros,
-            },
+            lateness: lateness_of(spec),
             decoder: spec.decoder(),
             filter: FingerprintFilter::new(filter_bytes, filter_seed),
             partitions: HashMap::default(),
@@ -150,11 +170,46 @@ impl Engine {
         }
     }
 
+    /// Judges records by these rules from the next flush on; at once where no record waits. What the filter has learnt and
+    /// where partitions stand does not change with them. Returns whether they are others than the newest ones.
+    ///
+    /// # Errors
+    /// [`WindowsDiffer`]; then the rules stay as they are.
+    pub fn change_rules(&mut self, rules: &SemanticSpec) -> Result<bool, WindowsDiffer> {
+        if rules.window_micros != self.rules.window_micros {
+            return Err(WindowsDiffer);
+        }
+        if *rules == **self.changed.as_ref().unwrap_or(&self.rules) {
+            return Ok(false);
+        }
+        self.changed = Some(Arc::new(rules.clone()));
+        // nothing that waits was judged: records without a value mean the same by any rules
+        if self.batch.rows.is_empty() && self.batch.dead_letters.is_empty() {
+            self.follow_changed();
+        }
+        Ok(true)
+    }
+
+    /// The rules by which the next record is judged.
+    pub fn rules(&self) -> &Arc<SemanticSpec> {
+        &self.rules
+    }
+
+    /// Goes over to the rules that were last asked for. No record that was judged by others waits.
+    fn follow_changed(&mut self) {
+        if let Some(rules) = self.changed.take() {
+            self.lateness = lateness_of(&rules);
+            self.decoder = rules.decoder();
+            self.rules = rules;
+        }
+    }
+
     /// Starts to take records of a claimed partition, or starts anew after another claim.
     pub fn assign(&mut self, tp: TopicPartition, recovered: Recovered) {
         self.release(tp);
         let partition = Partition {
             claim: recovered.claim,
+            anchored: recovered.rules,
             from: recovered.next,
             next: recovered.next,
             clock: recovered.clock,
@@ -283,6 +338,7 @@ impl Engine {
     /// was reached or left; ask for that about once a second, not after every commit.
     pub fn take_flush(&mut self, quiet_too: bool) -> Option<Flush> {
         if self.is_empty() && !quiet_too {
+            self.follow_changed();
             return None;
         }
         let mut batch = std::mem::take(&mut self.batch);
@@ -296,6 +352,11 @@ impl Engine {
             }
             // silence begins after the traffic: where a flush holds records and reaches the end, the next one tells of the end
             let at_end = partition.at_end && !std::mem::take(&mut partition.traffic);
+            let new_rules = partition.anchored != self.rules;
+            if new_rules {
+                // what comes after this span is committed after it, or not at all
+                partition.anchored = Arc::clone(&self.rules);
+            }
             let span = Span {
                 from: partition.from,
                 to: partition.next,
@@ -304,16 +365,20 @@ impl Engine {
                 received: partition.received.take(),
                 heartbeats: std::mem::take(&mut partition.heartbeats),
                 at_end,
+                new_rules,
             };
             partition.from = partition.next;
             partition.reported_end = at_end;
             batch.spans.insert(tp, span);
             claims.insert(tp, partition.claim);
         }
+        let rules = Arc::clone(&self.rules);
+        self.follow_changed();
         (!batch.is_empty()).then_some(Flush {
             batch,
             claims,
             fenced: Vec::new(),
+            rules,
         })
     }
 
@@ -367,6 +432,16 @@ impl Engine {
             .map(|(&tp, partition)| (tp, partition.claim))
     }
 
+    /// The same with the rules that are in force from where their checkpoints stand on: those of a flush that was taken
+    /// and is not committed; otherwise those of the newest anchor, which a change replaces with the flush that brings it.
+    pub fn anchored(
+        &self,
+    ) -> impl Iterator<Item = (TopicPartition, Claim, &Arc<SemanticSpec>)> + '_ {
+        self.partitions
+            .iter()
+            .map(|(&tp, partition)| (tp, partition.claim, &partition.anchored))
+    }
+
     /// Whether something of the partition waits for the next flush.
     pub fn has_pending(&self, tp: TopicPartition) -> bool {
         self.partitions
@@ -385,6 +460,13 @@ impl Engine {
     }
 }
 
+fn lateness_of(rules: &SemanticSpec) -> Lateness {
+    Lateness {
+        delay_micros: rules.delay_micros,
+        allowed_micros: rules.allowed_lateness_micros,
+    }
+}
+
 /// Kafka's time stamp as an instant: milliseconds, kept within the years that PostgreSQL and chrono can hold. A record
 /// without one gets the epoch, so that it is rejected as dated in the future rather than given a made-up time.
 pub fn received_at(timestamp_millis: Option<i64>) -> EventTime {
@@ -394,174 +476,4 @@ pub fn received_at(timestamp_millis: Option<i64>) -> EventTime {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-    use super::*;
-    use crate::offset::TopicId;
-
-    fn partition(partition: i32) -> TopicPartition {
-        TopicPartition {
-            topic: TopicId(1),
-            partition,
-        }
-    }
-
-    fn claimed(engine: &mut Engine, tp: TopicPartition) {
-        let recovered = Recovered {
-            claim: Claim {
-                token: Uuid::from_u128(1),
-                epoch: 1,
-            },
-            next: NextOffset::ZERO,
-            clock: EventClock::default(),
-            first: true,
-        };
-        engine.assign(tp, recovered);
-    }
-
-    fn read(engine: &mut Engine, tp: TopicPartition, offset: i64, value: &[u8]) -> Intake {
-        let record = Record {
-            offset,
-            received_at: EventTime::from_micros(1_710_114_600_000_000),
-            value: Some(value),
-            heartbeat: None,
-        };
-        engine.record(tp, record)
-    }
-
-    fn beat(engine: &mut Engine, tp: TopicPartition, offset: i64, sent: i64) -> Intake {
-        let record = Record {
-            offset,
-            received_at: EventTime::from_micros(sent + 7),
-            value: None,
-            heartbeat: Some(EventTime::from_micros(sent)),
-        };
-        engine.record(tp, record)
-    }
-
-    #[test]
-    fn a_closed_partition_is_flushed_and_takes_nothing_until_it_is_claimed_again() {
-        let tp = partition(0);
-        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
-        claimed(&mut engine, tp);
-        assert_eq!(read(&mut engine, tp, 0, b"{}"), Intake::Buffered);
-        engine.close(tp);
-        assert_eq!(read(&mut engine, tp, 9, b"{}"), Intake::Unassigned);
-        engine.end_of_log(tp, NextOffset::at(10));
-        let flush = engine.take_flush(true).unwrap();
-        assert_eq!(flush.batch.spans[&tp].to, NextOffset::at(1));
-        assert!(!flush.batch.spans[&tp].at_end);
-        claimed(&mut engine, tp);
-        assert_eq!(read(&mut engine, tp, 0, b"{}"), Intake::Buffered);
-    }
-
-    #[test]
-    fn a_heartbeat_is_flushed_at_once_and_moves_nothing_but_the_position() {
-        let tp = partition(0);
-        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
-        claimed(&mut engine, tp);
-        assert_eq!(beat(&mut engine, tp, 0, 100), Intake::Heartbeat);
-        assert_eq!(beat(&mut engine, tp, 1, 200), Intake::Heartbeat);
-        let flush = engine.take_flush(false).unwrap();
-        let span = &flush.batch.spans[&tp];
-        assert_eq!((span.to.get(), span.skipped), (2, 2));
-        assert_eq!(span.clock, EventClock::default());
-        assert_eq!(span.received, Some(EventTime::from_micros(207)));
-        assert_eq!(span.heartbeats, [100, 200].map(EventTime::from_micros));
-        // and once only
-        assert!(engine.take_flush(false).is_none());
-    }
-
-    #[test]
-    fn a_silent_partition_stays_silent_under_heartbeats_and_not_under_tombstones() {
-        let tp = partition(0);
-        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
-        claimed(&mut engine, tp);
-        engine.end_of_log(tp, NextOffset::ZERO);
-        assert!(engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
-        beat(&mut engine, tp, 0, 100);
-        assert!(engine.take_flush(false).unwrap().batch.spans[&tp].at_end);
-        let tombstone = Record {
-            offset: 1,
-            received_at: EventTime::from_micros(100),
-            value: None,
-            heartbeat: None,
-        };
-        assert_eq!(engine.record(tp, tombstone), Intake::Skipped);
-        assert!(!engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
-    }
-
-    #[test]
-    fn records_that_cannot_be_read_yet_end_a_silence() {
-        let tp = partition(0);
-        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
-        claimed(&mut engine, tp);
-        engine.end_of_log(tp, NextOffset::ZERO);
-        assert!(engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
-        engine.left_end(tp);
-        assert!(!engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
-        // said once, until the end is reached again
-        engine.left_end(tp);
-        assert!(engine.take_flush(true).is_none());
-    }
-
-    #[test]
-    fn a_flush_with_traffic_ends_a_silence_even_where_it_reaches_the_end_of_the_log() {
-        let tp = partition(0);
-        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
-        claimed(&mut engine, tp);
-        engine.end_of_log(tp, NextOffset::ZERO);
-        assert!(engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
-        // a record, and the end again before the flush is taken
-        read(&mut engine, tp, 0, b"{");
-        engine.end_of_log(tp, NextOffset::at(1));
-        assert!(!engine.take_flush(false).unwrap().batch.spans[&tp].at_end);
-        assert!(engine.take_flush(true).unwrap().batch.spans[&tp].at_end);
-        assert!(engine.take_flush(true).is_none());
-    }
-
-    #[test]
-    fn what_a_released_partition_has_buffered_is_never_written() {
-        let event = br#"{"event_id":"018e2f00-0000-7000-8000-000000000001","user_id":1,"event_ts":1710114600000,"url":"/"}"#;
-        let mut engine = Engine::new(&SemanticSpec::default(), 0, 1);
-        for tp in [partition(0), partition(1)] {
-            claimed(&mut engine, tp);
-            assert_eq!(read(&mut engine, tp, 0, event), Intake::Buffered);
-            assert_eq!(read(&mut engine, tp, 1, b"{"), Intake::Buffered);
-        }
-        engine.release(partition(0));
-        let batch = engine.take_flush(false).unwrap().batch;
-        assert!(batch.rows.iter().all(|row| row.source == partition(1)));
-        assert_eq!((batch.rows.len(), batch.dead_letters.len()), (1, 1));
-    }
-
-    #[test]
-    fn a_stretch_without_a_surprise_makes_the_next_distrust_cheaper_again() {
-        let mut engine = Engine::new(&SemanticSpec::default(), 1 << 20, 1);
-        let tp = partition(0);
-        claimed(&mut engine, tp);
-        let mut offset = 0;
-        let mut rows_until_trusted = |engine: &mut Engine| {
-            let mut rows = 0_u32;
-            while engine.cold_partitions() > 0 {
-                let event = format!(
-                    r#"{{"event_id":"018e2f00-0000-7000-8000-{offset:012x}","user_id":1,"event_ts":1710114600000,"url":"/"}}"#
-                );
-                read(engine, tp, offset, event.as_bytes());
-                offset += 1;
-                rows += 1;
-            }
-            rows
-        };
-        engine.distrust([tp]);
-        engine.distrust([tp]);
-        assert_eq!(rows_until_trusted(&mut engine), 2 * COLD_ROWS);
-        engine.distrust([tp]);
-        assert_eq!(rows_until_trusted(&mut engine), 2 * COLD_ROWS);
-        engine.distrust([]);
-        assert_eq!(rows_until_trusted(&mut engine), 0);
-        engine.distrust([tp]);
-        assert_eq!(rows_until_trusted(&mut engine), 2 * COLD_ROWS);
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@ mod pod;
 mod postgres_uri;
 mod processing;
 mod quantity;
+mod rules;
 #[cfg(feature = "schema")]
 mod schema;
 mod secret;

@@ -18,11 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    document::Document,
     gauges::Present,
     heartbeat::Heart,
     kafka::{ConsumerSettings, Identity, Source, describe, watch_retention},
-    metrics::{Gauges, HeartbeatMetrics, SourceMetrics, WriterMetrics},
+    metrics::{Gauges, HeartbeatMetrics, RulesMetrics, SourceMetrics, WriterMetrics},
     opening::{self, Opened, Opening},
+    rules::Follower,
     runner::{Writer, WriterSettings},
     shared::{BufferLimits, Shared},
     sink::{Owner, Topics},
@@ -36,7 +38,7 @@ use crate::{
 /// What is wrong with the target, the topics or the settings; or why the process could not go on. Nothing is lost either
 /// way: the next start continues where the database stands.
 pub async fn run(
-    pipeline: ClickstreamPipeline,
+    document: Document,
     target: TargetSpec,
     secrets: Box<dyn Secrets + Send + Sync>,
     cluster: &str,
@@ -44,6 +46,7 @@ pub async fn run(
     rack: Option<&str>,
     admin: &AdminArgs,
 ) -> anyhow::Result<()> {
+    let pipeline = document.pipeline.clone();
     let schema_owner = Owner::new(&pipeline, cluster);
     if cfg!(feature = "unsafe-baseline") {
         warn!("this build has no fence and no filter: for measurements only");
@@ -55,6 +58,7 @@ pub async fn run(
     let is_asked = admin.admin_listen.is_some();
     let writer_metrics = WriterMetrics::register(&registry, is_asked)?;
     let gauges = Gauges::register(&registry)?;
+    let rules_metrics = RulesMetrics::register(&registry)?;
     let beating = &pipeline.spec.heartbeat;
     let beats = match beating.enabled {
         true => Some(HeartbeatMetrics::register(&registry)?),
@@ -64,7 +68,6 @@ pub async fn run(
         owner.clone(),
         schema_owner.pipeline.clone(),
         target.name.clone(),
-        semantic.delay_micros,
     ));
     let admin_stop = CancellationToken::new();
     if let Some(addr) = admin.admin_listen {
@@ -132,17 +135,15 @@ pub async fn run(
         schema: target.schema.clone(),
         owner: owner.clone(),
         retention: target.retention.clone(),
-        semantic: semantic.clone(),
+        shared: Arc::clone(&shared),
         idle_timeout_micros: pipeline.spec.watermark.idle_timeout.micros(),
         metrics: writer_metrics.clone(),
     };
-    let delay_micros = semantic.delay_micros;
     let writer = Writer::new(
         WriterSettings {
             postgres,
             schema: target.schema.clone(),
             durability: target.durability,
-            semantic,
             idle_timeout_micros: pipeline.spec.watermark.idle_timeout.micros(),
             owner: owner.clone(),
             topics: topics.clone(),
@@ -154,12 +155,13 @@ pub async fn run(
     );
     let mut beside = JoinSet::new();
     beside.spawn(upkeep.run(stop.child_token()));
+    let follower = Follower::new(document, Arc::clone(&shared), rules_metrics);
+    beside.spawn(follower.run(stop.child_token()));
     if is_asked {
         let present = Present {
             shared: Arc::clone(&shared),
             topics: topics.clone(),
             group: consumer.group.clone(),
-            delay_micros,
             beats: beats.is_some(),
         };
         beside.spawn(present.keep(gauges, admin_stop.clone()));

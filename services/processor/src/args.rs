@@ -1,9 +1,6 @@
 //! The command line.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
@@ -13,7 +10,7 @@ use clickstream_telemetry::{
 };
 
 use crate::{
-    app, audit, drop, failpoints, migrate,
+    app, audit, document, drop, failpoints, migrate,
     sink::{self, Owner},
 };
 
@@ -153,12 +150,13 @@ impl Cli {
                 rack,
                 admin,
             } => {
-                let (pipeline, target) = document.read()?;
+                let file = document::Document::read(&document.pipeline)?;
+                let target = document.target_of(&file.pipeline)?;
                 let owner = name.unwrap_or_else(default_owner);
                 // a pod without the label of a zone has the variable, and nothing in it
                 let rack = rack.filter(|rack| !rack.is_empty());
                 let running = app::run(
-                    pipeline,
+                    file,
                     target,
                     Box::new(document.secrets()),
                     document.cluster(),
@@ -204,7 +202,12 @@ impl Cli {
 
 impl Document {
     fn read(&self) -> anyhow::Result<(ClickstreamPipeline, TargetSpec)> {
-        let pipeline = read_pipeline(&self.pipeline)?;
+        let pipeline = document::Document::read(&self.pipeline)?.pipeline;
+        let target = self.target_of(&pipeline)?;
+        Ok((pipeline, target))
+    }
+
+    fn target_of(&self, pipeline: &ClickstreamPipeline) -> anyhow::Result<TargetSpec> {
         let targets = &pipeline.spec.targets;
         let target = match &self.target {
             None => targets.first(),
@@ -218,7 +221,7 @@ impl Document {
                 names.join(", ")
             );
         };
-        Ok((pipeline, target))
+        Ok(target)
     }
 
     fn cluster(&self) -> &str {
@@ -228,33 +231,6 @@ impl Document {
     fn secrets(&self) -> SecretFiles {
         SecretFiles::new(self.secrets_dir.clone())
     }
-}
-
-/// Reads a pipeline document and lists everything that is wrong with it.
-fn read_pipeline(path: &Path) -> anyhow::Result<ClickstreamPipeline> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("--pipeline {}", path.display()))?;
-    let (pipeline, ignored) =
-        ClickstreamPipeline::from_document(&text).with_context(|| path.display().to_string())?;
-    if !ignored.is_empty() {
-        tracing::warn!(
-            fields = ignored.join(", "),
-            "the operator is of a later release: what it says in fields unknown here is ignored"
-        );
-    }
-    if let Err(problems) = pipeline.validate() {
-        let lines: Vec<_> = problems
-            .iter()
-            .map(|problem| format!("  {}: {}", problem.path, problem.message))
-            .collect();
-        bail!(
-            "{}: {} problem(s)\n{}",
-            path.display(),
-            problems.len(),
-            lines.join("\n")
-        );
-    }
-    Ok(pipeline)
 }
 
 fn default_owner() -> String {

@@ -25,8 +25,6 @@ pub struct Present {
     pub topics: Topics,
     /// Consumer group.
     pub group: String,
-    /// `watermark.delay`, µs.
-    pub delay_micros: i64,
     /// Whether heartbeats are sent.
     pub beats: bool,
 }
@@ -89,7 +87,8 @@ impl Present {
         pace: Pace,
     ) -> PartitionGauges {
         let topic = self.topics.get(&tp.topic).cloned().unwrap_or_default();
-        let watermark = view.t.map(|t| t.micros() - self.delay_micros);
+        let delay = state.engine.rules().delay_micros;
+        let watermark = view.t.map(|t| t.micros() - delay);
         let age = |since: EventTime| seconds((now.micros() - since.micros()).max(0));
         let lag_seconds = view.oldest_unprocessed(now);
         let kept = state.kept.get(&topic);

@@ -9,6 +9,7 @@
 pub mod app;
 pub mod args;
 pub mod audit;
+pub mod document;
 pub mod drop;
 pub mod failpoints;
 pub mod gauges;
@@ -21,6 +22,7 @@ pub mod migrate;
 pub mod opening;
 pub mod progress;
 pub mod retry;
+pub mod rules;
 pub mod runner;
 pub mod shared;
 pub mod sink;

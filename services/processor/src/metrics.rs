@@ -4,6 +4,7 @@
 
 mod gauges;
 mod heartbeat;
+mod rules;
 mod source;
 mod writer;
 
@@ -12,6 +13,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, core::Collector
 
 pub use gauges::{Gauges, PartitionGauges, ProcessGauges};
 pub use heartbeat::HeartbeatMetrics;
+pub use rules::RulesMetrics;
 pub use source::SourceMetrics;
 pub use writer::{DayChange, FlushOutcome, Skew, WriterMetrics};
 
@@ -37,6 +39,7 @@ pub fn documented() -> prometheus::Result<Vec<Family>> {
     all.extend(WriterMetrics::new(true)?.collectors());
     all.extend(Gauges::new()?.collectors());
     all.extend(HeartbeatMetrics::new()?.collectors());
+    all.extend(RulesMetrics::new()?.collectors());
     all.extend(common("processor")?);
     Ok(families(&all))
 }

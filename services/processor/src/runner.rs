@@ -8,13 +8,12 @@ use std::{
 
 use chrono::Utc;
 use clickstream_pipeline::{
-    commit::{Failure as _, Remedy, Rules, Settlement, settle},
+    commit::{Failure as _, Remedy, Settlement, settle},
     engine::Flush,
     event::{Day, EventTime},
     offset::TopicPartition,
     ownership::{Action, Claimed, Event, Grant},
-    spec::{Durability, PostgresSettings, SemanticSpec},
-    window::TumblingWindow,
+    spec::{Durability, PostgresSettings},
 };
 use rand::RngExt;
 use thiserror::Error;
@@ -81,8 +80,6 @@ pub struct WriterSettings {
     pub schema: String,
     /// Durability of commits.
     pub durability: Durability,
-    /// Rules of the pipeline.
-    pub semantic: SemanticSpec,
     /// When a silent partition counts as idle, µs.
     pub idle_timeout_micros: i64,
     /// Name of this process in claims.
@@ -236,18 +233,11 @@ impl Writer {
         let mut repeats = 0;
         loop {
             self.shared.progress.writer();
-            let rules = Rules {
-                windows: TumblingWindow::new(self.settings.semantic.window_micros),
-                policy: self.settings.semantic.late_policy,
-                final_until: self.final_until,
-            };
             let Some(sink) = self.sink.as_mut() else {
                 return Ok(());
             };
-            let policy = rules.policy;
-            let settled = settle(sink, flush, &rules);
-            let (settled, ahead) =
-                while_ahead(settled, &self.shared, policy, self.next.is_none()).await;
+            let settled = settle(sink, flush, self.final_until);
+            let (settled, ahead) = while_ahead(settled, &self.shared, self.next.is_none()).await;
             if let Some(ahead) = ahead {
                 let (next, prepared) = ahead
                     .await
@@ -402,7 +392,8 @@ impl Writer {
             return Ok(());
         };
         let span = debug_span!("claim", partitions = requests.len());
-        let claimed = sink.claim(&requests, &self.settings.semantic);
+        let rules = self.shared.rules();
+        let claimed = sink.claim(&requests, &rules);
         let claimed = match claimed.instrument(span).await {
             Ok(claimed) => claimed,
             Err(fault) => {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,7 @@ use clickstream_pipeline::{
     event::EventTime,
     offset::{NextOffset, TopicPartition},
     ownership::{Action, Event, Grant, Ownership, Timing},
+    spec::SemanticSpec,
 };
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -152,6 +154,11 @@ impl Shared {
     /// Looks at or changes the state; `f` must not wait.
     pub fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         f(&mut self.state.lock())
+    }
+
+    /// The rules by which the next record is judged.
+    pub fn rules(&self) -> Arc<SemanticSpec> {
+        self.with(|state| Arc::clone(state.engine.rules()))
     }
 
     /// How long this has been here: the clock of the core's times.

@@ -1,5 +1,6 @@
 //! PostgreSQL as the sink: connection, claims, and the transaction of a flush.
 
+mod anchors;
 mod claim;
 pub mod columns;
 mod connection;

@@ -17,18 +17,16 @@ pub struct ProcessorHealth {
     owner: String,
     pipeline: String,
     target: String,
-    delay_micros: i64,
     started: OnceLock<(Arc<Shared>, Topics)>,
 }
 
 impl ProcessorHealth {
     /// A process that has not started to read yet.
-    pub fn new(owner: String, pipeline: String, target: String, delay_micros: i64) -> Self {
+    pub fn new(owner: String, pipeline: String, target: String) -> Self {
         Self {
             owner,
             pipeline,
             target,
-            delay_micros,
             started: OnceLock::new(),
         }
     }
@@ -60,6 +58,8 @@ impl ProcessorHealth {
                 (false, true) => ProcessorState::Running,
                 (false, false) => ProcessorState::WaitingForPostgres,
             };
+            let rules = state.engine.rules();
+            status.rules = Some(rules.short_hash());
             status.refused = state.refused.map(|refused| Refused {
                 since: rfc3339(refused.since),
                 class: refused.class.as_str().to_owned(),
@@ -74,7 +74,7 @@ impl ProcessorHealth {
                     lag: view.lag(),
                     t: view.t.map(|t| t.to_string()),
                     watermark: view.t.map(|t| {
-                        EventTime::from_micros(t.micros() - self.delay_micros).to_string()
+                        EventTime::from_micros(t.micros() - rules.delay_micros).to_string()
                     }),
                     paused: !state.ownership.is_fetched(*tp),
                     state: state

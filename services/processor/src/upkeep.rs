@@ -1,13 +1,13 @@
 //! Retention and statistics, beside the stream: a task with a session of its own, one per target. A day may take an hour to
 //! count or a ledger a thousand batches to shrink, and no flush waits for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use chrono::{DateTime, NaiveDate, Utc};
 use clickstream_pipeline::{
     event::Day,
-    spec::{PostgresSettings, RetentionSpec, SemanticSpec},
+    spec::{PostgresSettings, RetentionSpec},
 };
 use clickstream_postgres::explain_chain;
 use tokio_postgres::Client;
@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use crate::{
     failpoints::tuned,
     metrics::{DayChange, WriterMetrics},
+    shared::Shared,
     sink::{
         self, SinkFault,
         expiry::{self, Election, HoldsBack, Ledger, Retention},
@@ -37,8 +38,8 @@ pub struct Upkeep {
     pub owner: String,
     /// What is kept for how long.
     pub retention: RetentionSpec,
-    /// Rules of the pipeline.
-    pub semantic: SemanticSpec,
+    /// Where the rules of the pipeline stand.
+    pub shared: Arc<Shared>,
     /// When a silent partition counts as idle, µs.
     pub idle_timeout_micros: i64,
     /// Where it is counted.
@@ -109,11 +110,12 @@ impl Upkeep {
         stop: &CancellationToken,
     ) -> Result<(), SinkFault> {
         let retention = Retention::at(Utc::now(), &self.retention);
+        let windows = self.shared.rules().window_micros;
         if let Some(before) = retention.events {
             self.expire_events(client, before, told, stop).await?;
         }
         for ledger in Ledger::ALL {
-            let Some(before) = retention.before(ledger, self.semantic.window_micros) else {
+            let Some(before) = retention.before(ledger, windows) else {
                 continue;
             };
             while expiry::expire(client, ledger, before).await? && !stop.is_cancelled() {}
@@ -133,7 +135,8 @@ impl Upkeep {
         for day in leaving {
             self.drop_detached(client, day).await?;
         }
-        let held = expiry::holds_back(client, &self.semantic, self.idle_timeout_micros).await?;
+        let rules = self.shared.rules();
+        let held = expiry::holds_back(client, &rules, self.idle_timeout_micros).await?;
         let oldest = match &held {
             None => Some(before.date_naive()),
             Some(HoldsBack { watermark, .. }) => {

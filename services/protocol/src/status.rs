@@ -19,6 +19,10 @@ pub struct ProcessorStatus {
     pub partitions: Vec<PartitionReport>,
     /// Partitions that it must not work on until a person has looked at them.
     pub halted: Vec<Halted>,
+    /// A short name for the rules by which it judges records: the same where the same rules are in force. Absent before it
+    /// has begun, and from releases whose rules never change while they run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
     /// PostgreSQL answers, and refuses what it writes again and again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
@@ -177,6 +181,7 @@ mod tests {
                 ..PartitionReport::default()
             }],
             halted: Vec::new(),
+            rules: Some("4f1d2c3b5a69".to_owned()),
             refused: Some(Refused {
                 since: "2026-01-01T00:00:00.000Z".to_owned(),
                 class: "resources".to_owned(),
@@ -190,7 +195,7 @@ mod tests {
                 r#""watermark":null,"paused":false,"state":"reading","counters":{"consumed":0,"accepted":0,"merged":0,"#,
                 r#""duplicate":0,"rejected":0,"late":0,"skipped":0,"revised":0},"last_commit_at":null,"#,
                 r#""oldest_unprocessed_seconds":null,"heartbeat_at":null,"open_transaction_seconds":1.5,"gaps":[]}],"#,
-                r#""halted":[],"refused":{"since":"2026-01-01T00:00:00.000Z","class":"resources"}}"#,
+                r#""halted":[],"rules":"4f1d2c3b5a69","refused":{"since":"2026-01-01T00:00:00.000Z","class":"resources"}}"#,
             )
         );
     }

@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -34,6 +37,7 @@ fn grant(token: u128, next: i64) -> Grant {
             next: NextOffset::at(next),
             clock: EventClock::default(),
             first: false,
+            rules: Arc::default(),
         }),
         totals: Counters::default(),
         gap: None,

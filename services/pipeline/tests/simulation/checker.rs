@@ -1,6 +1,8 @@
 //! The oracle: what the tables must hold, said a second time and as plainly as possible. It shares no code with the engine:
 //! it never decodes, sorts instead of keeping a ring, and goes through the log record by record.
 //!
+//! Each record is judged by the rules at its offset, and these are what the anchors say: the newest one at or below it.
+//!
 //! Ids that live on one partition make everything a function of the log. Otherwise the commits are replayed in the order
 //! in which the database made them; a late event is judged against what was committed when it was looked up.
 
@@ -8,11 +10,16 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Debug,
     rc::Rc,
+    sync::Arc,
 };
 
 use clickstream_pipeline::{
-    checkpoint::Counters, decode::RejectReason, offset::TopicPartition, sketch::Sketch,
-    spec::LatePolicy,
+    checkpoint::Counters,
+    decode::RejectReason,
+    offset::TopicPartition,
+    sketch::Sketch,
+    spec::{LatePolicy, SemanticSpec},
+    watermark::EventClock,
 };
 
 use crate::{
@@ -24,15 +31,26 @@ use crate::{
 
 const DAY: i64 = 86_400_000_000;
 
-/// What the log alone says about every record.
+/// What the log and the rules alone say about every record.
 pub struct Oracle {
     scenario: Rc<Scenario>,
-    /// For every entry whether it is late and how event time stands after it.
-    judged: BTreeMap<TopicPartition, Vec<Judged>>,
+    judged: BTreeMap<TopicPartition, ByRules>,
+}
+
+/// A partition's records as they are judged by rules that change at some offsets.
+#[derive(Default)]
+struct ByRules {
+    /// From which offset on which rules are in force.
+    changes: Vec<(i64, Arc<SemanticSpec>)>,
+    /// For every entry.
+    entries: Vec<Judged>,
 }
 
 struct Judged {
+    /// Why it is no event by these rules; nor is one without a value.
+    rejected: Option<RejectReason>,
     late: bool,
+    policy: LatePolicy,
     t: Option<i64>,
     /// The last 31 event times.
     times: Vec<i64>,
@@ -59,16 +77,23 @@ struct Group {
 }
 
 impl Oracle {
-    /// Judges every record of the log once.
-    pub fn new(log: &Log, scenario: &Rc<Scenario>) -> Self {
-        let judged = log
-            .partitions
-            .iter()
-            .map(|(&tp, partition)| (tp, judge(&partition.entries, scenario)))
-            .collect();
+    /// Has judged nothing yet.
+    pub fn new(scenario: &Rc<Scenario>) -> Self {
         Self {
             scenario: Rc::clone(scenario),
-            judged,
+            judged: BTreeMap::new(),
+        }
+    }
+
+    /// Judges every record of the log by the anchors of now, where they say something else than the last time.
+    fn judge(&mut self, log: &Log, state: &State) {
+        for tp in state.checkpoints.keys() {
+            let changes = changes_of(state, *tp);
+            let judged = self.judged.entry(*tp).or_default();
+            if judged.changes != changes {
+                judged.entries = judge(&log.partitions[tp].entries, &changes);
+                judged.changes = changes;
+            }
         }
     }
 
@@ -77,11 +102,12 @@ impl Oracle {
     ///
     /// # Errors
     /// The first difference.
-    pub fn check(&self, log: &Log, db: &Database) -> Result<u64, String> {
+    pub fn check(&mut self, log: &Log, db: &Database) -> Result<u64, String> {
         if let Some(broken) = &db.state.broken {
             return Err(broken.clone());
         }
         commits_fit_together(db)?;
+        self.judge(log, &db.state);
         let expected = if self.scenario.across_partitions {
             self.replay_commits(log, db)
         } else {
@@ -94,6 +120,7 @@ impl Oracle {
         same("hits", &expected.hits, &state.hits)?;
         self.check_parts(&expected, state)?;
         self.check_checkpoints(log, &expected, state)?;
+        self.check_anchors(log, db)?;
         adds_up(state)?;
         Ok(expected.overtaken)
     }
@@ -131,20 +158,21 @@ impl Oracle {
         to: i64,
         (number, seen): (usize, usize),
     ) {
-        let policy = self.scenario.spec.late_policy;
         let entries = &log.partitions[&tp].entries;
-        for (entry, judged) in entries.iter().zip(&self.judged[&tp]) {
+        for (entry, judged) in entries.iter().zip(&self.judged[&tp].entries) {
             if entry.offset < from || entry.offset >= to {
                 continue;
             }
             let counters = expected.counters.entry(tp).or_default();
+            if let Some(reason) = judged.rejected {
+                reject(expected, tp, entry, reason);
+                continue;
+            }
             let Truth::Event(facts) = &entry.truth else {
-                match entry.truth {
-                    Truth::Rejected(reason) => reject(expected, tp, entry, reason),
-                    _ => counters.skipped += 1,
-                }
+                counters.skipped += 1;
                 continue;
             };
+            let policy = judged.policy;
             let apart = judged.late && !matches!(policy, LatePolicy::Merge | LatePolicy::Store);
             let key = (facts.id, facts.ts.div_euclid(DAY));
             let stored_by = expected.stored_by.get(&key).copied();
@@ -157,7 +185,9 @@ impl Oracle {
                 late: judged.late,
             };
             let tried = !apart || policy == LatePolicy::Divert && self.scenario.ledger_refuses;
-            if stored || apart && expected.late.contains_key(&key) {
+            // with `Drop` nothing is kept, and nobody looks what the ledger holds from other times
+            let kept = apart && policy == LatePolicy::Divert;
+            if stored || kept && expected.late.contains_key(&key) {
                 counters.consumed += 1;
                 counters.duplicate += 1;
             } else if tried && facts.url.starts_with(REFUSED) {
@@ -233,12 +263,7 @@ impl Oracle {
     ) -> Result<(), String> {
         for (tp, row) in &state.checkpoints {
             let below = log.partitions[tp].seek(row.next.get());
-            let (t, times) = below.checked_sub(1).map_or((None, &[][..]), |last| {
-                let judged = &self.judged[tp][last];
-                (judged.t, &judged.times[..])
-            });
-            let found: Vec<i64> = row.clock.times().map(|time| time.micros()).collect();
-            if row.clock.t().map(|t| t.micros()) != t || found != times {
+            if !self.is_time(*tp, below, &row.clock) {
                 return Err(format!("event time of {tp} at {} is wrong", row.next));
             }
             let wanted = expected.counters.get(tp).copied().unwrap_or_default();
@@ -251,6 +276,59 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+impl Oracle {
+    /// Whether event time stands so behind the first `below` entries.
+    fn is_time(&self, tp: TopicPartition, below: usize, clock: &EventClock) -> bool {
+        let (t, times) = below.checked_sub(1).map_or((None, &[][..]), |last| {
+            let judged = &self.judged[&tp].entries[last];
+            (judged.t, &judged.times[..])
+        });
+        let found: Vec<i64> = clock.times().map(|time| time.micros()).collect();
+        clock.t().map(|t| t.micros()) == t && found == times
+    }
+
+    /// Every anchor stands where a commit ended, and holds event time and totals as they were there.
+    fn check_anchors(&self, log: &Log, db: &Database) -> Result<(), String> {
+        let mut totals: BTreeMap<(TopicPartition, i64), Counters> = BTreeMap::new();
+        let mut running: BTreeMap<TopicPartition, Counters> = BTreeMap::new();
+        for commit in &db.wal {
+            for (tp, step) in &commit.steps {
+                let total = running.entry(*tp).or_default();
+                *total += step.counters;
+                totals.insert((*tp, step.to.get()), *total);
+            }
+        }
+        for (&(tp, at), anchor) in &db.state.anchors {
+            let total = match at {
+                0 => Some(Counters::default()),
+                _ => totals.get(&(tp, at)).copied(),
+            };
+            // a quiet commit moves nothing, and leaves the totals at its place as they were
+            let below = log.partitions[&tp].seek(at);
+            if total != Some(anchor.counters) || !self.is_time(tp, below, &anchor.clock) {
+                return Err(format!(
+                    "the anchor of {tp} at {at} holds {:?}, the commits made it {total:?}",
+                    anchor.counters
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// From which offset on which rules are in force.
+fn changes_of(state: &State, tp: TopicPartition) -> Vec<(i64, Arc<SemanticSpec>)> {
+    let anchors = state.anchors.range((tp, i64::MIN)..=(tp, i64::MAX));
+    let mut changes: Vec<(i64, Arc<SemanticSpec>)> = Vec::new();
+    for (&(_, at), anchor) in anchors {
+        let known = changes.last().map(|(_, rules)| rules);
+        if known != Some(&anchor.rules) {
+            changes.push((at, Arc::clone(&anchor.rules)));
+        }
+    }
+    changes
 }
 
 fn reject(expected: &mut Expected, tp: TopicPartition, entry: &Entry, reason: RejectReason) {
@@ -266,14 +344,17 @@ fn reject(expected: &mut Expected, tp: TopicPartition, entry: &Entry, reason: Re
 }
 
 /// `T` by the book: sort the last 31, the missing ones first, take the 16th, never go back.
-fn judge(entries: &[Entry], scenario: &Scenario) -> Vec<Judged> {
-    let spec = &scenario.spec;
+fn judge(entries: &[Entry], changes: &[(i64, Arc<SemanticSpec>)]) -> Vec<Judged> {
     let mut all = Vec::new();
     let mut t: Option<i64> = None;
     let mut judged = Vec::new();
+    let start = SemanticSpec::default();
     for entry in entries {
+        let spec = changes.iter().rev().find(|(at, _)| *at <= entry.offset);
+        let spec = spec.map_or(&start, |(_, rules)| &**rules);
         let mut late = false;
-        if let Truth::Event(facts) = &entry.truth {
+        let rejected = rejected(entry, spec);
+        if let (Truth::Event(facts), None) = (&entry.truth, rejected) {
             let end = (facts.ts.div_euclid(spec.window_micros) + 1) * spec.window_micros;
             late = t.is_some_and(|t| end + spec.allowed_lateness_micros <= t - spec.delay_micros);
             all.push(facts.ts);
@@ -283,12 +364,26 @@ fn judge(entries: &[Entry], scenario: &Scenario) -> Vec<Judged> {
             t = t.max(last[15]);
         }
         judged.push(Judged {
+            rejected,
             late,
+            policy: spec.late_policy,
             t,
             times: all[all.len().saturating_sub(31)..].to_vec(),
         });
     }
     judged
+}
+
+/// Why a record is no event by these rules.
+fn rejected(entry: &Entry, spec: &SemanticSpec) -> Option<RejectReason> {
+    let len = entry.value.as_ref().map_or(0, Vec::len);
+    match &entry.truth {
+        Truth::Tombstone => None,
+        _ if len > spec.max_event_bytes => Some(RejectReason::TooLarge),
+        Truth::Rejected(reason) => Some(*reason),
+        Truth::Event(facts) => (facts.ts > facts.received + spec.max_future_skew_micros)
+            .then_some(RejectReason::TimestampInFuture),
+    }
 }
 
 /// Each partition's commits follow one another without overlap or gap, and end where the checkpoint stands.

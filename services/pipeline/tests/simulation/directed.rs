@@ -4,18 +4,18 @@ use std::{
     cell::RefCell,
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use clickstream_pipeline::{
     checkpoint::Counters,
-    commit::{Rules, settle},
+    commit::settle,
     engine::{Engine, Flush, Intake, Record},
     event::EventTime,
     offset::{TopicId, TopicPartition},
     ownership::Claimed,
     spec::LatePolicy,
-    window::TumblingWindow,
 };
 use uuid::Uuid;
 
@@ -58,7 +58,8 @@ fn flush_of(
 ) -> (Connection, Flush) {
     let mut engine = Engine::new(&scenario.spec, 0, 1);
     let mut connection = Connection::open(database);
-    let claimed = finish(connection.claim(TP, 0)).expect("nothing goes wrong");
+    let rules = Arc::clone(engine.rules());
+    let claimed = finish(connection.claim(TP, 0, &rules)).expect("nothing goes wrong");
     let Claimed::Ours(grant) = claimed else {
         panic!("an empty log is not shorter than what was read of it");
     };
@@ -92,12 +93,7 @@ fn a_refused_resend_whose_twin_the_filter_forgot_within_the_flush_is_a_duplicate
         flush.batch.rows.iter().all(|row| !row.suspect),
         "the filter has forgotten the first id"
     );
-    let rules = Rules {
-        windows: TumblingWindow::new(scenario.spec.window_micros),
-        policy: scenario.spec.late_policy,
-        final_until: None,
-    };
-    let settled = finish(settle(&mut connection, &mut flush, &rules));
+    let settled = finish(settle(&mut connection, &mut flush, None));
     let settlement = settled.expect("one row is no reason to stop");
     let expected = Counters {
         consumed: 501,

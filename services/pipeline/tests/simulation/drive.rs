@@ -131,6 +131,8 @@ pub fn assert_everything_happened(tally: &Tally) {
         ("positions outside the log", tally.outside),
         ("claims given back", tally.released),
         ("failed seeks", tally.unsought),
+        ("changes of the rules", tally.changed),
+        ("anchors of changes", tally.anchored),
     ];
     for (what, count) in counts {
         assert!(count > 100, "only {count} {what} in all seeds");
@@ -160,5 +162,7 @@ impl Tally {
         self.outside += other.outside;
         self.released += other.released;
         self.unsought += other.unsought;
+        self.changed += other.changed;
+        self.anchored += other.anchored;
     }
 }

@@ -39,14 +39,14 @@ pub struct Facts {
     pub agent: Option<String>,
 }
 
-/// What a record is.
+/// What a record is, as long as the rules let it be so long.
 #[derive(Clone, Debug)]
 pub enum Truth {
     /// No value.
     Tombstone,
     /// No event, for this reason.
     Rejected(RejectReason),
-    /// An event, whether or not the database takes it.
+    /// An event, unless it is dated further ahead than the rules allow; whether or not the database takes it.
     Event(Facts),
 }
 
@@ -183,7 +183,9 @@ impl Writer<'_> {
 
     fn fresh(&mut self, partition: usize) -> (Option<Vec<u8>>, Truth) {
         let received = self.received();
-        let skew = self.scenario.spec.max_future_skew_micros;
+        let rules = self.scenario.changes.iter().chain([&self.scenario.spec]);
+        let skews: Vec<i64> = rules.map(|rules| rules.max_future_skew_micros).collect();
+        let skew = self.dice.pick(&skews);
         let ts = received
             + match self.dice.below(100) {
                 // late by some rules, hopeless by others
@@ -278,13 +280,8 @@ impl Writer<'_> {
             facts.ts -= facts.ts % SECOND;
         }
         let value = self.json(&facts);
-        let truth = if facts.ts > facts.received + self.scenario.spec.max_future_skew_micros {
-            Truth::Rejected(RejectReason::TimestampInFuture)
-        } else {
-            self.sent.push((partition, facts.clone()));
-            Truth::Event(facts)
-        };
-        (Some(value), truth)
+        self.sent.push((partition, facts.clone()));
+        (Some(value), Truth::Event(facts))
     }
 
     fn json(&mut self, facts: &Facts) -> Vec<u8> {
@@ -324,8 +321,9 @@ impl Writer<'_> {
         let (value, reason) = match self.dice.below(8) {
             0 => (String::new(), RejectReason::Empty),
             1 => (
+                // too long by some rules
                 format!(r#"{{"x":"{}"}}"#, "y".repeat(800)),
-                RejectReason::TooLarge,
+                RejectReason::MissingField,
             ),
             2 => {
                 return (

@@ -6,17 +6,18 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use clickstream_pipeline::{
-    commit::{Remedy, Rules, Settlement, Unsettled, settle},
+    commit::{Remedy, Settlement, Unsettled, settle},
     engine::{Engine, Flush},
     event::EventTime,
     offset::TopicPartition,
     ownership::{Action, ClaimRequest, Claimed, Event, Ownership, Standing, Timing},
-    window::TumblingWindow,
+    spec::SemanticSpec,
 };
 
 use crate::{
@@ -74,6 +75,10 @@ pub struct Tally {
     pub released: u64,
     /// Seeks that failed.
     pub unsought: u64,
+    /// Changes of the rules that a processor has followed.
+    pub changed: u64,
+    /// Partitions of committed flushes that began with other rules.
+    pub anchored: u64,
 }
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -107,7 +112,6 @@ const TIMING: Timing = Timing {
 pub struct Processor {
     pub scenario: Rc<Scenario>,
     database: Shared,
-    rules: Rules,
     pub dice: Dice,
     pub engine: Engine,
     pub ownership: Ownership,
@@ -126,19 +130,18 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// A processor without partitions. `number` is new for every process.
-    pub fn start(number: u64, scenario: &Rc<Scenario>, database: &Shared) -> Self {
-        let spec = &scenario.spec;
+    /// A processor without partitions, which begins with these rules. `number` is new for every process.
+    pub fn start(
+        number: u64,
+        scenario: &Rc<Scenario>,
+        rules: &SemanticSpec,
+        database: &Shared,
+    ) -> Self {
         Self {
-            engine: Engine::new(spec, 0, scenario.seed ^ number),
+            engine: Engine::new(rules, 0, scenario.seed ^ number),
             ownership: Ownership::new(TIMING),
             consumer: Consumer::default(),
             now: Duration::ZERO,
-            rules: Rules {
-                windows: TumblingWindow::new(spec.window_micros),
-                policy: spec.late_policy,
-                final_until: scenario.final_until.map(EventTime::from_micros),
-            },
             dice: Dice::new(scenario.seed, 100 + number),
             connection: Some(Connection::open(database)),
             work: None,
@@ -165,13 +168,22 @@ impl Processor {
                 Action::Begin {
                     partition, grant, ..
                 } => {
-                    let recovered = (*grant.recovered).clone();
+                    let mut recovered = (*grant.recovered).clone();
+                    if self.sabotaged(Sabotage::ChangeAfterClaimGoesUnnoticed) {
+                        recovered.rules = Arc::clone(self.engine.rules());
+                    }
                     self.engine.assign(*partition, recovered);
                 }
                 _ => {}
             }
         }
         actions
+    }
+
+    /// Follows these rules from the next flush on; tells whether they are others.
+    pub fn change_rules(&mut self, rules: &SemanticSpec) -> bool {
+        let changed = self.engine.change_rules(rules);
+        changed.expect("windows stay as they are")
     }
 
     /// The group has taken a partition away.
@@ -229,7 +241,9 @@ impl Processor {
             if !requests.is_empty()
                 && let Some(connection) = self.connection.take()
             {
-                self.work = Some(Work::Claim(Box::pin(claim_all(connection, requests))));
+                let rules = Arc::clone(self.engine.rules());
+                let claims = claim_all(connection, requests, rules);
+                self.work = Some(Work::Claim(Box::pin(claims)));
                 return true;
             }
             // the database knows nothing of it here: a claim that was given back is ended like any other
@@ -249,9 +263,12 @@ impl Processor {
             return false;
         };
         self.in_flight = flush.claims.keys().copied().collect();
-        let rules = self.rules;
+        if self.sabotaged(Sabotage::FlushFollowsNewerRules) {
+            flush.rules = Arc::clone(self.engine.rules());
+        }
+        let final_until = self.scenario.final_until.map(EventTime::from_micros);
         self.work = Some(Work::Flush(Box::pin(async move {
-            let result = settle(&mut connection, &mut flush, &rules).await;
+            let result = settle(&mut connection, &mut flush, final_until).await;
             Settled {
                 connection,
                 flush,
@@ -338,6 +355,8 @@ impl Processor {
             Ok(settlement) => {
                 self.in_flight.clear();
                 tally.flushes += 1;
+                let spans = flush.batch.spans.values();
+                tally.anchored += spans.filter(|span| span.new_rules).count() as u64;
                 tally.copied += settlement.copied as u64;
                 tally.refused += settlement.refused as u64;
                 tally.distrusted += u64::from(!settlement.distrusted.is_empty());
@@ -391,10 +410,15 @@ impl Processor {
     }
 }
 
-async fn claim_all(mut connection: Connection, requests: Vec<ClaimRequest>) -> Claims {
+async fn claim_all(
+    mut connection: Connection,
+    requests: Vec<ClaimRequest>,
+    rules: Arc<SemanticSpec>,
+) -> Claims {
     let mut claimed = Vec::new();
     for request in requests {
-        match connection.claim(request.partition, request.log_end).await {
+        let claim = connection.claim(request.partition, request.log_end, &rules);
+        match claim.await {
             Ok(outcome) => claimed.push((request.partition, outcome)),
             Err(error) => {
                 return Claims {

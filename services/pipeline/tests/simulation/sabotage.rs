@@ -30,11 +30,19 @@ pub enum Sabotage {
     IdleLossGoesUnnoticed,
     /// A batch that cannot be read is passed over, and what comes behind it is taken for what comes next.
     UnreadableIsPassedOver,
+    /// The anchor of a change of the rules stands one offset behind the first record that is judged by them.
+    AnchorOneOff,
+    /// A change of the rules between a claim and its first record goes unnoticed: no anchor tells of it.
+    ChangeAfterClaimGoesUnnoticed,
+    /// What happens to late events follows from the rules when the flush is written, not when its records were taken.
+    FlushFollowsNewerRules,
+    /// A change of the rules writes no anchor.
+    ChangeWithoutAnchor,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::NoFence,
         Self::AdvanceOutsideTransaction,
         Self::DeadLettersOutsideTransaction,
@@ -48,5 +56,9 @@ impl Sabotage {
         Self::OnlyTheFlushIsReclaimed,
         Self::IdleLossGoesUnnoticed,
         Self::UnreadableIsPassedOver,
+        Self::AnchorOneOff,
+        Self::ChangeAfterClaimGoesUnnoticed,
+        Self::FlushFollowsNewerRules,
+        Self::ChangeWithoutAnchor,
     ];
 }

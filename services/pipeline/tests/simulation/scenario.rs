@@ -9,8 +9,10 @@ use crate::{dice::Dice, sabotage::Sabotage};
 pub struct Scenario {
     /// The seed itself.
     pub seed: u64,
-    /// The rules of the pipeline.
+    /// The rules of the pipeline as it begins.
     pub spec: SemanticSpec,
+    /// The rules that it is changed to, one after the other.
+    pub changes: Vec<SemanticSpec>,
     /// End of the time that counts as reported final, fixed for the run.
     pub final_until: Option<i64>,
     /// How many partitions the topic has in the end.
@@ -62,8 +64,9 @@ impl Scenario {
             dice.between(30, 200)
         };
         let calm = dice.chance(150);
-        let spec = SemanticSpec {
-            window_micros: dice.pick(&[1, 7, 60, 3_600]) * second,
+        let window_micros = dice.pick(&[1, 7, 60, 3_600]) * second;
+        let mut rules = || SemanticSpec {
+            window_micros,
             delay_micros: dice.pick(&[0, 1, 10]) * second,
             max_future_skew_micros: dice.pick(&[60, 300, 50 * 86_400]) * second,
             allowed_lateness_micros: dice.pick(&[0, 1, 30, 600]) * second,
@@ -73,12 +76,16 @@ impl Scenario {
                 LatePolicy::Store,
                 LatePolicy::Drop,
             ]),
-            max_event_bytes: 700,
+            max_event_bytes: dice.pick(&[700, 700, 1_000]),
             ..SemanticSpec::default()
         };
+        let spec = rules();
+        let changes = (0..5).map(|_| rules()).collect::<Vec<_>>();
+        let changes = changes[..dice.pick(&[0, 0, 1, 2, 3, 5])].to_vec();
         Self {
             seed,
             spec,
+            changes,
             final_until: dice
                 .chance(500)
                 .then(|| crate::log::BASE + dice.between(-100, 400) * second),

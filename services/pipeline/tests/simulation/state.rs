@@ -1,7 +1,7 @@
 //! What the simulated database holds, and what one transaction changes. State is always the sum of a list of changes, so
 //! that a crash that loses the newest ones is replayed rather than imitated.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use clickstream_pipeline::{
     checkpoint::Counters,
@@ -10,6 +10,7 @@ use clickstream_pipeline::{
     offset::{NextOffset, TopicPartition},
     settle::PartKey,
     sketch::Sketch,
+    spec::SemanticSpec,
     watermark::EventClock,
 };
 
@@ -59,6 +60,17 @@ pub struct Progress {
     pub at_end: bool,
 }
 
+/// A row of the anchors: the state at an offset, and the rules from there on.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Anchor {
+    /// The rules from there on.
+    pub rules: Arc<SemanticSpec>,
+    /// Event time there.
+    pub clock: EventClock,
+    /// Totals there.
+    pub counters: Counters,
+}
+
 /// A row of the traffic parts.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Part {
@@ -106,6 +118,8 @@ pub struct Changes {
     pub looked_up: Option<usize>,
     /// A claim.
     pub claim: Option<(TopicPartition, Claim, u64)>,
+    /// Anchors. Where one stands already, its rules are replaced.
+    pub anchors: BTreeMap<Place, Anchor>,
 }
 
 /// Committed state.
@@ -123,6 +137,8 @@ pub struct State {
     pub parts: BTreeMap<PartKey, Part>,
     /// Checkpoints.
     pub checkpoints: BTreeMap<TopicPartition, Progress>,
+    /// Anchors.
+    pub anchors: BTreeMap<Place, Anchor>,
     /// A key that was stored twice: the primary key did not hold.
     pub broken: Option<String>,
 }
@@ -158,6 +174,11 @@ impl State {
             }
             part.visitors.unite(&change.visitors);
             part.sessions.unite(&change.sessions);
+        }
+        for (place, anchor) in &changes.anchors {
+            let stored = self.anchors.entry(*place);
+            let stored = stored.or_insert_with(|| anchor.clone());
+            stored.rules = Arc::clone(&anchor.rules);
         }
         for (tp, step) in &changes.steps {
             self.advance(*tp, step);

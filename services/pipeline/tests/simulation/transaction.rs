@@ -1,7 +1,7 @@
 //! The commit protocol's side of the database. Every statement yields before it runs, so that a scheduler can put any other
 //! transaction, crash or rebalance between two of them.
 
-use std::{cell::RefMut, collections::BTreeMap, future::poll_fn, rc::Rc, task::Poll};
+use std::{cell::RefMut, collections::BTreeMap, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
 use clickstream_pipeline::{
     batch::{Batch, Row},
@@ -11,6 +11,7 @@ use clickstream_pipeline::{
     offset::{NextOffset, TopicPartition},
     ownership::{Claimed, Grant, Obstacle},
     settle::{HitDelta, PartDelta, PartKey},
+    spec::SemanticSpec,
     watermark::EventClock,
     window::Window,
 };
@@ -19,7 +20,7 @@ use crate::{
     database::{Database, Error, Lock, Shared},
     log::{Facts, REFUSED},
     sabotage::Sabotage,
-    state::{Key, Letter, Part, Step, Stored},
+    state::{Anchor, Key, Letter, Part, Step, Stored},
 };
 
 /// Lets every other task run first.
@@ -62,12 +63,17 @@ impl Connection {
         !self.database.borrow().is_alive(self.id)
     }
 
-    /// Takes a partition over: ends the previous owner's backend, locks the checkpoint, writes a new token, and reads
-    /// where to go on. A position beyond the end of the log is left alone.
+    /// Takes a partition over: ends the previous owner's backend, locks the checkpoint, writes a new token and an anchor with
+    /// these rules, and reads where to go on. A position beyond the end of the log is left alone.
     ///
     /// # Errors
     /// Any fault; nothing is known then, and the claim is made again.
-    pub async fn claim(&mut self, tp: TopicPartition, log_end: i64) -> Result<Claimed, Error> {
+    pub async fn claim(
+        &mut self,
+        tp: TopicPartition,
+        log_end: i64,
+        rules: &Arc<SemanticSpec>,
+    ) -> Result<Claimed, Error> {
         let read = |db: &Database| {
             db.state.checkpoints.get(&tp).map_or_else(
                 || (NextOffset::ZERO, EventClock::default(), true),
@@ -106,6 +112,7 @@ impl Connection {
             claim
         };
         let late = read(&*tx.step().await?);
+        tx.write_anchor(tp, rules, 0).await?;
         let database = Rc::clone(&self.database);
         tx.commit().await?;
 
@@ -125,6 +132,7 @@ impl Connection {
                 next,
                 clock,
                 first,
+                rules: Arc::clone(rules),
             }),
             totals: Counters::default(),
             gap: None,
@@ -160,6 +168,29 @@ impl Drop for Tx {
 }
 
 impl Tx {
+    /// Notes the rules from where the partition stands on, or `off` behind it.
+    async fn write_anchor(
+        &self,
+        tp: TopicPartition,
+        rules: &Arc<SemanticSpec>,
+        off: i64,
+    ) -> Result<(), Error> {
+        let mut db = self.step().await?;
+        let row = db.state.checkpoints.get(&tp);
+        let (next, clock, counters) = row.map_or_else(Default::default, |row| {
+            (row.next.get(), row.clock.clone(), row.counters)
+        });
+        let rules = Arc::clone(rules);
+        let anchor = Anchor {
+            rules,
+            clock,
+            counters,
+        };
+        let anchors = &mut db.own(self.id)?.changes.anchors;
+        anchors.insert((tp, next + off), anchor);
+        Ok(())
+    }
+
     /// Waits for the scheduler, then for bad luck.
     async fn step(&self) -> Result<RefMut<'_, Database>, Error> {
         pause().await;
@@ -349,6 +380,22 @@ impl Transaction for Tx {
                 sessions: delta.sessions.clone(),
             };
             own.parts.insert(*key, part);
+        }
+        Ok(())
+    }
+
+    async fn anchor(
+        &mut self,
+        positions: &[Position],
+        rules: &Arc<SemanticSpec>,
+    ) -> Result<(), Error> {
+        let (off, none) = {
+            let db = self.step().await?;
+            let off = i64::from(db.sabotaged(Sabotage::AnchorOneOff));
+            (off, db.sabotaged(Sabotage::ChangeWithoutAnchor))
+        };
+        for position in positions.iter().filter(|_| !none) {
+            self.write_anchor(position.partition, rules, off).await?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use clickstream_pipeline::offset::TopicPartition;
+use clickstream_pipeline::{offset::TopicPartition, spec::SemanticSpec};
 
 use crate::{
     checker::Oracle,
@@ -37,6 +37,8 @@ struct World {
     /// Zombies: who learns at which step that it lost which partition.
     notices: Vec<(u64, usize, TopicPartition)>,
     faults_left: usize,
+    /// How often the pipeline's rules have changed so far.
+    changed: usize,
     dice: Dice,
     tally: Tally,
 }
@@ -60,7 +62,7 @@ impl World {
     fn new(scenario: Scenario) -> Self {
         let scenario = Rc::new(scenario);
         let log = Log::generate(&scenario);
-        let oracle = Oracle::new(&log, &scenario);
+        let oracle = Oracle::new(&scenario);
         let database = Rc::new(RefCell::new(Database::new(Rc::clone(&scenario))));
         let mut world = Self {
             log,
@@ -70,6 +72,7 @@ impl World {
             group: Vec::new(),
             notices: Vec::new(),
             faults_left: scenario.fault_budget,
+            changed: 0,
             dice: Dice::new(scenario.seed, 3),
             tally: Tally::default(),
             database,
@@ -99,7 +102,8 @@ impl World {
                 0..40 => self.append(),
                 40..80 => self.database.borrow_mut().notice_a_lost_client(),
                 80..84 => self.grow(),
-                84..88 => {
+                84..90 => self.change_rules(),
+                90..94 => {
                     self.check(false)?;
                     if self.drained() {
                         self.check(true)?;
@@ -125,7 +129,28 @@ impl World {
 
     fn start(&mut self) -> Processor {
         self.started += 1;
-        Processor::start(self.started, &self.scenario, &self.database)
+        Processor::start(self.started, &self.scenario, self.rules(), &self.database)
+    }
+
+    /// The rules of now.
+    fn rules(&self) -> &SemanticSpec {
+        let changed = self.changed.checked_sub(1);
+        changed.map_or(&self.scenario.spec, |at| &self.scenario.changes[at])
+    }
+
+    /// The rules change, or one processor notices that they have; each in its own time.
+    fn change_rules(&mut self) {
+        if self.changed < self.scenario.changes.len() && self.dice.chance(300) {
+            self.changed += 1;
+        }
+        let rules = self.rules().clone();
+        let reader = self.dice.below(self.processors.len());
+        if self.processors[reader].change_rules(&rules) {
+            self.tally.changed += 1;
+            self.database
+                .borrow_mut()
+                .note(|| format!("processor {reader} follows {rules:?}"));
+        }
     }
 
     fn append(&mut self) {

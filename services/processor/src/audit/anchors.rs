@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Row};
 
 use super::{
     column::Instant,
+    report::RulesReport,
     snapshot::{Progress, State, clock, counters},
 };
 
@@ -137,6 +138,23 @@ impl Start {
         }
         Ok(anchors)
     }
+}
+
+/// The sets of rules that records at these offsets were judged by, each with the first of them.
+pub fn rules_in_force(anchors: &[Anchor], offsets: &Range<i64>) -> Vec<RulesReport> {
+    let mut found: Vec<(i64, &SemanticSpec)> = Vec::new();
+    for anchor in anchors {
+        let from = anchor.next.get().max(offsets.start);
+        // an anchor at the end says how what comes next will be judged
+        if from < offsets.end && found.last().is_none_or(|(_, rules)| **rules != anchor.spec) {
+            found.push((from, &anchor.spec));
+        }
+    }
+    let report = |(from_offset, rules): (i64, &SemanticSpec)| RulesReport {
+        from_offset,
+        name: rules.short_hash(),
+    };
+    found.into_iter().map(report).collect()
 }
 
 impl State {

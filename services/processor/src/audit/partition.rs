@@ -19,12 +19,12 @@ use event::{EventRecord, Found};
 
 use super::{
     aggregates::{OpenWindows, Sums},
-    anchors::{Anchor, Start},
+    anchors::{Anchor, Start, rules_in_force},
     census::Buckets,
     judge::{Judge, JudgedSlice, Outcome},
     log::{self, LoggedRecord, Slice},
     progress::Progress as Done,
-    report::{Difference, Differences, Kind},
+    report::{Difference, Differences, Kind, RulesReport},
     retained::Retained,
     slices::Reach,
     snapshot::{Progress, State},
@@ -59,6 +59,8 @@ pub struct Recomputed {
     pub hits_after: Option<i64>,
     /// Windows that could be compared with the log.
     pub windows: u64,
+    /// The rules that records were judged by.
+    pub rules: Vec<RulesReport>,
 }
 
 /// What an audit of a partition starts from.
@@ -150,6 +152,7 @@ impl<'a> PartitionAudit<'a> {
             .take()
             .map_or(0, |windows| windows.finish(&mut self.sums));
         Ok(Recomputed {
+            rules: rules_in_force(self.given.anchors, &self.given.start.offsets),
             tally: self.tally,
             matched: self.matched,
             hits_after: self.hits_after,

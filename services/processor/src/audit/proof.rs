@@ -342,6 +342,7 @@ impl Proof {
                 checkpoint: true,
                 from_offset: start.offsets.start,
                 to_offset: start.offsets.end,
+                rules: done.rules.clone(),
                 unread: Some(start.unread),
                 consumed: tally.consumed,
                 accepted: tally.certain(Verdict::Accepted) + tally.certain(Verdict::Merged),

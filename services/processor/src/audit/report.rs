@@ -98,6 +98,15 @@ pub struct Differences {
     by_partition: BTreeMap<TopicPartition, u64>,
 }
 
+/// A set of rules that was in force, as the anchors say.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RulesReport {
+    /// The first offset that was judged by them.
+    pub from_offset: i64,
+    /// Their short name, the same as in the status of a processor that follows them.
+    pub name: String,
+}
+
 /// One partition as it was recomputed from the log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PartitionReport {
@@ -111,6 +120,8 @@ pub struct PartitionReport {
     pub from_offset: i64,
     /// The checkpoint's next offset: everything below was read again.
     pub to_offset: i64,
+    /// The rules that it was judged by, in the order of the log: each set from its offset on.
+    pub rules: Vec<RulesReport>,
     /// Records that lie behind it in the log, counted by offsets; `None` where no broker told.
     pub unread: Option<i64>,
     /// Records with a value.

@@ -91,6 +91,7 @@ impl Unread {
             checkpoint: false,
             from_offset: start,
             to_offset: start,
+            rules: Vec::new(),
             unread: self.log.as_ref().map(|log| log.end - log.start),
             consumed: 0,
             accepted: 0,

@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 
-use clickstream_pipeline::{engine::Flush, spec::LatePolicy};
+use clickstream_pipeline::engine::Flush;
 use tokio::task::JoinHandle;
 
 use crate::{shared::Shared, sink::Prepared};
@@ -12,7 +12,7 @@ use crate::{shared::Shared, sink::Prepared};
 pub type Ahead = JoinHandle<(Flush, Prepared)>;
 
 /// Waits until the growing batch is full, takes it, and starts to encode it. Dropped before, it takes nothing.
-pub async fn work_ahead(shared: &Shared, policy: LatePolicy) -> Ahead {
+pub async fn work_ahead(shared: &Shared) -> Ahead {
     loop {
         let flush = shared.with(|state| {
             // while the reader drains it waits for less, not for more
@@ -26,7 +26,7 @@ pub async fn work_ahead(shared: &Shared, policy: LatePolicy) -> Ahead {
         if let Some(flush) = flush {
             shared.notify_reader();
             return tokio::task::spawn_blocking(move || {
-                let prepared = Prepared::of(&flush.batch, policy);
+                let prepared = Prepared::of(&flush.batch, flush.rules.late_policy);
                 (flush, prepared)
             });
         }
@@ -38,11 +38,10 @@ pub async fn work_ahead(shared: &Shared, policy: LatePolicy) -> Ahead {
 pub async fn while_ahead<T>(
     settled: impl Future<Output = T>,
     shared: &Shared,
-    policy: LatePolicy,
     wanted: bool,
 ) -> (T, Option<Ahead>) {
     let mut settled = pin!(settled);
-    let mut working = pin!(work_ahead(shared, policy));
+    let mut working = pin!(work_ahead(shared));
     let mut ahead = None;
     loop {
         tokio::select! {

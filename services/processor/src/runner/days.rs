@@ -40,7 +40,7 @@ impl Writer {
             self.want(to);
             bounds.insert(*tp, to);
         }
-        let stores_late = self.settings.semantic.late_policy.stores();
+        let stores_late = flush.rules.late_policy.stores();
         let mut late: HashMap<Day, usize> = HashMap::new();
         // once over the rows, however many partitions the flush holds
         for row in &flush.batch.rows {

@@ -1,6 +1,6 @@
 //! Once a second beside the flushes: finality, anchors, the days ahead, and the windows that are open.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use clickstream_telemetry::memory;
 
@@ -19,16 +19,18 @@ impl Writer {
             sink.note_partitions(&topic, count).await?;
         }
         self.final_until = sink
-            .advance_final(&self.settings.semantic, self.settings.idle_timeout_micros)
+            .advance_final(&self.shared.rules(), self.settings.idle_timeout_micros)
             .await?;
         if self.last_anchor.elapsed() >= tuned("CLICKSTREAM_TEST_ANCHOR_MS", ANCHOR) {
             self.last_anchor = Instant::now();
             let ours: Vec<_> = self.shared.with(|state| {
                 let start = |tp| state.view.get(&tp).and_then(|view| view.log_start);
-                let assigned = state.engine.assigned();
-                assigned.map(|(tp, claim)| (tp, claim, start(tp))).collect()
+                let assigned = state.engine.anchored();
+                assigned
+                    .map(|(tp, claim, rules)| (tp, claim, Arc::clone(rules), start(tp)))
+                    .collect()
             });
-            sink.anchor(&ours, &self.settings.semantic).await?;
+            sink.anchor(&ours).await?;
         }
         if self
             .last_maintenance

@@ -3,7 +3,7 @@
 //! A claim first ends the previous owner's session if it still lives: a client frozen in the middle of a COPY holds index
 //! entries and locks that no time-out can free. A partition that its owner has released (see `release`) names no session.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use clickstream_pipeline::{
@@ -16,12 +16,15 @@ use clickstream_pipeline::{
     watermark::EventClock,
 };
 use rand::{Rng, RngExt as _};
-use serde_json::json;
 use tokio_postgres::Client;
 use tracing::warn;
 use uuid::{Builder, Uuid};
 
-use super::{PostgresSink, SinkFault, transaction::answered};
+use super::{
+    PostgresSink, SinkFault,
+    anchors::{Anchors, Why},
+    transaction::answered,
+};
 
 /// How many lanes there are; more writers than that share lanes, which is slower and just as safe.
 const LANES: i16 = 32;
@@ -29,14 +32,15 @@ const LANES: i16 = 32;
 const TERMINATE_WAIT: Duration = Duration::from_secs(3);
 
 impl PostgresSink {
-    /// Claims partitions, all in one synchronous transaction, and returns where each goes on.
+    /// Claims partitions, all in one synchronous transaction, and returns where each goes on. From there on the anchors say
+    /// that these rules are in force.
     ///
     /// # Errors
     /// [`SinkFault`]; then nothing is claimed.
     pub async fn claim(
         &mut self,
         requests: &[ClaimRequest],
-        spec: &SemanticSpec,
+        rules: &Arc<SemanticSpec>,
     ) -> Result<HashMap<TopicPartition, Claimed>, SinkFault> {
         let topics: Vec<String> = requests
             .iter()
@@ -114,6 +118,7 @@ impl PostgresSink {
                 next: NextOffset::at(row.get(1)),
                 clock: clock(row.get(2), row.get(3)),
                 first: epoch == 1,
+                rules: Arc::clone(rules),
             };
             let totals = Counters {
                 consumed: row.get(4),
@@ -135,19 +140,14 @@ impl PostgresSink {
                 }),
             );
         }
-        let tokens: Vec<Option<Uuid>> = requests
-            .iter()
-            .map(|request| match &claimed[&request.partition] {
-                Claimed::Ours(grant) => Some(grant.recovered.claim.token),
-                Claimed::Halted(_) => None,
-            })
-            .collect();
-        let reason = "claim";
-        answered(tx.execute(
-            ANCHOR,
-            &[&topics, &partitions, &tokens, &reason, &json!(spec)],
-        ))
-        .await?;
+        let mut anchors = Anchors::default();
+        for (request, topic) in requests.iter().zip(&topics) {
+            if let Claimed::Ours(grant) = &claimed[&request.partition] {
+                let token = grant.recovered.claim.token;
+                anchors.add(topic, request.partition.partition, token, rules);
+            }
+        }
+        anchors.write(&tx, Why::Claim).await?;
         answered(tx.commit()).await?;
         Ok(claimed)
     }
@@ -181,19 +181,6 @@ impl PostgresSink {
         Ok(())
     }
 }
-
-/// Notes where partitions stand, of those that are still held by these claims. An anchor says by which rules the log is
-/// judged from its place on: that is for the owner to say.
-pub(super) const ANCHOR: &str = "
-    insert into clickstream_anchors (topic, partition, next_offset, reason, spec, clock_t, clock_times, consumed, accepted,
-        merged, duplicate, rejected, late, skipped)
-    select points.topic, points.partition, points.next_offset, $4, $5, points.clock_t, points.clock_times, points.consumed,
-        points.accepted, points.merged, points.duplicate, points.rejected, points.late, points.skipped
-    from clickstream_checkpoints as points
-    join unnest($1::text[], $2::int[], $3::uuid[]) as mine (topic, partition, token)
-      on points.topic = mine.topic and points.partition = mine.partition and points.claim_token = mine.token
-    for no key update of points
-    on conflict (topic, partition, next_offset) do update set spec = excluded.spec";
 
 /// Takes the smallest lane that no other live session of this schema holds.
 pub(super) async fn take_lane(client: &Client) -> Result<i16, SinkFault> {

@@ -1,5 +1,7 @@
 //! What a writer does for the target beside its flushes: day partitions, anchors, finality.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use clickstream_pipeline::{
     engine::Claim,
@@ -7,12 +9,14 @@ use clickstream_pipeline::{
     offset::TopicPartition,
     spec::SemanticSpec,
 };
-use serde_json::json;
 use tokio_postgres::types::ToSql;
 use tracing::{info, warn};
-use uuid::Uuid;
 
-use super::{PostgresSink, SinkFault, claim::ANCHOR, transaction::answered};
+use super::{
+    PostgresSink, SinkFault,
+    anchors::{Anchors, Why},
+    transaction::answered,
+};
 use crate::retry;
 
 /// Rows of a day that are moved out of the default partition when the day gets its own: a fraction of a
@@ -20,14 +24,6 @@ use crate::retry;
 const MOST_MOVED: i32 = 50_000;
 /// While nothing is final yet every window is open: where one partition holds years of them back, counting must not take long.
 const WINDOWS_COUNTED: i64 = 10_000;
-
-const PRUNE_ANCHORS: &str = "
-    delete from clickstream_anchors as anchors
-    using unnest($1::text[], $2::int[], $3::bigint[]) as logs (topic, partition, log_start)
-    where anchors.topic = logs.topic and anchors.partition = logs.partition
-      and anchors.next_offset < (
-          select max(kept.next_offset) from clickstream_anchors as kept
-          where kept.topic = logs.topic and kept.partition = logs.partition and kept.next_offset <= logs.log_start)";
 
 /// Whether a day has a partition of its own now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,29 +107,24 @@ impl PostgresSink {
         Ok(row.get(0))
     }
 
-    /// Notes from where an audit or a rewind can start, for partitions that are still this claim's, each with
-    /// the start of its log; anchors that the log has left behind go, but for the newest of them.
+    /// Notes from where an audit or a rewind can start, for partitions that are still this claim's, each with the rules
+    /// that are in force from where it stands on and the start of its log; anchors that the log has left behind go, but for
+    /// the newest of them.
     ///
     /// # Errors
     /// [`SinkFault`].
     pub async fn anchor(
         &self,
-        partitions: &[(TopicPartition, Claim, Option<i64>)],
-        spec: &SemanticSpec,
+        partitions: &[(TopicPartition, Claim, Arc<SemanticSpec>, Option<i64>)],
     ) -> Result<(), SinkFault> {
-        let topics: Vec<&str> = partitions
-            .iter()
-            .map(|(tp, _, _)| self.topic(tp.topic))
-            .collect();
-        let numbers: Vec<i32> = partitions.iter().map(|(tp, _, _)| tp.partition).collect();
-        let tokens: Vec<Uuid> = partitions.iter().map(|(_, claim, _)| claim.token).collect();
-        let starts: Vec<Option<i64>> = partitions.iter().map(|(_, _, start)| *start).collect();
+        let mut anchors = Anchors::default();
+        for (tp, claim, rules, _) in partitions {
+            anchors.add(self.topic(tp.topic), tp.partition, claim.token, rules);
+        }
+        let starts: Vec<Option<i64>> = partitions.iter().map(|(.., start)| *start).collect();
         let client = &self.connection.client;
-        let reason = "hourly";
-        answered(client.execute(ANCHOR, &[&topics, &numbers, &tokens, &reason, &json!(spec)]))
-            .await?;
-        answered(client.execute(PRUNE_ANCHORS, &[&topics, &numbers, &starts])).await?;
-        Ok(())
+        anchors.write(client, Why::Hour).await?;
+        anchors.prune(client, &starts).await
     }
 
     /// Moves `final_until` as far as watermarks and idleness allow, and returns it.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use clickstream_pipeline::{
     offset::{TopicId, TopicPartition},
     settle::{HitDelta, PartDelta, PartKey},
     sketch::SKETCH_FORMAT,
-    spec::Durability,
+    spec::{Durability, SemanticSpec},
     window::Window,
 };
 use futures_util::{SinkExt, pin_mut};
@@ -28,6 +29,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresSink, SinkFault, Topics,
+    anchors::{Anchors, Why},
     columns::{self, Entry, Table},
     copy::{self, Prepared},
     rows::{Bits, KeyColumns, Timestamptz},
@@ -325,6 +327,32 @@ impl Transaction for FlushTransaction<'_> {
         answered(self.tx.execute(&self.statements.write_parts, &params))
             .instrument(step("sketches"))
             .await?;
+        Ok(())
+    }
+
+    async fn anchor(
+        &mut self,
+        positions: &[Position],
+        rules: &Arc<SemanticSpec>,
+    ) -> Result<(), SinkFault> {
+        let mut anchors = Anchors::default();
+        for position in positions {
+            let Position {
+                partition, claim, ..
+            } = position;
+            let topic = self.topics.get(&partition.topic).map_or("", String::as_str);
+            anchors.add(topic, partition.partition, claim.token, rules);
+        }
+        let written = anchors.write(&self.tx, Why::Rules);
+        let moved = written.instrument(step("anchors")).await?;
+        // the fence holds all of them: records whose rules nothing tells must not be committed
+        if moved != positions.len() as u64 {
+            return Err(SinkFault::NotAdvanced {
+                moved,
+                expected: positions.len(),
+            });
+        }
+        crash_point("after_anchor");
         Ok(())
     }
 

@@ -13,10 +13,11 @@ const OF_A_KIND: usize = 10;
 /// Doubts that are shown, and notes.
 const OF_THE_REST: usize = 20;
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "partition",
     "from",
     "to",
+    "rules",
     "consumed",
     "accepted",
     "duplicate",
@@ -177,7 +178,7 @@ impl AuditReport {
 }
 
 impl PartitionReport {
-    fn cells(&self) -> [String; 13] {
+    fn cells(&self) -> [String; 14] {
         let [of_records, of_windows] = if self.checkpoint {
             [
                 share(self.records_compared.into(), self.records_counted.into()),
@@ -190,6 +191,7 @@ impl PartitionReport {
             format!("{}[{}]", self.topic, self.partition),
             self.from_offset.to_string(),
             self.to_offset.to_string(),
+            self.rules.len().to_string(),
             self.consumed.to_string(),
             self.accepted.to_string(),
             self.duplicate.to_string(),
