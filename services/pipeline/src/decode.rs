@@ -12,7 +12,7 @@ mod timestamp;
 pub use reason::{Field, RejectReason, Rejected, UnknownRejectReason};
 
 use crate::event::{Event, EventTime};
-use crate::spec::SemanticSpec;
+use crate::spec::{RulesVersion, SemanticSpec};
 
 /// Reads records by the rules of one spec, from which it was compiled.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Decoder {
     max_event_bytes: usize,
     /// Events dated later than this after `received_at` are [`RejectReason::TimestampInFuture`]; in microseconds.
     max_future_skew_micros: i64,
+    /// Which spellings are read.
+    version: RulesVersion,
 }
 
 impl Decoder {
@@ -30,6 +32,7 @@ impl Decoder {
         Self {
             max_event_bytes: spec.max_event_bytes,
             max_future_skew_micros: spec.max_future_skew_micros,
+            version: spec.events.version,
         }
     }
 
@@ -63,7 +66,7 @@ impl Decoder {
         // evaluated top down: this order is the order of the reasons
         let event_id = field::event_id(&fields)?;
         let user_id = field::user_id(&fields)?;
-        let event_ts = field::event_ts(&fields, received_at, self.max_future_skew_micros)?;
+        let event_ts = field::event_ts(&fields, received_at, self)?;
         let url = field::url(&fields)?;
         let referrer = field::referrer(&fields)?;
         let ip = field::ip(&fields)?;

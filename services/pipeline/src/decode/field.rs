@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::object::Fields;
 use super::timestamp::{self, Unreadable};
-use super::{Field, RejectReason, Rejected};
+use super::{Decoder, Field, RejectReason, Rejected};
 use crate::event::{EventTime, UserId};
+use crate::spec::RulesVersion;
 
 /// Longest `url` and `referrer`, in bytes.
 const MAX_URL_BYTES: usize = 8192;
@@ -48,16 +49,28 @@ pub(super) fn user_id<'a>(fields: &Fields<'a>) -> Result<UserId<'a>, Rejected> {
 pub(super) fn event_ts(
     fields: &Fields<'_>,
     received_at: EventTime,
-    max_future_skew_micros: i64,
+    decoder: &Decoder,
 ) -> Result<EventTime, Rejected> {
     let field = Field::EventTs;
     let raw = fields.required(field)?;
+    let first = decoder.version == RulesVersion::First;
     let read = if is_number(raw) {
-        timestamp::from_epoch_millis(raw)
+        if first {
+            timestamp::first::from_epoch_millis(raw)
+        } else {
+            timestamp::from_number(raw)
+        }
     } else if raw.starts_with('"') {
-        timestamp::from_text(string(field, raw)?.as_bytes())
-    } else {
+        let text = string(field, raw)?;
+        if first {
+            timestamp::first::from_text(text.as_bytes())
+        } else {
+            timestamp::from_text(text.as_bytes())
+        }
+    } else if first {
         return Err(invalid(field, "neither a string nor an integer"));
+    } else {
+        return Err(invalid(field, "neither a string nor a number"));
     };
     let time = read.map_err(|unreadable| match unreadable {
         Unreadable::Form(rule) => invalid(field, rule),
@@ -67,7 +80,11 @@ pub(super) fn event_ts(
             "before 2000 or after 2099 (UTC)",
         ),
     })?;
-    if time.micros() > received_at.micros().saturating_add(max_future_skew_micros) {
+    if time.micros()
+        > received_at
+            .micros()
+            .saturating_add(decoder.max_future_skew_micros)
+    {
         // whoever reads this looks at the event first, and the event is right
         let rule = if received_at < EventTime::MIN {
             "later than the record's timestamp, which is before 2000: a client writes this topic's record timestamps in \

@@ -5,6 +5,7 @@
 
 mod documents;
 mod fields;
+mod instants;
 mod model;
 mod properties;
 mod timestamps;
@@ -19,6 +20,15 @@ static FIRST: LazyLock<Decoder> = LazyLock::new(|| {
     SemanticSpec {
         max_event_bytes: 1 << 20,
         events: EventRules::of_first_release(),
+        ..SemanticSpec::default()
+    }
+    .decoder()
+});
+
+/// The rules of a spec that says nothing of them.
+static TODAY: LazyLock<Decoder> = LazyLock::new(|| {
+    SemanticSpec {
+        max_event_bytes: 1 << 20,
         ..SemanticSpec::default()
     }
     .decoder()

@@ -1,4 +1,7 @@
-//! The three spellings of `event_ts`: RFC 3339, the same with a space and no zone (read as UTC), and epoch milliseconds.
+//! The spellings of `event_ts`: numbers since 1970, ISO 8601 with its subset RFC 3339, and the local time of web servers.
+
+pub(super) mod first;
+mod number;
 
 use crate::event::{Day, EventTime, MICROS_PER_DAY};
 
@@ -12,77 +15,79 @@ pub(super) enum Unreadable {
 }
 
 const FORM: Unreadable = Unreadable::Form(
-    "neither RFC 3339 nor `YYYY-MM-DD HH:MM:SS` in UTC nor integer epoch milliseconds",
+    "no time in a known form, such as 2026-11-29T10:00:00.5Z, 2026-11-29 10:00:00 UTC, 29/Nov/2026:10:00:00 +0100 or a \
+     number of seconds, milliseconds, microseconds or nanoseconds since 1970",
 );
 const CALENDAR: Unreadable = Unreadable::Form("no such date or time of day");
 
+/// English, as web servers write them in every locale.
+const MONTHS: [&[u8; 3]; 12] = [
+    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+];
+
 /// Reads the raw text of a JSON number.
-pub(super) fn from_epoch_millis(raw: &str) -> Result<EventTime, Unreadable> {
-    if raw.contains(['.', 'e', 'E']) {
-        return Err(Unreadable::Form(
-            "epoch milliseconds with a fraction or an exponent",
-        ));
-    }
-    // an integer beyond i64 is as far out of range as an integer can be
-    let millis: i64 = raw.parse().map_err(|_| Unreadable::OutOfRange)?;
-    accepted(millis.checked_mul(1000).ok_or(Unreadable::OutOfRange)?)
+pub(super) fn from_number(raw: &str) -> Result<EventTime, Unreadable> {
+    number::read(raw.as_bytes())
 }
 
-/// Reads a timestamp in text form; decimals beyond microseconds are cut off, which floors the instant, because a
-/// zone's offset is whole minutes.
+/// Reads a timestamp in text form. Decimals beyond microseconds are cut off, which floors the instant, because a zone's
+/// offset is whole minutes.
 pub(super) fn from_text(text: &[u8]) -> Result<EventTime, Unreadable> {
-    let Some((
-        &[
-            y1,
-            y2,
-            y3,
-            y4,
-            b'-',
-            m1,
-            m2,
-            b'-',
-            d1,
-            d2,
-            separator,
-            h1,
-            h2,
-            b':',
-            n1,
-            n2,
-            b':',
-            s1,
-            s2,
-        ],
-        rest,
-    )) = text.split_first_chunk::<19>()
+    match text {
+        [_, _, _, _, b'-', ..] => iso(text),
+        [b'[', local @ .., b']'] => web_server(local),
+        [_, _, b'/', ..] => web_server(text),
+        _ => number::read(text),
+    }
+}
+
+/// `YYYY-MM-DD`, `T` or a space, `HH:MM:SS`; decimals or none; a zone or none, which is UTC.
+fn iso(text: &[u8]) -> Result<EventTime, Unreadable> {
+    let Some((&[date @ .., separator, _, _, _, _, _, _, _, _], _)) = text.split_first_chunk::<19>()
     else {
         return Err(FORM);
     };
-    let year = two(y1, y2)? * 100 + two(y3, y4)?;
-    let (month, day) = (two(m1, m2)?, two(d1, d2)?);
-    let (hour, minute, second) = (two(h1, h2)?, two(n1, n2)?, two(s1, s2)?);
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = date else {
+        return Err(FORM);
+    };
     if !matches!(separator, b'T' | b't' | b' ') {
         return Err(FORM);
     }
-    let (fraction_micros, zone) = fraction(rest)?;
-    let offset_minutes = match *zone {
-        [] if separator == b' ' => 0,
-        [] => {
-            return Err(Unreadable::Form(
-                "RFC 3339 needs a zone: Z or an offset such as +02:00",
-            ));
-        }
-        [b'Z' | b'z'] => 0,
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-            let (hours, minutes) = (two(h1, h2)?, two(m1, m2)?);
-            if hours > 23 || minutes > 59 {
-                return Err(CALENDAR);
-            }
-            let offset = hours * 60 + minutes;
-            if sign == b'-' { -offset } else { offset }
-        }
-        _ => return Err(FORM),
+    let month = two(m1, m2).ok_or(FORM)?;
+    instant([y1, y2, y3, y4], month, [d1, d2], &text[11..], false)
+}
+
+/// `DD/Mon/YYYY:HH:MM:SS` with decimals or none, and the zone, without which it could be any.
+fn web_server(text: &[u8]) -> Result<EventTime, Unreadable> {
+    let Some((&[d1, d2, b'/', m1, m2, m3, b'/', y1, y2, y3, y4, b':'], time)) =
+        text.split_first_chunk::<12>()
+    else {
+        return Err(FORM);
     };
+    let month = MONTHS.iter().position(|name| **name == [m1, m2, m3]);
+    let month = month.ok_or(FORM)? as i32 + 1;
+    instant([y1, y2, y3, y4], month, [d1, d2], time, true)
+}
+
+/// The instant of a date and of what follows it: the time of day and the zone.
+fn instant(
+    [y1, y2, y3, y4]: [u8; 4],
+    month: i32,
+    [d1, d2]: [u8; 2],
+    time: &[u8],
+    zone_is_needed: bool,
+) -> Result<EventTime, Unreadable> {
+    let Some((&[h1, h2, b':', n1, n2, b':', s1, s2], rest)) = time.split_first_chunk::<8>() else {
+        return Err(FORM);
+    };
+    let two = |tens, ones| two(tens, ones).ok_or(FORM);
+    let (year, day) = (two(y1, y2)? * 100 + two(y3, y4)?, two(d1, d2)?);
+    let (hour, minute, second) = (two(h1, h2)?, two(n1, n2)?, two(s1, s2)?);
+    let (fraction_micros, zone) = fraction(rest)?;
+    if zone_is_needed && zone.is_empty() {
+        return Err(Unreadable::Form("the zone is missing, such as +0100"));
+    }
+    let offset_minutes = offset(zone)?;
     // second 60 included: event time has no leap seconds
     if hour > 23 || minute > 59 || second > 59 {
         return Err(CALENDAR);
@@ -97,27 +102,9 @@ pub(super) fn from_text(text: &[u8]) -> Result<EventTime, Unreadable> {
     )
 }
 
-fn accepted(micros: i64) -> Result<EventTime, Unreadable> {
-    let time = EventTime::from_micros(micros);
-    if time.is_accepted() {
-        Ok(time)
-    } else {
-        Err(Unreadable::OutOfRange)
-    }
-}
-
-/// Two ASCII digits as a number.
-fn two(tens: u8, ones: u8) -> Result<i32, Unreadable> {
-    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
-    if tens > 9 || ones > 9 {
-        return Err(FORM);
-    }
-    Ok(i32::from(tens) * 10 + i32::from(ones))
-}
-
 /// The decimals after the seconds in microseconds, and what follows them.
 fn fraction(rest: &[u8]) -> Result<(i32, &[u8]), Unreadable> {
-    let [b'.', decimals @ ..] = rest else {
+    let [b'.' | b',', decimals @ ..] = rest else {
         return Ok((0, rest));
     };
     let count = decimals
@@ -133,4 +120,38 @@ fn fraction(rest: &[u8]) -> Result<(i32, &[u8]), Unreadable> {
         sum * 10 + digit
     });
     Ok((micros, zone))
+}
+
+/// How many minutes a zone is ahead of UTC. There may be a space in front of it.
+fn offset(zone: &[u8]) -> Result<i32, Unreadable> {
+    let (sign, hours, minutes) = match zone.strip_prefix(b" ").unwrap_or(zone) {
+        [] if zone.is_empty() => return Ok(0),
+        b"Z" | b"z" | b"UTC" | b"GMT" => return Ok(0),
+        [sign @ (b'+' | b'-'), h1, h2] => (sign, two(*h1, *h2), Some(0)),
+        [sign @ (b'+' | b'-'), h1, h2, m1, m2] | [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            (sign, two(*h1, *h2), two(*m1, *m2))
+        }
+        _ => return Err(FORM),
+    };
+    let (hours, minutes) = (hours.ok_or(FORM)?, minutes.ok_or(FORM)?);
+    if hours > 23 || minutes > 59 {
+        return Err(CALENDAR);
+    }
+    let minutes = hours * 60 + minutes;
+    Ok(if *sign == b'-' { -minutes } else { minutes })
+}
+
+fn accepted(micros: i64) -> Result<EventTime, Unreadable> {
+    let time = EventTime::from_micros(micros);
+    if time.is_accepted() {
+        Ok(time)
+    } else {
+        Err(Unreadable::OutOfRange)
+    }
+}
+
+/// Two ASCII digits as a number.
+fn two(tens: u8, ones: u8) -> Option<i32> {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    (tens <= 9 && ones <= 9).then(|| i32::from(tens) * 10 + i32::from(ones))
 }

@@ -1,4 +1,5 @@
-//! Records that a decoder must refuse, one variant per way to be wrong, each with the verdict it must get.
+//! Records that a decoder must refuse, whatever the spec, one variant per way to be wrong, each with the verdict it must
+//! get.
 
 use clickstream_pipeline::decode::{Field, RejectReason};
 
@@ -27,8 +28,10 @@ pub enum Malformed {
     NoEventId,
     /// The nil UUID.
     NilEventId,
-    /// An `event_id` that is no UUID.
+    /// An `event_id` that is neither text nor a number.
     BadEventId,
+    /// An `event_id` of 201 characters.
+    LongEventId,
     /// No `user_id`.
     NoUserId,
     /// An empty `user_id`.
@@ -43,14 +46,14 @@ pub enum Malformed {
     NullEventTs,
     /// `event_ts` is prose.
     BadEventTs,
-    /// RFC 3339 without its zone.
-    NoZone,
+    /// A date without a time of day.
+    NoTimeOfDay,
     /// Second 60.
     LeapSecond,
     /// 30 February.
     NoSuchDay,
-    /// Epoch seconds where milliseconds belong: January 1970.
-    EpochSeconds,
+    /// Minutes since 1970, which is no unit that is read.
+    EpochMinutes,
     /// The microsecond before the year 2000.
     Year1999,
     /// The year 9999.
@@ -67,18 +70,10 @@ pub enum Malformed {
     RepeatedUrl,
     /// An escaped U+0000 in `url`.
     NulInUrl,
-    /// Half of a surrogate pair in `referrer`.
+    /// Half of a surrogate pair in `url`.
     LoneSurrogate,
-    /// A `referrer` that is a number.
-    NumericReferrer,
-    /// A network instead of an address.
-    NetworkAsIp,
-    /// An IPv6 address with a zone.
-    IpWithZone,
-    /// A `session_id` of 129 characters.
-    LongSessionId,
-    /// A `user_agent` of 1025 bytes.
-    LongUserAgent,
+    /// A `url` that is a number.
+    NumericUrl,
 }
 
 /// What to do with a complete event to make it wrong.
@@ -92,7 +87,7 @@ pub(super) enum Fault {
 
 impl Malformed {
     /// Every way to be wrong.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 34] = [
         Self::Empty,
         Self::TooLarge,
         Self::InvalidUtf8,
@@ -105,6 +100,7 @@ impl Malformed {
         Self::NoEventId,
         Self::NilEventId,
         Self::BadEventId,
+        Self::LongEventId,
         Self::NoUserId,
         Self::EmptyUserId,
         Self::UserIdWithExponent,
@@ -112,10 +108,10 @@ impl Malformed {
         Self::LongUserId,
         Self::NullEventTs,
         Self::BadEventTs,
-        Self::NoZone,
+        Self::NoTimeOfDay,
         Self::LeapSecond,
         Self::NoSuchDay,
-        Self::EpochSeconds,
+        Self::EpochMinutes,
         Self::Year1999,
         Self::Year9999,
         Self::Future,
@@ -125,11 +121,7 @@ impl Malformed {
         Self::RepeatedUrl,
         Self::NulInUrl,
         Self::LoneSurrogate,
-        Self::NumericReferrer,
-        Self::NetworkAsIp,
-        Self::IpWithZone,
-        Self::LongSessionId,
-        Self::LongUserAgent,
+        Self::NumericUrl,
     ];
 
     /// The verdict that the decoder must give.
@@ -145,28 +137,29 @@ impl Malformed {
             }
             Self::Array | Self::Text => (R::NotAnObject, None),
             Self::NoEventId => (R::MissingField, Some(Field::EventId)),
-            Self::NilEventId | Self::BadEventId => (R::InvalidField, Some(Field::EventId)),
+            Self::NilEventId | Self::BadEventId | Self::LongEventId => {
+                (R::InvalidField, Some(Field::EventId))
+            }
             Self::NoUserId => (R::MissingField, Some(Field::UserId)),
             Self::EmptyUserId
             | Self::UserIdWithExponent
             | Self::UserIdOverflow
             | Self::LongUserId => (R::InvalidField, Some(Field::UserId)),
             Self::NullEventTs => (R::MissingField, Some(Field::EventTs)),
-            Self::BadEventTs | Self::NoZone | Self::LeapSecond | Self::NoSuchDay => {
+            Self::BadEventTs | Self::NoTimeOfDay | Self::LeapSecond | Self::NoSuchDay => {
                 (R::InvalidField, Some(Field::EventTs))
             }
-            Self::EpochSeconds | Self::Year1999 | Self::Year9999 => {
+            Self::EpochMinutes | Self::Year1999 | Self::Year9999 => {
                 (R::TimestampOutOfRange, Some(Field::EventTs))
             }
             Self::Future => (R::TimestampInFuture, Some(Field::EventTs)),
             Self::NoUrl => (R::MissingField, Some(Field::Url)),
-            Self::EmptyUrl | Self::LongUrl | Self::RepeatedUrl | Self::NulInUrl => {
-                (R::InvalidField, Some(Field::Url))
-            }
-            Self::LoneSurrogate | Self::NumericReferrer => (R::InvalidField, Some(Field::Referrer)),
-            Self::NetworkAsIp | Self::IpWithZone => (R::InvalidField, Some(Field::Ip)),
-            Self::LongSessionId => (R::InvalidField, Some(Field::SessionId)),
-            Self::LongUserAgent => (R::InvalidField, Some(Field::UserAgent)),
+            Self::EmptyUrl
+            | Self::LongUrl
+            | Self::RepeatedUrl
+            | Self::NulInUrl
+            | Self::LoneSurrogate
+            | Self::NumericUrl => (R::InvalidField, Some(Field::Url)),
         }
     }
 
@@ -187,7 +180,8 @@ impl Malformed {
             | Self::RepeatedUrl => Fault::Bytes,
             Self::NoEventId => Fault::Field(Field::EventId, None),
             Self::NilEventId => text(Field::EventId, "\"00000000-0000-0000-0000-000000000000\""),
-            Self::BadEventId => text(Field::EventId, "\"click-17\""),
+            Self::BadEventId => text(Field::EventId, "true"),
+            Self::LongEventId => long(Field::EventId, 201),
             Self::NoUserId => Fault::Field(Field::UserId, None),
             Self::EmptyUserId => text(Field::UserId, "\"\""),
             Self::UserIdWithExponent => text(Field::UserId, "1e3"),
@@ -195,10 +189,10 @@ impl Malformed {
             Self::LongUserId => long(Field::UserId, 129),
             Self::NullEventTs => text(Field::EventTs, "null"),
             Self::BadEventTs => text(Field::EventTs, "\"yesterday\""),
-            Self::NoZone => text(Field::EventTs, "\"2026-03-01T12:00:00\""),
+            Self::NoTimeOfDay => text(Field::EventTs, "\"2026-03-01\""),
             Self::LeapSecond => text(Field::EventTs, "\"2016-12-31T23:59:60Z\""),
             Self::NoSuchDay => text(Field::EventTs, "\"2026-02-30T00:00:00Z\""),
-            Self::EpochSeconds => text(Field::EventTs, "1771502400"),
+            Self::EpochMinutes => text(Field::EventTs, "29525040"),
             Self::Year1999 => text(Field::EventTs, "\"1999-12-31T23:59:59.999999Z\""),
             Self::Year9999 => text(Field::EventTs, "\"9999-12-31T23:59:59Z\""),
             Self::Future => text(Field::EventTs, "\"2099-06-15T12:00:00Z\""),
@@ -206,12 +200,8 @@ impl Malformed {
             Self::EmptyUrl => text(Field::Url, "\"\""),
             Self::LongUrl => long(Field::Url, 8_193),
             Self::NulInUrl => text(Field::Url, "\"/a\\u0000b\""),
-            Self::LoneSurrogate => text(Field::Referrer, "\"https://a.example/\\ud83d\""),
-            Self::NumericReferrer => text(Field::Referrer, "7"),
-            Self::NetworkAsIp => text(Field::Ip, "\"198.18.0.0/15\""),
-            Self::IpWithZone => text(Field::Ip, "\"fe80::1%eth0\""),
-            Self::LongSessionId => long(Field::SessionId, 129),
-            Self::LongUserAgent => long(Field::UserAgent, 1_025),
+            Self::LoneSurrogate => text(Field::Url, "\"https://a.example/\\ud83d\""),
+            Self::NumericUrl => text(Field::Url, "7"),
         }
     }
 
