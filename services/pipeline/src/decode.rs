@@ -5,14 +5,21 @@
 //! without escape sequences is decoded without a single allocation.
 
 mod field;
+#[allow(dead_code, reason = "batches are found before they are stored")]
+pub mod mapping;
 mod object;
+#[allow(dead_code, reason = "properties are kept before they are stored")]
+pub mod properties;
 mod reason;
 mod timestamp;
 
 pub use reason::{Field, RejectReason, Rejected, UnknownRejectReason};
 
+use mapping::{Located, Mapper, Read};
+use object::Fields;
+
 use crate::event::{Event, EventTime};
-use crate::spec::{RulesVersion, SemanticSpec};
+use crate::spec::SemanticSpec;
 
 /// Reads records by the rules of one spec, from which it was compiled.
 #[derive(Clone, Debug)]
@@ -21,9 +28,14 @@ pub struct Decoder {
     max_event_bytes: usize,
     /// Events dated later than this after `received_at` are [`RejectReason::TimestampInFuture`]; in microseconds.
     max_future_skew_micros: i64,
-    /// Which spellings are read.
-    version: RulesVersion,
+    /// Where the fields stand, unless at their own names; compiled.
+    mapper: Option<Mapper>,
+    /// Whether a schema registry's prefix is taken off.
+    strip_registry_prefix: bool,
 }
+
+/// Bytes that a schema registry's serializers put in front: 0x00 and the schema's id.
+const REGISTRY_PREFIX_BYTES: usize = 5;
 
 impl Decoder {
     /// Compiles the rules of a spec.
@@ -32,7 +44,8 @@ impl Decoder {
         Self {
             max_event_bytes: spec.max_event_bytes,
             max_future_skew_micros: spec.max_future_skew_micros,
-            version: spec.events.version,
+            mapper: Mapper::new(&spec.events.mapping),
+            strip_registry_prefix: spec.events.mapping.strip_registry_prefix,
         }
     }
 
@@ -57,21 +70,78 @@ impl Decoder {
             let detail = format!("longer than {} bytes", self.max_event_bytes);
             return Err(Rejected::record(RejectReason::TooLarge, detail));
         }
-        let text = std::str::from_utf8(payload).map_err(|error| {
-            let detail = format!("not UTF-8 from byte {}", error.valid_up_to());
+        let prefix = self.prefix_of(payload);
+        let text = std::str::from_utf8(&payload[prefix..]).map_err(|error| {
+            let detail = format!("not UTF-8 from byte {}", prefix + error.valid_up_to());
             Rejected::record(RejectReason::InvalidUtf8, detail)
         })?;
-        let fields = object::fields(text)?;
+        match &self.mapper {
+            None => self.event(&object::fields(text)?, received_at),
+            Some(mapper) => self.mapped(mapper, text, received_at),
+        }
+    }
 
+    /// Bytes in front of the document. No JSON begins with 0x00, so records with and without a prefix may be mixed.
+    fn prefix_of(&self, payload: &[u8]) -> usize {
+        let is_prefixed = self.strip_registry_prefix
+            && payload.first() == Some(&0)
+            && payload.len() >= REGISTRY_PREFIX_BYTES;
+        if is_prefixed {
+            REGISTRY_PREFIX_BYTES
+        } else {
+            0
+        }
+    }
+
+    fn mapped<'a>(
+        &'a self,
+        mapper: &'a Mapper,
+        text: &'a str,
+        received_at: EventTime,
+    ) -> Result<Event<'a>, Rejected> {
+        match mapper.read(text)? {
+            Read::Event(found) => self.located(mapper, &found, received_at),
+            Read::Text(inner) => match mapper.read_text(&inner)? {
+                Read::Event(found) => self
+                    .located(mapper, &found, received_at)
+                    .map(Event::into_owned),
+                Read::Text(_) | Read::Batch(_) => Err(several()),
+            },
+            Read::Batch(_) => Err(several()),
+        }
+    }
+
+    fn located<'a>(
+        &'a self,
+        mapper: &Mapper,
+        found: &Located<'a>,
+        received_at: EventTime,
+    ) -> Result<Event<'a>, Rejected> {
+        self.event(&found.fields, received_at).map_err(|rejected| {
+            match (rejected.reason, rejected.field) {
+                (RejectReason::MissingField, Some(field)) => Rejected {
+                    detail: mapper.missing(field).into(),
+                    ..rejected
+                },
+                _ => rejected,
+            }
+        })
+    }
+
+    fn event<'a>(
+        &'a self,
+        fields: &Fields<'a>,
+        received_at: EventTime,
+    ) -> Result<Event<'a>, Rejected> {
         // evaluated top down: this order is the order of the reasons
-        let event_id = field::event_id(&fields)?;
-        let user_id = field::user_id(&fields)?;
-        let event_ts = field::event_ts(&fields, received_at, self)?;
-        let url = field::url(&fields)?;
-        let referrer = field::referrer(&fields)?;
-        let ip = field::ip(&fields)?;
-        let session_id = field::session_id(&fields)?;
-        let user_agent = field::user_agent(&fields)?;
+        let event_id = field::event_id(fields)?;
+        let user_id = field::user_id(fields)?;
+        let event_ts = field::event_ts(fields, received_at, self.max_future_skew_micros)?;
+        let url = field::url(fields)?;
+        let referrer = field::referrer(fields)?;
+        let ip = field::ip(fields)?;
+        let session_id = field::session_id(fields)?;
+        let user_agent = field::user_agent(fields)?;
         Ok(Event {
             event_id,
             user_id,
@@ -83,6 +153,11 @@ impl Decoder {
             user_agent,
         })
     }
+}
+
+/// The verdict on a batch where one event was expected.
+fn several() -> Rejected {
+    Rejected::record(RejectReason::NotAnObject, "several events in one record")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{Field, RejectReason, Rejected};
 
 /// The raw JSON text of every known field that is there.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
     raw: [Option<&'a str>; Field::ALL.len()],
     /// Bit `field as u8` is set when that field's key appeared more than once.
@@ -44,11 +44,16 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn insert(&mut self, field: Field, raw: &'a str) {
+    pub(super) fn insert(&mut self, field: Field, raw: &'a str) {
         // a null counts as an appearance too: which of the two was meant is not ours to guess
         if self.raw[field as usize].replace(raw).is_some() {
-            self.repeated |= bit(field);
+            self.repeat(field);
         }
+    }
+
+    /// Notes that the document says two things of a field.
+    pub(super) fn repeat(&mut self, field: Field) {
+        self.repeated |= bit(field);
     }
 }
 
@@ -56,8 +61,8 @@ fn bit(field: Field) -> u16 {
     1 << field as u8
 }
 
-/// Splits the document into its known fields. Depth costs no stack: serde_json skips values in a loop.
-pub(super) fn fields(text: &str) -> Result<Fields<'_>, Rejected> {
+/// The document from its opening brace on, which is all that is known of it: it may be no JSON.
+pub(super) fn opened(text: &str) -> Result<&str, Rejected> {
     // the four characters JSON calls whitespace; everything before an object's brace
     let body = text.trim_start_matches([' ', '\t', '\n', '\r']);
     if !body.starts_with('{') {
@@ -68,6 +73,12 @@ pub(super) fn fields(text: &str) -> Result<Fields<'_>, Rejected> {
             "valid JSON, but not an object",
         ));
     }
+    Ok(body)
+}
+
+/// Splits the document into its known fields. Depth costs no stack: serde_json skips values in a loop.
+pub(super) fn fields(text: &str) -> Result<Fields<'_>, Rejected> {
+    opened(text)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let fields = deserializer
         .deserialize_map(Collect)
@@ -77,7 +88,7 @@ pub(super) fn fields(text: &str) -> Result<Fields<'_>, Rejected> {
 }
 
 /// Says where the syntax breaks. serde_json's messages for syntax errors are fixed texts without content.
-fn invalid_json(error: &serde_json::Error) -> Rejected {
+pub(super) fn invalid_json(error: &serde_json::Error) -> Rejected {
     let detail: Cow<'static, str> = match error.classify() {
         Category::Syntax | Category::Eof => error.to_string().into(),
         Category::Data | Category::Io => "not one JSON document".into(),

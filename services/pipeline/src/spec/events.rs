@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::decode::mapping::MappingRules;
+
 /// How records are read as events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -35,6 +37,7 @@ impl EventsSpec {
         EventRules {
             version: RulesVersion::Second,
             optional_fields: self.optional_fields,
+            mapping: MappingRules::default(),
         }
     }
 }
@@ -83,6 +86,9 @@ pub struct EventRules {
     /// What becomes of an event with an optional field that cannot be used. Version 1 rejects it always.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optional_fields: OptionalFields,
+    /// Where the fields of an event stand in a record.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mapping: MappingRules,
 }
 
 impl EventRules {
@@ -92,6 +98,7 @@ impl EventRules {
         Self {
             version: RulesVersion::First,
             optional_fields: OptionalFields::Reject,
+            mapping: MappingRules::default(),
         }
     }
 

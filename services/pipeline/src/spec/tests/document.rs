@@ -83,6 +83,7 @@ fn the_semantic_part_holds_what_decides_verdicts_in_microseconds() {
         events: EventRules {
             version: RulesVersion::Second,
             optional_fields: OptionalFields::Reject,
+            ..EventRules::default()
         },
     };
     assert_eq!(semantic, expected);
