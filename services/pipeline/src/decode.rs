@@ -19,7 +19,7 @@ use mapping::{Located, Mapper, Read};
 use object::Fields;
 
 use crate::event::{Event, EventTime};
-use crate::spec::SemanticSpec;
+use crate::spec::{RulesVersion, SemanticSpec};
 
 /// Reads records by the rules of one spec, from which it was compiled.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Decoder {
     max_event_bytes: usize,
     /// Events dated later than this after `received_at` are [`RejectReason::TimestampInFuture`]; in microseconds.
     max_future_skew_micros: i64,
+    /// Which spellings are read.
+    version: RulesVersion,
     /// Where the fields stand, unless at their own names; compiled.
     mapper: Option<Mapper>,
     /// Whether a schema registry's prefix is taken off.
@@ -44,6 +46,7 @@ impl Decoder {
         Self {
             max_event_bytes: spec.max_event_bytes,
             max_future_skew_micros: spec.max_future_skew_micros,
+            version: spec.events.version,
             mapper: Mapper::new(&spec.events.mapping),
             strip_registry_prefix: spec.events.mapping.strip_registry_prefix,
         }
@@ -136,7 +139,7 @@ impl Decoder {
         // evaluated top down: this order is the order of the reasons
         let event_id = field::event_id(fields)?;
         let user_id = field::user_id(fields)?;
-        let event_ts = field::event_ts(fields, received_at, self.max_future_skew_micros)?;
+        let event_ts = field::event_ts(fields, received_at, self)?;
         let url = field::url(fields)?;
         let referrer = field::referrer(fields)?;
         let ip = field::ip(fields)?;
