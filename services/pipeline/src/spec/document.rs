@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use serde_path_to_error::{Path, Segment, Track};
-use serde_yaml::Value;
+use serde_yaml::{Mapping, Value};
 
 use super::ClickstreamPipeline;
 
@@ -112,19 +112,37 @@ impl ClickstreamPipeline {
         };
         for key in keys {
             // items of a list are never left out: the others would take their places
-            let without = key.is_string().then(|| without(whole, place, &key));
-            match without.flatten() {
-                Some(without) if Self::deserialize(&without).is_ok_and(|read| read == *self) => {
-                    *whole = without;
+            let taken = key
+                .is_string()
+                .then(|| take(at(whole, place)?.as_mapping_mut()?, &key))
+                .flatten();
+            if let Some(taken) = taken {
+                if Self::deserialize(&*whole).is_ok_and(|read| read == *self) {
+                    continue;
                 }
-                _ => {
-                    place.push(key);
-                    self.leave_out(whole, place);
-                    place.pop();
+                if let Some(Value::Mapping(fields)) = at(whole, place) {
+                    put_back(fields, taken);
                 }
             }
+            place.push(key);
+            self.leave_out(whole, place);
+            place.pop();
         }
     }
+}
+
+/// A field that was taken out of a mapping, and its place among the others.
+type Taken = (usize, (Value, Value));
+
+fn take(fields: &mut Mapping, key: &Value) -> Option<Taken> {
+    let place = fields.keys().position(|found| found == key)?;
+    Some((place, (key.clone(), fields.shift_remove(key)?)))
+}
+
+fn put_back(fields: &mut Mapping, (place, field): Taken) {
+    let mut all: Vec<_> = std::mem::take(fields).into_iter().collect();
+    all.insert(place.min(all.len()), field);
+    fields.extend(all);
 }
 
 fn at<'v>(whole: &'v mut Value, place: &[Value]) -> Option<&'v mut Value> {
@@ -133,12 +151,6 @@ fn at<'v>(whole: &'v mut Value, place: &[Value]) -> Option<&'v mut Value> {
         Value::Sequence(items) => items.get_mut(usize::try_from(key.as_u64()?).ok()?),
         _ => None,
     })
-}
-
-fn without(whole: &Value, place: &[Value], key: &Value) -> Option<Value> {
-    let mut whole = whole.clone();
-    at(&mut whole, place)?.as_mapping_mut()?.shift_remove(key)?;
-    Some(whole)
 }
 
 /// Takes the field at this place out of a document.
