@@ -31,6 +31,7 @@ mod readers;
 mod records;
 mod retention;
 mod roles;
+mod rules;
 mod sessions;
 mod shapes;
 mod skipped;
