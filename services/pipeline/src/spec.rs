@@ -32,7 +32,9 @@ use serde::{Deserialize, Serialize};
 
 pub use connection::{ConnectionSecret, ConnectionSpec, PostgresSettings, SslMode};
 pub use document::{OPERATOR, SpecError, WRITTEN_BY};
-pub use events::{EventRules, EventsSpec, OptionalFields, RulesVersion};
+pub use events::{
+    EventRules, EventsSpec, OptionalFields, Preset, RulesVersion, SchemaRegistryPrefix,
+};
 pub use kafka::{
     KafkaAdmin, KafkaSasl, KafkaSpec, KafkaTls, KafkaUserSecret, SaslMechanism, TopicManagement,
     TopicSpec,
@@ -300,6 +302,7 @@ impl PipelineSpec {
         self.window.check(&mut at.field("window"));
         self.watermark.check(&mut at.field("watermark"));
         self.late_events.check(&mut at.field("lateEvents"));
+        self.events.check(&mut at.field("events"));
         self.heartbeat
             .check(&self.topics, &mut at.field("heartbeat"));
         target::check_targets(&self.targets, &mut at.field("targets"));

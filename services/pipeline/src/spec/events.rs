@@ -1,17 +1,69 @@
 //! How records are read as events: what a spec says of it, and the rules that follow, which every anchor keeps.
 
+mod mapping;
+
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::validate::At;
 use crate::decode::mapping::MappingRules;
+
+pub use crate::decode::mapping::Preset;
 
 /// How records are read as events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("x-kubernetes-validations" = super::schema::rules(&mapping::schema::RULES)))
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EventsSpec {
     /// What becomes of an event with an optional field (`referrer`, `ip`, `session_id`, `user_agent`) that cannot be
     /// used as it is. Rolling. Default `Clean`.
     pub optional_fields: OptionalFields,
+    /// The product that wrote the events: the fields are found where it puts them. What is said
+    /// under `fields`, `constants` and `envelope` goes over it. Rolling. Default: none, the events are
+    /// this project's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// Where each field stands, by the field's name: 1 to 8 JSON pointers, such as
+    /// `/context/page/url`, of which the first counts that leads to something other than null. One
+    /// that begins with `$/` starts at the record, outside of an envelope; `[key=name]` is the
+    /// element of an array whose `key` is the text `name`. Rolling. Default: at the key of its own
+    /// name, or where the preset says.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "mapping::schema::fields"))]
+    pub fields: BTreeMap<String, Vec<String>>,
+    /// The text of a field where its pointers lead to nothing, by the field's name; 1 to 1024
+    /// characters. Rolling. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(schema_with = "mapping::schema::constants")
+    )]
+    pub constants: BTreeMap<String, String>,
+    /// JSON pointer to the event inside the record: an object, or a text that holds one as JSON.
+    /// Rolling. Default: the record is the event, or the preset's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "mapping::schema::pointer"))]
+    pub envelope: Option<String>,
+    /// The five bytes that serializers of a schema registry put in front of JSON. Rolling. Default
+    /// `Keep`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub schema_registry_prefix: SchemaRegistryPrefix,
+}
+
+/// What becomes of the five bytes that serializers of a schema registry put in front of JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum SchemaRegistryPrefix {
+    /// A record that begins with 0x00 becomes a dead letter.
+    #[default]
+    Keep,
+    /// They are taken off where a record begins with 0x00.
+    Strip,
 }
 
 /// What becomes of an event with an optional field that cannot be used as it is.
@@ -37,8 +89,12 @@ impl EventsSpec {
         EventRules {
             version: RulesVersion::Second,
             optional_fields: self.optional_fields,
-            mapping: MappingRules::default(),
+            mapping: self.mapping(),
         }
+    }
+
+    pub(super) fn check(&self, at: &mut At<'_>) {
+        self.check_mapping(at);
     }
 }
 

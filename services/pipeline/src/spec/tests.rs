@@ -4,6 +4,7 @@
 )]
 
 mod document;
+mod event_problems;
 mod handed_on;
 mod pod_problems;
 mod pod_templates;

@@ -83,7 +83,7 @@ fn the_semantic_part_holds_what_decides_verdicts_in_microseconds() {
         events: EventRules {
             version: RulesVersion::Second,
             optional_fields: OptionalFields::Reject,
-            ..EventRules::default()
+            mapping: full().spec.events.rules().mapping,
         },
     };
     assert_eq!(semantic, expected);

@@ -1,0 +1,159 @@
+//! What a spec says of where the fields of an event stand: the rules that follow, and what is wrong with it.
+
+use super::EventsSpec;
+use crate::decode::Field;
+use crate::decode::mapping::{MAX_POINTERS, MappingRules, Pointer, Preset};
+use crate::spec::validate::At;
+
+/// Longest constant, in Unicode scalar values.
+const MAX_CONSTANT_CHARS: usize = 1024;
+
+impl EventsSpec {
+    /// The rules, with those of the preset below those that are written out.
+    pub(super) fn mapping(&self) -> MappingRules {
+        let mut rules = self.preset.map(Preset::rules).unwrap_or_default();
+        rules.fields.extend(self.fields.clone());
+        rules.constants.extend(self.constants.clone());
+        if let Some(envelope) = &self.envelope {
+            rules.envelope = Some(envelope.clone());
+        }
+        rules.strip_registry_prefix =
+            self.schema_registry_prefix == super::SchemaRegistryPrefix::Strip;
+        rules
+    }
+
+    pub(super) fn check_mapping(&self, at: &mut At<'_>) {
+        self.check_fields(&mut at.field("fields"));
+        self.check_constants(&mut at.field("constants"));
+        if let Some(envelope) = &self.envelope {
+            check_inner(envelope, &mut at.field("envelope"));
+        }
+    }
+
+    fn check_fields(&self, at: &mut At<'_>) {
+        for (name, pointers) in &self.fields {
+            let mut at = at.field(name);
+            check_name(name, &mut at);
+            if pointers.is_empty() && !self.constants.contains_key(name) {
+                at.problem(
+                    "name at least one pointer, such as /context/page/url, or a text for it \
+                     under constants",
+                );
+            }
+            if pointers.len() > MAX_POINTERS {
+                at.problem(format!("name at most {MAX_POINTERS} pointers"));
+            }
+            for (index, pointer) in pointers.iter().enumerate() {
+                if let Err(error) = pointer.parse::<Pointer>() {
+                    at.index(index).problem(error.to_string());
+                }
+            }
+        }
+    }
+
+    fn check_constants(&self, at: &mut At<'_>) {
+        for (name, text) in &self.constants {
+            let mut at = at.field(name);
+            check_name(name, &mut at);
+            if matches!(Field::from_key(name), Some(Field::EventId | Field::EventTs)) {
+                at.problem("all events would have the same one: name pointers under fields");
+            }
+            if !(1..=MAX_CONSTANT_CHARS).contains(&text.chars().count()) {
+                at.problem(format!("write 1 to {MAX_CONSTANT_CHARS} characters"));
+            }
+        }
+    }
+}
+
+fn check_name(name: &str, at: &mut At<'_>) {
+    if Field::from_key(name).is_none() {
+        let names = Field::ALL.map(Field::as_str).join(", ");
+        at.problem(format!("no field of an event: use one of {names}"));
+    }
+}
+
+/// A pointer that begins where nothing is around it yet.
+fn check_inner(text: &str, at: &mut At<'_>) {
+    match text.parse::<Pointer>() {
+        Ok(pointer) if pointer.from_record => {
+            at.problem("it begins at the record anyhow: leave the `$` out");
+        }
+        Ok(_) => {}
+        Err(error) => at.problem(error.to_string()),
+    }
+}
+
+/// The same rules in the vocabulary of Kubernetes.
+#[cfg(feature = "schema")]
+pub(super) mod schema {
+    use schemars::{Schema, SchemaGenerator, json_schema};
+    use serde_json::{Value, json};
+
+    use super::{Field, MAX_CONSTANT_CHARS, MAX_POINTERS};
+    use crate::decode::mapping::MAX_POINTER_CHARS;
+    use crate::spec::schema::Rule;
+
+    /// A pointer from the event on. Its steps: none, a key that does not begin with a bracket, one that begins with a
+    /// bracket and does not end with one, or a key and its text in brackets.
+    const WAY: &str = r"(/(([^/~\[]|~[01])([^/~]|~[01])*|\[(([^/~]|~[01])*([^/~\]]|~[01]))?|\[([^/~=]|~[01])+=([^/~]|~[01])*\])?){1,16}$";
+
+    pub(in super::super) const RULES: [Rule; 1] = [Rule {
+        rule: "!has(self.fields) || self.fields.all(key, size(self.fields[key]) > 0 || (has(self.constants) && key in self.constants))",
+        message: "name at least one pointer, such as /context/page/url, or a text for it under constants",
+        field: ".fields",
+    }];
+
+    fn known(names: &[Field]) -> Value {
+        let names: Vec<&str> = names.iter().map(|field| field.as_str()).collect();
+        let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+        json!([{
+            "rule": format!("self.all(key, key in [{}])", quoted.join(", ")),
+            "message": format!("no field of an event: use one of {}", names.join(", ")),
+        }])
+    }
+
+    /// Pointers by the name of a field.
+    pub(in super::super) fn fields(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "maxProperties": Field::ALL.len(),
+            "additionalProperties": {
+                "type": "array",
+                "maxItems": MAX_POINTERS,
+                "items": {
+                    "type": "string",
+                    "maxLength": MAX_POINTER_CHARS,
+                    "pattern": format!(r"^\$?{WAY}"),
+                },
+            },
+            "x-kubernetes-validations": known(&Field::ALL),
+        })
+    }
+
+    /// Texts by the name of a field.
+    pub(in super::super) fn constants(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<Field> = Field::ALL
+            .into_iter()
+            .filter(|field| !matches!(field, Field::EventId | Field::EventTs))
+            .collect();
+        json_schema!({
+            "type": "object",
+            "maxProperties": names.len(),
+            "additionalProperties": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_CONSTANT_CHARS,
+            },
+            "x-kubernetes-validations": known(&names),
+        })
+    }
+
+    /// A pointer from the record on.
+    pub(in super::super) fn pointer(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": MAX_POINTER_CHARS,
+            "pattern": format!("^{WAY}"),
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! What may be wrong with the rules for events, and what a person is told.
+
+use std::collections::BTreeMap;
+
+use super::problems::{problems, text};
+use super::*;
+
+fn listed(name: &str, pointers: &[&str]) -> BTreeMap<String, Vec<String>> {
+    let pointers = pointers.iter().map(|pointer| text(pointer)).collect();
+    BTreeMap::from([(text(name), pointers)])
+}
+
+fn message(change: impl FnOnce(&mut EventsSpec)) -> String {
+    let mut pipeline = full();
+    change(&mut pipeline.spec.events);
+    let problems = pipeline.validate().unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems[0].to_string()
+}
+
+#[test]
+fn a_pointer_that_is_none_is_told_how_to_be_one() {
+    let of = |pointer: &str| message(|events| events.fields = listed("url", &["/a", pointer]));
+    assert_eq!(
+        of("context.page.url"),
+        "spec.events.fields.url[1]: a JSON pointer begins with `/`: write /context/page/url"
+    );
+    assert_eq!(
+        of("/a~b"),
+        "spec.events.fields.url[1]: write ~0 for a `~` in a key, and ~1 for a `/`"
+    );
+}
+
+#[test]
+fn fields_are_those_of_an_event_and_have_one_to_eight_pointers() {
+    let of = |name, pointers: &[&str]| {
+        let fields = listed(name, pointers);
+        message(|events| events.fields = fields)
+    };
+    assert!(of("uri", &["/a"]).starts_with(
+        "spec.events.fields.uri: no field of an event: use one of event_id, user_id, "
+    ));
+    assert_eq!(
+        of("url", &[]),
+        "spec.events.fields.url: name at least one pointer, such as /context/page/url, or a text \
+         for it under constants"
+    );
+    assert_eq!(
+        of("url", &["/a"; 9]),
+        "spec.events.fields.url: name at most 8 pointers"
+    );
+    problems(|p| p.spec.events.fields = listed("url", &["/a"; 8]), &[]);
+    problems(|p| p.spec.events.fields = listed("referrer", &[]), &[]);
+}
+
+#[test]
+fn constants_are_texts_of_fields_that_events_may_share() {
+    for (name, length, is_taken) in [
+        ("user_id", 1, true),
+        ("user_id", 1024, true),
+        ("user_id", 1025, false),
+        ("user_id", 0, false),
+        ("event_id", 1, false),
+        ("event_ts", 1, false),
+        ("uri", 1, false),
+    ] {
+        let path = format!("spec.events.constants.{name}");
+        let paths = if is_taken {
+            vec![]
+        } else {
+            vec![path.as_str()]
+        };
+        problems(
+            |p| {
+                let events = &mut p.spec.events;
+                events.constants.insert(text(name), "x".repeat(length));
+            },
+            &paths,
+        );
+    }
+}
+
+#[test]
+fn an_envelope_is_a_pointer_from_the_record() {
+    for envelope in ["data", "", "$/data", "/~"] {
+        problems(
+            |p| p.spec.events.envelope = Some(text(envelope)),
+            &["spec.events.envelope"],
+        );
+    }
+    problems(
+        |p| p.spec.events.envelope = Some(text("/payload/after")),
+        &[],
+    );
+}
+
+#[test]
+fn what_is_written_out_goes_over_the_preset() {
+    let pipeline = full();
+    let rules = pipeline.semantic().events.mapping;
+    let pointers = |name: &str| {
+        rules.fields[name]
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pointers("url"), ["/context/page/url", "$/url"]);
+    assert_eq!(pointers("referrer"), [""; 0]);
+    assert_eq!(pointers("user_id"), ["/userId", "/anonymousId"]);
+    assert_eq!(rules.constants["referrer"], "unknown");
+    assert_eq!(rules.envelope.as_deref(), Some("/data"));
+    assert!(rules.strip_registry_prefix);
+}
+
+#[test]
+fn every_preset_is_made_of_pointers_that_a_spec_may_have() {
+    for preset in Preset::ALL {
+        let rules = preset.rules();
+        for (name, pointers) in &rules.fields {
+            if !pointers.is_empty() && crate::decode::Field::from_key(name).is_some() {
+                problems(
+                    |p| p.spec.events.fields = BTreeMap::from([(name.clone(), pointers.clone())]),
+                    &[],
+                );
+            }
+        }
+        problems(|p| p.spec.events.preset = Some(preset), &[]);
+    }
+    let named = |name: &str| serde_json::from_value::<Preset>(name.into()).is_ok();
+    assert!(named("GA4") && named("CloudEvents") && !named("Ga4") && !named("segment"));
+}
