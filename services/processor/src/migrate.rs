@@ -1,14 +1,18 @@
 //! `clickstream-processor migrate`: brings a target's schema to this binary's version.
 
+mod ahead;
 mod former;
 mod grants;
 mod migrations;
 mod prompt;
 mod take_over;
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use clickstream_pipeline::spec::{Secrets, SemanticSpec, TargetSpec};
 use clickstream_protocol::migration::{MigrationReport, ReportedTopic};
+use tokio::time::sleep;
 use tokio_postgres::Client;
 use tracing::{info, warn};
 
@@ -18,6 +22,9 @@ use crate::sink::{self, Owner, check_owner, check_windows, consumer_group, is_mi
 
 /// Where applied migrations are noted.
 const HISTORY: &str = "clickstream_migrations";
+
+/// How soon the lock of migrations is asked for again.
+const TRY_AGAIN: Duration = Duration::from_millis(200);
 
 /// What the statistics of one table may take after a migration, in seconds.
 const ANALYZE_SECONDS: u32 = 60;
@@ -67,12 +74,7 @@ pub async fn migrate(
     // the lock below belongs to a session
     sink::require_own_session(&connection, &settings, schema, "clickstream-migrate").await?;
     let client = &mut connection.client;
-    // held until the session ends
-    client
-        .execute(
-            "select pg_advisory_lock(hashtext('clickstream migrate'), hashtext($1))",
-            &[schema],
-        )
+    wait_for_others(client, schema)
         .await
         .context("waiting for another migration")?;
 
@@ -116,6 +118,11 @@ pub async fn migrate(
         );
         0
     } else {
+        if let Some(before) = before {
+            ahead::steps(client, before)
+                .await
+                .context("going ahead of migrations")?;
+        }
         apply(client).await?
     };
     if let Some(stored) = predecessor {
@@ -138,6 +145,16 @@ pub async fn migrate(
         topics: topics(client, owner).await?,
         missing_readers,
     })
+}
+
+/// Takes the lock that lets one session migrate; it is held until the session ends. Asked for again
+/// and again: a statement that waits would be waited for by the building of an index.
+async fn wait_for_others(client: &Client, schema: &str) -> Result<(), tokio_postgres::Error> {
+    let lock = "select pg_try_advisory_lock(hashtext('clickstream migrate'), hashtext($1))";
+    while !client.query_one(lock, &[&schema]).await?.get::<_, bool>(0) {
+        sleep(TRY_AGAIN).await;
+    }
+    Ok(())
 }
 
 /// Applies what is missing, all of it or nothing. How many migrations that were.

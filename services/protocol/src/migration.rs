@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Kubernetes keeps the last 4,096 bytes of what a pod leaves behind; JSON without its beginning is no report.
 pub const LONGEST_REPORT: usize = 4096;
 
+/// Version of the tables that this release's migrations bring.
+pub const SCHEMA_VERSION: i32 = 12;
+
 /// What is there after a migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

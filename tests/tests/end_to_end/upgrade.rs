@@ -1,6 +1,7 @@
 //! Binaries of earlier versions go on with a schema that has grown: migrations only add.
 
 mod first_release;
+mod more_fields;
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use clickstream_processor::migrate::known_version;
 use clickstream_testbed::unique_name;
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -35,7 +36,7 @@ async fn a_new_pipeline_gets_topic_tables_and_processors_and_becomes_ready() -> 
         status.topics[0].timestamp_type.as_deref(),
         Some("LogAppendTime")
     );
-    assert_eq!(status.targets[0].schema_version, Some(11));
+    assert_eq!(status.targets[0].schema_version, Some(known_version()));
     assert_eq!(
         status.targets[0].consumer_group.as_deref(),
         Some("default.shop.main.test")

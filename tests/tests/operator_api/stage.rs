@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clickstream_operator::crd::ClickstreamPipeline;
+use clickstream_processor::migrate::known_version;
 use clickstream_testbed::{
     Kafka, KubeApi, Process, build_binary, kubelet, loopback, shared, unique_name,
 };
@@ -423,7 +424,7 @@ async fn play_jobs(
     let (exit_code, message) = match migrations {
         Migrations::Succeed => (
             0,
-            json!({ "schemaVersion": 11, "consumerGroup": "default.shop.main.test", "topics": [], "missingReaders": [] }).to_string(),
+            json!({ "schemaVersion": known_version(), "consumerGroup": "default.shop.main.test", "topics": [], "missingReaders": [] }).to_string(),
         ),
         Migrations::Fail(line) => (1, format!("{{\"level\":\"INFO\"}}\nerror: {line}\n")),
         Migrations::Report(report) => (0, report.to_string()),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use clickstream_processor::migrate::known_version;
 use clickstream_testbed::unique_name;
 use kube::ResourceExt;
 use serde_json::json;
@@ -330,7 +331,7 @@ async fn a_resource_that_is_deleted_and_applied_again_knows_its_topic_from_the_s
     stage.sweep("shop").await?;
 
     stage.play(Migrations::Report(json!({
-        "schemaVersion": 11,
+        "schemaVersion": known_version(),
         "topics": [{ "name": topic, "id": id, "created": true }],
         "missingReaders": [],
     })));

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use clickstream_protocol::labels::PIPELINE;
+use clickstream_protocol::{
+    labels::PIPELINE,
+    migration::{MigrationReport, SCHEMA_VERSION},
+};
 use clickstream_testbed::{Kafka, KafkaOptions, KubeApi, Process, free_port, kubelet};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -32,8 +35,14 @@ const NAMESPACE: &str = "bench";
 /// How long nothing may move.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a migration of an empty schema reports.
-const REPORT: &str =
-    r#"{"schemaVersion":11,"consumerGroup":"bench","topics":[],"missingReaders":[]}"#;
+fn report() -> String {
+    let report = MigrationReport {
+        schema_version: Some(SCHEMA_VERSION),
+        consumer_group: Some("bench".to_owned()),
+        ..MigrationReport::default()
+    };
+    json!(report).to_string()
+}
 /// Requests for creation at the same time, as from a deployment tool.
 const AT_ONCE: usize = 32;
 /// Pause after a watch that failed.
@@ -342,7 +351,7 @@ async fn end_jobs(client: Client) {
             continue;
         };
         let client = client.clone();
-        beside(async move { kubelet::end_job(&client, &job, 0, REPORT).await });
+        beside(async move { kubelet::end_job(&client, &job, 0, &report()).await });
     }
 }
 

@@ -30,6 +30,10 @@ pub struct Address {
     netmask: u8,
 }
 
+/// A `jsonb`, as its text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Json<'a>(pub &'a str);
+
 impl Address {
     /// The column value of a single address.
     pub fn single(ip: IpAddr) -> Self {
@@ -53,6 +57,17 @@ impl<'a> FromSql<'a> for Bits<'a> {
     }
 
     accepts!(BIT);
+}
+
+impl<'a> FromSql<'a> for Json<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        match raw {
+            [1, text @ ..] => Ok(Self(str::from_utf8(text)?)),
+            _ => Err("jsonb of an unknown form".into()),
+        }
+    }
+
+    accepts!(JSONB);
 }
 
 impl<'a> FromSql<'a> for Date {

@@ -21,11 +21,11 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{
-    column::{Address, Date, Instant},
+    column::{Address, Date, Instant, Json},
     days::DAYS_AT_ONCE,
 };
 use crate::sink::{
-    columns::{Column, Table},
+    columns::{Column, Table, names},
     connect,
 };
 
@@ -115,7 +115,7 @@ impl Lookup {
         client.batch_execute(SETTINGS).await?;
         let late_events = format!(
             "select {} from {} where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4",
-            Table::Late.names(),
+            names(Table::Late.columns()),
             Table::Late.name()
         );
         Ok(Self {
@@ -276,6 +276,18 @@ impl StoredRow {
             Column::ReceivedAt => instant(received_at),
             Column::SessionId => text(event.session_id.as_deref()),
             Column::UserAgent => text(event.user_agent.as_deref()),
+            Column::EventName => text(Some("page_view")),
+            Column::Site
+            | Column::Page
+            | Column::ReferrerHost
+            | Column::UtmSource
+            | Column::UtmMedium
+            | Column::UtmCampaign
+            | Column::UtmTerm
+            | Column::UtmContent => text(None),
+            Column::Bot => Ok(self.get::<i32>(column)? == 0),
+            Column::Properties => Ok(self.get::<Option<Json<'_>>>(column)?.is_none()),
+            Column::SourceIndex => Ok(self.get::<i16>(column)? == 0),
             // where a row stands and whether it is late decides which verdict it is compared with
             Column::SourceOffset
             | Column::IsLate
@@ -308,7 +320,7 @@ pub fn user_text<'e>(event: &'e Event<'_>) -> std::borrow::Cow<'e, str> {
 
 /// Looks the n-th day's ids, which are the n-th parameter, up. Never prepared: a plan for any day would open all of them.
 fn rows_of(days: &[(Day, Vec<Uuid>)]) -> String {
-    let (table, names) = (Table::Events.name(), Table::Events.names());
+    let (table, names) = (Table::Events.name(), names(Table::Events.columns()));
     let of_a_day = (1..).zip(days).map(|(place, (day, _))| {
         format!(
             "select {names} from {table} where event_date = '{}' and event_id = any (${place})",

@@ -14,7 +14,7 @@ struct File {
 }
 
 /// Oldest first.
-const FILES: [File; 11] = [
+const FILES: [File; 12] = [
     File {
         name: "V1__tables",
         brings: "tables of events, windows, checkpoints and ledgers",
@@ -70,6 +70,11 @@ const FILES: [File; 11] = [
         brings: "no window final before it is over",
         sql: include_str!("../../../../sql/V11__final.sql"),
     },
+    File {
+        name: "V12__fields",
+        brings: "more fields of events, several events in a record",
+        sql: include_str!("../../../../sql/V12__fields.sql"),
+    },
 ];
 
 /// All of them.
@@ -101,6 +106,8 @@ pub fn runner() -> Runner {
 
 #[cfg(test)]
 mod tests {
+    use clickstream_protocol::migration::SCHEMA_VERSION;
+
     use super::*;
 
     #[test]
@@ -121,6 +128,7 @@ mod tests {
             versions.is_sorted_by(|one, next| one < next),
             "{versions:?}"
         );
+        assert_eq!(versions.last(), Some(&SCHEMA_VERSION));
         for migration in all() {
             assert_ne!(brings(&migration), migration.name());
         }

@@ -36,6 +36,9 @@ const LOCKS: &str = "
     lock table clickstream_checkpoints in access exclusive mode;
     lock table clickstream_anchors, clickstream_agg_minute, clickstream_traffic_minute in access exclusive mode;";
 
+/// The table of all days.
+pub const EVENTS: &str = "clickstream_events";
+
 /// A session that migrates.
 pub struct Prompt<'c> {
     client: &'c mut Client,
@@ -70,24 +73,12 @@ impl AsyncTransaction for Prompt<'_> {
     ) -> impl Future<Output = Result<usize, Error>> + Send + 'a {
         let queries: Vec<&str> = queries.collect();
         async move {
-            let begin = Instant::now();
-            loop {
-                match attempt(self.client, &queries).await {
-                    Err(error)
-                        if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
-                            && begin.elapsed() < PATIENCE =>
-                    {
-                        info!("somebody reads for long what is to be changed: trying again");
-                        sleep(PAUSE).await;
-                    }
-                    ended => {
-                        let took = ended?;
-                        let applied = took.len();
-                        self.took = took;
-                        return Ok(applied);
-                    }
-                }
-            }
+            let locks = queries
+                .first()
+                .is_some_and(|query| query.starts_with(UNDER_LOAD))
+                .then(|| of_migrations(&queries));
+            self.took = patiently(self.client, locks.as_ref(), &queries).await?;
+            Ok(self.took.len())
         }
     }
 }
@@ -103,19 +94,95 @@ impl AsyncQuery<Vec<Migration>> for Prompt<'_> {
 
 impl AsyncMigrate for Prompt<'_> {}
 
+/// What is locked before anything is changed.
+struct Locks {
+    /// Against what the server does by itself, in a transaction of its own.
+    upkeep: String,
+    /// Against everybody.
+    taken: String,
+}
+
+/// Those of a migration, by what it changes.
+fn of_migrations(queries: &[&str]) -> Locks {
+    // each day by itself is locked before, where there are days: see `ahead`
+    let events = queries
+        .iter()
+        .any(|query| query.contains("alter table clickstream_events\n"));
+    let ledgers = "
+        lock table only clickstream_events in access exclusive mode;
+        lock table clickstream_late_events, clickstream_dead_letters in access exclusive mode;";
+    Locks {
+        upkeep: NO_UPKEEP.to_owned(),
+        taken: format!("{LOCKS}{}", if events { ledgers } else { "" }),
+    }
+}
+
+/// Changes one table, with all its partitions, as soon as nobody has to be waited for.
+///
+/// # Errors
+/// What the server says; nothing is changed then.
+pub async fn at_once(
+    client: &mut Client,
+    table: &str,
+    queries: &[&str],
+) -> Result<Vec<Duration>, Error> {
+    // the checkpoints first, as flushes do; and the table's partitions together within half a
+    // second, however many readers hold one of them
+    let locks = Locks {
+        upkeep: format!(
+            "set local lock_timeout = '5s'; lock table {table} in share update exclusive mode;"
+        ),
+        taken: format!(
+            "set local lock_timeout = '200ms';
+             lock table clickstream_checkpoints in access exclusive mode;
+             set local statement_timeout = '500ms';
+             lock table {table} in access exclusive mode;
+             set local statement_timeout = 0;"
+        ),
+    };
+    patiently(client, Some(&locks), queries).await
+}
+
+/// All of it or nothing, tried again while somebody holds what is to be changed; how long each of
+/// the queries took.
+async fn patiently(
+    client: &mut Client,
+    locks: Option<&Locks>,
+    queries: &[&str],
+) -> Result<Vec<Duration>, Error> {
+    let begin = Instant::now();
+    loop {
+        match attempt(client, locks, queries).await {
+            Err(error) if is_held(&error) && begin.elapsed() < PATIENCE => {
+                info!("somebody reads for long what is to be changed: trying again");
+                sleep(PAUSE).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Whether a lock did not come in time, alone or together with others.
+fn is_held(error: &Error) -> bool {
+    [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED]
+        .iter()
+        .any(|state| error.code() == Some(state))
+}
+
 /// All of it or nothing; how long each of them took.
-async fn attempt(client: &mut Client, queries: &[&str]) -> Result<Vec<Duration>, Error> {
-    let under_load = queries
-        .first()
-        .is_some_and(|query| query.starts_with(UNDER_LOAD));
-    if under_load {
+async fn attempt(
+    client: &mut Client,
+    locks: Option<&Locks>,
+    queries: &[&str],
+) -> Result<Vec<Duration>, Error> {
+    if let Some(locks) = locks {
         let transaction = client.transaction().await?;
-        transaction.batch_execute(NO_UPKEEP).await?;
+        transaction.batch_execute(&locks.upkeep).await?;
         transaction.commit().await?;
     }
     let transaction = client.transaction().await?;
-    if under_load {
-        transaction.batch_execute(LOCKS).await?;
+    if let Some(locks) = locks {
+        transaction.batch_execute(&locks.taken).await?;
     }
     let mut took = Vec::with_capacity(queries.len());
     for query in queries {

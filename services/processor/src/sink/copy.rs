@@ -66,7 +66,7 @@ impl Prepared {
 
 /// The rows as one binary COPY stream into [`Table::Events`].
 pub fn encode(batch: &Batch, rows: &[u32]) -> Bytes {
-    let columns = i16::try_from(Table::Events.columns().count()).expect("a table of few columns");
+    let columns = i16::try_from(Table::Events.written().count()).expect("a table of few columns");
     // names of topics stand in the late ledger alone
     let topics = Topics::new();
     let average = batch.bytes() / batch.rows.len().max(1) + ROW_OVERHEAD;

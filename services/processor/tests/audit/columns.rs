@@ -64,6 +64,18 @@ fn other_value(column: Column) -> Option<&'static str> {
         Column::ReceivedAt => "received_at + interval '1 microsecond'",
         Column::SessionId => "'another visit'",
         Column::UserAgent => "''",
+        Column::EventName => "'signup'",
+        Column::Site => "'example.org'",
+        Column::Page => "'/page'",
+        Column::ReferrerHost => "'example.org'",
+        Column::UtmSource
+        | Column::UtmMedium
+        | Column::UtmCampaign
+        | Column::UtmTerm
+        | Column::UtmContent => "'mail'",
+        Column::Bot => "1",
+        Column::Properties => "'{}'",
+        Column::SourceIndex => "1",
     })
 }
 
