@@ -42,6 +42,9 @@ pub struct Row {
     pub suspect: bool,
     /// The database refused it, and an event with its key is stored already: a duplicate, whatever it holds.
     pub duplicate: bool,
+    /// What stood in front of the record's JSON: five bytes of a schema registry, which need not be
+    /// text.
+    prefix: Option<[u8; 5]>,
     payload: Text<u32>,
     user_id: Text<u16>,
     url: Text<u16>,
@@ -206,7 +209,12 @@ impl Batch {
 
     /// Adds an event that was decoded from `payload`, the record's value as it came.
     pub fn push_event(&mut self, place: Place, payload: &[u8], event: &Event<'_>, judged: Judged) {
-        let record = str::from_utf8(payload).expect("the decoder admits UTF-8 only");
+        let (prefix, record) = match payload.split_first_chunk::<5>() {
+            // no JSON begins so: the decoder took it off as well
+            Some((prefix @ [0, ..], rest)) => (Some(*prefix), rest),
+            _ => (None, payload),
+        };
+        let record = str::from_utf8(record).expect("the decoder admits UTF-8 only");
         let start = position(self.arena.len());
         self.arena.push_str(record);
         let row = Row {
@@ -220,6 +228,7 @@ impl Batch {
             late: judged.late,
             suspect: judged.suspect,
             duplicate: false,
+            prefix,
             payload: Text {
                 start,
                 len: position(record.len()),
@@ -264,6 +273,8 @@ impl Batch {
         let start = self.payloads.len();
         let record =
             row.payload.start as usize..row.payload.start as usize + row.payload.len as usize;
+        self.payloads
+            .extend_from_slice(row.prefix.as_ref().map_or(&[], <[u8; 5]>::as_slice));
         self.payloads
             .extend_from_slice(self.arena[record].as_bytes());
         self.dead_letters.push(DeadLetter {
@@ -359,4 +370,44 @@ impl Row {
 
 fn position(at: usize) -> u32 {
     u32::try_from(at).expect("a batch is capped far below 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::{offset::TopicId, spec::SemanticSpec, window::TumblingWindow};
+
+    #[test]
+    fn a_record_behind_a_prefix_is_refused_as_it_came() {
+        let mut spec = SemanticSpec::default();
+        spec.events.mapping.strip_registry_prefix = true;
+        let decoder = spec.decoder();
+        let json = br#"{"event_id":"6f9619ff-8b86-d011-b42d-00c04fc964ff","user_id":"anna",
+            "event_ts":1772366398123,"url":"/a\u0062"}"#;
+        let place = Place {
+            source: TopicPartition {
+                topic: TopicId(1),
+                partition: 0,
+            },
+            offset: 7,
+            received_at: EventTime::from_micros(1_772_366_400_000_000),
+        };
+        for prefix in [&[][..], &[0, 0, 0, 0, 9], &[0, 0xff, 0xfe, 0x80, 0]] {
+            let payload = [prefix, json].concat();
+            let event = decoder.decode(&payload, place.received_at).unwrap();
+            let mut batch = Batch::default();
+            let judged = Judged {
+                window: TumblingWindow::new(spec.window_micros).containing(event.event_ts),
+                late: false,
+                suspect: false,
+            };
+            batch.push_event(place, &payload, &event, judged);
+            let texts = batch.texts(&batch.rows[0]);
+            assert_eq!((texts.user_id, texts.url), ("anna", "/ab"));
+            batch.refuse(0, String::new());
+            assert_eq!(batch.payload(&batch.dead_letters[0]), payload);
+        }
+    }
 }

@@ -23,6 +23,8 @@ fn blocks(page: &str) -> Vec<Block> {
     for line in page.split_inclusive('\n') {
         match (line.strip_prefix("```"), open.take()) {
             (Some(language), None) => open = Some((language.trim().to_owned(), at + line.len())),
+            // documents of pipelines are read by another test
+            (Some(_), Some((language, _))) if language == "yaml" => {}
             (Some(_), Some((language, begin))) => blocks.push(Block {
                 language,
                 begin,

@@ -129,3 +129,56 @@ fn every_preset_is_made_of_pointers_that_a_spec_may_have() {
     let named = |name: &str| serde_json::from_value::<Preset>(name.into()).is_ok();
     assert!(named("GA4") && named("CloudEvents") && !named("Ga4") && !named("segment"));
 }
+
+/// The page about data of people's own.
+const PAGE: &str = include_str!("../../../../../docs/your-data.md");
+
+/// The documents of pipelines on it, whole ones and parts of a spec.
+fn documents() -> Vec<String> {
+    let blocks = PAGE.split("```yaml\n").skip(1);
+    let blocks = blocks.map(|rest| rest.split("```").next().unwrap().to_owned());
+    let head = blocks
+        .clone()
+        .find(|block| block.starts_with("apiVersion"))
+        .unwrap();
+    let of_all = |block: String| {
+        if block.starts_with("apiVersion") {
+            return block;
+        }
+        let lines = head.lines().filter(|line| !line.starts_with("  events:"));
+        let lines: Vec<&str> = lines.collect();
+        format!("{}\n{block}", lines.join("\n"))
+    };
+    blocks.map(of_all).collect()
+}
+
+#[test]
+fn the_documents_of_the_page_about_data_are_valid() {
+    let documents = documents();
+    assert!(documents.len() >= 3);
+    for document in documents {
+        let pipeline = ClickstreamPipeline::from_yaml(&document).expect(&document);
+        assert_eq!(pipeline.validate(), Ok(()), "{document}");
+        assert_ne!(pipeline.spec.events, EventsSpec::default(), "{document}");
+    }
+}
+
+#[test]
+fn the_page_about_data_says_where_each_preset_looks() {
+    let row = |preset: &str| {
+        PAGE.lines()
+            .find(|line| line.starts_with(&format!("| `{preset}` |")))
+    };
+    for preset in Preset::ALL {
+        let name = serde_json::to_value(preset).unwrap();
+        let name = name.as_str().unwrap();
+        let row = row(name).expect(name);
+        for (field, pointers) in &preset.rules().fields {
+            if crate::decode::Field::from_key(field).is_none() {
+                continue;
+            }
+            let listed: Vec<String> = pointers.iter().map(|p| format!("`{p}`")).collect();
+            assert!(row.contains(&listed.join(" ")), "{name}: {field}");
+        }
+    }
+}
