@@ -156,6 +156,10 @@ pub struct TargetStatus {
     /// Consumer group of its processors, for lag tools, autoscalers and access lists of Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer_group: Option<String>,
+    /// Short name of the rules that all its processors follow, the same as in their `/status`; absent while they follow
+    /// different ones, and where they are of a release that tells none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
     /// Processors wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,

@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::{
     child::Child,
+    config_map::changes_in_place,
     labels::{PIPELINE_LABEL, TARGET_LABEL, selector},
     migration::{migration, migration_hash, migration_inputs, removal},
     tracing::handed_on,
@@ -48,8 +49,8 @@ pub fn target(
     settings: &Settings,
     created_topics: &[String],
 ) -> Deployed {
-    let config = config_map::of_target(pipeline, target, created_topics);
-    let deployment = deployment::of_target(pipeline, target, settings, &config);
+    let given = config_map::of_target(pipeline, target, created_topics);
+    let deployment = deployment::of_target(pipeline, target, settings, &given);
     let name = names::child(&pipeline.name, &[&target.name]);
     let labels = labels::of(pipeline, "processor", Some(&target.name));
     let mut around = vec![
@@ -58,7 +59,7 @@ pub fn target(
             &labels,
             &pipeline.document.spec.processor_pod().template,
         ),
-        config,
+        given.config,
         service::headless(&name, &labels),
         service::disruption_budget(&name, &labels),
     ];

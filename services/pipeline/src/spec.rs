@@ -47,6 +47,7 @@ pub use processing::{
 pub use quantity::{Bytes, Duration, QuantityError};
 pub use secret::{CaSecret, ClientCertSecret, Redacted, SecretError, Secrets};
 pub use secret_keys::SecretKeys;
+pub use rules::text_without_rules;
 pub use semantic::{LatePolicy, SemanticSpec};
 pub use target::{Durability, MigrationSpec, RetentionSpec, TargetSpec};
 pub use validate::Problem;
@@ -173,13 +174,13 @@ pub struct PipelineSpec {
     /// The windows that clicks are counted in. Refused once a schema holds windows.
     #[serde(default)]
     pub window: WindowSpec,
-    /// How far event time is known to have come. Rolling.
+    /// How far event time is known to have come. Rolling, except where a field says otherwise.
     #[serde(default)]
     pub watermark: WatermarkSpec,
-    /// What happens to events that come after their window. Rolling.
+    /// What happens to events that come after their window. Live.
     #[serde(default)]
     pub late_events: LateEventsSpec,
-    /// How records are read as events. Rolling.
+    /// How records are read as events. Live.
     // left out where it is the default: processors of the first release refuse fields that they do not know
     #[serde(default, skip_serializing_if = "EventsSpec::is_default")]
     pub events: EventsSpec,
@@ -200,7 +201,9 @@ pub struct PipelineSpec {
         )
     )]
     pub targets: Vec<TargetSpec>,
-    /// Image of the processors, which also runs the migrations. Rolling. Default: the operator's own release.
+    /// Image of the processors, which also runs the migrations. Where it is named, changes of `watermark`, `lateEvents`, `events` and
+    /// `processor.maxEventBytes` replace pods as well, since they may be of a release that reads its document once. Rolling.
+    /// Default: the operator's own release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",

@@ -28,6 +28,7 @@ mod reconcile;
 mod refused_objects;
 mod restricted;
 mod rights;
+mod rules;
 mod secrets;
 mod snapshot;
 mod stage;

@@ -11,7 +11,7 @@ use crate::{
     controller::{
         applier::{Changed, Owner},
         build::{
-            Child,
+            Child, changes_in_place,
             children::{self, Secrets},
         },
         context::{Context, Error},
@@ -23,8 +23,8 @@ use crate::{
 };
 
 /// Whether a child is kept up while pods run on as they are. What they read is theirs until they
-/// roll, and so is how Prometheus asks them: both are only made again where somebody has deleted
-/// them. Pods that are pinned may never roll, and people said the same about them when they were
+/// roll, but for the rules in a document that they read again, and so is how Prometheus asks them:
+/// both are only made again where somebody has deleted them. Pods that are pinned may never roll, and people said the same about them when they were
 /// made, so they are scraped as the operator's settings have it; unless they are older than what
 /// guards them.
 pub fn follows(owner: &Owner, child: &Child, live: &Live, pinned: bool, context: &Context) -> bool {
@@ -35,7 +35,10 @@ pub fn follows(owner: &Owner, child: &Child, live: &Live, pinned: bool, context:
             .is_none()
     };
     match child.kind {
-        Kind::ConfigMap => live.labels.get(CONFIG_MAP) == Some(&child.name) && is_missing(),
+        Kind::ConfigMap => {
+            let is_theirs = live.labels.get(CONFIG_MAP) == Some(&child.name);
+            is_theirs && (changes_in_place(child) || is_missing())
+        }
         Kind::PodMonitor => pinned && fits(owner, child, context) || is_missing(),
         _ => true,
     }

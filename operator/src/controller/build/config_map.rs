@@ -4,7 +4,7 @@
 use clickstream_pipeline::spec::{
     ClickstreamPipeline, DeletionPolicySpec, EventsSpec, HeartbeatSpec, LateEventsSpec,
     MigrationSpec, PodTemplateSpec, ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement,
-    WatermarkSpec,
+    WatermarkSpec, text_without_rules,
 };
 use clickstream_protocol::annotations::{CREATED_TOPICS, OPERATOR, WRITTEN_BY};
 use serde_json::{Map, Value, json};
@@ -16,8 +16,29 @@ use crate::controller::validate::ValidatedPipeline;
 /// Key of the document.
 pub const KEY: &str = "pipeline.yaml";
 
-/// The ConfigMap of a target's processors.
-pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[String]) -> Child {
+/// The ConfigMap of a Deployment's pods, and what of it replaces them.
+pub struct Given {
+    /// The ConfigMap.
+    pub config: Child,
+    /// What pods read at their start only: where it changes, they are replaced.
+    pub at_start: Value,
+    /// When they read the document.
+    pub read: Read,
+}
+
+/// When pods read their document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// At their start.
+    Once,
+    /// Again and again: rules in it are followed while they run.
+    Again,
+}
+
+/// The ConfigMap of a target's processors. An image that the spec names may be of a release that reads its document once: what
+/// it is given never changes. Processors of the operator's own release follow rules while they run, so their document changes
+/// in its place where nothing but rules does.
+pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[String]) -> Given {
     let mut document = for_target(&pipeline.document, target);
     for target in &mut document.spec.targets {
         // what only a migration looks at
@@ -32,7 +53,34 @@ pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[S
             .insert(CREATED_TOPICS.to_owned(), created.join(","));
     }
     let labels = labels::of(pipeline, "processor", Some(&target.name));
-    of_pods(pipeline, &[&target.name], &labels, &document)
+    if pipeline.document.spec.image.is_some() {
+        let config = of_pods(pipeline, &[&target.name], &labels, &document);
+        return Given {
+            at_start: config.body["data"].clone(),
+            config,
+            read: Read::Once,
+        };
+    }
+    let text = document.minimal();
+    let lasting = text_without_rules(&text);
+    // never the name of a ConfigMap that cannot change
+    let hash =
+        crate::hash::short_hash(&Sha256::digest(format!("rules change in place\0{lasting}")));
+    let config = Child {
+        kind: Kind::ConfigMap,
+        name: names::child(&pipeline.name, &[&target.name, &hash]),
+        body: json!({ "metadata": { "labels": labels }, "data": { KEY: text } }),
+    };
+    Given {
+        config,
+        at_start: json!({ KEY: lasting }),
+        read: Read::Again,
+    }
+}
+
+/// Whether a ConfigMap may change under its name.
+pub fn changes_in_place(config: &Child) -> bool {
+    config.body["immutable"] != true
 }
 
 /// A ConfigMap that never changes: it is named after what it says as well, so a pod that restarts finds the document that it was

@@ -5,7 +5,9 @@ use clickstream_protocol::annotations::{CONFIG_HASH, RESTART_AT};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Child, Kind, labels, names,
+    Child, Kind,
+    config_map::Given,
+    labels, names,
     pod::{PodParts, template},
     tracing,
 };
@@ -20,7 +22,7 @@ pub fn of_target(
     pipeline: &ValidatedPipeline,
     target: &TargetSpec,
     settings: &Settings,
-    config: &Child,
+    given: &Given,
 ) -> Child {
     let spec = &pipeline.document.spec;
     let name = names::child(&pipeline.name, &[&target.name]);
@@ -29,7 +31,7 @@ pub fn of_target(
         .kafka
         .secret_keys()
         .and(target.connection.secret_keys());
-    let hash = pipeline.hash_of(&config.body["data"], &secrets);
+    let hash = pipeline.hash_of(&given.at_start, &secrets);
     let pod = spec.processor_pod();
     let mut template = template(
         PodParts {
@@ -52,7 +54,8 @@ pub fn of_target(
             default_resources: default_resources(spec),
             served: true,
             service_account: Some(&name),
-            config_map: &config.name,
+            config_map: &given.config.name,
+            document: given.read,
             secrets: &secrets,
             settings: pod,
             labels: &labels,

@@ -89,6 +89,7 @@ fn job(
             served: false,
             service_account: account.as_ref().map(|account| account.name.as_str()),
             config_map: &config.name,
+            document: config_map::Read::Once,
             secrets: &secrets,
             settings: pod,
             labels: &labels,

@@ -10,13 +10,19 @@ use clickstream_protocol::annotations::ACCOUNT_HASH;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Child, Kind, guard};
+use super::{
+    Child, Kind,
+    config_map::{KEY, Read},
+    guard,
+};
 use crate::settings::Settings;
 
 /// The port with probes, status and metrics.
 pub const ADMIN_PORT: u16 = 8080;
 /// Where the pods find the document.
 const DOCUMENT: &str = "/etc/clickstream/pipeline.yaml";
+/// The folder with the document where it may change: Kubernetes brings a change into a folder, and never into a single file.
+const FOLDER: &str = "/etc/clickstream/pipeline";
 /// Where the pods find Secrets, as `<secret>/<key>`.
 const SECRETS: &str = "/etc/clickstream/secrets";
 
@@ -38,6 +44,8 @@ pub struct PodParts<'p> {
     pub service_account: Option<&'p str>,
     /// Name of the ConfigMap with the document.
     pub config_map: &'p str,
+    /// When it reads the document.
+    pub document: Read,
     /// What it reads.
     pub secrets: &'p SecretKeys,
     /// What the spec says about its pods.
@@ -69,7 +77,7 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
     }
 
     let mut env = vec![
-        json!({ "name": "CLICKSTREAM_PIPELINE", "value": DOCUMENT }),
+        json!({ "name": "CLICKSTREAM_PIPELINE", "value": place(parts.document) }),
         json!({ "name": "CLICKSTREAM_SECRETS_DIR", "value": SECRETS }),
         json!({ "name": "CLICKSTREAM_LOG_FORMAT", "value": "json" }),
     ];
@@ -86,7 +94,7 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
             "capabilities": { "drop": ["ALL"] },
         })),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": both(mounts(parts.secrets), &wanted.volume_mounts),
+        "volumeMounts": both(mounts(parts.document, parts.secrets), &wanted.volume_mounts),
     });
     if parts.served {
         env.push(
@@ -240,13 +248,24 @@ fn volumes(config_map: &str, secrets: &SecretKeys) -> Vec<Value> {
     volumes
 }
 
-fn mounts(secrets: &SecretKeys) -> Vec<Value> {
-    let mut mounts = vec![json!({
-        "name": "pipeline",
-        "mountPath": DOCUMENT,
-        "subPath": super::config_map::KEY,
-        "readOnly": true,
-    })];
+/// Where the pod finds its document.
+fn place(document: Read) -> String {
+    match document {
+        Read::Once => DOCUMENT.to_owned(),
+        Read::Again => format!("{FOLDER}/{KEY}"),
+    }
+}
+
+fn mounts(document: Read, secrets: &SecretKeys) -> Vec<Value> {
+    let mut mounts = vec![match document {
+        Read::Once => json!({
+            "name": "pipeline",
+            "mountPath": DOCUMENT,
+            "subPath": KEY,
+            "readOnly": true,
+        }),
+        Read::Again => json!({ "name": "pipeline", "mountPath": FOLDER, "readOnly": true }),
+    }];
     mounts.extend(secrets.iter().enumerate().map(|(index, (secret, _))| {
         json!({
             "name": format!("secret-{index}"),

@@ -35,6 +35,7 @@ pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Deployed {
             served: true,
             service_account: Some(&name),
             config_map: &config.name,
+            document: config_map::Read::Once,
             secrets: &secrets,
             settings: pod,
             labels: &labels,

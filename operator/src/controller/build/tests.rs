@@ -220,10 +220,10 @@ fn no_secret_value_is_in_any_child() {
 fn what_pods_read_at_their_start_rolls_them_and_nothing_else_does() {
     let before = hash(&pipeline(|_| {}));
     let rolling: [(&str, Value); 4] = [
-        ("/spec/watermark", json!({ "delay": "20s" })),
+        ("/spec/watermark", json!({ "idleTimeout": "20s" })),
         ("/spec/processor", json!({ "filterMemory": "64Mi" })),
         ("/spec/kafka", json!({ "bootstrapServers": "other:9092" })),
-        ("/spec/lateEvents", json!({ "policy": "Drop" })),
+        ("/spec/window", json!({ "size": "5m" })),
     ];
     for (field, value) in rolling {
         let after = hash(&pipeline(|document| {
@@ -231,7 +231,9 @@ fn what_pods_read_at_their_start_rolls_them_and_nothing_else_does() {
         }));
         assert_ne!(before, after, "{field} is rolling");
     }
-    let live: [(&str, Value); 5] = [
+    let live: [(&str, Value); 7] = [
+        ("watermark", json!({ "delay": "20s" })),
+        ("lateEvents", json!({ "policy": "Drop" })),
         ("processor", json!({ "replicas": 5, "lagTarget": 100 })),
         ("suspend", json!(true)),
         (

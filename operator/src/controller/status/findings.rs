@@ -3,6 +3,7 @@
 mod database;
 mod pods;
 
+use clickstream_pipeline::spec::ClickstreamPipeline;
 use clickstream_protocol::conditions::Reason;
 use clickstream_protocol::status::ProcessorStatus;
 
@@ -182,6 +183,32 @@ fn in_progress(
         // what is not known is nothing that goes on, and neither is what is held
         .find(|finding| finding.truth == Truth::False && finding.reason != Reason::Paused)
         .map(|finding| finding.message.clone())
+        .or_else(|| rules_on_their_way(&observed.valid.document, observed.reports))
+}
+
+/// What says that rules have changed and not all processors follow them yet. Those of an image that the spec names get new rules
+/// by new pods.
+fn rules_on_their_way(
+    document: &ClickstreamPipeline,
+    reports: &[Vec<ProcessorStatus>],
+) -> Option<String> {
+    if document.spec.image.is_some() {
+        return None;
+    }
+    let wanted = document.semantic().short_hash();
+    let targets = document.spec.targets.iter().zip(reports);
+    targets.into_iter().find_map(|(target, reports)| {
+        let told = reports.iter().filter_map(|report| report.rules.as_ref());
+        let behind = told.filter(|rules| **rules != wanted).count();
+        (behind > 0).then(|| {
+            format!(
+                "target {}: {behind} of {} processors still follow other rules; a changed ConfigMap reaches a pod within \
+                 about a minute",
+                target.name,
+                reports.len()
+            )
+        })
+    })
 }
 
 #[cfg(test)]
@@ -194,6 +221,25 @@ mod tests {
 
     fn reports(status: serde_json::Value) -> Vec<ProcessorStatus> {
         vec![serde_json::from_value(status).unwrap()]
+    }
+
+    #[test]
+    fn rules_are_on_their_way_until_every_processor_follows_them() {
+        let mut document = ClickstreamPipeline::from_yaml(
+            "{ apiVersion: clickstream.dev/v1alpha1, kind: ClickstreamPipeline, metadata: { name: shop }, spec: {
+               kafka: { bootstrapServers: 'kafka:9092' }, targets: [{ connection: { host: h, database: d, user: u } }] } }",
+        )
+        .unwrap();
+        let (now, before) = (document.semantic().short_hash(), "0123456789ab");
+        let one = |rules: &str| serde_json::from_value(json!({ "rules": rules })).unwrap();
+        let both = |rules: [&str; 2]| [rules.map(one).to_vec()];
+        let on_their_way = |document: &_, rules| rules_on_their_way(document, &both(rules));
+        assert_eq!(on_their_way(&document, [&now, &now]), None);
+        let said = on_their_way(&document, [&now, before]).unwrap();
+        assert!(said.starts_with("target default: 1 of 2 "), "{said}");
+        assert_eq!(rules_on_their_way(&document, &[reports(json!({}))]), None);
+        document.spec.image = Some("processor:1".to_owned());
+        assert_eq!(on_their_way(&document, [before, before]), None);
     }
 
     #[test]

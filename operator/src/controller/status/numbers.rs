@@ -151,6 +151,10 @@ fn of_target(
         name: target.name.clone(),
         schema_version: reported.or(before.schema_version),
         consumer_group: group.or_else(|| before.consumer_group.clone()),
+        rules: match &observed.reports[index][..] {
+            [] => before.rules.clone(),
+            reports => same_rules(reports),
+        },
         replicas: Some(workload.wanted),
         ready_replicas: Some(workload.ready),
         migration: migration.or_else(|| {
@@ -223,6 +227,13 @@ fn of_target(
     status.observed_time = Timestamp::from_second(now.as_second()).ok().map(Time);
     status.worst_partitions = worst(&partitions);
     status
+}
+
+/// The rules that all processors follow.
+fn same_rules(reports: &[ProcessorStatus]) -> Option<String> {
+    let (first, others) = reports.split_first()?;
+    let same = others.iter().all(|other| other.rules == first.rules);
+    first.rules.clone().filter(|_| same)
 }
 
 /// One report for each partition: while it changes owners two may speak of it, and the newer owner is right.

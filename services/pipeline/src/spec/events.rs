@@ -21,23 +21,23 @@ pub use crate::decode::mapping::Preset;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EventsSpec {
     /// What becomes of an event with an optional field (`referrer`, `ip`, `session_id`, `user_agent`) that cannot be
-    /// used as it is. Rolling. Default `Clean`.
+    /// used as it is. Live. Default `Clean`.
     pub optional_fields: OptionalFields,
     /// The product that wrote the events: the fields are found where it puts them. What is said
-    /// under `fields`, `constants` and `envelope` goes over it. Rolling. Default: none, the events are
+    /// under `fields`, `constants` and `envelope` goes over it. Live. Default: none, the events are
     /// this project's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
     /// Where each field stands, by the field's name: 1 to 8 JSON pointers, such as
     /// `/context/page/url`, of which the first counts that leads to something other than null. One
     /// that begins with `$/` starts at the record, outside of an envelope; `[key=name]` is the
-    /// element of an array whose `key` is the text `name`. Rolling. Default: at the key of its own
+    /// element of an array whose `key` is the text `name`. Live. Default: at the key of its own
     /// name, or where the preset says.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "mapping::schema::fields"))]
     pub fields: BTreeMap<String, Vec<String>>,
     /// The text of a field where its pointers lead to nothing, by the field's name; 1 to 1024
-    /// characters. Rolling. Default: none.
+    /// characters. Live. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(
         feature = "schema",
@@ -45,11 +45,11 @@ pub struct EventsSpec {
     )]
     pub constants: BTreeMap<String, String>,
     /// JSON pointer to the event inside the record: an object, or a text that holds one as JSON.
-    /// Rolling. Default: the record is the event, or the preset's.
+    /// Live. Default: the record is the event, or the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "mapping::schema::pointer"))]
     pub envelope: Option<String>,
-    /// The five bytes that serializers of a schema registry put in front of JSON. Rolling. Default
+    /// The five bytes that serializers of a schema registry put in front of JSON. Live. Default
     /// `Keep`.
     #[serde(skip_serializing_if = "is_default")]
     pub schema_registry_prefix: SchemaRegistryPrefix,

@@ -31,14 +31,14 @@ pub struct WindowSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WatermarkSpec {
     /// How far the watermark stays behind the event times seen: the disorder that is expected. A larger delay makes
-    /// windows final later. Rolling. At most 24h. Default `10s`.
+    /// windows final later. Live. At most 24h. Default `10s`.
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "24h"))))]
     pub delay: Duration,
     /// How long a partition at the end of its log may be silent before it stops holding finality back. It decides no
     /// event's verdict. Rolling. 1s to 24h. Default `30s`.
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("1s", "24h"))))]
     pub idle_timeout: Duration,
-    /// How far an event may be dated after its record; beyond it the event is rejected. Rolling. At most 24h. Default `5m`.
+    /// How far an event may be dated after its record; beyond it the event is rejected. Live. At most 24h. Default `5m`.
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "24h"))))]
     pub max_future_skew: Duration,
 }
@@ -49,10 +49,10 @@ pub struct WatermarkSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LateEventsSpec {
     /// How long after its end, in event time, a window still takes events. More makes windows final later, and open
-    /// windows are held in memory. Rolling. At most 744h, a month. Default `10m`.
+    /// windows are held in memory. Live. At most 744h, a month. Default `10m`.
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::lasting("0s", "744h"))))]
     pub allowed_lateness: Duration,
-    /// What happens to events later than that. Rolling. Default `Merge`.
+    /// What happens to events later than that. Live. Default `Merge`.
     // left out of what processors are given where it is the default, which theirs may differ from: a pipeline that is pinned
     // to the first release, which does not know Merge, goes on as it was
     #[serde(skip_serializing_if = "LatePolicy::is_default")]
@@ -105,7 +105,7 @@ pub struct ProcessorSpec {
     /// never changes a result. Rolling. 1Mi to 16Gi. Default `32Mi`.
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::holding("1Mi", "16Gi"))))]
     pub filter_memory: Bytes,
-    /// Longer records are rejected, in bytes. Rolling. 1Ki to 16Mi. Default `64Ki`.
+    /// Longer records are rejected, in bytes. Live. 1Ki to 16Mi. Default `64Ki`.
     #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = schema::holding("1Ki", "16Mi"))))]
     pub max_event_bytes: Bytes,
     /// When a transaction is full. Rolling.

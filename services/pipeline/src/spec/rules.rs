@@ -2,11 +2,53 @@
 
 use std::fmt::Write as _;
 
+use serde_yaml::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
     ClickstreamPipeline, EventsSpec, LateEventsSpec, ProcessorSpec, SemanticSpec, WatermarkSpec,
 };
+
+/// The fields of a spec that are rules.
+const RULES: [&[&str]; 5] = [
+    &["watermark", "delay"],
+    &["watermark", "maxFutureSkew"],
+    &["lateEvents"],
+    &["events"],
+    &["processor", "maxEventBytes"],
+];
+
+/// A document's minimal text as it would be without its rules; costs less than to make it from the document once more.
+#[must_use]
+pub fn text_without_rules(minimal: &str) -> String {
+    let mut document: Value = serde_yaml::from_str(minimal).unwrap_or_default();
+    if let Some(spec) = document.get_mut("spec") {
+        for path in RULES {
+            leave_out(spec, path);
+        }
+    }
+    serde_yaml::to_string(&document).expect("a document that was read can be written")
+}
+
+/// Leaves a field out, and what held nothing else.
+fn leave_out(value: &mut Value, path: &[&str]) {
+    let Some((name, below)) = path.split_first() else {
+        return;
+    };
+    let Some(fields) = value.as_mapping_mut() else {
+        return;
+    };
+    let inner = fields.get_mut(*name).filter(|_| !below.is_empty());
+    if let Some(inner) = inner {
+        leave_out(inner, below);
+        if inner.as_mapping().is_some_and(|left| !left.is_empty()) {
+            return;
+        }
+    } else if !below.is_empty() {
+        return;
+    }
+    fields.shift_remove(*name);
+}
 
 impl ClickstreamPipeline {
     /// The document with default rules: two documents that differ in nothing else are the same without them. The size of
@@ -68,6 +110,26 @@ mod tests {
         back.spec.events = full.spec.events.clone();
         back.spec.processor.max_event_bytes = full.spec.processor.max_event_bytes;
         assert_eq!(back, full);
+    }
+
+    #[test]
+    fn a_text_without_rules_is_that_of_the_document_without_them() {
+        let full = ClickstreamPipeline::from_yaml(include_str!("tests/full.yaml")).unwrap();
+        let minimal = full.without_rules();
+        let mut some = full.clone();
+        some.spec.watermark.idle_timeout = minimal.spec.watermark.idle_timeout;
+        some.spec.processor = ProcessorSpec {
+            max_event_bytes: full.spec.processor.max_event_bytes,
+            ..ProcessorSpec::default()
+        };
+        some.spec.watermark.idle_timeout = WatermarkSpec::default().idle_timeout;
+        for document in [full, minimal, some] {
+            let text = document.minimal();
+            assert_eq!(
+                text_without_rules(&text),
+                document.without_rules().minimal()
+            );
+        }
     }
 
     #[test]

@@ -61,33 +61,81 @@ fn the_documents_of_pods_are_those_that_are_written_down() {
     }
 }
 
+/// Names of all documents, each of which is mounted by one pod; and how often the pods of processors are replaced.
+fn mounted(pipeline: &ValidatedPipeline) -> (Vec<String>, Vec<Child>) {
+    let mut all = children(pipeline);
+    all.retain(|child| matches!(child.kind, Kind::ConfigMap | Kind::Deployment | Kind::Job));
+    let (maps, pods): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|child| child.kind == Kind::ConfigMap);
+    let mut mounted: Vec<_> = pods
+        .iter()
+        .map(|child| {
+            let volumes = &child.body["spec"]["template"]["spec"]["volumes"];
+            volumes[0]["configMap"]["name"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let mut names: Vec<_> = maps.iter().map(|map| map.name.clone()).collect();
+    names.sort();
+    mounted.sort();
+    assert_eq!(names, mounted);
+    (names, maps)
+}
+
+/// A pipeline whose image is named, and may be of a release that reads its document once.
+fn pinned(change: Value) -> ValidatedPipeline {
+    pipeline(move |document| {
+        document["spec"]["image"] = json!("processor:1");
+        for (field, value) in change.as_object().unwrap() {
+            document["spec"][field] = value.clone();
+        }
+    })
+}
+
 #[test]
-fn a_document_never_changes_under_its_name_and_pods_mount_theirs() {
+fn the_document_of_an_image_that_is_named_never_changes_under_its_name() {
     let of = |pipeline: &ValidatedPipeline| {
-        let mut all = children(pipeline);
-        all.retain(|child| matches!(child.kind, Kind::ConfigMap | Kind::Deployment | Kind::Job));
-        let mut mounted: Vec<_> = all
-            .iter()
-            .filter(|child| child.kind != Kind::ConfigMap)
-            .map(|child| {
-                let volumes = &child.body["spec"]["template"]["spec"]["volumes"];
-                volumes[0]["configMap"]["name"].as_str().unwrap().to_owned()
-            })
-            .collect();
-        all.retain(|child| child.kind == Kind::ConfigMap);
-        assert!(all.iter().all(|map| map.body["immutable"] == true));
-        let mut names: Vec<_> = all.iter().map(|map| map.name.clone()).collect();
-        names.sort();
-        mounted.sort();
-        assert_eq!(names, mounted);
+        let (names, maps) = mounted(pipeline);
+        assert!(maps.iter().all(|map| map.body["immutable"] == true));
         names
     };
-    let before = of(&pipeline(|_| {}));
+    let before = of(&pinned(json!({})));
     assert_eq!(before.len(), 3);
-    assert_eq!(before, of(&with_password("another", |_| {})));
-    let late = of(&pipeline(|document| {
-        document["spec"]["watermark"] = json!({ "idleTimeout": "20s" });
-    }));
+    let late = of(&pinned(json!({ "watermark": { "idleTimeout": "20s" } })));
     let kept: Vec<_> = late.iter().filter(|name| before.contains(name)).collect();
     assert_eq!(kept.len(), 1, "the producer reads nothing of it: {kept:?}");
+    let other = of(&pinned(json!({ "lateEvents": { "policy": "Drop" } })));
+    let kept: Vec<_> = other.iter().filter(|name| before.contains(name)).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+}
+
+#[test]
+fn rules_change_in_the_document_of_the_operators_own_image_and_anything_else_makes_another() {
+    let of = |change: Value| {
+        let built = pipeline(move |document| {
+            for (field, value) in change.as_object().unwrap() {
+                document["spec"][field] = value.clone();
+            }
+        });
+        let (_, mut maps) = mounted(&built);
+        maps.retain(changes_in_place);
+        let processors = maps.pop().unwrap();
+        assert_eq!(maps.len(), 0);
+        let spec = &built.document.spec.targets[0];
+        let pods = target(&built, spec, &settings(), &[]).deployment;
+        (processors, pods.body["spec"]["template"].clone())
+    };
+    let (document, pods) = of(json!({}));
+    let rules = json!({ "lateEvents": { "policy": "Drop" }, "watermark": { "delay": "1s" } });
+    let (with_rules, same_pods) = of(rules);
+    assert_eq!(document.name, with_rules.name);
+    assert_ne!(document.body["data"], with_rules.body["data"]);
+    assert_eq!(pods, same_pods);
+    let (other, other_pods) = of(json!({ "watermark": { "idleTimeout": "20s" } }));
+    assert_ne!(document.name, other.name);
+    assert_ne!(pods, other_pods);
+    // a single file would never be brought up to date
+    let mount = &pods["spec"]["containers"][0]["volumeMounts"][0];
+    assert_eq!(mount["subPath"], Value::Null);
+    assert_eq!(mount["mountPath"], "/etc/clickstream/pipeline");
 }

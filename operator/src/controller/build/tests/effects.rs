@@ -23,6 +23,14 @@ const READ_BY_THE_PRODUCER: [&str; 8] = [
     "watermark.delay",
 ];
 
+/// What processors follow while they run, and the producer reads at its start.
+const RULES_OF_THE_PRODUCER: [&str; 4] = [
+    "lateEvents",
+    "lateEvents.allowedLateness",
+    "processor.maxEventBytes",
+    "watermark.delay",
+];
+
 /// What decides whether tables are migrated again.
 const MIGRATES: [&str; 6] = [
     "image",
@@ -41,6 +49,8 @@ struct Built {
     /// The pods of the target in the table, and those of the target beside it.
     processors: [Value; 2],
     producer: Option<Value>,
+    /// The pods of both, were their image pinned.
+    pinned: [Value; 2],
     /// What is noted of all three, were their images pinned.
     inputs: [Option<String>; 3],
     migration: String,
@@ -81,7 +91,12 @@ fn build(spec: &Value) -> Result<Built, String> {
     let [one, other] = &pinned.document.spec.targets[..] else {
         panic!("two targets");
     };
+    let pinned_pods = [one, other].map(|target| {
+        let made = super::super::target(&pinned, target, &settings, &["clicks".to_owned()]);
+        made.deployment.body["spec"]["template"].clone()
+    });
     Ok(Built {
+        pinned: pinned_pods,
         inputs: [
             inputs::about_processors(&pinned, one, &settings),
             inputs::about_processors(&pinned, other, &settings),
@@ -131,12 +146,15 @@ fn wrong(field: &Field, before: &Built, after: &Built) -> Vec<String> {
                 .iter()
                 .any(|read| is_below(read, &[path]));
             let reads = is_of_producer || holds_read || is_below(path, &READ_BY_THE_PRODUCER);
-            check("producers", one != another, field.is_rolling && reads);
+            // it reads its document once, rules too
+            let rolls = field.is_rolling || is_below(path, &RULES_OF_THE_PRODUCER);
+            check("producers", one != another, rolls && reads);
         }
     }
     let noted = |index: usize| before.inputs[index] != after.inputs[index];
     for index in 0..2 {
-        check("pinned processors", noted(index), rolls(index));
+        let rolls = before.pinned[index] != after.pinned[index];
+        check("pinned processors", noted(index), rolls);
     }
     if let (Some(one), Some(another)) = (&before.producer, &after.producer) {
         check("pinned producers", noted(2), one != another);
@@ -227,9 +245,18 @@ fn a_part_that_is_left_out_replaces_the_pods_that_the_reference_says_and_no_othe
         .filter(|field| !field.is_leaf && !field.is_required && !field.is_refused);
     for field in parts {
         let mut spec = base.clone();
+        let own_image;
+        let before = if field.is_live {
+            // rules act on pods that run where the image is the operator's own
+            set(&mut spec, "image", &Value::Null);
+            own_image = build(&spec).unwrap();
+            &own_image
+        } else {
+            &before
+        };
         set(&mut spec, &field.path, &Value::Null);
         match build(&spec) {
-            Ok(after) => found.extend(wrong(field, &before, &after)),
+            Ok(after) => found.extend(wrong(field, before, &after)),
             Err(error) => found.push(format!("{} left out: {error}", field.path)),
         }
     }

@@ -87,8 +87,12 @@ fn every_pod_has_all_that_the_template_of_all_pods_says() {
         assert_eq!(spec["automountServiceAccountToken"], false);
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
         assert_eq!(spec["volumes"][0]["name"], "pipeline");
-        let ours =
-            json!({ "name": "CLICKSTREAM_PIPELINE", "value": "/etc/clickstream/pipeline.yaml" });
+        // processors read theirs again, for which it has to be in a folder
+        let document = match component.as_str() {
+            "processor" => "/etc/clickstream/pipeline/pipeline.yaml",
+            _ => "/etc/clickstream/pipeline.yaml",
+        };
+        let ours = json!({ "name": "CLICKSTREAM_PIPELINE", "value": document });
         assert!(container["env"].as_array().unwrap().contains(&ours));
     }
 }
