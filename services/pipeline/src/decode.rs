@@ -8,15 +8,17 @@ mod field;
 #[allow(dead_code, reason = "batches are found before they are stored")]
 pub mod mapping;
 mod object;
-#[allow(dead_code, reason = "properties are kept before they are stored")]
 pub mod properties;
 mod reason;
 mod timestamp;
+
+use std::borrow::Cow;
 
 pub use reason::{Field, RejectReason, Rejected, UnknownRejectReason};
 
 use mapping::{Located, Mapper, Read};
 use object::Fields;
+use properties::PropertyLimits;
 
 use crate::event::{Event, EventTime};
 use crate::spec::{RulesVersion, SemanticSpec};
@@ -34,6 +36,8 @@ pub struct Decoder {
     mapper: Option<Mapper>,
     /// Whether a schema registry's prefix is taken off.
     strip_registry_prefix: bool,
+    /// How much is kept of what is no field, if anything.
+    properties: Option<PropertyLimits>,
 }
 
 /// Bytes that a schema registry's serializers put in front: 0x00 and the schema's id.
@@ -49,6 +53,7 @@ impl Decoder {
             version: spec.events.version,
             mapper: Mapper::new(&spec.events.mapping),
             strip_registry_prefix: spec.events.mapping.strip_registry_prefix,
+            properties: spec.events.properties,
         }
     }
 
@@ -79,7 +84,11 @@ impl Decoder {
             Rejected::record(RejectReason::InvalidUtf8, detail)
         })?;
         match &self.mapper {
-            None => self.event(&object::fields(text)?, received_at),
+            None => {
+                let fields = object::fields(text)?;
+                let event = self.event(&fields, received_at)?;
+                Ok(self.with_properties(event, &fields, object::opened(text).ok()))
+            }
             Some(mapper) => self.mapped(mapper, text, received_at),
         }
     }
@@ -120,15 +129,34 @@ impl Decoder {
         found: &Located<'a>,
         received_at: EventTime,
     ) -> Result<Event<'a>, Rejected> {
-        self.event(&found.fields, received_at).map_err(|rejected| {
-            match (rejected.reason, rejected.field) {
-                (RejectReason::MissingField, Some(field)) => Rejected {
-                    detail: mapper.missing(field).into(),
-                    ..rejected
-                },
-                _ => rejected,
-            }
-        })
+        let event = self.event(&found.fields, received_at);
+        let event = event.map_err(|rejected| match (rejected.reason, rejected.field) {
+            (RejectReason::MissingField, Some(field)) => Rejected {
+                detail: mapper.missing(field).into(),
+                ..rejected
+            },
+            _ => rejected,
+        })?;
+        Ok(self.with_properties(event, &found.fields, found.body))
+    }
+
+    /// The event with what stands in its object beside the fields, if the rules keep that.
+    fn with_properties<'a>(
+        &self,
+        event: Event<'a>,
+        fields: &Fields<'_>,
+        object: Option<&str>,
+    ) -> Event<'a> {
+        let (Some(limits), Some(object)) = (self.properties, object) else {
+            return event;
+        };
+        let used: Vec<&str> = fields.values().collect();
+        let kept = properties::collect(object, &used, limits);
+        Event {
+            properties: kept.json.map(Cow::Owned),
+            trimmed: kept.trimmed,
+            ..event
+        }
     }
 
     fn event<'a>(
@@ -154,6 +182,10 @@ impl Decoder {
             ip,
             session_id,
             user_agent,
+            event_name: None,
+            site: None,
+            properties: None,
+            trimmed: 0,
         })
     }
 }

@@ -7,6 +7,9 @@ use std::net::IpAddr;
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 use uuid::Uuid;
 
+/// What happened where an event says nothing else.
+pub const PAGE_VIEW: &str = "page_view";
+
 /// Microseconds in a day; event time has no leap seconds.
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -182,6 +185,14 @@ pub struct Event<'a> {
     pub session_id: Option<Cow<'a, str>>,
     /// The client's own description, at most 1024 bytes.
     pub user_agent: Option<Cow<'a, str>>,
+    /// What happened; `None`: a [`PAGE_VIEW`].
+    pub event_name: Option<Cow<'a, str>>,
+    /// The site, where it is known.
+    pub site: Option<Cow<'a, str>>,
+    /// What the event says beside its fields: the text of a JSON object.
+    pub properties: Option<Cow<'a, str>>,
+    /// Entries of the properties that a limit left out, or that had to be changed to be stored.
+    pub trimmed: u32,
 }
 
 impl Event<'_> {
@@ -198,6 +209,10 @@ impl Event<'_> {
             ip: self.ip,
             session_id: self.session_id.map(owned),
             user_agent: self.user_agent.map(owned),
+            event_name: self.event_name.map(owned),
+            site: self.site.map(owned),
+            properties: self.properties.map(owned),
+            trimmed: self.trimmed,
         }
     }
 }

@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 pub use connection::{ConnectionSecret, ConnectionSpec, PostgresSettings, SslMode};
 pub use document::{OPERATOR, SpecError, WRITTEN_BY};
 pub use events::{
-    EventRules, EventsSpec, OptionalFields, Preset, RulesVersion, SchemaRegistryPrefix,
+    EventRules, EventsSpec, OptionalFields, Preset, PropertiesPolicy, PropertyLimitsSpec,
+    RulesVersion, SchemaRegistryPrefix,
 };
 pub use kafka::{
     KafkaAdmin, KafkaSasl, KafkaSpec, KafkaTls, KafkaUserSecret, SaslMechanism, TopicManagement,

@@ -44,6 +44,11 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// The raw text of every field that is there.
+    pub(super) fn values(&self) -> impl Iterator<Item = &'a str> {
+        self.raw.iter().copied().flatten()
+    }
+
     pub(super) fn insert(&mut self, field: Field, raw: &'a str) {
         // a null counts as an appearance too: which of the two was meant is not ours to guess
         if self.raw[field as usize].replace(raw).is_some() {

@@ -6,6 +6,7 @@
 mod documents;
 mod fields;
 mod instants;
+mod kept;
 mod model;
 mod properties;
 mod timestamps;

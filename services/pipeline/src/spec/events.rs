@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::quantity::Bytes;
 use super::validate::At;
 use crate::decode::mapping::MappingRules;
+use crate::decode::properties::PropertyLimits;
 
 pub use crate::decode::mapping::Preset;
 
@@ -53,7 +55,75 @@ pub struct EventsSpec {
     /// `Keep`.
     #[serde(skip_serializing_if = "is_default")]
     pub schema_registry_prefix: SchemaRegistryPrefix,
+    /// What becomes of all that an event says besides its fields. Live. Default `Ignore`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub properties: PropertiesPolicy,
+    /// How much of it is kept: what exceeds a limit is left out and counted, and the event stays.
+    /// Live.
+    #[serde(skip_serializing_if = "is_default")]
+    pub property_limits: PropertyLimitsSpec,
 }
+
+/// What becomes of all that an event says besides its fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum PropertiesPolicy {
+    /// It stays in the log.
+    #[default]
+    Ignore,
+    /// It is stored in the column `properties`, as it stands in the event.
+    Store,
+}
+
+/// How much is kept of what an event says besides its fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PropertyLimitsSpec {
+    /// Longest JSON text of an event's properties, in bytes. Live. 64 to 32Ki. Default `8Ki`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-kubernetes-validations" = super::schema::holding("64", "32Ki"))))]
+    pub max_bytes: Bytes,
+    /// Most keys, those of objects inside of objects included. Live. 1 to 1024. Default 64.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1024)))]
+    pub max_keys: u16,
+    /// Most levels of objects and arrays, of which the event is the first. Live. 1 to 16.
+    /// Default 5.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 16)))]
+    pub max_depth: u8,
+}
+
+impl Default for PropertyLimitsSpec {
+    fn default() -> Self {
+        let limits = PropertyLimits::default();
+        Self {
+            max_bytes: Bytes::new(limits.bytes.into()),
+            max_keys: limits.keys,
+            max_depth: limits.depth,
+        }
+    }
+}
+
+impl PropertyLimitsSpec {
+    fn limits(&self) -> PropertyLimits {
+        PropertyLimits {
+            // validation keeps it below
+            bytes: u16::try_from(self.max_bytes.as_len()).unwrap_or(MOST_PROPERTY_BYTES),
+            keys: self.max_keys,
+            depth: self.max_depth,
+        }
+    }
+
+    fn check(&self, at: &mut At<'_>) {
+        let least = Bytes::new(64);
+        let most = Bytes::new(MOST_PROPERTY_BYTES.into());
+        at.field("maxBytes").within(self.max_bytes, least..=most);
+        at.field("maxKeys").within(self.max_keys, 1..=1024);
+        at.field("maxDepth").within(self.max_depth, 1..=16);
+    }
+}
+
+/// Longest text of properties that a spec may ask for, in bytes.
+const MOST_PROPERTY_BYTES: u16 = 32 << 10;
 
 /// What becomes of the five bytes that serializers of a schema registry put in front of JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,11 +160,14 @@ impl EventsSpec {
             version: RulesVersion::Second,
             optional_fields: self.optional_fields,
             mapping: self.mapping(),
+            properties: (self.properties == PropertiesPolicy::Store)
+                .then(|| self.property_limits.limits()),
         }
     }
 
     pub(super) fn check(&self, at: &mut At<'_>) {
         self.check_mapping(at);
+        self.property_limits.check(&mut at.field("propertyLimits"));
     }
 }
 
@@ -145,6 +218,9 @@ pub struct EventRules {
     /// Where the fields of an event stand in a record.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mapping: MappingRules,
+    /// How much is kept of what is no field; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<PropertyLimits>,
 }
 
 impl EventRules {
@@ -155,6 +231,7 @@ impl EventRules {
             version: RulesVersion::First,
             optional_fields: OptionalFields::Reject,
             mapping: MappingRules::default(),
+            properties: None,
         }
     }
 

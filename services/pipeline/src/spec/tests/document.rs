@@ -1,4 +1,5 @@
 use super::*;
+use crate::decode::properties::PropertyLimits;
 
 #[test]
 fn the_full_resource_is_valid_and_reads_back_what_it_wrote() {
@@ -84,6 +85,11 @@ fn the_semantic_part_holds_what_decides_verdicts_in_microseconds() {
             version: RulesVersion::Second,
             optional_fields: OptionalFields::Reject,
             mapping: full().spec.events.rules().mapping,
+            properties: Some(PropertyLimits {
+                bytes: 4096,
+                keys: 32,
+                depth: 4,
+            }),
         },
     };
     assert_eq!(semantic, expected);

@@ -182,3 +182,27 @@ fn the_page_about_data_says_where_each_preset_looks() {
         }
     }
 }
+
+#[test]
+fn limits_of_properties_stay_within_bounds() {
+    type Change = fn(&mut PropertyLimitsSpec, u16);
+    let bytes: Change = |limits, value| limits.max_bytes = value.to_string().parse().unwrap();
+    let keys: Change = |limits, value| limits.max_keys = value;
+    let depth: Change = |limits, value| limits.max_depth = value as u8;
+    for (field, change, least, most) in [
+        ("maxBytes", bytes, 64, 32_768),
+        ("maxKeys", keys, 1, 1024),
+        ("maxDepth", depth, 1, 16),
+    ] {
+        let path = format!("spec.events.propertyLimits.{field}");
+        for (value, is_taken) in [
+            (least - 1, false),
+            (least, true),
+            (most, true),
+            (most + 1, false),
+        ] {
+            let paths = if is_taken { vec![] } else { vec![path.as_str()] };
+            problems(|p| change(&mut p.spec.events.property_limits, value), &paths);
+        }
+    }
+}
