@@ -9,7 +9,7 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    decode::{RejectReason, Rejected},
+    decode::{Cleaned, RejectReason, Rejected},
     event::{Day, Event, EventTime, UserId},
     offset::{NextOffset, TopicPartition},
     watermark::EventClock,
@@ -42,6 +42,8 @@ pub struct Row {
     pub suspect: bool,
     /// The database refused it, and an event with its key is stored already: a duplicate, whatever it holds.
     pub duplicate: bool,
+    /// Which of its optional fields are not what the record says.
+    pub cleaned: Cleaned,
     /// What stood in front of the record's JSON: five bytes of a schema registry, which need not be
     /// text.
     prefix: Option<[u8; 5]>,
@@ -228,6 +230,7 @@ impl Batch {
             late: judged.late,
             suspect: judged.suspect,
             duplicate: false,
+            cleaned: event.cleaned,
             prefix,
             payload: Text {
                 start,

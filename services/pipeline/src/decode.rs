@@ -4,7 +4,11 @@
 //! recursion and without building values nobody asked for; then each field is read from its raw text. An event
 //! without escape sequences is decoded without a single allocation.
 
+mod address;
+mod clean;
+mod cleaned;
 mod field;
+mod hint;
 #[allow(dead_code, reason = "batches are found before they are stored")]
 pub mod mapping;
 mod object;
@@ -14,14 +18,15 @@ mod timestamp;
 
 use std::borrow::Cow;
 
+pub use cleaned::{CleanReason, Cleaned, CleanedCounts};
 pub use reason::{Field, RejectReason, Rejected, UnknownRejectReason};
 
 use mapping::{Located, Mapper, Read};
 use object::Fields;
 use properties::PropertyLimits;
 
-use crate::event::{Event, EventTime};
-use crate::spec::{RulesVersion, SemanticSpec};
+use crate::event::{self, Event, EventTime};
+use crate::spec::{EventIds, IpRange, OptionalFields, RulesVersion, SemanticSpec};
 
 /// Reads records by the rules of one spec, from which it was compiled.
 #[derive(Clone, Debug)]
@@ -32,6 +37,10 @@ pub struct Decoder {
     max_future_skew_micros: i64,
     /// Which spellings are read.
     version: RulesVersion,
+    /// Where ids come from.
+    ids: EventIds,
+    /// The proxies whose word on the client's address is taken; `None` where fields are not cleaned at all.
+    cleaning: Option<Box<[IpRange]>>,
     /// Where the fields stand, unless at their own names; compiled.
     mapper: Option<Mapper>,
     /// Whether a schema registry's prefix is taken off.
@@ -47,10 +56,14 @@ impl Decoder {
     /// Compiles the rules of a spec.
     #[must_use]
     pub fn new(spec: &SemanticSpec) -> Self {
+        let cleans = spec.events.version > RulesVersion::First
+            && spec.events.optional_fields == OptionalFields::Clean;
         Self {
             max_event_bytes: spec.max_event_bytes,
             max_future_skew_micros: spec.max_future_skew_micros,
             version: spec.events.version,
+            ids: spec.events.id,
+            cleaning: cleans.then(|| spec.events.trusted_proxies.as_slice().into()),
             mapper: Mapper::new(&spec.events.mapping),
             strip_registry_prefix: spec.events.mapping.strip_registry_prefix,
             properties: spec.events.properties,
@@ -79,17 +92,38 @@ impl Decoder {
             return Err(Rejected::record(RejectReason::TooLarge, detail));
         }
         let prefix = self.prefix_of(payload);
-        let text = std::str::from_utf8(&payload[prefix..]).map_err(|error| {
-            let detail = format!("not UTF-8 from byte {}", prefix + error.valid_up_to());
-            Rejected::record(RejectReason::InvalidUtf8, detail)
-        })?;
-        match &self.mapper {
-            None => {
-                let fields = object::fields(text)?;
-                let event = self.event(&fields, received_at)?;
-                Ok(self.with_properties(event, &fields, object::opened(text).ok()))
-            }
-            Some(mapper) => self.mapped(mapper, text, received_at),
+        let read = std::str::from_utf8(&payload[prefix..])
+            .map_err(|error| {
+                let detail = format!("not UTF-8 from byte {}", prefix + error.valid_up_to());
+                Rejected::record(RejectReason::InvalidUtf8, detail)
+            })
+            .and_then(|text| match &self.mapper {
+                None => self
+                    .plain(text, received_at)
+                    .map_err(|rejected| self.with_likely_key(rejected, text)),
+                Some(mapper) => self.mapped(mapper, text, received_at),
+            });
+        read.map_err(|rejected| match self.version {
+            RulesVersion::First => rejected,
+            RulesVersion::Second => hint::of_payload(rejected, &payload[prefix..]),
+        })
+    }
+
+    /// Reads an event of this project's own format.
+    fn plain<'a>(&'a self, text: &'a str, received_at: EventTime) -> Result<Event<'a>, Rejected> {
+        let fields = object::fields(text)?;
+        let event = self.event(&fields, received_at)?;
+        Ok(self.with_properties(event, &fields, object::opened(text).ok()))
+    }
+
+    /// Names the key that a missing field probably stands under.
+    fn with_likely_key(&self, rejected: Rejected, text: &str) -> Rejected {
+        match (self.version, rejected.reason, rejected.field) {
+            (RulesVersion::Second, RejectReason::MissingField, Some(field)) => Rejected {
+                detail: hint::of_missing(field, text).into(),
+                ..rejected
+            },
+            _ => rejected,
         }
     }
 
@@ -165,27 +199,48 @@ impl Decoder {
         received_at: EventTime,
     ) -> Result<Event<'a>, Rejected> {
         // evaluated top down: this order is the order of the reasons
-        let event_id = field::event_id(fields)?;
+        let event_id = match self.ids {
+            EventIds::EventId => Some(field::event_id(fields, self.version)?),
+            EventIds::FromFields => None,
+        };
         let user_id = field::user_id(fields)?;
         let event_ts = field::event_ts(fields, received_at, self)?;
         let url = field::url(fields)?;
-        let referrer = field::referrer(fields)?;
-        let ip = field::ip(fields)?;
-        let session_id = field::session_id(fields)?;
-        let user_agent = field::user_agent(fields)?;
+        let rest = match &self.cleaning {
+            Some(proxies) => clean::fields(fields, proxies),
+            None => clean::Optional {
+                referrer: field::referrer(fields)?,
+                ip: field::ip(fields)?,
+                session_id: field::session_id(fields)?,
+                user_agent: field::user_agent(fields)?,
+                cleaned: Cleaned::default(),
+            },
+        };
+        let event_id = event_id.unwrap_or_else(|| {
+            event::id::of_fields(&event::id::Fields {
+                user_id: &user_id,
+                event_ts,
+                url: &url,
+                referrer: rest.referrer.as_deref(),
+                ip: rest.ip,
+                session_id: rest.session_id.as_deref(),
+                user_agent: rest.user_agent.as_deref(),
+            })
+        });
         Ok(Event {
             event_id,
             user_id,
             event_ts,
             url,
-            referrer,
-            ip,
-            session_id,
-            user_agent,
+            referrer: rest.referrer,
+            ip: rest.ip,
+            session_id: rest.session_id,
+            user_agent: rest.user_agent,
             event_name: None,
             site: None,
             properties: None,
             trimmed: 0,
+            cleaned: rest.cleaned,
         })
     }
 }

@@ -1,11 +1,15 @@
 //! A valid click event and the two clocks' worth of types it needs: the instant and the UTC day.
 
+pub mod id;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 use uuid::Uuid;
+
+use crate::decode::Cleaned;
 
 /// What happened where an event says nothing else.
 pub const PAGE_VIEW: &str = "page_view";
@@ -191,6 +195,8 @@ pub struct Event<'a> {
     pub site: Option<Cow<'a, str>>,
     /// What the event says beside its fields: the text of a JSON object.
     pub properties: Option<Cow<'a, str>>,
+    /// Which of the optional fields are not what the record says.
+    pub cleaned: Cleaned,
     /// Entries of the properties that a limit left out, or that had to be changed to be stored.
     pub trimmed: u32,
 }
@@ -212,6 +218,7 @@ impl Event<'_> {
             event_name: self.event_name.map(owned),
             site: self.site.map(owned),
             properties: self.properties.map(owned),
+            cleaned: self.cleaned,
             trimmed: self.trimmed,
         }
     }

@@ -12,6 +12,7 @@
 mod connection;
 mod document;
 pub mod events;
+mod ip_range;
 mod kafka;
 mod pod;
 mod postgres_uri;
@@ -33,9 +34,10 @@ use serde::{Deserialize, Serialize};
 pub use connection::{ConnectionSecret, ConnectionSpec, PostgresSettings, SslMode};
 pub use document::{OPERATOR, SpecError, WRITTEN_BY};
 pub use events::{
-    EventRules, EventsSpec, OptionalFields, Preset, PropertiesPolicy, PropertyLimitsSpec,
+    EventIds, EventRules, EventsSpec, OptionalFields, Preset, PropertiesPolicy, PropertyLimitsSpec,
     RulesVersion, SchemaRegistryPrefix,
 };
+pub use ip_range::{IpRange, NoIpRange};
 pub use kafka::{
     KafkaAdmin, KafkaSasl, KafkaSpec, KafkaTls, KafkaUserSecret, SaslMechanism, TopicManagement,
     TopicSpec,
@@ -46,9 +48,9 @@ pub use processing::{
     ProducerSpec, WatermarkSpec, WindowSpec,
 };
 pub use quantity::{Bytes, Duration, QuantityError};
+pub use rules::text_without_rules;
 pub use secret::{CaSecret, ClientCertSecret, Redacted, SecretError, Secrets};
 pub use secret_keys::SecretKeys;
-pub use rules::text_without_rules;
 pub use semantic::{LatePolicy, SemanticSpec};
 pub use target::{Durability, MigrationSpec, RetentionSpec, TargetSpec};
 pub use validate::Problem;

@@ -315,8 +315,10 @@ impl Writer {
             .iter()
             .flat_map(|flush| flush.claims.keys().copied())
             .collect();
+        let cleaned = outcome::cleaned(flush);
         self.shared.with(|state| {
             state.in_flight = ahead;
+            state.cleaned.add(&cleaned);
             state.engine.distrust(settlement.distrusted.iter().copied());
             for (tp, delta) in &settlement.deltas {
                 if let Some(view) = state.view.get_mut(tp) {
@@ -338,7 +340,14 @@ impl Writer {
                 .map_or("", String::as_str);
             self.metrics.committed(topic, *tp, &delta.counters);
         }
-        outcome::count(&self.metrics, flush, settlement, started.elapsed(), now);
+        outcome::count(
+            &self.metrics,
+            flush,
+            settlement,
+            &cleaned,
+            started.elapsed(),
+            now,
+        );
         if let Some(beats) = &self.settings.beats {
             outcome::beats(beats, flush, now);
         }

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use clickstream_pipeline::{
     batch::Span,
     checkpoint::Counters,
+    decode::CleanedCounts,
     engine::Engine,
     event::EventTime,
     offset::{NextOffset, TopicPartition},
@@ -73,6 +74,8 @@ pub struct State {
     pub refused: Option<Refused>,
     /// What the topics keep, as far as it is known.
     pub kept: BTreeMap<String, Kept>,
+    /// What was cleaned in the events that this process has committed.
+    pub cleaned: CleanedCounts,
     /// Sampled events on their way.
     pub journeys: Journeys,
 }
@@ -138,6 +141,7 @@ impl Shared {
             sink_healthy: false,
             refused: None,
             kept: BTreeMap::new(),
+            cleaned: CleanedCounts::default(),
             journeys: Journeys::default(),
         };
         Self {

@@ -64,6 +64,10 @@ impl ProcessorHealth {
                 since: rfc3339(refused.since),
                 class: refused.class.as_str().to_owned(),
             });
+            for (field, reason, count) in state.cleaned.iter() {
+                let field = status.cleaned.entry(field.as_str().to_owned());
+                field.or_default().insert(reason.as_str().to_owned(), count);
+            }
             for (tp, view) in &state.view {
                 status.partitions.push(PartitionReport {
                     topic: name(tp),

@@ -28,6 +28,7 @@ mod utf16;
 use std::time::Duration;
 
 use clickstream_pipeline::event::EventTime;
+use clickstream_pipeline::event::id::of_text;
 use uuid::Uuid;
 
 use self::client::{Clients, Sessions};
@@ -163,7 +164,7 @@ impl Replay {
         match &hit.id {
             Some(id) => match Uuid::try_parse(&id.text()) {
                 Ok(_) => put(&mut event, "event_id", id),
-                Err(_) => event.id("event_id", ids::of_text(&id.text())),
+                Err(_) => event.id("event_id", of_text(&id.text())),
             },
             None => event.id("event_id", self.ids.next(micros, line)),
         }

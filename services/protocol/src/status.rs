@@ -1,5 +1,7 @@
 //! A processor's account of itself, at `/status` of its admin server.
 
+use std::collections::BTreeMap;
+
 use clickstream_pipeline::checkpoint::Counters;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,10 @@ pub struct ProcessorStatus {
     /// has begun, and from releases whose rules never change while they run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
+    /// How many optional fields of the events it has committed since its start were not usable as they came, by field and
+    /// reason (`{"ip":{"list":3}}`): they were repaired or left out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cleaned: BTreeMap<String, BTreeMap<String, u64>>,
     /// PostgreSQL answers, and refuses what it writes again and again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
@@ -182,6 +188,7 @@ mod tests {
             }],
             halted: Vec::new(),
             rules: Some("4f1d2c3b5a69".to_owned()),
+            cleaned: [("ip".to_owned(), [("list".to_owned(), 3)].into())].into(),
             refused: Some(Refused {
                 since: "2026-01-01T00:00:00.000Z".to_owned(),
                 class: "resources".to_owned(),
@@ -195,7 +202,7 @@ mod tests {
                 r#""watermark":null,"paused":false,"state":"reading","counters":{"consumed":0,"accepted":0,"merged":0,"#,
                 r#""duplicate":0,"rejected":0,"late":0,"skipped":0,"revised":0},"last_commit_at":null,"#,
                 r#""oldest_unprocessed_seconds":null,"heartbeat_at":null,"open_transaction_seconds":1.5,"gaps":[]}],"#,
-                r#""halted":[],"rules":"4f1d2c3b5a69","refused":{"since":"2026-01-01T00:00:00.000Z","class":"resources"}}"#,
+                r#""halted":[],"rules":"4f1d2c3b5a69","cleaned":{"ip":{"list":3}},"refused":{"since":"2026-01-01T00:00:00.000Z","class":"resources"}}"#,
             )
         );
     }

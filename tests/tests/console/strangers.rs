@@ -27,7 +27,7 @@ fn events() -> Vec<(String, Option<Vec<u8>>)> {
             records.push((format!("{at}"), Some(event.to_string().into_bytes())));
         }
     }
-    let refused = json!({ "event_id": "<script>window.pwned=9</script>" });
+    let refused = json!({ "event_id": ["<script>window.pwned=9</script>"] });
     records.push(("x".to_owned(), Some(refused.to_string().into_bytes())));
     records.push((
         "x".to_owned(),

@@ -1,5 +1,6 @@
 //! The whole data path with real processes: producer, Kafka, processors, PostgreSQL, and after every test the audit.
 
+mod as_they_come;
 mod audits;
 mod bad_input;
 mod commands;

@@ -65,8 +65,9 @@ fn corpus() -> Vec<(Vec<u8>, &'static str, &'static str)> {
         (without("event_ts"), "missing_field", "event_ts"),
         (without("url"), "missing_field", "url"),
         field("event_id", "\"00000000-0000-0000-0000-000000000000\""),
-        field("event_id", "\"not-a-uuid\""),
-        field("event_id", "7"),
+        field("event_id", "[\"not-an-id\"]"),
+        field("event_id", "7.5"),
+        field("event_id", &text(201)),
         field("user_id", "18446744073709551615"),
         field("user_id", "1.5"),
         field("user_id", "1e400"),
@@ -78,13 +79,14 @@ fn corpus() -> Vec<(Vec<u8>, &'static str, &'static str)> {
         field("event_ts", "\"2026-02-30T00:00:00Z\""),
         field("event_ts", "\"2016-12-31T23:59:60Z\""),
         field("event_ts", "\"yesterday\""),
-        field("event_ts", "1e400"),
+        field("event_ts", "\"2026-03-01\""),
         field("event_ts", "{}"),
         range("\"1999-12-31T23:59:59Z\""),
         range("\"9999-12-31T23:59:59Z\""),
         range("0"),
-        // seconds where milliseconds are meant
-        range("1767225600"),
+        range("1e400"),
+        // minutes, which are no unit that is read
+        range("29453760"),
         (
             with("event_ts", &ahead.to_string()),
             "timestamp_in_future",
@@ -100,15 +102,6 @@ fn corpus() -> Vec<(Vec<u8>, &'static str, &'static str)> {
         field("url", "\"a\\u0000b\""),
         field("url", &deep),
         field("url", "[\"/\"]"),
-        field("referrer", &text(8_193)),
-        field("referrer", "5"),
-        field("ip", "\"300.1.1.1\""),
-        field("ip", "\"fe80::1%eth0\""),
-        field("ip", "\"10.0.0.0/8\""),
-        field("session_id", &text(129)),
-        field("session_id", "{}"),
-        field("user_agent", &text(1_025)),
-        field("user_agent", "\"\\udc00\""),
         (
             format!("{},\"url\":\"/other\"}}", &valid[..valid.len() - 1]).into_bytes(),
             "invalid_field",
@@ -165,7 +158,7 @@ async fn each_malformed_record_is_a_dead_letter_with_its_reason_and_its_bytes() 
     end(&processor).await?;
     // payloads stay out of the log
     assert!(
-        !processor.log().contains("not-a-uuid"),
+        !processor.log().contains("not-an-id"),
         "{}",
         processor.log()
     );
@@ -297,7 +290,7 @@ fn odd_but_valid() -> Vec<(&'static str, String, &'static str, String)> {
         odd(
             "referrer",
             quoted(""),
-            is("coalesce(referrer, '(null)')", ""),
+            is("coalesce(referrer, '(null)')", "(null)"),
         ),
         odd(
             "user_id",

@@ -8,20 +8,44 @@ use uuid::Uuid;
 use super::object::Fields;
 use super::timestamp::{self, Unreadable};
 use super::{Decoder, Field, RejectReason, Rejected};
-use crate::event::{EventTime, UserId};
+use crate::event::{self, EventTime, UserId};
 use crate::spec::RulesVersion;
 
 /// Longest `url` and `referrer`, in bytes.
-const MAX_URL_BYTES: usize = 8192;
+pub(super) const MAX_URL_BYTES: usize = 8192;
 /// Longest `user_agent`, in bytes.
-const MAX_USER_AGENT_BYTES: usize = 1024;
+pub(super) const MAX_USER_AGENT_BYTES: usize = 1024;
 /// Longest `user_id` and `session_id`, in Unicode scalar values.
-const MAX_ID_CHARS: usize = 128;
+pub(super) const MAX_ID_CHARS: usize = 128;
+/// Longest `event_id` that is no UUID, in Unicode scalar values.
+const MAX_EVENT_ID_CHARS: usize = 200;
 
-pub(super) fn event_id(fields: &Fields<'_>) -> Result<Uuid, Rejected> {
+/// A UUID as it is, and of any other text or integer the one that is made of it.
+pub(super) fn event_id(fields: &Fields<'_>, version: RulesVersion) -> Result<Uuid, Rejected> {
     let field = Field::EventId;
-    let text = string(field, fields.required(field)?)?;
-    let id = Uuid::try_parse(&text).map_err(|_| invalid(field, "not a UUID"))?;
+    let raw = fields.required(field)?;
+    let text = match version {
+        RulesVersion::Second if is_number(raw) => {
+            if raw.contains(['.', 'e', 'E']) {
+                return Err(invalid(field, "a number with a fraction or an exponent"));
+            }
+            Cow::Borrowed(if raw == "-0" { "0" } else { raw })
+        }
+        RulesVersion::Second if !raw.starts_with('"') => {
+            return Err(invalid(field, "neither a string nor an integer"));
+        }
+        _ => string(field, raw)?,
+    };
+    let Ok(id) = Uuid::try_parse(&text) else {
+        return match version {
+            RulesVersion::First => Err(invalid(field, "not a UUID")),
+            RulesVersion::Second if text.is_empty() => Err(invalid(field, "empty")),
+            RulesVersion::Second if is_longer(&text, MAX_EVENT_ID_CHARS) => {
+                Err(invalid(field, "longer than 200 characters"))
+            }
+            RulesVersion::Second => Ok(event::id::of_text(&text)),
+        };
+    };
     if id.is_nil() {
         return Err(invalid(field, "the nil UUID identifies nothing"));
     }
@@ -151,23 +175,45 @@ pub(super) fn user_agent<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>
     Ok(Some(text))
 }
 
-/// The string a raw JSON value stands for, borrowed unless it holds an escape sequence.
+/// The string that a raw JSON value of a field stands for.
 fn string<'a>(field: Field, raw: &'a str) -> Result<Cow<'a, str>, Rejected> {
+    plain(raw).map_err(|unusable| {
+        let rule = match unusable {
+            NoText::OtherType => "not a string",
+            NoText::LoneSurrogate => "contains a lone surrogate",
+            NoText::Nul => "contains U+0000",
+        };
+        invalid(field, rule)
+    })
+}
+
+/// Why a raw JSON value stands for no text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoText {
+    /// It is no string.
+    OtherType,
+    /// It holds half of a surrogate pair.
+    LoneSurrogate,
+    /// It holds U+0000.
+    Nul,
+}
+
+/// The string a raw JSON value stands for, borrowed unless it holds an escape sequence.
+pub(super) fn plain(raw: &str) -> Result<Cow<'_, str>, NoText> {
     let Some(inner) = raw
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
     else {
-        return Err(invalid(field, "not a string"));
+        return Err(NoText::OtherType);
     };
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         // valid JSON has no raw control characters, so no U+0000 either
         return Ok(Cow::Borrowed(inner));
     }
     // the structural pass has proved the escapes well-formed: what is left to fail are surrogates without a partner
-    let text: String =
-        serde_json::from_str(raw).map_err(|_| invalid(field, "contains a lone surrogate"))?;
+    let text: String = serde_json::from_str(raw).map_err(|_| NoText::LoneSurrogate)?;
     if memchr::memchr(0, text.as_bytes()).is_some() {
-        return Err(invalid(field, "contains U+0000"));
+        return Err(NoText::Nul);
     }
     Ok(Cow::Owned(text))
 }
@@ -184,15 +230,19 @@ fn bounded_chars(field: Field, text: &str) -> Result<(), Rejected> {
     if text.is_empty() {
         return Err(invalid(field, "empty"));
     }
-    // a text of at most 128 bytes needs no counting
-    if text.len() > MAX_ID_CHARS && text.chars().nth(MAX_ID_CHARS).is_some() {
+    if is_longer(text, MAX_ID_CHARS) {
         return Err(invalid(field, "longer than 128 characters"));
     }
     Ok(())
 }
 
+fn is_longer(text: &str, chars: usize) -> bool {
+    // no text has more characters than bytes
+    text.len() > chars && text.chars().nth(chars).is_some()
+}
+
 /// Whether a raw JSON value is a number: no other value begins like one.
-fn is_number(raw: &str) -> bool {
+pub(super) fn is_number(raw: &str) -> bool {
     raw.starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
 

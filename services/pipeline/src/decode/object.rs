@@ -20,17 +20,40 @@ pub(super) struct Fields<'a> {
 // one bit of `repeated` for each
 const _: () = assert!(Field::ALL.len() <= u16::BITS as usize);
 
+/// What the document says of a field.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Seen<'a> {
+    /// It is absent or null.
+    Nothing,
+    /// Its raw text.
+    Raw(&'a str),
+    /// Two things.
+    Twice,
+}
+
 impl<'a> Fields<'a> {
+    /// What the document says of a field.
+    pub(super) fn seen(&self, field: Field) -> Seen<'a> {
+        if self.repeated & bit(field) != 0 {
+            return Seen::Twice;
+        }
+        match self.raw[field as usize] {
+            None | Some("null") => Seen::Nothing,
+            Some(raw) => Seen::Raw(raw),
+        }
+    }
+
     /// The raw text of a field; `None` when it is absent or null.
     pub(super) fn optional(&self, field: Field) -> Result<Option<&'a str>, Rejected> {
-        if self.repeated & bit(field) != 0 {
-            return Err(Rejected::field(
+        match self.seen(field) {
+            Seen::Nothing => Ok(None),
+            Seen::Raw(raw) => Ok(Some(raw)),
+            Seen::Twice => Err(Rejected::field(
                 RejectReason::InvalidField,
                 field,
                 "key appears twice",
-            ));
+            )),
         }
-        Ok(self.raw[field as usize].filter(|raw| *raw != "null"))
     }
 
     /// The raw text of a field that must be there.

@@ -134,6 +134,12 @@ impl Field {
         }
     }
 
+    /// Whether there is no event without it.
+    #[must_use]
+    pub const fn is_required(self) -> bool {
+        (self as usize) < Self::Referrer as usize
+    }
+
     /// The field with this key, if the key is one of ours.
     #[must_use]
     pub fn from_key(key: &str) -> Option<Self> {

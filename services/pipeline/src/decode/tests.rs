@@ -3,8 +3,11 @@
     reason = "a test that cannot build its own input should stop there"
 )]
 
+mod cleaning;
 mod documents;
 mod fields;
+mod hints;
+mod ids;
 mod instants;
 mod kept;
 mod model;

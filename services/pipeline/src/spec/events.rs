@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ip_range::IpRange;
 use super::quantity::Bytes;
 use super::validate::At;
 use crate::decode::mapping::MappingRules;
 use crate::decode::properties::PropertyLimits;
 
 pub use crate::decode::mapping::Preset;
+
+/// Ranges of trusted proxies at most.
+const MOST_PROXIES: usize = 64;
 
 /// How records are read as events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +26,17 @@ pub use crate::decode::mapping::Preset;
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EventsSpec {
+    /// Where the id of an event comes from, by which a resend is told from another click. Live. Default `EventId`.
+    pub id: EventIds,
+    /// Addresses of proxies that are trusted to say who called them, as ranges such as `10.0.0.0/8`, at most 64. With any,
+    /// an `ip` that is a list means the right-most address that is none of theirs; without, the left-most one. Live.
+    /// Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))
+    )]
+    pub trusted_proxies: Vec<IpRange>,
     /// What becomes of an event with an optional field (`referrer`, `ip`, `session_id`, `user_agent`) that cannot be
     /// used as it is. Live. Default `Clean`.
     pub optional_fields: OptionalFields,
@@ -136,6 +151,17 @@ pub enum SchemaRegistryPrefix {
     Strip,
 }
 
+/// Where the id of an event comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum EventIds {
+    /// The field `event_id`: a UUID, or any other text or integer, of which one is made.
+    #[default]
+    EventId,
+    /// All the other fields, for feeds without ids: two events that are alike in all of them count as one.
+    FromFields,
+}
+
 /// What becomes of an event with an optional field that cannot be used as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -159,6 +185,8 @@ impl EventsSpec {
         EventRules {
             version: RulesVersion::Second,
             optional_fields: self.optional_fields,
+            id: self.id,
+            trusted_proxies: self.trusted_proxies.clone(),
             mapping: self.mapping(),
             properties: (self.properties == PropertiesPolicy::Store)
                 .then(|| self.property_limits.limits()),
@@ -166,6 +194,11 @@ impl EventsSpec {
     }
 
     pub(super) fn check(&self, at: &mut At<'_>) {
+        if self.trusted_proxies.len() > MOST_PROXIES {
+            at.field("trustedProxies").problem(format!(
+                "more than {MOST_PROXIES}: join neighbouring ranges"
+            ));
+        }
         self.check_mapping(at);
         self.property_limits.check(&mut at.field("propertyLimits"));
     }
@@ -215,6 +248,12 @@ pub struct EventRules {
     /// What becomes of an event with an optional field that cannot be used. Version 1 rejects it always.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optional_fields: OptionalFields,
+    /// Where the id of an event comes from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub id: EventIds,
+    /// The proxies whose word on the client's address is taken.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub trusted_proxies: Vec<IpRange>,
     /// Where the fields of an event stand in a record.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mapping: MappingRules,
@@ -230,6 +269,8 @@ impl EventRules {
         Self {
             version: RulesVersion::First,
             optional_fields: OptionalFields::Reject,
+            id: EventIds::EventId,
+            trusted_proxies: Vec::new(),
             mapping: MappingRules::default(),
             properties: None,
         }

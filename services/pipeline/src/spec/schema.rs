@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use super::ip_range::IpRange;
 use super::quantity::{Bytes, Duration};
 
 /// RFC 1123 label.
@@ -36,6 +37,8 @@ pub(super) const LABEL_VALUE: &str = r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])
 /// A duration in whole microseconds: so many decimals and no more are left of each unit.
 const DURATION: &str =
     r"^(0|([0-9]+(us|µs)|[0-9]+(\.[0-9]{1,3})?ms|[0-9]+(\.[0-9]{1,6})?(s|m|h))+)$";
+/// An IPv4 address, or what may be an IPv6 address; with the number of bits that count, or without.
+const IP_RANGE: &str = r"^((25[0-5]|(2[0-4]|1[0-9]|[1-9])?[0-9])(\.(25[0-5]|(2[0-4]|1[0-9]|[1-9])?[0-9])){3}(/(3[0-2]|[12]?[0-9]))?|[.0-9A-Fa-f]*:[.0-9A-Fa-f]*:[.:0-9A-Fa-f]*(/(12[0-8]|(1[01]|[1-9])?[0-9]))?)$";
 /// A byte quantity.
 const BYTES: &str = r"^[0-9]+(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$";
 /// Kubernetes' own quantity, as far as requests and limits go: never negative.
@@ -53,6 +56,20 @@ impl JsonSchema for Duration {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": DURATION, "maxLength": 32 })
+    }
+}
+
+impl JsonSchema for IpRange {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "IpRange".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": IP_RANGE, "maxLength": 64 })
     }
 }
 

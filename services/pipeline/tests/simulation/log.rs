@@ -280,6 +280,8 @@ impl Writer<'_> {
             facts.ts -= facts.ts % SECOND;
         }
         let value = self.json(&facts);
+        // a text that says nothing is left out
+        facts.referrer = facts.referrer.filter(|text| !text.is_empty());
         self.sent.push((partition, facts.clone()));
         (Some(value), Truth::Event(facts))
     }
@@ -341,7 +343,7 @@ impl Writer<'_> {
                 RejectReason::MissingField,
             ),
             6 => (
-                r#"{"event_id":"7","user_id":"u","event_ts":1710114600000,"url":"/"}"#.to_owned(),
+                r#"{"event_id":[7],"user_id":"u","event_ts":1710114600000,"url":"/"}"#.to_owned(),
                 RejectReason::InvalidField,
             ),
             _ => (

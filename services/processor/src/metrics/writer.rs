@@ -1,6 +1,10 @@
 //! What the writing task counts.
 
-use clickstream_pipeline::{checkpoint::Counters, decode::RejectReason, offset::TopicPartition};
+use clickstream_pipeline::{
+    checkpoint::Counters,
+    decode::{CleanReason, CleanedCounts, Field, RejectReason},
+    offset::TopicPartition,
+};
 use clickstream_telemetry::metrics::register;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
@@ -71,6 +75,7 @@ pub struct WriterMetrics {
     rejected: IntCounterVec,
     revised: IntCounterVec,
     merged: IntCounterVec,
+    cleaned: IntCounterVec,
     future: IntCounterVec,
     flushes: IntCounterVec,
     /// Partitions that turned out to be another owner's.
@@ -165,6 +170,7 @@ impl WriterMetrics {
             rejected: counters("clickstream_records_rejected_total", "Records in the dead letters, by reason. Alert when they are more than 1 % of the records for ten minutes.", &["reason"])?,
             merged: counters("clickstream_merged_events_total", "Accepted events that came after their window's grace and were counted in it all the same (lateEvents.policy Merge).", &place)?,
             revised: counters("clickstream_revised_hits_total", "Hits that came to a window after it had been reported final; the window counts them all the same.", &place)?,
+            cleaned: counters("clickstream_cleaned_fields_total", "Optional fields of committed events (resends too) that could not be used as they came, by field and by what was the matter: empty, repeated_key, wrong_type, bad_characters and not_an_address are left out; list, trimmed, number and too_long are repaired. The events themselves are kept. Alert when a field is cleaned in more than 1 % of the records and was not before: a client has changed.", &["field", "reason"])?,
             future: counters("clickstream_future_events_total", "Events dated more than a second after Kafka's time stamp, by what became of them: tolerated (within maxFutureSkew) or rejected (beyond it, in the dead letters). Alert when they are more than 1 % of the records: some client's clock is wrong.", &["skew"])?,
             flushes: counters("clickstream_flushes_total", "Flushes by outcome: committed, repeated (nothing was written, tried again), unknown (the session was lost on the way; the database is asked what it holds), fenced (all of it was another owner's), failed (the process ends). Alert on failed.", &["outcome"])?,
             fenced: counter("clickstream_fenced_commits_total", "Partitions that another owner had claimed when a flush wanted to write them. A few with a rebalance are in order.")?,
@@ -212,6 +218,13 @@ impl WriterMetrics {
         for reason in RejectReason::ALL {
             metrics.rejected.with_label_values(&[reason.as_str()]);
         }
+        for field in Field::ALL.iter().filter(|field| !field.is_required()) {
+            for reason in CleanReason::ALL {
+                metrics
+                    .cleaned
+                    .with_label_values(&[field.as_str(), reason.as_str()]);
+            }
+        }
         Ok(metrics)
     }
 
@@ -222,6 +235,7 @@ impl WriterMetrics {
             self.rejected,
             self.revised,
             self.merged,
+            self.cleaned,
             self.future,
             self.flushes,
             self.fenced,
@@ -307,6 +321,15 @@ impl WriterMetrics {
         self.rejected.with_label_values(&[reason.as_str()]).inc();
         if reason == RejectReason::TimestampInFuture {
             self.future(Skew::Rejected, 1);
+        }
+    }
+
+    /// Counts what was cleaned in the events of a flush.
+    pub fn cleaned(&self, counts: &CleanedCounts) {
+        for (field, reason, count) in counts.iter() {
+            self.cleaned
+                .with_label_values(&[field.as_str(), reason.as_str()])
+                .inc_by(count);
         }
     }
 

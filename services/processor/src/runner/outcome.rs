@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clickstream_pipeline::{
     commit::{Remedy, Settlement},
+    decode::CleanedCounts,
     engine::Flush,
 };
 
@@ -33,6 +34,7 @@ pub fn count(
     metrics: &WriterMetrics,
     flush: &Flush,
     settlement: &Settlement,
+    cleaned: &CleanedCounts,
     took: Duration,
     now: DateTime<Utc>,
 ) {
@@ -66,6 +68,7 @@ pub fn count(
     for letter in &flush.batch.dead_letters {
         metrics.rejected(letter.reason);
     }
+    metrics.cleaned(cleaned);
     if !metrics.is_read() {
         return;
     }
@@ -79,6 +82,15 @@ pub fn count(
         event.observe(seconds(now - row.event_ts.micros()));
     }
     metrics.future(Skew::Tolerated, ahead);
+}
+
+/// What was cleaned in the events of a flush.
+pub fn cleaned(flush: &Flush) -> CleanedCounts {
+    let mut counts = CleanedCounts::default();
+    for row in &flush.batch.rows {
+        counts.count(&row.cleaned);
+    }
+    counts
 }
 
 /// Counts the heartbeats of a committed flush.

@@ -13,14 +13,6 @@ fn of_lines() -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"replay.clickstream.dev")
 }
 
-/// The UUID of an event whose own id is other text: UUIDv5 of that text, in a namespace that never
-/// changes.
-#[must_use]
-pub fn of_text(id: &str) -> Uuid {
-    let namespace = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"event-id.clickstream.dev");
-    Uuid::new_v5(&namespace, id.as_bytes())
-}
-
 /// Ids from what a line says and how many equal lines came before it in this run.
 ///
 /// Neither the file's name nor the line's number is part of it, so a log gives the same ids after

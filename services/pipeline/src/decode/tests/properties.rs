@@ -11,7 +11,7 @@ use super::model::{Plain, judge_value, plain};
 use super::*;
 
 /// Any JSON value of a depth far below serde_json's own limit.
-fn json_value() -> impl Strategy<Value = Value> {
+pub(super) fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -56,7 +56,7 @@ fn field_value(field: Field) -> BoxedStrategy<Value> {
 }
 
 /// An object with most of the known fields and some unknown ones.
-fn event_like() -> impl Strategy<Value = Value> {
+pub(super) fn event_like() -> impl Strategy<Value = Value> {
     let fields: Vec<_> = Field::ALL
         .into_iter()
         .map(|field| {

@@ -84,6 +84,10 @@ fn the_semantic_part_holds_what_decides_verdicts_in_microseconds() {
         events: EventRules {
             version: RulesVersion::Second,
             optional_fields: OptionalFields::Reject,
+            id: EventIds::FromFields,
+            trusted_proxies: ["10.0.0.0/8", "2001:db8::/32"]
+                .map(|range| range.parse().unwrap())
+                .to_vec(),
             mapping: full().spec.events.rules().mapping,
             properties: Some(PropertyLimits {
                 bytes: 4096,
