@@ -10,15 +10,20 @@
 //! What a record becomes depends on the log and on the spec alone. Only one question is left to the database: whether an
 //! event with the same id and day is already stored.
 
+pub mod acquisition;
 pub mod batch;
+pub mod bots;
 pub mod checkpoint;
 pub mod commit;
 pub mod decode;
+#[allow(dead_code, reason = "rules come before the spec that has them")]
+pub mod derived;
 pub mod engine;
 pub mod event;
 pub mod filter;
 pub mod offset;
 pub mod ownership;
+pub mod page;
 pub mod settle;
 pub mod sketch;
 pub mod spec;
