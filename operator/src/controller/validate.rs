@@ -189,21 +189,6 @@ impl ValidatedPipeline {
         self.with(Arc::new(facts), Some(values))
     }
 
-    /// The same with this image for its processors.
-    #[must_use]
-    pub fn pinned_to(&self, image: &str) -> Self {
-        let mut document = self.document.clone();
-        document.spec.image = Some(image.to_owned());
-        Self {
-            name: self.name.clone(),
-            namespace: self.namespace.clone(),
-            document,
-            secrets: Arc::clone(&self.secrets),
-            values: None,
-            asked: self.asked.clone(),
-        }
-    }
-
     /// Image of processors and migrations.
     pub fn processor_image<'p>(&'p self, settings: &'p Settings) -> &'p str {
         self.document

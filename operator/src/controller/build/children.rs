@@ -159,11 +159,8 @@ impl Children {
                     processor_image: image.to_owned(),
                     ..made.settings.clone()
                 };
-                // that release may read its document once, as one that is pinned
-                let pinned = made.valid.pinned_to(image);
                 let release = release(&before);
                 let made = Made {
-                    valid: &pinned,
                     settings: &before,
                     release: &release,
                     ..made
