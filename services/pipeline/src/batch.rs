@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     decode::{Cleaned, RejectReason, Rejected},
-    event::{Day, Event, EventTime, UserId},
+    event::{Day, Event, EventTime, PAGE_VIEW, UserId},
     offset::{NextOffset, TopicPartition},
     watermark::EventClock,
     window::Window,
@@ -42,17 +42,20 @@ pub struct Row {
     pub suspect: bool,
     /// The database refused it, and an event with its key is stored already: a duplicate, whatever it holds.
     pub duplicate: bool,
-    /// Which of its optional fields are not what the record says.
-    pub cleaned: Cleaned,
     /// What stood in front of the record's JSON: five bytes of a schema registry, which need not be
     /// text.
     prefix: Option<[u8; 5]>,
+    /// Which of its optional fields are not what the record says.
+    pub cleaned: Cleaned,
     payload: Text<u32>,
     user_id: Text<u16>,
     url: Text<u16>,
     referrer: Text<u16>,
     session_id: Text<u16>,
     user_agent: Text<u16>,
+    event_name: Text<u16>,
+    site: Text<u16>,
+    properties: Option<Text<u32>>,
 }
 
 /// A place in the arena. Starts are 32 bits wide: a batch is capped far below 4 GiB.
@@ -112,6 +115,12 @@ pub struct Texts<'a> {
     pub session_id: Option<&'a str>,
     /// Browser.
     pub user_agent: Option<&'a str>,
+    /// What happened; `None`: a page view.
+    pub event_name: Option<&'a str>,
+    /// The site, where it is known.
+    pub site: Option<&'a str>,
+    /// What the event says beside its fields: the text of a JSON object.
+    pub properties: Option<&'a str>,
 }
 
 /// Where a record stands in the log.
@@ -152,6 +161,8 @@ pub struct Batch {
     days: Days,
     /// Windows that late events reach back to.
     late_windows: BTreeSet<EventTime>,
+    /// Whether an event has more than the fields of the first releases.
+    says_more: bool,
     identity: Identity,
 }
 
@@ -176,6 +187,11 @@ impl Batch {
     /// Which batch this is; see [`Identity`].
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Whether one of the events has more than the fields of the first releases, or one that has left had.
+    pub fn says_more(&self) -> bool {
+        self.says_more
     }
 
     /// Makes this the batch of a flush that no other one has the number of.
@@ -219,6 +235,11 @@ impl Batch {
         let record = str::from_utf8(record).expect("the decoder admits UTF-8 only");
         let start = position(self.arena.len());
         self.arena.push_str(record);
+        // said or not said, it is counted as the same
+        let event_name = event
+            .event_name
+            .as_deref()
+            .filter(|name| *name != PAGE_VIEW);
         let row = Row {
             source: place.source,
             offset: place.offset,
@@ -230,8 +251,8 @@ impl Batch {
             late: judged.late,
             suspect: judged.suspect,
             duplicate: false,
-            cleaned: event.cleaned,
             prefix,
+            cleaned: event.cleaned,
             payload: Text {
                 start,
                 len: position(record.len()),
@@ -246,7 +267,12 @@ impl Batch {
             referrer: self.place_text(start, record, event.referrer.as_deref()),
             session_id: self.place_text(start, record, event.session_id.as_deref()),
             user_agent: self.place_text(start, record, event.user_agent.as_deref()),
+            event_name: self.place_text(start, record, event_name),
+            site: self.place_text(start, record, event.site.as_deref()),
+            properties: event.properties.as_deref().map(|json| self.push_text(json)),
         };
+        self.says_more |=
+            event_name.is_some() || event.site.is_some() || event.properties.is_some();
         self.days.count(row.day());
         if row.late {
             self.late_windows.insert(row.window_start);
@@ -298,6 +324,9 @@ impl Batch {
             referrer: self.text(row.referrer),
             session_id: self.text(row.session_id),
             user_agent: self.text(row.user_agent),
+            event_name: self.text(row.event_name),
+            site: self.text(row.site),
+            properties: row.properties.map(|at| self.slice(at.start, at.len)),
         }
     }
 
@@ -321,6 +350,16 @@ impl Batch {
 
     fn slice(&self, start: u32, len: u32) -> &str {
         &self.arena[start as usize..start as usize + len as usize]
+    }
+
+    /// Stores a text that stands in no record.
+    fn push_text(&mut self, text: &str) -> Text<u32> {
+        let start = position(self.arena.len());
+        self.arena.push_str(text);
+        Text {
+            start,
+            len: position(text.len()),
+        }
     }
 
     /// Finds the text inside the record that was just stored at `start`, or stores it behind it.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     batch::{Batch, Row},
     checkpoint::{CheckpointDelta, Counters},
-    event::{Day, EventTime},
+    event::{Day, EventTime, PAGE_VIEW},
     offset::TopicPartition,
     sketch::Sketch,
     spec::LatePolicy,
@@ -45,7 +45,11 @@ pub struct HitDelta {
     pub window: Window,
     /// The page.
     pub url: String,
-    /// First 16 bytes of SHA-256 of the page: what keys hold, since a long page does not fit a btree.
+    /// What happened there; `None`: a page view.
+    pub event_name: Option<String>,
+    /// The site, where it is known.
+    pub site: Option<String>,
+    /// See [`page_hash`]: what keys hold, since a long page does not fit a btree.
     pub url_hash: [u8; 16],
     /// How many hits to add.
     pub hits: i64,
@@ -67,12 +71,15 @@ pub struct PartDelta {
     pub sessions: Sketch,
 }
 
+/// A page, what happened there, and the site: what hits are counted by within a window.
+type Page<S> = (S, Option<S>, Option<S>);
+
 /// Everything that follows from the accepted rows.
 pub struct Aggregates {
     windows: TumblingWindow,
     policy: LatePolicy,
     /// Hits by window and page.
-    hits: HashMap<(EventTime, String), i64, RandomState>,
+    hits: HashMap<(EventTime, Page<String>), i64, RandomState>,
     parts: BTreeMap<PartKey, PartDelta>,
     counters: BTreeMap<TopicPartition, Counters>,
     final_until: Option<EventTime>,
@@ -145,7 +152,7 @@ impl Aggregates {
     /// Counts rows that are stored. A late one touches no aggregate with policy `Store`, and its own window's with `Merge`:
     /// hits add up whenever they come.
     pub fn add(&mut self, batch: &Batch, rows: &[u32]) {
-        let mut hits: HashMap<(EventTime, &str), i64, RandomState> = HashMap::default();
+        let mut hits: HashMap<(EventTime, Page<&str>), i64, RandomState> = HashMap::default();
         for &at in rows {
             let row = &batch.rows[at as usize];
             let counters = self.counters.entry(row.source).or_default();
@@ -159,7 +166,8 @@ impl Aggregates {
             let revised = i64::from(self.final_until.is_some_and(|until| end <= until));
             counters.revised += revised;
             let texts = batch.texts(row);
-            *hits.entry((row.window_start, texts.url)).or_default() += 1;
+            let page = (texts.url, texts.event_name, texts.site);
+            *hits.entry((row.window_start, page)).or_default() += 1;
             let part = self.parts.entry(part_key(row)).or_default();
             part.hits += 1;
             part.revised += revised;
@@ -168,8 +176,13 @@ impl Aggregates {
                 part.sessions.add(session);
             }
         }
-        for ((window, url), n) in hits {
-            *self.hits.entry((window, url.to_owned())).or_default() += n;
+        for ((window, (url, event_name, site)), n) in hits {
+            let page = (
+                url.to_owned(),
+                event_name.map(str::to_owned),
+                site.map(str::to_owned),
+            );
+            *self.hits.entry((window, page)).or_default() += n;
         }
     }
 
@@ -178,10 +191,12 @@ impl Aggregates {
         let mut hits: Vec<_> = self
             .hits
             .iter()
-            .map(|((start, url), &hits)| HitDelta {
+            .map(|((start, (url, event_name, site)), &hits)| HitDelta {
                 window: self.windows.starting_at(*start),
-                url_hash: url_hash(url),
+                url_hash: page_hash(url, event_name.as_deref(), site.as_deref()),
                 url: url.clone(),
+                event_name: event_name.clone(),
+                site: site.clone(),
                 hits,
             })
             .collect();
@@ -279,6 +294,22 @@ pub fn url_hash(url: &str) -> [u8; 16] {
     hash
 }
 
+/// The key of a page within a window: [`url_hash`] of a page view on no site of its own, which is what the first releases
+/// counted by; otherwise the same of page, name and site, each behind a zero byte that none of them holds.
+pub fn page_hash(url: &str, event_name: Option<&str>, site: Option<&str>) -> [u8; 16] {
+    let event_name = event_name.unwrap_or(PAGE_VIEW);
+    if event_name == PAGE_VIEW && site.is_none() {
+        return url_hash(url);
+    }
+    let mut digest = Sha256::new();
+    for part in [url, "\0", event_name, "\0", site.unwrap_or_default()] {
+        digest.update(part.as_bytes());
+    }
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&digest.finalize()[..16]);
+    hash
+}
+
 /// Whether a stored row counts in its window.
 fn is_counted(row: &Row, policy: LatePolicy) -> bool {
     !row.late || policy == LatePolicy::Merge
@@ -325,5 +356,58 @@ mod tests {
         }
         let plan = Plan::of(&batch, LatePolicy::Divert, true);
         assert_eq!((plan.new.len(), &plan.suspects[..]), (0, &[2][..]));
+    }
+
+    #[test]
+    fn hits_are_counted_by_page_name_and_site_and_a_page_view_is_one_whether_it_says_so_or_not() {
+        let payload = br#"{"event_id":"018e2f00-0000-7000-8000-000000000001","user_id":1,"event_ts":1710114600000,"url":"/"}"#;
+        let received_at = EventTime::from_micros(1_710_114_600_000_000);
+        let decoder = SemanticSpec::default().decoder();
+        let mut batch = Batch::default();
+        let windows = TumblingWindow::new(60_000_000);
+        let said = [
+            (None, None),
+            (Some("page_view"), None),
+            (Some("signup"), None),
+            (None, Some("shop")),
+            (Some("signup"), Some("shop")),
+        ];
+        for (offset, (event_name, site)) in (0..).zip(said) {
+            let mut event = decoder.decode(payload, received_at).expect("a valid event");
+            event.event_name = event_name.map(Into::into);
+            event.site = site.map(Into::into);
+            let place = Place {
+                source: TopicPartition {
+                    topic: TopicId(1),
+                    partition: 0,
+                },
+                offset,
+                received_at,
+            };
+            let judged = Judged {
+                window: windows.containing(event.event_ts),
+                late: false,
+                suspect: false,
+            };
+            batch.push_event(place, payload, &event, judged);
+            assert_eq!(batch.says_more(), offset > 1);
+        }
+        let mut aggregates = Aggregates::new(windows, LatePolicy::Merge, None);
+        aggregates.add(&batch, &[0, 1, 2, 3, 4]);
+        let hits = aggregates.hits();
+        let hashes: HashSet<[u8; 16]> = hits.iter().map(|delta| delta.url_hash).collect();
+        assert_eq!((hits.len(), hashes.len()), (4, 4));
+        let of = |event_name: Option<&str>, site: Option<&str>| {
+            let found = hits.iter().find(|delta| {
+                delta.event_name.as_deref() == event_name && delta.site.as_deref() == site
+            });
+            found.map(|delta| (delta.hits, delta.url_hash))
+        };
+        assert_eq!(of(None, None), Some((2, url_hash("/"))));
+        let hash = Sha256::digest("/\0signup\0shop");
+        assert_eq!(
+            of(Some("signup"), Some("shop")).map(|(n, hash)| (n, hash.to_vec())),
+            Some((1, hash[..16].to_vec()))
+        );
     }
 }

@@ -20,9 +20,10 @@ pub(super) const TRAFFIC: &str = "select window_start, hits, visitors, sessions
 
 pub(super) const NEWEST_WINDOW: &str = "select max(window_start) from clickstream_traffic_parts";
 
-pub(super) const PAGES: &str = "select left(min(url), $4), sum(hits)::bigint as hits
+// by the page: events of several names, or of several sites, may have the same
+pub(super) const PAGES: &str = "select left(url, $4), sum(hits)::bigint as hits
     from clickstream_agg_lanes where window_start >= $1 and window_start <= $2
-    group by url_hash order by hits desc, 1 limit $3";
+    group by url order by hits desc, 1 limit $3";
 
 // the newest of each partition by the primary key, read backwards: the table has no index by time
 pub(super) const DEAD_LETTERS: &str = "select letters.topic, letters.partition, letters.source_offset, letters.reason, letters.detail,
@@ -53,11 +54,11 @@ pub(super) const PARTS: &str = "select topic, partition, hits from clickstream_t
 
 pub(super) const WINDOW_VISITORS: &str = "select visitors, sessions from clickstream_traffic_minute where window_start = $1 and window_end = $2";
 
-pub(super) const WINDOW_PAGES: &str = "select left(min(url), $4), sum(hits)::bigint as hits
+pub(super) const WINDOW_PAGES: &str = "select left(url, $4), sum(hits)::bigint as hits
     from clickstream_agg_lanes where window_start = $1 and window_end = $2
-    group by url_hash order by hits desc, 1 limit $3";
+    group by url order by hits desc, 1 limit $3";
 
-pub(super) const WINDOW_URLS: &str = "select count(distinct url_hash) from clickstream_agg_lanes where window_start = $1 and window_end = $2";
+pub(super) const WINDOW_URLS: &str = "select count(distinct url collate \"C\") from clickstream_agg_lanes where window_start = $1 and window_end = $2";
 
 // event_date prunes to the day, event_ts goes by BRIN; whether a late row counts is what the last parameter says
 pub(super) const ROWS: &str = "select topics.topic, events.source_partition, min(events.source_offset), max(events.source_offset),

@@ -12,7 +12,7 @@ use std::{
 use clickstream_pipeline::{
     event::{Event, EventTime},
     offset::TopicPartition,
-    settle::url_hash,
+    settle::page_hash,
     sketch::{SKETCH_FORMAT, Sketch},
     window::Window,
 };
@@ -249,7 +249,7 @@ impl OpenWindows {
         sums.windows
             .entry(window.start)
             .or_insert_with(|| WindowSum::ending(window.end))
-            .add(sums.fingerprints.of(&url_hash(&event.url)), 1);
+            .add(sums.fingerprints.of(&page_of(event)), 1);
         if self.closed.contains(&window.start) {
             sums.reopened.insert(window.start);
             return;
@@ -324,6 +324,15 @@ pub fn differing(
     windows
 }
 
+/// What the hit of an event is counted by.
+fn page_of(event: &Event<'_>) -> [u8; 16] {
+    page_hash(
+        &event.url,
+        event.event_name.as_deref(),
+        event.site.as_deref(),
+    )
+}
+
 /// A page's address as a report shows it.
 pub fn shown(url: &str) -> String {
     match url.char_indices().nth(SHOWN) {
@@ -335,6 +344,8 @@ pub fn shown(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use clickstream_pipeline::settle::url_hash;
 
     use super::*;
 

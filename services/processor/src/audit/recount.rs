@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clickstream_pipeline::{
     event::EventTime,
     offset::{TopicId, TopicPartition},
-    settle::url_hash,
+    settle::page_hash,
     window::{TumblingWindow, Window},
 };
 use futures_util::TryStreamExt;
@@ -33,9 +33,11 @@ use crate::sink::columns::{Column, names};
 const STRETCH_HITS: i64 = 200_000;
 
 /// What is read of a row.
-const READ: [Column; 6] = [
+const READ: [Column; 8] = [
     Column::EventTs,
     Column::Url,
+    Column::EventName,
+    Column::Site,
     Column::UserId,
     Column::SessionId,
     Column::SourceTopicId,
@@ -272,8 +274,13 @@ impl Recount<'_> {
             let url: &str = row.try_get(Column::Url.name())?;
             let event_ts: Instant = row.try_get(Column::EventTs.name())?;
             let Window { start, .. } = self.windows.containing(event_ts.0);
+            let page = page_hash(
+                url,
+                Some(row.try_get(Column::EventName.name())?),
+                row.try_get(Column::Site.name())?,
+            );
             pages
-                .entry((start, url_hash(url)))
+                .entry((start, page))
                 .or_insert_with(|| Page {
                     url: url.to_owned(),
                     stored: 0,

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use clickstream_pipeline::{
     event::EventTime,
     offset::{TopicId, TopicPartition},
-    settle::url_hash,
+    settle::page_hash,
     window::{TumblingWindow, Window},
 };
 use futures_util::TryStreamExt;
@@ -237,7 +237,7 @@ impl Slice<'_> {
         let rows = self
             .tx
             .query_raw(
-                "select window_start, window_end, url_hash, hits, url from clickstream_agg_lanes
+                "select window_start, window_end, url_hash, hits, url, event_name, site from clickstream_agg_lanes
                  where window_start >= $1 and window_start < $2",
                 self.bounds,
             )
@@ -249,7 +249,7 @@ impl Slice<'_> {
             };
             let (hash, hits, url): (&[u8], i64, &str) =
                 (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-            let expected = url_hash(url);
+            let expected = page_hash(url, Some(row.try_get(5)?), row.try_get(6)?);
             if hash != expected {
                 let detail = format!("url_hash is not the hash of the page {}", shown(url));
                 self.malformed(window.start, detail);

@@ -9,7 +9,8 @@ use std::{
 };
 
 use clickstream_pipeline::{
-    event::{Day, Event, EventTime},
+    decode::properties::is_same_json,
+    event::{Day, Event, EventTime, PAGE_VIEW},
     offset::{TopicId, TopicPartition},
     spec::PostgresSettings,
 };
@@ -276,9 +277,9 @@ impl StoredRow {
             Column::ReceivedAt => instant(received_at),
             Column::SessionId => text(event.session_id.as_deref()),
             Column::UserAgent => text(event.user_agent.as_deref()),
-            Column::EventName => text(Some("page_view")),
-            Column::Site
-            | Column::Page
+            Column::EventName => text(Some(event.event_name.as_deref().unwrap_or(PAGE_VIEW))),
+            Column::Site => text(event.site.as_deref()),
+            Column::Page
             | Column::ReferrerHost
             | Column::UtmSource
             | Column::UtmMedium
@@ -286,7 +287,14 @@ impl StoredRow {
             | Column::UtmTerm
             | Column::UtmContent => text(None),
             Column::Bot => Ok(self.get::<i32>(column)? == 0),
-            Column::Properties => Ok(self.get::<Option<Json<'_>>>(column)?.is_none()),
+            Column::Properties => {
+                let stored: Option<Json<'_>> = self.get(column)?;
+                // what jsonb makes of a text is another text
+                Ok(match (stored, event.properties.as_deref()) {
+                    (Some(Json(stored)), Some(json)) => is_same_json(stored, json),
+                    (stored, json) => stored.is_none() && json.is_none(),
+                })
+            }
             Column::SourceIndex => Ok(self.get::<i16>(column)? == 0),
             // where a row stands and whether it is late decides which verdict it is compared with
             Column::SourceOffset

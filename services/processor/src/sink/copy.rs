@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::{
     Topics,
-    columns::{Entry, Table, append},
-    rows::{Date, Timestamptz},
+    columns::{Entry, Table, Width, append},
+    rows::{Date, JSONB_FORM, Jsonb, Timestamptz},
 };
 
 /// PostgreSQL counts time from 2000-01-01; this many microseconds after the Unix epoch.
@@ -64,9 +64,11 @@ impl Prepared {
     }
 }
 
-/// The rows as one binary COPY stream into [`Table::Events`].
+/// The rows as one binary COPY stream into [`Table::Events`], as wide as the batch needs it.
 pub fn encode(batch: &Batch, rows: &[u32]) -> Bytes {
-    let columns = i16::try_from(Table::Events.written().count()).expect("a table of few columns");
+    let width = Width::of(batch);
+    let columns = Table::Events.written(width).count();
+    let columns = i16::try_from(columns).expect("a table of few columns");
     // names of topics stand in the late ledger alone
     let topics = Topics::new();
     let average = batch.bytes() / batch.rows.len().max(1) + ROW_OVERHEAD;
@@ -75,7 +77,7 @@ pub fn encode(batch: &Batch, rows: &[u32]) -> Bytes {
     out.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
     for &at in rows {
         out.extend_from_slice(&columns.to_be_bytes());
-        append(&Entry::of(batch, at, &topics), &mut out);
+        append(&Entry::of(batch, at, &topics), width, &mut out);
     }
     out.extend_from_slice(&(-1i16).to_be_bytes());
     Bytes::from(out)
@@ -113,6 +115,16 @@ impl Binary for &str {
         let length = i32::try_from(self.len()).expect("no text is longer than its record");
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(self.as_bytes());
+    }
+}
+
+impl Binary for Jsonb<'_> {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        let length = i32::try_from(self.0.len() + 1).expect("no value is longer than its record");
+        out.extend_from_slice(&length.to_be_bytes());
+        out.push(JSONB_FORM);
+        out.extend_from_slice(self.0.as_bytes());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Values of columns that PostgreSQL's client has no type for, and keys as arrays for `unnest`.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use clickstream_pipeline::{
     batch::Batch,
     event::{Day, EventTime},
@@ -10,6 +10,9 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
 use super::copy;
+
+/// The form of `jsonb` on the wire: its text.
+pub(super) const JSONB_FORM: u8 = 1;
 
 /// An instant, written as `timestamptz` to the microsecond.
 #[derive(Copy, Clone, Debug)]
@@ -22,6 +25,10 @@ pub struct Bits<'a>(pub &'a [u8]);
 /// A UTC day, written as `date`.
 #[derive(Copy, Clone, Debug)]
 pub struct Date(pub Day);
+
+/// The text of a JSON value, written as `jsonb`.
+#[derive(Copy, Clone, Debug)]
+pub struct Jsonb<'a>(pub &'a str);
 
 type SqlResult = Result<IsNull, Box<dyn std::error::Error + Sync + Send>>;
 
@@ -59,6 +66,20 @@ impl ToSql for Date {
 
     fn accepts(ty: &Type) -> bool {
         *ty == Type::DATE
+    }
+
+    to_sql_checked!();
+}
+
+impl ToSql for Jsonb<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> SqlResult {
+        out.put_u8(JSONB_FORM);
+        out.put_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSONB
     }
 
     to_sql_checked!();

@@ -7,8 +7,6 @@ use super::columns::Table;
 /// Prepared statements.
 pub struct Statements {
     pub fence: Statement,
-    /// The text of a COPY, which cannot be prepared.
-    pub copy_events: String,
     pub insert_events: Statement,
     pub insert_late: Statement,
     pub remove_late: Statement,
@@ -38,10 +36,11 @@ const INSERT_DEAD_LETTERS: &str = "
     on conflict do nothing";
 
 const ADD_HITS: &str = "
-    insert into clickstream_agg_lanes (window_start, window_end, url_hash, lane, hits, url)
-    select added.window_start, added.window_end, added.url_hash, $6::smallint, added.hits, added.url
-    from unnest($1::timestamptz[], $2::timestamptz[], $3::bytea[], $4::bigint[], $5::text[])
-      as added (window_start, window_end, url_hash, hits, url)
+    insert into clickstream_agg_lanes (window_start, window_end, url_hash, lane, hits, url, event_name, site)
+    select added.window_start, added.window_end, added.url_hash, $6::smallint, added.hits, added.url, added.event_name,
+        added.site
+    from unnest($1::timestamptz[], $2::timestamptz[], $3::bytea[], $4::bigint[], $5::text[], $7::text[], $8::text[])
+      as added (window_start, window_end, url_hash, hits, url, event_name, site)
     on conflict (window_start, window_end, url_hash, lane)
     do update set hits = clickstream_agg_lanes.hits + excluded.hits";
 
@@ -96,7 +95,6 @@ impl Statements {
         );
         Ok(Self {
             fence: client.prepare(FENCE).await?,
-            copy_events: Table::Events.copy_statement(),
             insert_events: client.prepare(&insert_events).await?,
             insert_late: client.prepare(&insert_late).await?,
             remove_late: client.prepare(REMOVE_LATE).await?,

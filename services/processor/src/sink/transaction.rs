@@ -12,7 +12,7 @@ use chrono::{DateTime, NaiveDate};
 use clickstream_pipeline::{
     batch::Batch,
     commit::{Advance, Position, StoredTwin, Transaction},
-    event::Day,
+    event::{Day, PAGE_VIEW},
     offset::{TopicId, TopicPartition},
     settle::{HitDelta, PartDelta, PartKey},
     sketch::SKETCH_FORMAT,
@@ -30,7 +30,7 @@ use uuid::Uuid;
 use super::{
     PostgresSink, SinkFault, Topics,
     anchors::{Anchors, Why},
-    columns::{self, Entry, Table},
+    columns::{self, Entry, Table, Width},
     copy::{self, Prepared},
     rows::{Bits, KeyColumns, Timestamptz},
     statements::Statements,
@@ -166,7 +166,8 @@ impl Transaction for FlushTransaction<'_> {
             .and_then(|prepared| prepared.stream_of(batch, rows))
             .unwrap_or_else(|| copy::encode(batch, rows));
         answered(async {
-            let sink = self.tx.copy_in(&self.statements.copy_events).await?;
+            let copy = Table::Events.copy_statement(Width::of(batch));
+            let sink = self.tx.copy_in(&copy).await?;
             pin_mut!(sink);
             sink.send(stream).await?;
             sink.finish().await
@@ -283,12 +284,17 @@ impl Transaction for FlushTransaction<'_> {
         let hashes: Vec<&[u8]> = hits.iter().map(|h| &h.url_hash[..]).collect();
         let counts: Vec<i64> = hits.iter().map(|h| h.hits).collect();
         let urls: Vec<&str> = hits.iter().map(|h| h.url.as_str()).collect();
-        answered(self.tx.execute(
-            &self.statements.add_hits,
-            &[&starts, &ends, &hashes, &counts, &urls, &self.lane],
-        ))
-        .instrument(step("aggregates"))
-        .await?;
+        let names: Vec<&str> = hits
+            .iter()
+            .map(|h| h.event_name.as_deref().unwrap_or(PAGE_VIEW))
+            .collect();
+        let sites: Vec<Option<&str>> = hits.iter().map(|h| h.site.as_deref()).collect();
+        let params: [&(dyn ToSql + Sync); 8] = [
+            &starts, &ends, &hashes, &counts, &urls, &self.lane, &names, &sites,
+        ];
+        answered(self.tx.execute(&self.statements.add_hits, &params))
+            .instrument(step("aggregates"))
+            .await?;
         Ok(())
     }
 
