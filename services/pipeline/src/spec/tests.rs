@@ -5,6 +5,7 @@
 
 mod document;
 mod event_problems;
+mod event_rules;
 mod handed_on;
 mod pod_problems;
 mod pod_templates;
