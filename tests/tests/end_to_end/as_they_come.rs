@@ -1,5 +1,5 @@
-//! Events as feeds have them: ids that are no UUIDs, times in every unit, addresses as proxies write them. They are stored,
-//! once each, and the audit reads them by the same rules.
+//! Events as feeds have them: ids that are no UUIDs, times in every unit, addresses as proxies
+//! write them. They are stored, once each, and the audit reads them by the same rules.
 
 use clickstream_pipeline::event::id::of_text;
 use serde_json::{Value, json};
@@ -14,8 +14,8 @@ use crate::{
 /// 2026-11-20T10:00:00Z.
 const SECONDS: i64 = 1_795_168_800;
 
-/// An id, a time, an address and a session as a feed writes them, and as they are stored: time in milliseconds behind
-/// [`SECONDS`], address and session as text.
+/// An id, a time, an address and a session as a feed writes them, and as they are stored: time in
+/// milliseconds behind [`SECONDS`], address and session as text.
 type Case = (
     Value,
     Value,

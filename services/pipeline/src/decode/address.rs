@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::CleanReason;
 use crate::spec::IpRange;
 
-/// Finds the client's address in a text that is not just an address, and says what was done about it.
+/// Finds the client's address in a text that is not just an address, and says what was done about
+/// it.
 ///
-/// Of a list, as proxies make it, it is the left-most valid address; where some proxies are trusted, the right-most one
-/// that is none of them, since anybody can write what stands left of it.
+/// Of a list, as proxies make it, it is the left-most valid address; where some proxies are
+/// trusted, the right-most one that is none of them, since anybody can write what stands left of
+/// it.
 ///
 /// # Errors
 /// There is none.
@@ -35,7 +37,8 @@ pub(super) fn client(
     }
 }
 
-/// The address that the trusted proxies at the end of a list were called by; the first one if all of them are trusted.
+/// The address that the trusted proxies at the end of a list were called by; the first one if all
+/// of them are trusted.
 fn behind(list: &str, proxies: &[IpRange]) -> Option<IpAddr> {
     let mut first = None;
     for item in list.rsplit(',') {

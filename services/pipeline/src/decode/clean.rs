@@ -1,4 +1,5 @@
-//! Optional fields that cannot be used as they are: left out, or repaired by a fixed rule. Nothing here costs an event.
+//! Optional fields that cannot be used as they are: left out, or repaired by a fixed rule. Nothing
+//! here costs an event.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -4,10 +4,12 @@ use std::fmt;
 
 use super::Field;
 
-/// Why an optional field of an event is not what its record says. Of several reasons the last one counts.
+/// Why an optional field of an event is not what its record says. Of several reasons the last one
+/// counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CleanReason {
-    /// It says nothing: an empty text, for an address also `-`, `unknown` or `null`. It is left out.
+    /// It says nothing: an empty text, for an address also `-`, `unknown` or `null`. It is left
+    /// out.
     Empty,
     /// Its key appears twice, so which one was meant is not known. It is left out.
     RepeatedKey,
@@ -19,7 +21,8 @@ pub enum CleanReason {
     NotAnAddress,
     /// It is a list of addresses, of which one was taken.
     List,
-    /// An address stands in it with a port, a zone, brackets, quotes or spaces, which were taken off.
+    /// An address stands in it with a port, a zone, brackets, quotes or spaces, which were taken
+    /// off.
     Trimmed,
     /// It is a number, which was taken as text.
     Number,

@@ -1,5 +1,5 @@
-//! What a person would see at once in a record that is refused: what it begins with, or which key was meant. A hint never
-//! shows anything of the record but names that are known here.
+//! What a person would see at once in a record that is refused: what it begins with, or which key
+//! was meant. A hint never shows anything of the record but names that are known here.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! The spellings of `event_ts`: numbers since 1970, ISO 8601 with its subset RFC 3339, and the local time of web servers.
+//! The spellings of `event_ts`: numbers since 1970, ISO 8601 with its subset RFC 3339, and the
+//! local time of web servers.
 
 pub(super) mod first;
 mod number;
@@ -30,8 +31,8 @@ pub(super) fn from_number(raw: &str) -> Result<EventTime, Unreadable> {
     number::read(raw.as_bytes())
 }
 
-/// Reads a timestamp in text form. Decimals beyond microseconds are cut off, which floors the instant, because a zone's
-/// offset is whole minutes.
+/// Reads a timestamp in text form. Decimals beyond microseconds are cut off, which floors the
+/// instant, because a zone's offset is whole minutes.
 pub(super) fn from_text(text: &[u8]) -> Result<EventTime, Unreadable> {
     match text {
         [_, _, _, _, b'-', ..] => iso(text),

@@ -1,4 +1,5 @@
-//! The identity of events whose feeds give them no UUID: made from what they have, the same every time.
+//! The identity of events whose feeds give them no UUID: made from what they have, the same every
+//! time.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -7,12 +8,14 @@ use uuid::Uuid;
 
 use super::{EventTime, UserId};
 
-/// UUIDv5 of `event-id.clickstream.dev` among domain names. It never changes, or every resend would be another event.
+/// UUIDv5 of `event-id.clickstream.dev` among domain names. It never changes, or every resend would
+/// be another event.
 const OF_TEXTS: Uuid = Uuid::from_u128(0x4374_9bc9_b2df_5914_85f2_f9b2_af0f_f898);
 /// UUIDv5 of `event-fields.clickstream.dev` among domain names, likewise.
 const OF_FIELDS: Uuid = Uuid::from_u128(0x6585_b72b_ede5_5e7e_bf7a_a99a_4578_2ace);
 
-/// The UUID of an event whose own id is other text: UUIDv5 of that text, in a namespace that never changes.
+/// The UUID of an event whose own id is other text: UUIDv5 of that text, in a namespace that never
+/// changes.
 #[must_use]
 pub fn of_text(id: &str) -> Uuid {
     Uuid::new_v5(&OF_TEXTS, id.as_bytes())
@@ -39,9 +42,9 @@ pub struct Fields<'a> {
 
 /// The UUID of an event that has no id: UUIDv5 of its fields, in a namespace of their own.
 ///
-/// The name under the namespace holds, in this order, user, time in microseconds since 1970, URL, referrer, address,
-/// session and user agent, each as its length in bytes, `:`, its text and `,`, and a missing one as `-,`. Lengths tell
-/// apart what a separator inside a text could not.
+/// The name under the namespace holds, in this order, user, time in microseconds since 1970, URL,
+/// referrer, address, session and user agent, each as its length in bytes, `:`, its text and `,`,
+/// and a missing one as `-,`. Lengths tell apart what a separator inside a text could not.
 #[must_use]
 pub fn of_fields(fields: &Fields<'_>) -> Uuid {
     let user = fields.user_id.to_string();

@@ -22,7 +22,8 @@ pub struct IpRange {
 pub struct NoIpRange(String);
 
 impl IpRange {
-    /// Whether an address lies in it. An IPv4 address is the same one written as IPv6 (`::ffff:192.0.2.1`).
+    /// Whether an address lies in it. An IPv4 address is the same one written as IPv6
+    /// (`::ffff:192.0.2.1`).
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         within(self.first, self.bits, address.to_canonical())

@@ -1,4 +1,5 @@
-//! Optional fields that cannot be used as they are: what becomes of each, and that none of them costs an event.
+//! Optional fields that cannot be used as they are: what becomes of each, and that none of them
+//! costs an event.
 
 use std::net::IpAddr;
 
@@ -91,7 +92,8 @@ fn what_is_too_long_is_cut_behind_the_last_character_that_fits() {
         let fits = "x".repeat(bytes);
         becomes(field, &format!("\"{fits}\""), Some(&fits), None);
         becomes(field, &format!("\"{fits}y\""), Some(&fits), Some(TooLong));
-        // a character that would reach over the end is left out whole, also where the text has escapes
+        // a character that would reach over the end is left out whole, also where the text has
+        // escapes
         let over = format!("{}😀z", "x".repeat(bytes - 1));
         let kept = Some(&over[..bytes - 1]);
         becomes(field, &format!("\"{over}\""), kept, Some(TooLong));

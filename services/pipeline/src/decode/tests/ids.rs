@@ -123,7 +123,8 @@ fn events_without_ids_have_the_one_that_their_fields_make() {
     let plain = with("event_id", "null");
     let first = id(&plain);
     assert_eq!(first.get_version_num(), 5);
-    // an id that is there says nothing, nor does the order of fields, their spelling, or what is unknown
+    // an id that is there says nothing, nor does the order of fields, their spelling, or what is
+    // unknown
     for same in [
         with("event_id", "\"17\""),
         with("event_id", "[]"),

@@ -306,7 +306,8 @@ proptest! {
             let zoneless = zoneless.trim_end().replace(['T', 't'], " ");
             let local = NaiveDateTime::parse_from_str(&zoneless, "%Y-%m-%d %H:%M:%S%.f")
                 .or_else(|_| NaiveDateTime::parse_from_str(&zoneless, "%d/%b/%Y:%H:%M:%S%.f"));
-            // a zone may have lost its last digit or got one more in a place that makes it another zone
+            // a zone may have lost its last digit or got one more in a place that makes it another
+            // zone
             if let (Ok(local), "+0000") = (local, zone) {
                 prop_assert_eq!(read, local.and_utc().timestamp_micros(), "{}", written);
             }

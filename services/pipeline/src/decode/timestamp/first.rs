@@ -1,5 +1,5 @@
-//! What the first release reads: RFC 3339, the same with a space and no zone (as UTC), and epoch milliseconds. Anchors of
-//! its time go on meaning it, so it stays as it is, messages included.
+//! What the first release reads: RFC 3339, the same with a space and no zone (as UTC), and epoch
+//! milliseconds. Anchors of its time go on meaning it, so it stays as it is, messages included.
 
 use super::{Unreadable, accepted, two};
 use crate::event::{Day, EventTime, MICROS_PER_DAY};
@@ -21,8 +21,8 @@ pub(in crate::decode) fn from_epoch_millis(raw: &str) -> Result<EventTime, Unrea
     accepted(millis.checked_mul(1000).ok_or(Unreadable::OutOfRange)?)
 }
 
-/// Reads a timestamp in text form; decimals beyond microseconds are cut off, which floors the instant, because a
-/// zone's offset is whole minutes.
+/// Reads a timestamp in text form; decimals beyond microseconds are cut off, which floors the
+/// instant, because a zone's offset is whole minutes.
 pub(in crate::decode) fn from_text(text: &[u8]) -> Result<EventTime, Unreadable> {
     let Some((
         &[

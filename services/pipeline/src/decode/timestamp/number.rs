@@ -1,14 +1,16 @@
 //! A number since 1970, whose size tells its unit.
 //!
-//! The years 2000 to 2099 are the seconds from 946,684,800 to 4,102,444,799, so before the decimal point stand
+//! The years 2000 to 2099 are the seconds from 946,684,800 to 4,102,444,799, so before the decimal
+//! point stand
 //!
 //! ```text
 //! 9 or 10 digits    seconds          12 or 13    milliseconds
 //! 15 or 16          microseconds     18 or 19    nanoseconds
 //! ```
-//! and no number of digits belongs to two units. Whatever the unit, the microseconds are the first 15 or 16 digits, with
-//! zeros for those that are not written; what is cut off behind them only floors the instant. So the digits are never
-//! computed with before they are microseconds, and nothing is rounded.
+//! and no number of digits belongs to two units. Whatever the unit, the microseconds are the first
+//! 15 or 16 digits, with zeros for those that are not written; what is cut off behind them only
+//! floors the instant. So the digits are never computed with before they are microseconds, and
+//! nothing is rounded.
 
 use super::{FORM, Unreadable, accepted};
 use crate::event::EventTime;
@@ -33,8 +35,8 @@ pub(super) fn read(text: &[u8]) -> Result<EventTime, Unreadable> {
         return Err(FORM);
     }
     let leading = digits.clone().take_while(|&&byte| byte == b'0').count();
-    // how many digits stand before the point, once there is no zero in front and the exponent is applied; a payload
-    // is at most 16 MiB, so this is far inside i64
+    // how many digits stand before the point, once there is no zero in front and the exponent is
+    // applied; a payload is at most 16 MiB, so this is far inside i64
     let point = whole.len() as i64 - leading as i64 + exponent;
     let count = match point {
         9 | 12 | 15 | 18 => 15,
@@ -54,7 +56,8 @@ pub(super) fn read(text: &[u8]) -> Result<EventTime, Unreadable> {
     accepted(micros)
 }
 
-/// The power of ten behind the `e`. Beyond a billion any number is out of range, however many digits it has.
+/// The power of ten behind the `e`. Beyond a billion any number is out of range, however many
+/// digits it has.
 fn exponent(text: &[u8]) -> Option<i64> {
     const MOST: i64 = 1_000_000_000;
     let (negative, digits) = match text {

@@ -1,4 +1,5 @@
-//! How records are read, as anchors keep it: releases that do not know each other's rules never judge by half of them.
+//! How records are read, as anchors keep it: releases that do not know each other's rules never
+//! judge by half of them.
 
 use super::*;
 
