@@ -59,7 +59,8 @@ pub struct Properties {
 /// slices of it or of anything else.
 pub(super) fn collect(object: &str, used: &[&str], limits: PropertyLimits) -> Properties {
     let mut kept = Kept {
-        out: String::new(),
+        // what most events come to, and no more than an object may
+        out: String::with_capacity(usize::from(limits.bytes).min(512)),
         used,
         limits,
         keys: 0,

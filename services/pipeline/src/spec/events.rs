@@ -41,8 +41,9 @@ pub struct EventsSpec {
     /// used as it is. Live. Default `Clean`.
     pub optional_fields: OptionalFields,
     /// The product that wrote the events: the fields are found where it puts them. What is said
-    /// under `fields`, `constants` and `envelope` goes over it. Live. Default: none, the events are
-    /// this project's own.
+    /// under `fields`, `constants` and `envelope` goes over it. Events of Matomo and GA4 have no
+    /// ids, so theirs are made as by `id: FromFields`. Live. Default: none, the events are this
+    /// project's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
     /// Where each field stands, by the field's name: 1 to 8 JSON pointers, such as
@@ -185,11 +186,21 @@ impl EventsSpec {
         EventRules {
             version: RulesVersion::Second,
             optional_fields: self.optional_fields,
-            id: self.id,
+            id: self.ids(),
             trusted_proxies: self.trusted_proxies.clone(),
             mapping: self.mapping(),
             properties: (self.properties == PropertiesPolicy::Store)
                 .then(|| self.property_limits.limits()),
+        }
+    }
+
+    /// Where ids come from: a preset whose events have none makes them of the fields.
+    fn ids(&self) -> EventIds {
+        let is_without = self.preset.is_some_and(|preset| !preset.has_ids());
+        if is_without && !self.fields.contains_key("event_id") {
+            EventIds::FromFields
+        } else {
+            self.id
         }
     }
 

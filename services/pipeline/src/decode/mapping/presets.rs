@@ -17,11 +17,9 @@ pub enum Preset {
     PostHog,
     /// Snowplow: enriched events as JSON, as the analytics SDKs write them.
     Snowplow,
-    /// Matomo: the parameters of the tracking API as JSON, or the actions of a visit of the Live
-    /// API.
+    /// Matomo: the parameters of the tracking API as JSON.
     Matomo,
-    /// Google Analytics 4: rows of the BigQuery export as JSON, or bodies of the Measurement
-    /// Protocol.
+    /// Google Analytics 4: rows of the BigQuery export as JSON.
     #[serde(rename = "GA4")]
     Ga4,
     /// CloudEvents in structured mode: the event is the `data`, with this project's own names or

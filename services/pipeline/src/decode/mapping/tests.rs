@@ -8,6 +8,7 @@ mod envelopes;
 mod model;
 mod pointers;
 mod properties;
+mod samples;
 
 use super::*;
 

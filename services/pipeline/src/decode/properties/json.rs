@@ -23,14 +23,15 @@ impl<'a> Cursor<'a> {
 
     /// The next raw value; `None` at the closing bracket.
     pub(super) fn element(&mut self) -> Option<&'a str> {
-        let rest = self
-            .rest
-            .trim_start_matches([' ', '\t', '\n', '\r', ',', ':']);
-        if rest.is_empty() || rest.starts_with(['}', ']']) {
+        let bytes = self.rest.as_bytes();
+        let between = |b: &u8| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':');
+        let start = bytes.iter().position(|b| !between(b))?;
+        if matches!(bytes[start], b'}' | b']') {
             return None;
         }
-        let (value, rest) = rest.split_at_checked(length(rest.as_bytes()))?;
-        self.rest = rest;
+        let end = start + length(&bytes[start..]);
+        let value = self.rest.get(start..end)?;
+        self.rest = self.rest.get(end..)?;
         Some(value)
     }
 }
