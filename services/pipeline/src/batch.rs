@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     decode::{Cleaned, RejectReason, Rejected},
+    derived::Derived,
     event::{Day, Event, EventTime, PAGE_VIEW, UserId},
     offset::{NextOffset, TopicPartition},
     watermark::EventClock,
@@ -56,6 +57,18 @@ pub struct Row {
     event_name: Text<u16>,
     site: Text<u16>,
     properties: Option<Text<u32>>,
+    /// What was derived of its fields, by its place in the batch's list.
+    derived: Option<u32>,
+    /// A set of the signals in [`crate::bots`].
+    pub bot: u8,
+}
+
+/// What was derived of an event, its texts as places in the arena.
+#[derive(Copy, Clone, Debug)]
+struct DerivedPlaces {
+    page: Text<u16>,
+    referrer_host: Text<u16>,
+    campaign: [Text<u16>; 5],
 }
 
 /// A place in the arena. Starts are 32 bits wide: a batch is capped far below 4 GiB.
@@ -123,6 +136,17 @@ pub struct Texts<'a> {
     pub properties: Option<&'a str>,
 }
 
+/// What was derived of an event's fields.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct DerivedTexts<'a> {
+    /// The page, where there are rules for it.
+    pub page: Option<&'a str>,
+    /// Host of the referrer.
+    pub referrer_host: Option<&'a str>,
+    /// `utm_source`, `utm_medium`, `utm_campaign`, `utm_term`, `utm_content`.
+    pub campaign: [Option<&'a str>; 5],
+}
+
 /// Where a record stands in the log.
 #[derive(Copy, Clone, Debug)]
 pub struct Place {
@@ -161,6 +185,8 @@ pub struct Batch {
     days: Days,
     /// Windows that late events reach back to.
     late_windows: BTreeSet<EventTime>,
+    /// What was derived of events; rows that have left are still in it.
+    derived: Vec<DerivedPlaces>,
     /// Whether an event has more than the fields of the first releases.
     says_more: bool,
     identity: Identity,
@@ -212,7 +238,10 @@ impl Batch {
 
     /// Bytes that the batch holds, for back-pressure: the texts, and 128 for each row (its struct and its place in indexes).
     pub fn bytes(&self) -> usize {
-        self.arena.len() + self.payloads.len() + 128 * (self.rows.len() + self.dead_letters.len())
+        self.arena.len()
+            + self.payloads.len()
+            + 128 * (self.rows.len() + self.dead_letters.len())
+            + size_of::<DerivedPlaces>() * self.derived.len()
     }
 
     /// Days of the events so far.
@@ -240,6 +269,9 @@ impl Batch {
             .event_name
             .as_deref()
             .filter(|name| *name != PAGE_VIEW);
+        let derived = event.derived.as_deref();
+        let bot = derived.map_or(0, |derived| derived.bot);
+        let derived = derived.map(|derived| self.push_derived(start, record, derived));
         let row = Row {
             source: place.source,
             offset: place.offset,
@@ -270,9 +302,13 @@ impl Batch {
             event_name: self.place_text(start, record, event_name),
             site: self.place_text(start, record, event.site.as_deref()),
             properties: event.properties.as_deref().map(|json| self.push_text(json)),
+            derived,
+            bot,
         };
-        self.says_more |=
-            event_name.is_some() || event.site.is_some() || event.properties.is_some();
+        self.says_more |= derived.is_some()
+            || event_name.is_some()
+            || event.site.is_some()
+            || event.properties.is_some();
         self.days.count(row.day());
         if row.late {
             self.late_windows.insert(row.window_start);
@@ -330,6 +366,26 @@ impl Batch {
         }
     }
 
+    /// What was derived of a row of this batch; nothing without rules.
+    pub fn derived(&self, row: &Row) -> DerivedTexts<'_> {
+        let Some(at) = row.derived else {
+            return DerivedTexts::default();
+        };
+        let places = &self.derived[at as usize];
+        DerivedTexts {
+            page: self.text(places.page),
+            referrer_host: self.text(places.referrer_host),
+            campaign: places.campaign.map(|place| self.text(place)),
+        }
+    }
+
+    /// What the hit of a row is counted by: its page, or its URL where there are no rules for pages.
+    pub fn page(&self, row: &Row) -> &str {
+        let derived = row.derived.map(|at| self.derived[at as usize].page);
+        let page = derived.and_then(|place| self.text(place));
+        page.or_else(|| self.text(row.url)).unwrap_or_default()
+    }
+
     /// The original bytes of a rejected record.
     pub fn payload(&self, letter: &DeadLetter) -> &[u8] {
         &self.payloads[letter.payload.clone()]
@@ -352,6 +408,18 @@ impl Batch {
         &self.arena[start as usize..start as usize + len as usize]
     }
 
+    fn push_derived(&mut self, start: u32, record: &str, derived: &Derived<'_>) -> u32 {
+        let mut place = |text: Option<&str>| self.place_text(start, record, text);
+        let places = DerivedPlaces {
+            page: place(derived.page.as_deref()),
+            referrer_host: place(derived.referrer_host.as_deref()),
+            campaign: [0, 1, 2, 3, 4].map(|at| place(derived.campaign[at].as_deref())),
+        };
+        let at = position(self.derived.len());
+        self.derived.push(places);
+        at
+    }
+
     /// Stores a text that stands in no record.
     fn push_text(&mut self, text: &str) -> Text<u32> {
         let start = position(self.arena.len());
@@ -370,7 +438,7 @@ impl Batch {
         let len = u16::try_from(text.len())
             .ok()
             .filter(|&len| len != ABSENT)
-            .expect("the decoder admits no text above 8192 bytes");
+            .expect("the decoder admits no text above 8192 bytes, and no page is much longer");
         let inside = (text.as_ptr() as usize).wrapping_sub(record.as_ptr() as usize);
         if inside < record.len() {
             return Text {

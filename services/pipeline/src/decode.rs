@@ -25,6 +25,7 @@ use mapping::{Located, Mapper, Read};
 use object::Fields;
 use properties::PropertyLimits;
 
+use crate::derived::{Deriver, Source};
 use crate::event::{self, Event, EventTime};
 use crate::spec::{EventIds, IpRange, OptionalFields, RulesVersion, SemanticSpec};
 
@@ -47,6 +48,8 @@ pub struct Decoder {
     strip_registry_prefix: bool,
     /// How much is kept of what is no field, if anything.
     properties: Option<PropertyLimits>,
+    /// What follows from the fields, if the rules ask for it; compiled.
+    deriver: Option<Deriver>,
 }
 
 /// Bytes that a schema registry's serializers put in front: 0x00 and the schema's id.
@@ -67,6 +70,7 @@ impl Decoder {
             mapper: Mapper::new(&spec.events.mapping),
             strip_registry_prefix: spec.events.mapping.strip_registry_prefix,
             properties: spec.events.properties,
+            deriver: Deriver::new(&spec.events.derived),
         }
     }
 
@@ -227,6 +231,14 @@ impl Decoder {
                 user_agent: rest.user_agent.as_deref(),
             })
         });
+        let derived = self.deriver.as_ref().map(|deriver| {
+            Box::new(deriver.derive(Source {
+                url: &url,
+                referrer: rest.referrer.as_ref(),
+                user_agent: rest.user_agent.as_deref(),
+            }))
+        });
+        let site = self.deriver.as_ref().and_then(|rules| rules.site(&url));
         Ok(Event {
             event_id,
             user_id,
@@ -237,10 +249,11 @@ impl Decoder {
             session_id: rest.session_id,
             user_agent: rest.user_agent,
             event_name: None,
-            site: None,
+            site,
             properties: None,
             trimmed: 0,
             cleaned: rest.cleaned,
+            derived,
         })
     }
 }

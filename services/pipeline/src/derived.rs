@@ -122,3 +122,6 @@ fn part<'a>(text: &Cow<'a, str>, of: impl for<'t> Fn(&'t str) -> Cow<'t, str>) -
         Cow::Owned(text) => Cow::Owned(of(text).into_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 use uuid::Uuid;
 
-use crate::decode::Cleaned;
+use crate::{decode::Cleaned, derived::Derived};
 
 /// What happened where an event says nothing else.
 pub const PAGE_VIEW: &str = "page_view";
@@ -199,6 +199,8 @@ pub struct Event<'a> {
     pub cleaned: Cleaned,
     /// Entries of the properties that a limit left out, or that had to be changed to be stored.
     pub trimmed: u32,
+    /// What follows from the fields by the rules; `None` where the rules ask for nothing.
+    pub derived: Option<Box<Derived<'a>>>,
 }
 
 impl Event<'_> {
@@ -220,6 +222,7 @@ impl Event<'_> {
             properties: self.properties.map(owned),
             cleaned: self.cleaned,
             trimmed: self.trimmed,
+            derived: self.derived.map(|derived| Box::new(derived.into_owned())),
         }
     }
 }

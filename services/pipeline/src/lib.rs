@@ -16,7 +16,6 @@ pub mod bots;
 pub mod checkpoint;
 pub mod commit;
 pub mod decode;
-#[allow(dead_code, reason = "rules come before the spec that has them")]
 pub mod derived;
 pub mod engine;
 pub mod event;

@@ -53,6 +53,8 @@ pub struct HitDelta {
     pub url_hash: [u8; 16],
     /// How many hits to add.
     pub hits: i64,
+    /// Those of them that something speaks for being a program's.
+    pub bot_hits: i64,
 }
 
 /// Key of a [`PartDelta`]: the partition and the start of the window.
@@ -63,6 +65,8 @@ pub type PartKey = (TopicPartition, EventTime);
 pub struct PartDelta {
     /// Hits.
     pub hits: i64,
+    /// Those of them that something speaks for being a program's.
+    pub bot_hits: i64,
     /// Those of them that came after the window had been reported final.
     pub revised: i64,
     /// Users.
@@ -74,12 +78,15 @@ pub struct PartDelta {
 /// A page, what happened there, and the site: what hits are counted by within a window.
 type Page<S> = (S, Option<S>, Option<S>);
 
+/// How many hits, and how many of them something speaks for being a program's.
+type Hits = (i64, i64);
+
 /// Everything that follows from the accepted rows.
 pub struct Aggregates {
     windows: TumblingWindow,
     policy: LatePolicy,
     /// Hits by window and page.
-    hits: HashMap<(EventTime, Page<String>), i64, RandomState>,
+    hits: HashMap<(EventTime, Page<String>), Hits, RandomState>,
     parts: BTreeMap<PartKey, PartDelta>,
     counters: BTreeMap<TopicPartition, Counters>,
     final_until: Option<EventTime>,
@@ -152,7 +159,7 @@ impl Aggregates {
     /// Counts rows that are stored. A late one touches no aggregate with policy `Store`, and its own window's with `Merge`:
     /// hits add up whenever they come.
     pub fn add(&mut self, batch: &Batch, rows: &[u32]) {
-        let mut hits: HashMap<(EventTime, Page<&str>), i64, RandomState> = HashMap::default();
+        let mut hits: HashMap<(EventTime, Page<&str>), Hits, RandomState> = HashMap::default();
         for &at in rows {
             let row = &batch.rows[at as usize];
             let counters = self.counters.entry(row.source).or_default();
@@ -166,10 +173,12 @@ impl Aggregates {
             let revised = i64::from(self.final_until.is_some_and(|until| end <= until));
             counters.revised += revised;
             let texts = batch.texts(row);
-            let page = (texts.url, texts.event_name, texts.site);
-            *hits.entry((row.window_start, page)).or_default() += 1;
+            let page = (batch.page(row), texts.event_name, texts.site);
+            let bot = i64::from(row.bot != 0);
+            add(hits.entry((row.window_start, page)).or_default(), (1, bot));
             let part = self.parts.entry(part_key(row)).or_default();
             part.hits += 1;
+            part.bot_hits += bot;
             part.revised += revised;
             part.visitors.add(texts.user_id);
             if let Some(session) = texts.session_id {
@@ -182,7 +191,7 @@ impl Aggregates {
                 event_name.map(str::to_owned),
                 site.map(str::to_owned),
             );
-            *self.hits.entry((window, page)).or_default() += n;
+            add(self.hits.entry((window, page)).or_default(), n);
         }
     }
 
@@ -191,14 +200,17 @@ impl Aggregates {
         let mut hits: Vec<_> = self
             .hits
             .iter()
-            .map(|((start, (url, event_name, site)), &hits)| HitDelta {
-                window: self.windows.starting_at(*start),
-                url_hash: page_hash(url, event_name.as_deref(), site.as_deref()),
-                url: url.clone(),
-                event_name: event_name.clone(),
-                site: site.clone(),
-                hits,
-            })
+            .map(
+                |((start, (url, event_name, site)), &(hits, bot_hits))| HitDelta {
+                    window: self.windows.starting_at(*start),
+                    url_hash: page_hash(url, event_name.as_deref(), site.as_deref()),
+                    url: url.clone(),
+                    event_name: event_name.clone(),
+                    site: site.clone(),
+                    hits,
+                    bot_hits,
+                },
+            )
             .collect();
         hits.sort_unstable_by_key(|delta| (delta.window, delta.url_hash));
         hits
@@ -308,6 +320,11 @@ pub fn page_hash(url: &str, event_name: Option<&str>, site: Option<&str>) -> [u8
     let mut hash = [0; 16];
     hash.copy_from_slice(&digest.finalize()[..16]);
     hash
+}
+
+fn add(sum: &mut Hits, more: Hits) {
+    sum.0 += more.0;
+    sum.1 += more.1;
 }
 
 /// Whether a stored row counts in its window.

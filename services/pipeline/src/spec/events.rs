@@ -11,6 +11,7 @@ use super::quantity::Bytes;
 use super::validate::At;
 use crate::decode::mapping::MappingRules;
 use crate::decode::properties::PropertyLimits;
+use crate::derived::DerivedRules;
 
 pub use crate::decode::mapping::Preset;
 
@@ -191,6 +192,7 @@ impl EventsSpec {
             mapping: self.mapping(),
             properties: (self.properties == PropertiesPolicy::Store)
                 .then(|| self.property_limits.limits()),
+            derived: DerivedRules::default(),
         }
     }
 
@@ -271,6 +273,9 @@ pub struct EventRules {
     /// How much is kept of what is no field; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub properties: Option<PropertyLimits>,
+    /// What is derived from the fields of an event.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub derived: DerivedRules,
 }
 
 impl EventRules {
@@ -284,6 +289,7 @@ impl EventRules {
             trusted_proxies: Vec::new(),
             mapping: MappingRules::default(),
             properties: None,
+            derived: DerivedRules::default(),
         }
     }
 

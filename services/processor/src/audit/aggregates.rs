@@ -44,6 +44,7 @@ pub struct WindowSum {
     /// Number of hits, by partitions.
     pub traffic_hits: i64,
     pages: u128,
+    bots: u128,
     traffic: u128,
 }
 
@@ -52,6 +53,8 @@ pub struct WindowSum {
 pub struct Part {
     /// Accepted events.
     pub hits: i64,
+    /// Those of them that something speaks for being a program's.
+    pub bot_hits: i64,
     /// Form of the sets of users and visits.
     pub sketch_format: i16,
     /// Fingerprints of the two sets.
@@ -62,6 +65,7 @@ pub struct Part {
 #[derive(Default, Debug)]
 pub struct Traffic {
     hits: i64,
+    bot_hits: i64,
     visitors: Sketch,
     sessions: Sketch,
 }
@@ -119,6 +123,7 @@ impl WindowSum {
             hits: 0,
             traffic_hits: 0,
             pages: 0,
+            bots: 0,
             traffic: 0,
         }
     }
@@ -131,6 +136,12 @@ impl WindowSum {
         self.pages = self.pages.wrapping_add(page.wrapping_mul(weight));
     }
 
+    /// Says of so many hits of a page that something speaks for being a program's.
+    pub fn mark(&mut self, page: u128, bot_hits: i64) {
+        let weight = i128::from(bot_hits) as u128;
+        self.bots = self.bots.wrapping_add(page.wrapping_mul(weight));
+    }
+
     /// Adds the traffic of one partition.
     pub fn add_part(&mut self, fingerprints: &Fingerprints, tp: TopicPartition, part: &Part) {
         self.traffic_hits += part.hits;
@@ -139,15 +150,17 @@ impl WindowSum {
 
     /// Whether both hold the same hits for the same pages.
     pub fn same_pages(&self, other: &Self) -> bool {
-        (self.end, self.hits, self.pages) == (other.end, other.hits, other.pages)
+        let of = |sum: &Self| (sum.end, sum.hits, sum.pages, sum.bots);
+        of(self) == of(other)
     }
 }
 
 impl Part {
     /// A row whose sets say nothing.
-    pub fn of_older_form(hits: i64) -> Self {
+    pub fn of_older_form(hits: i64, bot_hits: i64) -> Self {
         Self {
             hits,
+            bot_hits,
             sketch_format: OLDER_FORMAT,
             sets: [0; 2],
         }
@@ -185,6 +198,13 @@ impl Part {
                 format!("hits: stored {found}, recomputed {expected}"),
             );
         }
+        if stored.bot_hits != self.bot_hits {
+            let (expected, found) = (self.bot_hits, stored.bot_hits);
+            differ(
+                Kind::TrafficHitsDiffer,
+                format!("bot_hits: stored {found}, recomputed {expected}"),
+            );
+        }
         if stored.is_of_older_form() {
             return;
         }
@@ -210,9 +230,10 @@ impl Part {
 }
 
 impl Traffic {
-    /// Counts an accepted event.
-    pub fn add(&mut self, user: &str, session: Option<&str>) {
+    /// Counts an accepted event; `bot`: something speaks for being a program's.
+    pub fn add(&mut self, user: &str, session: Option<&str>, bot: bool) {
         self.hits += 1;
+        self.bot_hits += i64::from(bot);
         self.visitors.add(user);
         if let Some(session) = session {
             self.sessions.add(session);
@@ -223,6 +244,7 @@ impl Traffic {
     pub fn part(&self, fingerprints: &Fingerprints) -> Part {
         Part {
             hits: self.hits,
+            bot_hits: self.bot_hits,
             sketch_format: SKETCH_FORMAT,
             sets: [&self.visitors, &self.sessions]
                 .map(|sketch| fingerprints.of_bits(Some(sketch.bytes()))),
@@ -246,10 +268,13 @@ impl OpenWindows {
 
     /// Counts an accepted event.
     pub fn add(&mut self, window: Window, event: &Event<'_>, sums: &mut Sums<'_>) {
-        sums.windows
+        let (page, bot) = (sums.fingerprints.of(&page_of(event)), is_bot(event));
+        let sum = sums
+            .windows
             .entry(window.start)
-            .or_insert_with(|| WindowSum::ending(window.end))
-            .add(sums.fingerprints.of(&page_of(event)), 1);
+            .or_insert_with(|| WindowSum::ending(window.end));
+        sum.add(page, 1);
+        sum.mark(page, bot.into());
         if self.closed.contains(&window.start) {
             sums.reopened.insert(window.start);
             return;
@@ -258,7 +283,7 @@ impl OpenWindows {
             .open
             .entry(window.start)
             .or_insert_with(|| (window.end, Traffic::default()));
-        traffic.add(&user_text(event), event.session_id.as_deref());
+        traffic.add(&user_text(event), event.session_id.as_deref(), bot);
     }
 
     /// Sums the windows up that can get no more events, now that event time has come to `t`.
@@ -284,7 +309,7 @@ impl OpenWindows {
 
     fn sum_up(&mut self, window: Window, traffic: &Traffic, sums: &mut Sums<'_>) {
         let part = if (sums.older)(window.start) {
-            Part::of_older_form(traffic.hits)
+            Part::of_older_form(traffic.hits, traffic.bot_hits)
         } else {
             traffic.part(sums.fingerprints)
         };
@@ -326,11 +351,19 @@ pub fn differing(
 
 /// What the hit of an event is counted by.
 fn page_of(event: &Event<'_>) -> [u8; 16] {
+    let page = event.derived.as_deref().and_then(|d| d.page.as_deref());
     page_hash(
-        &event.url,
+        page.unwrap_or(&event.url),
         event.event_name.as_deref(),
         event.site.as_deref(),
     )
+}
+
+fn is_bot(event: &Event<'_>) -> bool {
+    event
+        .derived
+        .as_deref()
+        .is_some_and(|derived| derived.bot != 0)
 }
 
 /// A page's address as a report shows it.

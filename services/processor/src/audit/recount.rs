@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    fmt::Write as _,
     ops::Range,
 };
 
@@ -33,11 +34,13 @@ use crate::sink::columns::{Column, names};
 const STRETCH_HITS: i64 = 200_000;
 
 /// What is read of a row.
-const READ: [Column; 8] = [
+const READ: [Column; 10] = [
     Column::EventTs,
     Column::Url,
     Column::EventName,
     Column::Site,
+    Column::Page,
+    Column::Bot,
     Column::UserId,
     Column::SessionId,
     Column::SourceTopicId,
@@ -65,11 +68,12 @@ pub struct Counted {
     pub parts: HashMap<TopicPartition, u64>,
 }
 
-/// Hits of one page in one window: as they are stored, less the rows that were counted.
+/// Hits of one page in one window, and those of them that something speaks for being a program's: as they are stored, and as
+/// rows were counted.
 struct Page {
     url: String,
-    stored: i64,
-    rows: i64,
+    stored: [i64; 2],
+    rows: [i64; 2],
 }
 
 /// Stretches of all time, cut between windows so that each holds a bounded number of hits.
@@ -170,12 +174,12 @@ impl Recount<'_> {
         differing.sort_unstable_by_key(|(key, _)| *key);
         for ((start, _), page) in differing {
             if !self.is_gone(start) {
-                let detail = format!(
-                    "page {}: stored {}, rows {}",
-                    shown(&page.url),
-                    page.stored,
-                    page.rows
-                );
+                let [stored, stored_bots] = page.stored;
+                let [rows, row_bots] = page.rows;
+                let mut detail = format!("page {}: stored {stored}, rows {rows}", shown(&page.url));
+                if stored_bots != row_bots {
+                    let _ = write!(detail, "; bot_hits {stored_bots}, rows {row_bots}");
+                }
                 differences.add(
                     None,
                     Difference::new(Kind::HitsDiffer, detail).in_window(start),
@@ -222,7 +226,9 @@ impl Recount<'_> {
     ) -> anyhow::Result<HashMap<(EventTime, [u8; 16]), Page>> {
         let rows = tx
             .query(
-                "select window_start, url_hash, sum(hits)::bigint as hits, min(url) as url from clickstream_agg_lanes
+                "select window_start, url_hash, sum(hits)::bigint as hits, min(url) as url,
+                     sum(bot_hits)::bigint as bot_hits
+                 from clickstream_agg_lanes
                  where window_start >= $1 and window_start < $2 group by window_start, url_hash",
                 &[&bounds[0], &bounds[1]],
             )
@@ -232,8 +238,8 @@ impl Recount<'_> {
             let hash: &[u8] = row.try_get("url_hash")?;
             let page = Page {
                 url: row.try_get("url")?,
-                stored: row.try_get("hits")?,
-                rows: 0,
+                stored: [row.try_get("hits")?, row.try_get("bot_hits")?],
+                rows: [0; 2],
             };
             let start = row.try_get::<_, Instant>("window_start")?.0;
             pages.insert((start, hash.try_into()?), page);
@@ -271,7 +277,13 @@ impl Recount<'_> {
         futures_util::pin_mut!(rows);
         let mut traffic: BTreeMap<_, Traffic> = BTreeMap::new();
         while let Some(row) = rows.try_next().await? {
-            let url: &str = row.try_get(Column::Url.name())?;
+            // rows that were written without rules for pages have none
+            let page: Option<&str> = row.try_get(Column::Page.name())?;
+            let url = match page {
+                Some(page) => page,
+                None => row.try_get(Column::Url.name())?,
+            };
+            let bot = row.try_get::<_, i32>(Column::Bot.name())? != 0;
             let event_ts: Instant = row.try_get(Column::EventTs.name())?;
             let Window { start, .. } = self.windows.containing(event_ts.0);
             let page = page_hash(
@@ -279,14 +291,13 @@ impl Recount<'_> {
                 Some(row.try_get(Column::EventName.name())?),
                 row.try_get(Column::Site.name())?,
             );
-            pages
-                .entry((start, page))
-                .or_insert_with(|| Page {
-                    url: url.to_owned(),
-                    stored: 0,
-                    rows: 0,
-                })
-                .rows += 1;
+            let page = pages.entry((start, page)).or_insert_with(|| Page {
+                url: url.to_owned(),
+                stored: [0; 2],
+                rows: [0; 2],
+            });
+            page.rows[0] += 1;
+            page.rows[1] += i64::from(bot);
             let tp = TopicPartition {
                 topic: TopicId(row.try_get(Column::SourceTopicId.name())?),
                 partition: row.try_get(Column::SourcePartition.name())?,
@@ -294,6 +305,7 @@ impl Recount<'_> {
             traffic.entry((start, tp)).or_default().add(
                 row.try_get(Column::UserId.name())?,
                 row.try_get(Column::SessionId.name())?,
+                bot,
             );
         }
         Ok(traffic)

@@ -237,7 +237,8 @@ impl Slice<'_> {
         let rows = self
             .tx
             .query_raw(
-                "select window_start, window_end, url_hash, hits, url, event_name, site from clickstream_agg_lanes
+                "select window_start, window_end, url_hash, hits, url, event_name, site, bot_hits
+                 from clickstream_agg_lanes
                  where window_start >= $1 and window_start < $2",
                 self.bounds,
             )
@@ -259,7 +260,9 @@ impl Slice<'_> {
                 .windows
                 .entry(window.start)
                 .or_insert_with(|| WindowSum::ending(window.end));
-            sum.add(self.fingerprints.of(&expected), hits);
+            let page = self.fingerprints.of(&expected);
+            sum.add(page, hits);
+            sum.mark(page, row.try_get(7)?);
         }
         Ok(())
     }
@@ -367,7 +370,7 @@ impl Slice<'_> {
 
 /// What [`part`] reads. Bits that lack values are left where they are.
 pub const PART: &str = "hits, sketch_format, case when sketch_format <> 1 then visitors_bits end, \
-     case when sketch_format <> 1 then sessions_bits end";
+     case when sketch_format <> 1 then sessions_bits end, bot_hits";
 
 /// Hits, form and bits of a row, from this column on.
 ///
@@ -380,11 +383,12 @@ pub fn part(
 ) -> Result<Part, tokio_postgres::Error> {
     let part = Part {
         hits: row.try_get(first)?,
+        bot_hits: row.try_get(first + 4)?,
         sketch_format: row.try_get(first + 1)?,
         sets: [0; 2],
     };
     if part.is_of_older_form() {
-        return Ok(Part::of_older_form(part.hits));
+        return Ok(Part::of_older_form(part.hits, part.bot_hits));
     }
     let set = |column| {
         let bits: Option<Bits<'_>> = row.try_get(column)?;

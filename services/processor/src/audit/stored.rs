@@ -263,6 +263,8 @@ impl StoredRow {
     ) -> Result<bool, tokio_postgres::Error> {
         let text = |text: Option<&str>| Ok(self.get::<Option<&str>>(column)? == text);
         let instant = |time: EventTime| Ok(self.get::<Instant>(column)?.0 == time);
+        let derived = event.derived.as_deref();
+        let campaign = |at: usize| text(derived.and_then(|d| d.campaign[at].as_deref()));
         match column {
             Column::EventId => Ok(self.get::<Uuid>(column)? == event.event_id),
             Column::UserId => text(Some(&*user_text(event))),
@@ -279,14 +281,14 @@ impl StoredRow {
             Column::UserAgent => text(event.user_agent.as_deref()),
             Column::EventName => text(Some(event.event_name.as_deref().unwrap_or(PAGE_VIEW))),
             Column::Site => text(event.site.as_deref()),
-            Column::Page
-            | Column::ReferrerHost
-            | Column::UtmSource
-            | Column::UtmMedium
-            | Column::UtmCampaign
-            | Column::UtmTerm
-            | Column::UtmContent => text(None),
-            Column::Bot => Ok(self.get::<i32>(column)? == 0),
+            Column::Page => text(derived.and_then(|d| d.page.as_deref())),
+            Column::ReferrerHost => text(derived.and_then(|d| d.referrer_host.as_deref())),
+            Column::UtmSource => campaign(0),
+            Column::UtmMedium => campaign(1),
+            Column::UtmCampaign => campaign(2),
+            Column::UtmTerm => campaign(3),
+            Column::UtmContent => campaign(4),
+            Column::Bot => Ok(self.get::<i32>(column)? == derived.map_or(0, |d| d.bot.into())),
             Column::Properties => {
                 let stored: Option<Json<'_>> = self.get(column)?;
                 // what jsonb makes of a text is another text

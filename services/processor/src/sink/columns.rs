@@ -6,7 +6,7 @@
 //! keeps complete. A test compares the table with a migrated schema.
 
 use clickstream_pipeline::{
-    batch::{Batch, Row, Texts},
+    batch::{Batch, DerivedTexts, Row, Texts},
     event::PAGE_VIEW,
 };
 use tokio_postgres::types::ToSql;
@@ -38,6 +38,7 @@ pub enum Width {
 /// An event that is about to be written.
 #[derive(Copy, Clone)]
 pub struct Entry<'a> {
+    batch: &'a Batch,
     row: &'a Row,
     texts: Texts<'a>,
     topics: &'a Topics,
@@ -108,10 +109,16 @@ impl<'a> Entry<'a> {
     pub fn of(batch: &'a Batch, at: u32, topics: &'a Topics) -> Self {
         let row = &batch.rows[at as usize];
         Self {
+            batch,
             row,
             texts: batch.texts(row),
             topics,
         }
+    }
+
+    /// Looked up column by column: rows without them are many.
+    fn derived(&self) -> DerivedTexts<'a> {
+        self.batch.derived(self.row)
     }
 
     fn topic(&self) -> &'a str {
@@ -199,14 +206,14 @@ columns! { entry:
     UserAgent       "user_agent"       "text"        [Events Late] = entry.texts.user_agent;
     EventName       "event_name"       "text"        [Events Late] more = entry.texts.event_name.unwrap_or(PAGE_VIEW);
     Site            "site"             "text"        [Events Late] more = entry.texts.site;
-    Page            "page"             "text"        [Events Late] more;
-    ReferrerHost    "referrer_host"    "text"        [Events Late] more;
-    UtmSource       "utm_source"       "text"        [Events Late] more;
-    UtmMedium       "utm_medium"       "text"        [Events Late] more;
-    UtmCampaign     "utm_campaign"     "text"        [Events Late] more;
-    UtmTerm         "utm_term"         "text"        [Events Late] more;
-    UtmContent      "utm_content"      "text"        [Events Late] more;
-    Bot             "bot"              "int"         [Events Late] more;
+    Page            "page"             "text"        [Events Late] more = entry.derived().page;
+    ReferrerHost    "referrer_host"    "text"        [Events Late] more = entry.derived().referrer_host;
+    UtmSource       "utm_source"       "text"        [Events Late] more = entry.derived().campaign[0];
+    UtmMedium       "utm_medium"       "text"        [Events Late] more = entry.derived().campaign[1];
+    UtmCampaign     "utm_campaign"     "text"        [Events Late] more = entry.derived().campaign[2];
+    UtmTerm         "utm_term"         "text"        [Events Late] more = entry.derived().campaign[3];
+    UtmContent      "utm_content"      "text"        [Events Late] more = entry.derived().campaign[4];
+    Bot             "bot"              "int"         [Events Late] more = i32::from(entry.row.bot);
     Properties      "properties"       "jsonb"       [Events Late] more = entry.texts.properties.map(Jsonb);
     SourceOffset    "source_offset"    "bigint"      [Events Late] = entry.row.offset;
     SourceIndex     "source_index"     "smallint"    [Events Late] more;

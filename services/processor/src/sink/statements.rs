@@ -36,26 +36,30 @@ const INSERT_DEAD_LETTERS: &str = "
     on conflict do nothing";
 
 const ADD_HITS: &str = "
-    insert into clickstream_agg_lanes (window_start, window_end, url_hash, lane, hits, url, event_name, site)
+    insert into clickstream_agg_lanes (window_start, window_end, url_hash, lane, hits, url, event_name, site,
+        bot_hits)
     select added.window_start, added.window_end, added.url_hash, $6::smallint, added.hits, added.url, added.event_name,
-        added.site
-    from unnest($1::timestamptz[], $2::timestamptz[], $3::bytea[], $4::bigint[], $5::text[], $7::text[], $8::text[])
-      as added (window_start, window_end, url_hash, hits, url, event_name, site)
+        added.site, added.bot_hits
+    from unnest($1::timestamptz[], $2::timestamptz[], $3::bytea[], $4::bigint[], $5::text[], $7::text[], $8::text[],
+        $9::bigint[])
+      as added (window_start, window_end, url_hash, hits, url, event_name, site, bot_hits)
     on conflict (window_start, window_end, url_hash, lane)
-    do update set hits = clickstream_agg_lanes.hits + excluded.hits";
+    do update set hits = clickstream_agg_lanes.hits + excluded.hits,
+        bot_hits = clickstream_agg_lanes.bot_hits + excluded.bot_hits";
 
 // Bits come without the empty columns at their end; the cast fills them up. A row that a processor of an earlier version began
 // keeps its `sketch_format`: not all of its values are among these bits.
 const WRITE_PARTS: &str = "
     insert into clickstream_traffic_parts as stored (window_start, window_end, topic, partition, hits, revised, visitors_bits,
-        sessions_bits, sketch_format)
+        sessions_bits, sketch_format, bot_hits)
     select added.window_start, added.window_end, added.topic, added.partition, added.hits, added.revised,
-        added.visitors::bit(24576), added.sessions::bit(24576), $9::smallint
+        added.visitors::bit(24576), added.sessions::bit(24576), $9::smallint, added.bot_hits
     from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::varbit[],
-        $8::varbit[])
-      as added (window_start, window_end, topic, partition, hits, revised, visitors, sessions)
+        $8::varbit[], $10::bigint[])
+      as added (window_start, window_end, topic, partition, hits, revised, visitors, sessions, bot_hits)
     on conflict (window_start, window_end, topic, partition)
     do update set hits = stored.hits + excluded.hits, revised = stored.revised + excluded.revised,
+        bot_hits = stored.bot_hits + excluded.bot_hits,
         visitors_bits = coalesce(stored.visitors_bits | excluded.visitors_bits, excluded.visitors_bits),
         sessions_bits = coalesce(stored.sessions_bits | excluded.sessions_bits, excluded.sessions_bits)";
 

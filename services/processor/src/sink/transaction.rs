@@ -289,8 +289,9 @@ impl Transaction for FlushTransaction<'_> {
             .map(|h| h.event_name.as_deref().unwrap_or(PAGE_VIEW))
             .collect();
         let sites: Vec<Option<&str>> = hits.iter().map(|h| h.site.as_deref()).collect();
-        let params: [&(dyn ToSql + Sync); 8] = [
-            &starts, &ends, &hashes, &counts, &urls, &self.lane, &names, &sites,
+        let bots: Vec<i64> = hits.iter().map(|h| h.bot_hits).collect();
+        let params: [&(dyn ToSql + Sync); 9] = [
+            &starts, &ends, &hashes, &counts, &urls, &self.lane, &names, &sites, &bots,
         ];
         answered(self.tx.execute(&self.statements.add_hits, &params))
             .instrument(step("aggregates"))
@@ -311,6 +312,7 @@ impl Transaction for FlushTransaction<'_> {
         let partitions: Vec<i32> = parts.iter().map(|((tp, _), _, _)| tp.partition).collect();
         let hits: Vec<i64> = parts.iter().map(|(_, _, p)| p.hits).collect();
         let revised: Vec<i64> = parts.iter().map(|(_, _, p)| p.revised).collect();
+        let bots: Vec<i64> = parts.iter().map(|(_, _, p)| p.bot_hits).collect();
         let visitors: Vec<Bits<'_>> = parts
             .iter()
             .map(|(_, _, p)| Bits(p.visitors.bytes()))
@@ -319,7 +321,7 @@ impl Transaction for FlushTransaction<'_> {
             .iter()
             .map(|(_, _, p)| Bits(p.sessions.bytes()))
             .collect();
-        let params: [&(dyn ToSql + Sync); 9] = [
+        let params: [&(dyn ToSql + Sync); 10] = [
             &starts,
             &ends,
             &topics,
@@ -329,6 +331,7 @@ impl Transaction for FlushTransaction<'_> {
             &visitors,
             &sessions,
             &SKETCH_FORMAT,
+            &bots,
         ];
         answered(self.tx.execute(&self.statements.write_parts, &params))
             .instrument(step("sketches"))

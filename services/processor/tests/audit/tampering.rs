@@ -156,6 +156,18 @@ async fn changed_hits_are_named_with_window_and_page() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn changed_bot_hits_are_named_with_window_and_page() -> anyhow::Result<()> {
+    let report = after(
+        "update clickstream_agg_lanes set bot_hits = 1 where (window_start, url_hash, lane) =
+         (select window_start, url_hash, lane from clickstream_agg_lanes where url like '/page/3?%' order by window_start limit 1)",
+    )
+    .await?;
+    assert_differs(&report, Kind::HitsDiffer, "bot_hits 1, rows 0");
+    assert_eq!(report.differences_total, 1, "{report}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn hits_under_another_page_are_found_although_the_sum_is_right() -> anyhow::Result<()> {
     let report = after(
         "update clickstream_agg_lanes set url = '/nowhere', url_hash = substr(sha256('/nowhere'), 1, 16) where (window_start, url_hash, lane) =
@@ -183,6 +195,11 @@ async fn traffic_of_a_partition_is_compared_with_its_records() -> anyhow::Result
     let one = "where partition = 1 and window_start = (select min(window_start) from clickstream_traffic_parts)";
     for (change, kind, words) in [
         ("hits = hits - 1", Kind::TrafficHitsDiffer, "hits: stored"),
+        (
+            "bot_hits = 1",
+            Kind::TrafficHitsDiffer,
+            "bot_hits: stored 1, recomputed 0",
+        ),
         (
             "window_end = window_end + interval '1 minute'",
             Kind::AggregateMalformed,

@@ -94,6 +94,7 @@ fn the_semantic_part_holds_what_decides_verdicts_in_microseconds() {
                 keys: 32,
                 depth: 4,
             }),
+            derived: full().spec.events.rules().derived,
         },
     };
     assert_eq!(semantic, expected);
