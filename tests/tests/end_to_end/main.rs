@@ -11,6 +11,7 @@ mod days;
 mod dice;
 mod duplicates;
 mod environments;
+mod fields;
 mod guarded;
 mod handover;
 mod heartbeat;
