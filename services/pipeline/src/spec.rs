@@ -34,8 +34,8 @@ use serde::{Deserialize, Serialize};
 pub use connection::{ConnectionSecret, ConnectionSpec, PostgresSettings, SslMode};
 pub use document::{OPERATOR, SpecError, WRITTEN_BY};
 pub use events::{
-    EventIds, EventRules, EventsSpec, OptionalFields, Preset, PropertiesPolicy, PropertyLimitsSpec,
-    RulesVersion, SchemaRegistryPrefix,
+    AcquisitionPolicy, BotsPolicy, EventIds, EventRules, EventsSpec, OptionalFields, PageSpec,
+    Preset, PropertiesPolicy, PropertyLimitsSpec, RulesVersion, SchemaRegistryPrefix,
 };
 pub use ip_range::{IpRange, NoIpRange};
 pub use kafka::{

@@ -1,5 +1,6 @@
 //! How records are read as events: what a spec says of it, and the rules that follow, which every anchor keeps.
 
+mod derived;
 mod mapping;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::decode::properties::PropertyLimits;
 use crate::derived::DerivedRules;
 
 pub use crate::decode::mapping::Preset;
+pub use derived::{AcquisitionPolicy, BotsPolicy, PageSpec};
 
 /// Ranges of trusted proxies at most.
 const MOST_PROXIES: usize = 64;
@@ -79,6 +81,20 @@ pub struct EventsSpec {
     /// Live.
     #[serde(skip_serializing_if = "is_default")]
     pub property_limits: PropertyLimitsSpec,
+    /// How the page that a hit is counted by is made from its URL, which stays in its row as it is:
+    /// scheme and host in lower case, without user and the scheme's own port, without the query but
+    /// for some keys. With such rules, and `{}` are some, the host is the `site` of events that name
+    /// none. Live. Default: none, the URL is the page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<PageSpec>,
+    /// What becomes of where visitors come from: the campaign in the URL, the referrer's host. Live.
+    /// Default `Ignore`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub acquisition: AcquisitionPolicy,
+    /// What becomes of events that something speaks for being a program's: its user agent is in the
+    /// project's own list, or missing, or names a browser without a screen. Live. Default `Ignore`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bots: BotsPolicy,
 }
 
 /// What becomes of all that an event says besides its fields.
@@ -192,7 +208,7 @@ impl EventsSpec {
             mapping: self.mapping(),
             properties: (self.properties == PropertiesPolicy::Store)
                 .then(|| self.property_limits.limits()),
-            derived: DerivedRules::default(),
+            derived: self.derived(),
         }
     }
 
@@ -214,6 +230,7 @@ impl EventsSpec {
         }
         self.check_mapping(at);
         self.property_limits.check(&mut at.field("propertyLimits"));
+        self.check_derived(at);
     }
 }
 

@@ -1,5 +1,9 @@
+use super::problems::text;
 use super::*;
+use crate::bots::BotList;
 use crate::decode::properties::PropertyLimits;
+use crate::derived::DerivedRules;
+use crate::page::{Fragment, PageRules, TrailingSlash};
 
 #[test]
 fn the_full_resource_is_valid_and_reads_back_what_it_wrote() {
@@ -94,7 +98,18 @@ fn the_semantic_part_holds_what_decides_verdicts_in_microseconds() {
                 keys: 32,
                 depth: 4,
             }),
-            derived: full().spec.events.rules().derived,
+            derived: DerivedRules {
+                page: Some(PageRules {
+                    trailing_slash: TrailingSlash::Keep,
+                    fragment: Fragment::Keep,
+                    query: vec![text("id"), text("lang")],
+                    templates: ["/product/:id", "/docs/*rest"]
+                        .map(|template| template.parse().unwrap())
+                        .to_vec(),
+                }),
+                acquisition: true,
+                bots: Some(BotList::NEWEST),
+            },
         },
     };
     assert_eq!(semantic, expected);

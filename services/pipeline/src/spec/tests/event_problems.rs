@@ -201,8 +201,65 @@ fn limits_of_properties_stay_within_bounds() {
             (most, true),
             (most + 1, false),
         ] {
-            let paths = if is_taken { vec![] } else { vec![path.as_str()] };
-            problems(|p| change(&mut p.spec.events.property_limits, value), &paths);
+            let paths = if is_taken {
+                vec![]
+            } else {
+                vec![path.as_str()]
+            };
+            problems(
+                |p| change(&mut p.spec.events.property_limits, value),
+                &paths,
+            );
         }
     }
+}
+
+#[test]
+fn keys_of_a_page_are_those_that_a_query_can_have_and_templates_are_paths() {
+    let with = |change: fn(&mut PageSpec)| {
+        move |p: &mut ClickstreamPipeline| change(p.spec.events.page.insert(PageSpec::default()))
+    };
+    problems(with(|_| ()), &[]);
+    problems(
+        with(|page| page.query_keys = vec![text("a"), text("a[]")]),
+        &[],
+    );
+    problems(
+        with(|page| page.query_keys = ["", "a=b", "a&b", "a#", "a b", "a"].map(text).to_vec()),
+        &[
+            "spec.events.page.queryKeys[0]",
+            "spec.events.page.queryKeys[1]",
+            "spec.events.page.queryKeys[2]",
+            "spec.events.page.queryKeys[3]",
+            "spec.events.page.queryKeys[4]",
+        ],
+    );
+    problems(
+        with(|page| page.query_keys = vec!["a".repeat(128), "a".repeat(129), "a".repeat(128)]),
+        &[
+            "spec.events.page.queryKeys[1]",
+            "spec.events.page.queryKeys[2]",
+        ],
+    );
+    let keys = |most: usize| (0..most).map(|key| key.to_string()).collect::<Vec<_>>();
+    problems(
+        move |p| p.spec.events.page.insert(PageSpec::default()).query_keys = keys(64),
+        &[],
+    );
+    problems(
+        move |p| p.spec.events.page.insert(PageSpec::default()).query_keys = keys(65),
+        &["spec.events.page.queryKeys"],
+    );
+    problems(
+        with(|page| page.templates = vec!["/a/:b".parse().unwrap(); 101]),
+        &["spec.events.page.templates"],
+    );
+    let broken = FULL.replace("/product/:id", "/product/:");
+    let error = ClickstreamPipeline::from_yaml(&broken).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("`/product/:` is no template of a path"),
+        "{error}"
+    );
 }
