@@ -77,7 +77,7 @@ pub struct EventsSpec {
     /// What becomes of all that an event says besides its fields. Live. Default `Ignore`.
     #[serde(skip_serializing_if = "is_default")]
     pub properties: PropertiesPolicy,
-    /// How much of it is kept: what exceeds a limit is left out and counted, and the event stays.
+    /// How much of it is kept: what exceeds a limit is left out, and the event stays.
     /// Live.
     #[serde(skip_serializing_if = "is_default")]
     pub property_limits: PropertyLimitsSpec,

@@ -12,6 +12,10 @@ impl EventsSpec {
     /// The rules, with those of the preset below those that are written out.
     pub(super) fn mapping(&self) -> MappingRules {
         let mut rules = self.preset.map(Preset::rules).unwrap_or_default();
+        // an anchor names what was followed: a field that a later release knows must not be looked
+        // for in a log that was read without it
+        let is_known = |name: &String, _: &mut Vec<String>| Field::from_key(name).is_some();
+        rules.fields.retain(is_known);
         rules.fields.extend(self.fields.clone());
         rules.constants.extend(self.constants.clone());
         if let Some(envelope) = &self.envelope {

@@ -125,6 +125,12 @@ fn every_preset_is_made_of_pointers_that_a_spec_may_have() {
             }
         }
         problems(|p| p.spec.events.preset = Some(preset), &[]);
+        let events = EventsSpec {
+            preset: Some(preset),
+            ..EventsSpec::default()
+        };
+        let mut followed = events.rules().mapping.fields.into_keys();
+        assert!(followed.all(|name| crate::decode::Field::from_key(&name).is_some()));
     }
     let named = |name: &str| serde_json::from_value::<Preset>(name.into()).is_ok();
     assert!(named("GA4") && named("CloudEvents") && !named("Ga4") && !named("segment"));
