@@ -22,6 +22,7 @@ mod late;
 mod load;
 mod logs;
 mod malformed;
+mod mapped;
 mod metrics;
 mod migrations;
 mod ownership;
