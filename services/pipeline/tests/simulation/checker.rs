@@ -18,7 +18,7 @@ use clickstream_pipeline::{
     decode::RejectReason,
     offset::TopicPartition,
     sketch::Sketch,
-    spec::{LatePolicy, SemanticSpec},
+    spec::{LatePolicy, OptionalFields, SemanticSpec},
     watermark::EventClock,
 };
 
@@ -51,6 +51,8 @@ struct Judged {
     rejected: Option<RejectReason>,
     late: bool,
     policy: LatePolicy,
+    /// Whether a text that says nothing is left out.
+    cleans: bool,
     t: Option<i64>,
     /// The last 31 event times.
     times: Vec<i64>,
@@ -179,9 +181,13 @@ impl Oracle {
             let overtaken = apart && stored_by.is_some_and(|by| seen <= by && by < number);
             let stored = stored_by.is_some() && !overtaken;
             expected.overtaken += u64::from(overtaken);
+            let mut stored_facts = facts.clone();
+            if judged.cleans {
+                stored_facts.referrer = stored_facts.referrer.filter(|text| !text.is_empty());
+            }
             let row = Stored {
                 place: (tp, entry.offset),
-                facts: facts.clone(),
+                facts: stored_facts,
                 late: judged.late,
             };
             let tried = !apart || policy == LatePolicy::Divert && self.scenario.ledger_refuses;
@@ -367,6 +373,7 @@ fn judge(entries: &[Entry], changes: &[(i64, Arc<SemanticSpec>)]) -> Vec<Judged>
             rejected,
             late,
             policy: spec.late_policy,
+            cleans: spec.events.optional_fields == OptionalFields::Clean,
             t,
             times: all[all.len().saturating_sub(31)..].to_vec(),
         });
@@ -381,8 +388,14 @@ fn rejected(entry: &Entry, spec: &SemanticSpec) -> Option<RejectReason> {
         Truth::Tombstone => None,
         _ if len > spec.max_event_bytes => Some(RejectReason::TooLarge),
         Truth::Rejected(reason) => Some(*reason),
-        Truth::Event(facts) => (facts.ts > facts.received + spec.max_future_skew_micros)
-            .then_some(RejectReason::TimestampInFuture),
+        Truth::Event(facts) if facts.ts > facts.received + spec.max_future_skew_micros => {
+            Some(RejectReason::TimestampInFuture)
+        }
+        // fields are looked at in a fixed order, the optional ones last
+        Truth::Event(_) => {
+            let is_refused = spec.events.optional_fields == OptionalFields::Reject;
+            (entry.odd && is_refused).then_some(RejectReason::InvalidField)
+        }
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Entry {
     pub value: Option<Vec<u8>>,
     /// What it is.
     pub truth: Truth,
+    /// Whether an optional field of it cannot be used: by some rules that costs the event.
+    pub odd: bool,
 }
 
 /// One partition of the topic.
@@ -105,6 +107,7 @@ impl Log {
             scenario,
             dice: Dice::new(scenario.seed, 1),
             sent: Vec::new(),
+            odd: false,
             now: BASE,
         };
         let topics = writer.dice.pick(&[1, 1, 2]);
@@ -135,6 +138,7 @@ impl Log {
                 received: writer.received(),
                 value,
                 truth,
+                odd: std::mem::take(&mut writer.odd),
             });
             partition.end += 1;
         }
@@ -154,6 +158,8 @@ struct Writer<'a> {
     dice: Dice,
     /// Events sent so far, with the partition they went to.
     sent: Vec<(usize, Facts)>,
+    /// Whether an optional field of the record that is being written cannot be used.
+    odd: bool,
     now: i64,
 }
 
@@ -280,8 +286,6 @@ impl Writer<'_> {
             facts.ts -= facts.ts % SECOND;
         }
         let value = self.json(&facts);
-        // a text that says nothing is left out
-        facts.referrer = facts.referrer.filter(|text| !text.is_empty());
         self.sent.push((partition, facts.clone()));
         (Some(value), Truth::Event(facts))
     }
@@ -311,8 +315,13 @@ impl Writer<'_> {
                 json.push_str(&format!(r#","{field}":{}"#, quoted(text)));
             }
         }
-        if let Some(ip) = facts.ip {
-            json.push_str(&format!(r#","ip":"{ip}""#));
+        match facts.ip {
+            Some(ip) => json.push_str(&format!(r#","ip":"{ip}""#)),
+            None if self.dice.chance(150) => {
+                self.odd = true;
+                json.push_str(r#","ip":"-""#);
+            }
+            None => {}
         }
         json.push('}');
         json.into_bytes()

@@ -1,6 +1,6 @@
 //! What one seed looks like: its spec, its log's shape, its processors and how often what goes wrong.
 
-use clickstream_pipeline::spec::{LatePolicy, SemanticSpec};
+use clickstream_pipeline::spec::{EventRules, LatePolicy, OptionalFields, SemanticSpec};
 
 use crate::{dice::Dice, sabotage::Sabotage};
 
@@ -77,7 +77,10 @@ impl Scenario {
                 LatePolicy::Drop,
             ]),
             max_event_bytes: dice.pick(&[700, 700, 1_000]),
-            ..SemanticSpec::default()
+            events: EventRules {
+                optional_fields: dice.pick(&[OptionalFields::Clean, OptionalFields::Reject]),
+                ..EventRules::default()
+            },
         };
         let spec = rules();
         let changes = (0..5).map(|_| rules()).collect::<Vec<_>>();
