@@ -1,7 +1,9 @@
-//! Prints how many rows of aggregates a log takes by page and by URL, and how many of its user agents are signals for a
-//! program. Each line that it reads is a time in seconds since 1970, a tab, a URL, a tab and a user agent.
+//! Prints how many rows of aggregates a log takes by page and by URL, and of how many events the
+//! user agent is a signal for a program. Each line that it reads is a time in seconds since 1970, a
+//! tab, a URL, a tab and a user agent; others are left out.
 //!
-//! `cargo run --package clickstream-pipeline --example page_rows -- '{"trailing_slash":"Remove","fragment":"Remove"}' < urls.tsv`
+//! `cargo run -p clickstream-pipeline --example page_rows -- RULES WINDOW_SECONDS < urls.tsv`, where
+//! RULES are as anchors have them: `{"trailing_slash":"Remove","fragment":"Remove"}`
 
 #![expect(
     clippy::print_stdout,
@@ -19,19 +21,23 @@ use clickstream_pipeline::window::TumblingWindow;
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let rules = std::env::args().nth(1).ok_or("no rules")?;
+    let mut args = std::env::args().skip(1);
+    let rules = args.next().ok_or("no rules")?;
+    let window: i64 = args.next().ok_or("no window")?.parse()?;
     let mut spec = SemanticSpec::default();
     spec.events.derived.page = Some(serde_json::from_str(&rules)?);
     spec.events.derived.bots = Some(BotList::NEWEST);
     let decoder = spec.decoder();
-    let windows = TumblingWindow::new(spec.window_micros);
+    let windows = TumblingWindow::new(window * 1_000_000);
     let (mut by_url, mut by_page) = (HashSet::new(), HashSet::new());
     let (mut urls, mut pages) = (HashSet::new(), HashSet::new());
     let (mut hits, mut bots) = (0_u64, 0_u64);
     for line in io::stdin().lock().lines() {
         let line = line?;
         let mut parts = line.split('\t');
-        let seconds: i64 = parts.next().unwrap_or_default().parse()?;
+        let Ok(seconds) = parts.next().unwrap_or_default().parse::<i64>() else {
+            continue;
+        };
         let event = json!({
             "event_id": "0198f2c4-7d1e-7a31-9c55-2f6b8f0d4e11",
             "user_id": 1,
@@ -60,6 +66,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ratio = of_page as f64 / of_url as f64;
     println!("{hits} events, {bots} of them with a signal for a program");
     println!("{} URLs, {} pages", urls.len(), pages.len());
-    println!("rows a minute: {of_url} by URL, {of_page} by page: {ratio:.3}");
+    println!("rows: {of_url} by URL, {of_page} by page: {ratio:.3}");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What follows from an event's fields by rules that a spec may have: page and site, where the visitor comes from,
-//! signals of bots.
+//! What follows from an event's fields by rules that a spec may have: page and site, where the
+//! visitor comes from, signals of bots.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,6 @@
-//! The words by which programs name themselves in user agents, in lower case. Collected for this project. A list
-//! that was released is never changed: rows were written by it. A new one becomes another version.
+//! The words by which programs name themselves in user agents, in lower case. Collected for this
+//! project. A list that was released is never changed: rows were written by it. A new one becomes
+//! another version.
 
 use super::{HEADLESS, LISTED};
 

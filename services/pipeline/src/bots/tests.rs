@@ -1,5 +1,7 @@
 //! Which user agents are signals for a program, and which are not.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use super::*;
 
 const SAFARI: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 \
@@ -76,4 +78,21 @@ fn words_are_in_lower_case_and_none_comes_twice() {
     words.sort_unstable();
     words.dedup();
     assert_eq!(words.len(), listed);
+}
+
+#[test]
+fn an_agent_has_the_same_signals_each_time_and_no_more_than_so_many_are_remembered() {
+    let bots = Bots::new(BotList::NEWEST);
+    for number in 0..3 * MOST_KNOWN {
+        let (visitor, program) = (format!("Opera/{number}"), format!("curl/{number}"));
+        for _ in 0..2 {
+            assert_eq!(bots.signals(Some(&visitor)), 0);
+            assert_eq!(bots.signals(Some(&program)), LISTED);
+        }
+        assert!(bots.known.lock().unwrap().len() <= MOST_KNOWN);
+    }
+    let waits = bots.known.lock().unwrap();
+    assert_eq!(bots.signals(Some("curl/8")), LISTED);
+    drop(waits);
+    assert_eq!(bots.clone().signals(Some("curl/8")), LISTED);
 }

@@ -80,7 +80,8 @@ impl FromStr for Template {
                 Some(name) => is_name(name) && (segment.starts_with(':') || at == last),
                 None => {
                     !segment.is_empty()
-                        && !segment.contains(|c: char| matches!(c, '?' | '#') || c.is_ascii_whitespace())
+                        && !segment
+                            .contains(|c: char| matches!(c, '?' | '#') || c.is_ascii_whitespace())
                 }
             }
         });

@@ -68,8 +68,8 @@ pub struct Counted {
     pub parts: HashMap<TopicPartition, u64>,
 }
 
-/// Hits of one page in one window, and those of them that something speaks for being a program's: as they are stored, and as
-/// rows were counted.
+/// Hits of one page in one window, and those of them that something speaks for being a program's:
+/// as they are stored, and as rows were counted.
 struct Page {
     url: String,
     stored: [i64; 2],
