@@ -26,6 +26,7 @@ mod mapped;
 mod metrics;
 mod migrations;
 mod ownership;
+mod pages;
 mod pooling;
 mod postgres_faults;
 mod progress;

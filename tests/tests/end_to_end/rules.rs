@@ -27,19 +27,20 @@ const FOLLOWED: &str = "the rules have changed";
 const LONG_AGO: Duration = Duration::from_secs(15 * 60);
 
 /// A document that is written again with other lines at its end.
-struct Document<'s> {
+pub struct Document<'s> {
     stack: &'s Stack,
     base: String,
 }
 
 impl<'s> Document<'s> {
-    fn of(stack: &'s Stack) -> anyhow::Result<Self> {
+    /// The stack's document as it is.
+    pub fn of(stack: &'s Stack) -> anyhow::Result<Self> {
         let base = fs::read_to_string(&stack.document)?;
         Ok(Self { stack, base })
     }
 
     /// Replaces the file in one step, as a kubelet does.
-    fn says(&self, spec: &str) -> anyhow::Result<()> {
+    pub fn says(&self, spec: &str) -> anyhow::Result<()> {
         let whole = self.stack.document.with_extension("new");
         fs::write(&whole, format!("{}{spec}", self.base))?;
         fs::rename(whole, &self.stack.document)?;
@@ -48,7 +49,7 @@ impl<'s> Document<'s> {
 }
 
 /// Waits until a processor has followed this many changes.
-async fn followed(process: &Process, changes: usize) -> anyhow::Result<()> {
+pub async fn followed(process: &Process, changes: usize) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while process.log().matches(FOLLOWED).count() < changes {
         ensure!(
