@@ -47,6 +47,7 @@ fn programs_that_name_themselves_are_listed_however_they_write_it() {
         "SOMETHING-CRAWLER",
         "Cubot-Crawler",
         "kube-probe/1.31",
+        "Kml-Google; (+http://code.google.com/apis/kml), gzip",
     ] {
         assert_eq!(signals(agent), LISTED, "{agent}");
     }
