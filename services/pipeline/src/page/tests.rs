@@ -202,6 +202,42 @@ fn a_template_is_a_path_of_segments_with_names_for_those_that_differ() {
     assert_eq!(serde_json::to_string(&stored).unwrap(), "\"/a/:b\"");
 }
 
+/// All paths of so many of these segments.
+fn paths(segments: &[&str], most: usize) -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut from = 0;
+    for _ in 0..most {
+        let until = all.len();
+        for at in from..until {
+            all.extend(
+                segments
+                    .iter()
+                    .map(|segment| format!("{}/{segment}", all[at]))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        from = until;
+    }
+    all
+}
+
+#[test]
+fn whichever_of_two_templates_comes_first_a_page_is_its_own_page() {
+    let literal = paths(&["a", ":b"], 2);
+    let rest = literal.iter().map(|path| format!("{path}/*rest"));
+    let templates: Vec<String> = literal.iter().skip(1).cloned().chain(rest).collect();
+    let urls = paths(&["a", "x", "*rest", ":b"], 4);
+    for first in &templates {
+        for second in &templates {
+            let pages = Pages::new(&with_templates(&[first, second]));
+            for url in &urls {
+                let page = pages.page(url);
+                assert_eq!(pages.page(&page), page, "{first}, {second}: {url}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_page_that_is_a_part_of_its_url_is_not_copied() {
     let pages = Pages::new(&with_templates(&["/product/:id"]));
