@@ -18,6 +18,7 @@ mod refusals;
 pub mod secrets;
 mod status;
 mod tenancy;
+mod texts;
 pub mod upgrades;
 mod validate;
 mod workload;

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use clickstream_pipeline::spec::{DeletionPolicy, PipelineSpec, Problem, TopicManagement};
 use clickstream_protocol::conditions::Reason;
 
+use kube::ResourceExt as _;
+
 use super::{
     context::Context,
     record,
@@ -33,7 +35,9 @@ pub fn examine(
     }
     let problems = context.settings.allowed.problems(&valid.document);
     if problems.is_empty() {
-        Ok(valid)
+        let uid = pipeline.uid().unwrap_or_default();
+        let texts = context.memories.texts(&uid);
+        Ok(ValidatedPipeline { texts, ..valid })
     } else {
         Err(refused(Reason::NotAllowed, &problems))
     }

@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{build::inputs::Inputs, secrets::Version, validate::SecretFacts};
+use super::{build::inputs::Inputs, secrets::Version, texts::Texts, validate::SecretFacts};
 use crate::{
     crd::ClickstreamPipelineStatus,
     stores::is_older,
@@ -46,6 +46,7 @@ struct Memory {
     status: Option<(String, ClickstreamPipelineStatus)>,
     accepted: Option<([u8; 32], String)>,
     inputs: Option<([u8; 32], Arc<Inputs>)>,
+    texts: Arc<Texts>,
     waits: u32,
     unreadable: Option<Instant>,
 }
@@ -278,6 +279,12 @@ impl Memories {
                 inputs
             }
         }
+    }
+
+    /// The texts that were made for the pipeline.
+    pub fn texts(&self, uid: &str) -> Arc<Texts> {
+        let texts = self.note(uid, |memory| Arc::clone(&memory.texts));
+        texts.unwrap_or_default()
     }
 
     /// Counts reconciles in a row that have ended waiting.

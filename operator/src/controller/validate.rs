@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::asked::Asked;
+use super::{asked::Asked, texts::Texts};
 use crate::{
     crd::{ClickstreamPipeline, PodOptions},
     hash::short_hash,
@@ -159,6 +159,8 @@ pub struct ValidatedPipeline {
     pub values: Option<FetchedSecrets>,
     /// What annotations ask for.
     pub asked: Asked,
+    /// Texts of its documents, as far as they were made before.
+    pub texts: Arc<Texts>,
 }
 
 impl ValidatedPipeline {
@@ -171,6 +173,7 @@ impl ValidatedPipeline {
             asked: Asked::default(),
             secrets: Arc::default(),
             values: None,
+            texts: Arc::default(),
         }
     }
 

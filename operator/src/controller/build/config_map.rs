@@ -4,7 +4,7 @@
 use clickstream_pipeline::spec::{
     ClickstreamPipeline, DeletionPolicySpec, EventsSpec, HeartbeatSpec, LateEventsSpec,
     MigrationSpec, PodTemplateSpec, ProcessorSpec, ProducerSpec, TargetSpec, TopicManagement,
-    WatermarkSpec, text_without_rules,
+    WatermarkSpec,
 };
 use clickstream_protocol::annotations::{CREATED_TOPICS, OPERATOR, WRITTEN_BY};
 use serde_json::{Map, Value, json};
@@ -61,15 +61,15 @@ pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[S
             read: Read::Once,
         };
     }
-    let text = document.minimal();
-    let lasting = text_without_rules(&text);
+    let text = pipeline.texts.of(&document);
+    let lasting = &text.without_rules;
     // never the name of a ConfigMap that cannot change
     let hash =
         crate::hash::short_hash(&Sha256::digest(format!("rules change in place\0{lasting}")));
     let config = Child {
         kind: Kind::ConfigMap,
         name: names::child(&pipeline.name, &[&target.name, &hash]),
-        body: json!({ "metadata": { "labels": labels }, "data": { KEY: text } }),
+        body: json!({ "metadata": { "labels": labels }, "data": { KEY: text.whole } }),
     };
     Given {
         config,
@@ -91,8 +91,8 @@ pub fn of_pods(
     labels: &Map<String, Value>,
     document: &ClickstreamPipeline,
 ) -> Child {
-    let text = document.minimal();
-    let hash = crate::hash::short_hash(&Sha256::digest(&text));
+    let text = &pipeline.texts.of(document).whole;
+    let hash = crate::hash::short_hash(&Sha256::digest(text));
     Child {
         kind: Kind::ConfigMap,
         name: names::child(&pipeline.name, &[parts, &[&hash]].concat()),

@@ -143,7 +143,8 @@ fn env(
 
 /// A hash of everything that may have made an attempt fail: the spec and the Secrets.
 pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> String {
-    let document = config_map::for_target(&pipeline.document, target).minimal();
+    let document = config_map::for_target(&pipeline.document, target);
+    let document = &pipeline.texts.of(&document).whole;
     let document = match target.migration.timeout {
         Some(timeout) => json!([document, timeout]),
         None => json!(document),
