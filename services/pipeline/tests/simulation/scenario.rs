@@ -1,6 +1,11 @@
 //! What one seed looks like: its spec, its log's shape, its processors and how often what goes wrong.
 
-use clickstream_pipeline::spec::{EventRules, LatePolicy, OptionalFields, SemanticSpec};
+use clickstream_pipeline::{
+    bots::BotList,
+    derived::DerivedRules,
+    page::{Fragment, PageRules, TrailingSlash},
+    spec::{EventRules, LatePolicy, OptionalFields, SemanticSpec},
+};
 
 use crate::{dice::Dice, sabotage::Sabotage};
 
@@ -51,6 +56,18 @@ pub struct Scenario {
     pub sabotage: Option<Sabotage>,
 }
 
+/// The page of most events, where rules make pages.
+pub const PAGE: &str = "https://shop.example/p/:page";
+
+fn pages() -> PageRules {
+    PageRules {
+        trailing_slash: TrailingSlash::Remove,
+        fragment: Fragment::Remove,
+        query: Vec::new(),
+        templates: vec!["/p/:page".parse().expect("a template")],
+    }
+}
+
 impl Scenario {
     /// The scenario of a seed.
     pub fn of(seed: u64, sabotage: Option<Sabotage>) -> Self {
@@ -79,6 +96,11 @@ impl Scenario {
             max_event_bytes: dice.pick(&[700, 700, 1_000]),
             events: EventRules {
                 optional_fields: dice.pick(&[OptionalFields::Clean, OptionalFields::Reject]),
+                derived: DerivedRules {
+                    page: dice.chance(400).then(pages),
+                    acquisition: dice.chance(200),
+                    bots: dice.chance(300).then_some(BotList::NEWEST),
+                },
                 ..EventRules::default()
             },
         };

@@ -76,6 +76,8 @@ pub struct Anchor {
 pub struct Part {
     /// Hits.
     pub hits: i64,
+    /// Those of programs.
+    pub bots: i64,
     /// Users.
     pub visitors: Sketch,
     /// Visits.
@@ -168,6 +170,7 @@ impl State {
         for (key, change) in &changes.parts {
             let part = self.parts.entry(*key).or_default();
             part.hits += change.hits;
+            part.bots += change.bots;
             if changes.replaces {
                 part.visitors = Sketch::default();
                 part.sessions = Sketch::default();

@@ -376,6 +376,7 @@ impl Transaction for Tx {
         for (key, _, delta) in parts {
             let part = Part {
                 hits: delta.hits,
+                bots: delta.bot_hits,
                 visitors: delta.visitors.clone(),
                 sessions: delta.sessions.clone(),
             };
