@@ -15,6 +15,7 @@ use kube::{
     },
 };
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 /// Under what an object is found.
 pub type Group = Arc<str>;
@@ -30,6 +31,8 @@ where
     kind: K::DynamicType,
     group_of: fn(&K) -> Option<Group>,
     groups: RwLock<HashMap<Group, BTreeSet<Arc<str>>>>,
+    /// Whether the kind has been listed once. The store says so a moment before the groups are there.
+    listed: watch::Sender<bool>,
 }
 
 impl<K> Indexed<K>
@@ -44,6 +47,7 @@ where
             kind,
             group_of,
             groups: RwLock::default(),
+            listed: watch::Sender::default(),
         }
     }
 
@@ -72,6 +76,7 @@ where
                     add(&mut listed, &*object, self.group_of);
                 }
                 *self.groups.write() = listed;
+                self.listed.send_replace(true);
             }
             Event::Init | Event::InitApply(_) => {}
         }
@@ -96,8 +101,8 @@ where
 
     /// Waits until the kind has been listed once.
     pub async fn ready(&self) {
-        // a writer that is gone ends the process by itself
-        let _ = self.store.wait_until_ready().await;
+        // it cannot fail: the sender is our own
+        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
     }
 }
 
@@ -178,6 +183,21 @@ mod tests {
             (vec!["b".to_owned(), "d".to_owned()], vec!["c".to_owned()])
         );
         assert_eq!(world.pods.of_group("other", "views").len(), 0);
+    }
+
+    #[test]
+    fn nobody_is_told_that_all_is_listed_before_it_is_found() {
+        let mut world = World::new();
+        let ready = |world: &World| {
+            futures_util::FutureExt::now_or_never(Box::pin(world.pods.ready())).is_some()
+        };
+        let listed = [Event::Init, Event::InitApply(pod("a", "clicks"))];
+        world.told(listed);
+        world.writer.apply_watcher_event(&Event::InitDone);
+        assert!(!ready(&world), "the store has it, the groups do not");
+        world.pods.follow(&Event::InitDone);
+        assert!(ready(&world));
+        assert_eq!(world.of("clicks"), ["a"]);
     }
 
     #[test]

@@ -183,7 +183,11 @@ fn in_progress(
         // what is not known is nothing that goes on, and neither is what is held
         .find(|finding| finding.truth == Truth::False && finding.reason != Reason::Paused)
         .map(|finding| finding.message.clone())
-        .or_else(|| rules_on_their_way(&observed.valid.document, observed.reports))
+        .or_else(|| {
+            // nothing brings them while the operator is paused
+            let goes_on = !observed.valid.asked.paused;
+            goes_on.then(|| rules_on_their_way(&observed.valid.document, observed.reports))?
+        })
 }
 
 /// What says that rules have changed and not all processors follow them yet. Those of an image that the spec names get new rules

@@ -66,6 +66,12 @@ impl FromStr for IpRange {
         if bits > most {
             return Err(none());
         }
+        let (address, bits) = match (address, address.to_canonical()) {
+            // addresses are compared in their IPv4 form
+            (IpAddr::V6(_), mapped @ IpAddr::V4(_)) if bits >= 96 => (mapped, bits - 96),
+            (IpAddr::V6(_), IpAddr::V4(_)) => return Err(none()),
+            _ => (address, bits),
+        };
         let first = match address {
             IpAddr::V4(v4) => {
                 let rest = u32::MAX.checked_shr(u32::from(bits)).unwrap_or(0);
@@ -115,6 +121,8 @@ mod tests {
             ("192.0.2.0/31", "::ffff:192.0.2.1", "::ffff:192.0.2.2"),
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
             ("::1", "::1", "::"),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", "11.0.0.0"),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
             ("0.0.0.0/0", "255.255.255.255", "::1"),
             ("::/0", "ffff::", "0.0.0.0"),
         ] {

@@ -35,6 +35,8 @@ impl LatePolicy {
 
 /// Everything in the spec that a verdict depends on, in the units the engine counts in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+// by half of the rules of a later release nothing can be judged
+#[serde(deny_unknown_fields)]
 pub struct SemanticSpec {
     /// Length of a tumbling window, in microseconds; at least one second.
     pub window_micros: i64,

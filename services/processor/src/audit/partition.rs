@@ -267,6 +267,13 @@ impl<'a> PartitionAudit<'a> {
         for (offset, late_event) in stored.late_events {
             self.no_late_event(Some(late_event), offset, "the log holds no such record");
         }
+        let second = "of a second event, and a record is one event";
+        for offset in stored.other_letters {
+            self.differ(Kind::StrayDeadLetter, Some(offset), second);
+        }
+        for offset in stored.other_late_events {
+            self.differ(Kind::StrayLateEvent, Some(offset), second);
+        }
         self.compare_gaps(&judged.slice);
         if let Some(anchor) = judged.anchor {
             let state = self.state(judged);

@@ -4,7 +4,7 @@
 //! of a duplicate, and touches the pages that the insert of the same slice touched, neighbours as they were then.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     ops::Range,
 };
 
@@ -42,7 +42,12 @@ const SETTINGS: &str = "set default_transaction_read_only = on; set jit = off; s
 
 const LETTERS: &str = "
     select source_offset, reason, detail, payload, received_at from clickstream_dead_letters
-    where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4";
+    where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4 and source_index = 0";
+
+/// Dead letters that no record of one event can have left.
+const OTHER_LETTERS: &str = "
+    select source_offset from clickstream_dead_letters
+    where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4 and source_index <> 0";
 
 const LATE_KEYS: &str = "
     select late.event_id, late.event_date, topics.topic_id, late.partition, late.source_offset
@@ -56,6 +61,7 @@ pub struct Lookup {
     letters: Statement,
     late_events: Statement,
     late_keys: Statement,
+    other_letters: Statement,
 }
 
 /// What to look up.
@@ -84,6 +90,10 @@ pub struct Stored {
     pub late_events: BTreeMap<i64, StoredRow>,
     /// Places of the ledger's rows with the late keys.
     pub late_keys: HashMap<Key, Place>,
+    /// Offsets of dead letters that are of another event of their record than its first.
+    pub other_letters: Vec<i64>,
+    /// Offsets of rows of the late ledger that are not the first of their record.
+    pub other_late_events: Vec<i64>,
 }
 
 /// Where a row says it comes from.
@@ -115,7 +125,7 @@ impl Lookup {
         let client = connect(settings, schema, APPLICATION).await?.client;
         client.batch_execute(SETTINGS).await?;
         let late_events = format!(
-            "select {} from {} where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4",
+            "select {} from {} where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4 order by source_offset, source_index",
             names(Table::Late.columns()),
             Table::Late.name()
         );
@@ -123,6 +133,7 @@ impl Lookup {
             letters: client.prepare(LETTERS).await?,
             late_events: client.prepare(&late_events).await?,
             late_keys: client.prepare(LATE_KEYS).await?,
+            other_letters: client.prepare(OTHER_LETTERS).await?,
             client,
         })
     }
@@ -141,11 +152,12 @@ impl Lookup {
             &request.offsets.start,
             &request.offsets.end,
         ];
-        let (rows, letters, late_events, late_keys) = tokio::try_join!(
+        let (rows, letters, late_events, late_keys, other_letters) = tokio::try_join!(
             self.rows(&request.keys),
             self.client.query(&self.letters, &offsets),
             self.client.query(&self.late_events, &offsets),
             self.by_keys(&self.late_keys, &request.late_keys),
+            self.client.query(&self.other_letters, &offsets),
         )?;
         let mut stored = Stored::default();
         for row in rows {
@@ -163,9 +175,12 @@ impl Lookup {
         }
         for row in late_events {
             let row = StoredRow(row);
-            stored
-                .late_events
-                .insert(row.get(Column::SourceOffset)?, row);
+            match stored.late_events.entry(row.get(Column::SourceOffset)?) {
+                Entry::Vacant(first) => {
+                    first.insert(row);
+                }
+                Entry::Occupied(first) => stored.other_late_events.push(*first.key()),
+            }
         }
         for row in late_keys {
             let day = row.try_get::<_, Date>("event_date")?.0;
@@ -177,6 +192,9 @@ impl Lookup {
                 (row.try_get("event_id")?, day),
                 (source, row.try_get("source_offset")?),
             );
+        }
+        for row in other_letters {
+            stored.other_letters.push(row.try_get("source_offset")?);
         }
         Ok(stored)
     }

@@ -1,7 +1,10 @@
 //! One tampering each, on a copy of a database that a processor has filled.
 
 use chrono::{TimeDelta, Utc};
-use clickstream_processor::audit::{AuditReport, Kind};
+use clickstream_processor::{
+    audit::{AuditReport, Kind},
+    sink::columns::{Column, Table},
+};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -239,6 +242,12 @@ async fn dead_letters_are_compared_with_what_the_decoder_says() -> anyhow::Resul
         select topic, partition, 110, reason, detail, payload, received_at from clickstream_dead_letters";
     let report = after(&format!("{insert} {one}")).await?;
     assert_differs(&report, Kind::StrayDeadLetter, "[0]@110");
+    let report = after(&format!(
+        "insert into clickstream_dead_letters (topic, partition, source_offset, source_index, reason, detail, payload, received_at)
+         select topic, partition, source_offset, 1, reason, detail, payload, received_at from clickstream_dead_letters {one}"
+    ))
+    .await?;
+    assert_differs(&report, Kind::StrayDeadLetter, "[0]@109");
     Ok(())
 }
 
@@ -268,6 +277,22 @@ async fn the_late_ledger_is_compared_with_the_rules() -> anyhow::Result<()> {
     ))
     .await?;
     assert_differs(&report, Kind::StrayLateEvent, "[0]@616");
+    let columns: Vec<_> = Table::Late
+        .columns()
+        .map(|column| match column.name() {
+            "source_index" => "1",
+            "event_id" => "gen_random_uuid()",
+            name => name,
+        })
+        .collect();
+    let names: Vec<_> = Table::Late.columns().map(Column::name).collect();
+    let report = after(&format!(
+        "insert into clickstream_late_events ({}) select {} from clickstream_late_events {one}",
+        names.join(", "),
+        columns.join(", ")
+    ))
+    .await?;
+    assert_differs(&report, Kind::StrayLateEvent, "[0]@615");
     Ok(())
 }
 

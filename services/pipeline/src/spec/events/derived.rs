@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::EventsSpec;
+use super::{EventsSpec, mapping::check_text};
 use crate::bots::BotList;
 use crate::derived::DerivedRules;
 use crate::page::{
@@ -71,6 +71,7 @@ impl PageSpec {
             keys.problem(format!("name at most {MAX_KEYS} keys"));
         }
         for (index, key) in self.query_keys.iter().enumerate() {
+            check_text(key, &mut keys.index(index));
             if !is_key(key) {
                 keys.index(index).problem(format!(
                     "write 1 to {MAX_KEY_CHARS} characters, none of them `&`, `=`, `#` or a space"
@@ -79,6 +80,10 @@ impl PageSpec {
             if self.query_keys[..index].contains(key) {
                 keys.index(index).problem("it is named twice");
             }
+        }
+        let mut templates = at.field("templates");
+        for (index, template) in self.templates.iter().enumerate() {
+            check_text(&template.to_string(), &mut templates.index(index));
         }
         if self.templates.len() > MAX_TEMPLATES {
             at.field("templates")

@@ -48,6 +48,7 @@ impl EventsSpec {
                 at.problem(format!("name at most {MAX_POINTERS} pointers"));
             }
             for (index, pointer) in pointers.iter().enumerate() {
+                check_text(pointer, &mut at.index(index));
                 if let Err(error) = pointer.parse::<Pointer>() {
                     at.index(index).problem(error.to_string());
                 }
@@ -62,6 +63,7 @@ impl EventsSpec {
             if matches!(Field::from_key(name), Some(Field::EventId | Field::EventTs)) {
                 at.problem("all events would have the same one: name pointers under fields");
             }
+            check_text(text, &mut at);
             if !(1..=MAX_CONSTANT_CHARS).contains(&text.chars().count()) {
                 at.problem(format!("write 1 to {MAX_CONSTANT_CHARS} characters"));
             }
@@ -76,8 +78,16 @@ fn check_name(name: &str, at: &mut At<'_>) {
     }
 }
 
+/// Rules are kept with every anchor as `jsonb`, which takes no U+0000; of the others nobody sees what is meant.
+pub(super) fn check_text(text: &str, at: &mut At<'_>) {
+    if text.chars().any(char::is_control) {
+        at.problem("leave control characters out");
+    }
+}
+
 /// A pointer that begins where nothing is around it yet.
 fn check_inner(text: &str, at: &mut At<'_>) {
+    check_text(text, at);
     match text.parse::<Pointer>() {
         Ok(pointer) if pointer.from_record => {
             at.problem("it begins at the record anyhow: leave the `$` out");

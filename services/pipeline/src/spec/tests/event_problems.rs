@@ -32,6 +32,37 @@ fn a_pointer_that_is_none_is_told_how_to_be_one() {
 }
 
 #[test]
+fn a_control_character_is_refused_since_rules_are_kept_as_jsonb() {
+    let page =
+        |change: fn(&mut PageSpec)| message(|events| change(events.page.get_or_insert_default()));
+    for (said, place) in [
+        (
+            message(|events| events.fields = listed("url", &["/a", "/\0*\0url"])),
+            "fields.url[1]",
+        ),
+        (
+            message(|events| events.constants.extend([(text("user_id"), text("a\0"))])),
+            "constants.user_id",
+        ),
+        (
+            message(|events| events.envelope = Some(text("/a\0"))),
+            "envelope",
+        ),
+        (
+            page(|page| page.query_keys = vec![text("a\0")]),
+            "page.queryKeys[0]",
+        ),
+        (
+            page(|page| page.templates = vec!["/a\u{1}/:id".parse().unwrap()]),
+            "page.templates[0]",
+        ),
+    ] {
+        let wanted = format!("spec.events.{place}: leave control characters out");
+        assert_eq!(said, wanted);
+    }
+}
+
+#[test]
 fn fields_are_those_of_an_event_and_have_one_to_eight_pointers() {
     let of = |name, pointers: &[&str]| {
         let fields = listed(name, pointers);
