@@ -3,7 +3,7 @@
 
 use clickstream_protocol::{
     annotations::SECRETS_HASH,
-    labels::{CONFIG_MAP, INPUTS, SECRETS},
+    labels::{CONFIG_MAP, INPUTS, RELEASE, SECRETS},
 };
 use serde_json::{Value, json};
 
@@ -37,11 +37,20 @@ pub fn follows(owner: &Owner, child: &Child, live: &Live, pinned: bool, context:
     match child.kind {
         Kind::ConfigMap => {
             let is_theirs = live.labels.get(CONFIG_MAP) == Some(&child.name);
-            is_theirs && (changes_in_place(child) || is_missing())
+            let is_understood = is_of_version(live, context.upgrades.release());
+            is_theirs && (changes_in_place(child) && is_understood || is_missing())
         }
         Kind::PodMonitor => pinned && fits(owner, child, context) || is_missing(),
         _ => true,
     }
+}
+
+/// Whether pods are of the same version as a release, whatever settings stand on them: one of another version may not know what
+/// the rules of today say, and would follow half of them.
+fn is_of_version(live: &Live, release: &str) -> bool {
+    let version = |release: &str| Some(release.rsplit_once('-')?.0.to_owned());
+    let theirs = live.labels.get(RELEASE);
+    theirs.is_some_and(|theirs| version(theirs) == version(release))
 }
 
 /// Whether a PodMonitor asks the pods that run as they are to be asked.
@@ -134,8 +143,6 @@ mod tests {
 
     use std::collections::BTreeMap;
 
-    use clickstream_protocol::labels::RELEASE;
-
     use super::*;
     use crate::controller::build::children::stamp;
 
@@ -161,6 +168,19 @@ mod tests {
             replicas: Some(replicas),
             deleting: false,
             status: Value::Null,
+        }
+    }
+
+    #[test]
+    fn rules_reach_pods_that_wait_only_where_they_are_of_the_operators_version() {
+        let mut pods = live(1, None);
+        assert!(
+            !is_of_version(&pods, "0.2.0-a1"),
+            "of a release that noted none"
+        );
+        for (theirs, is_same) in [("0.2.0-a1", true), ("0.2.0-b2", true), ("0.1.0-a1", false)] {
+            pods.labels.insert(RELEASE.to_owned(), theirs.to_owned());
+            assert_eq!(is_of_version(&pods, "0.2.0-a1"), is_same, "{theirs}");
         }
     }
 
