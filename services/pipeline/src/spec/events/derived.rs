@@ -132,7 +132,7 @@ mod schema {
                 "type": "string",
                 "minLength": 1,
                 "maxLength": MAX_KEY_CHARS,
-                "pattern": r"^[^&=#\s]+$",
+                "pattern": r"^[^&=#\s\p{Cc}]+$",
             },
         })
     }

@@ -105,11 +105,11 @@ pub(super) mod schema {
 
     use super::{Field, MAX_CONSTANT_CHARS, MAX_POINTERS};
     use crate::decode::mapping::MAX_POINTER_CHARS;
-    use crate::spec::schema::Rule;
+    use crate::spec::schema::{PRINTABLE, Rule};
 
     /// A pointer from the event on. Its steps: none, a key that does not begin with a bracket, one that begins with a
     /// bracket and does not end with one, or a key and its text in brackets.
-    const WAY: &str = r"(/(([^/~\[]|~[01])([^/~]|~[01])*|\[(([^/~]|~[01])*([^/~\]]|~[01]))?|\[([^/~=]|~[01])+=([^/~]|~[01])*\])?){1,16}$";
+    const WAY: &str = r"(/(([^/~\[\p{Cc}]|~[01])([^/~\p{Cc}]|~[01])*|\[(([^/~\p{Cc}]|~[01])*([^/~\]\p{Cc}]|~[01]))?|\[([^/~=\p{Cc}]|~[01])+=([^/~\p{Cc}]|~[01])*\])?){1,16}$";
 
     pub(in super::super) const RULES: [Rule; 1] = [Rule {
         rule: "!has(self.fields) || self.fields.all(key, size(self.fields[key]) > 0 || (has(self.constants) && key in self.constants))",
@@ -157,6 +157,7 @@ pub(super) mod schema {
                 "type": "string",
                 "minLength": 1,
                 "maxLength": MAX_CONSTANT_CHARS,
+                "pattern": PRINTABLE,
             },
             "x-kubernetes-validations": known(&names),
         })
