@@ -44,7 +44,6 @@ struct Memory {
     sent: HashMap<String, BTreeMap<String, String>>,
     numbers_written: Option<Instant>,
     status: Option<(String, ClickstreamPipelineStatus)>,
-    accepted: Option<([u8; 32], String)>,
     inputs: Option<([u8; 32], Arc<Inputs>)>,
     texts: Arc<Texts>,
     waits: u32,
@@ -246,19 +245,6 @@ impl Memories {
         });
         // it ends outside of the lock
         drop(before);
-    }
-
-    /// What the status says about the spec with this digest, once that was made.
-    pub fn accepted(&self, uid: &str, spec: [u8; 32], make: impl FnOnce() -> String) -> String {
-        let known = self.note(uid, |memory| memory.accepted.clone()).flatten();
-        match known {
-            Some((of, text)) if of == spec => text,
-            _ => {
-                let text = make();
-                self.note(uid, |memory| memory.accepted = Some((spec, text.clone())));
-                text
-            }
-        }
     }
 
     /// What people say about pods, where this is its digest, once that was worked out.

@@ -20,7 +20,6 @@ use kube::{
     core::error_boundary::InvalidObject,
 };
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use self::{
@@ -265,22 +264,20 @@ fn show_targets(pipeline: &ClickstreamPipeline, observed: &Observed<'_>, context
 /// by an operator that has never seen it.
 fn accepts(pipeline: &ClickstreamPipeline, context: &Context) -> String {
     let uid = pipeline.uid().unwrap_or_default();
-    let digest = Sha256::digest(json!(pipeline.spec).to_string());
-    context.memories.accepted(&uid, digest.into(), || {
-        let mut document = pipeline.document();
-        let annotations = &mut document.metadata.annotations;
-        annotations.insert(WRITTEN_BY.to_owned(), OPERATOR.to_owned());
-        bounded(document.minimal())
-    })
+    let mut document = pipeline.document();
+    let annotations = &mut document.metadata.annotations;
+    annotations.insert(WRITTEN_BY.to_owned(), OPERATOR.to_owned());
+    let text = context.memories.texts(&uid).of(&document);
+    bounded(&text.whole).to_owned()
 }
 
 /// The text, or none of it where it is too long to be kept. An empty one still says that a spec was
 /// accepted.
-fn bounded(text: String) -> String {
+fn bounded(text: &str) -> &str {
     if text.len() <= LONGEST_ACCEPTED {
         text
     } else {
-        String::new()
+        ""
     }
 }
 
@@ -443,7 +440,7 @@ mod tests {
     #[test]
     fn a_spec_that_is_too_long_to_be_kept_still_counts_as_accepted() {
         let longest = "s".repeat(LONGEST_ACCEPTED);
-        assert_eq!(bounded(longest.clone()), longest);
-        assert_eq!(bounded(longest + "s"), "");
+        assert_eq!(bounded(&longest), longest);
+        assert_eq!(bounded(&format!("{longest}s")), "");
     }
 }

@@ -7,7 +7,8 @@ use clickstream_pipeline::spec::{ClickstreamPipeline as Document, text_without_r
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-/// Texts of one pipeline that are kept: three for each of eight targets, and the producer's.
+/// Texts of one pipeline that are kept: two for each of eight targets, the producer's, and the
+/// spec that was accepted.
 const MOST: usize = 32;
 
 /// A document's text, and what it is without its rules.

@@ -24,9 +24,9 @@ use crate::{
 
 /// Whether a child is kept up while pods run on as they are. What they read is theirs until they
 /// roll, but for the rules in a document that they read again, and so is how Prometheus asks them:
-/// both are only made again where somebody has deleted them. Pods that are pinned may never roll, and people said the same about them when they were
-/// made, so they are scraped as the operator's settings have it; unless they are older than what
-/// guards them.
+/// both are only made again where somebody has deleted them. Pods that are pinned may never roll,
+/// and people said the same about them when they were made, so they are scraped as the operator's
+/// settings have it; unless they are older than what guards them.
 pub fn follows(owner: &Owner, child: &Child, live: &Live, pinned: bool, context: &Context) -> bool {
     let stores = &context.stores;
     let is_missing = || {
@@ -45,12 +45,16 @@ pub fn follows(owner: &Owner, child: &Child, live: &Live, pinned: bool, context:
     }
 }
 
-/// Whether pods are of the same version as a release, whatever settings stand on them: one of another version may not know what
-/// the rules of today say, and would follow half of them.
+/// Whether pods are of the same version as a release, whatever settings stand on them: one of
+/// another version may not know what the rules of today say, and would follow half of them.
 fn is_of_version(live: &Live, release: &str) -> bool {
-    let version = |release: &str| Some(release.rsplit_once('-')?.0.to_owned());
-    let theirs = live.labels.get(RELEASE);
-    theirs.is_some_and(|theirs| version(theirs) == version(release))
+    let theirs = live.labels.get(RELEASE).and_then(|of| version(of));
+    theirs.is_some() && theirs == version(release)
+}
+
+/// The version in the name of a release, without the hash of how it makes pods.
+fn version(release: &str) -> Option<&str> {
+    release.rsplit_once('-').map(|(version, _)| version)
 }
 
 /// Whether a PodMonitor asks the pods that run as they are to be asked.

@@ -185,8 +185,8 @@ fn in_progress(
         .map(|finding| finding.message.clone())
         .or_else(|| {
             // nothing brings them while the operator is paused
-            let goes_on = !observed.valid.asked.paused;
-            goes_on.then(|| rules_on_their_way(&observed.valid.document, observed.reports))?
+            rules_on_their_way(&observed.valid.document, observed.reports)
+                .filter(|_| !observed.valid.asked.paused)
         })
 }
 

@@ -89,6 +89,21 @@ fn instant(
         return Err(Unreadable::Form("the zone is missing, such as +0100"));
     }
     let offset_minutes = offset(zone)?;
+    moment(
+        [year, month, day],
+        [hour, minute, second],
+        fraction_micros,
+        offset_minutes,
+    )
+}
+
+/// The instant of a date and a time of day in a zone that is so many minutes ahead of UTC.
+fn moment(
+    [year, month, day]: [i32; 3],
+    [hour, minute, second]: [i32; 3],
+    fraction_micros: i32,
+    offset_minutes: i32,
+) -> Result<EventTime, Unreadable> {
     // second 60 included: event time has no leap seconds
     if hour > 23 || minute > 59 || second > 59 {
         return Err(CALENDAR);
@@ -108,19 +123,24 @@ fn fraction(rest: &[u8]) -> Result<(i32, &[u8]), Unreadable> {
     let [b'.' | b',', decimals @ ..] = rest else {
         return Ok((0, rest));
     };
+    micros_of(decimals).ok_or(FORM)
+}
+
+/// What digits behind the point say in microseconds, and what follows them; there must be one.
+fn micros_of(decimals: &[u8]) -> Option<(i32, &[u8])> {
     let count = decimals
         .iter()
         .take_while(|byte| byte.is_ascii_digit())
         .count();
     if count == 0 {
-        return Err(FORM);
+        return None;
     }
     let (digits, zone) = decimals.split_at(count);
     let micros = (0..6).fold(0, |sum, place| {
         let digit = digits.get(place).map_or(0, |byte| i32::from(byte - b'0'));
         sum * 10 + digit
     });
-    Ok((micros, zone))
+    Some((micros, zone))
 }
 
 /// How many minutes a zone is ahead of UTC. There may be a space in front of it.

@@ -41,13 +41,9 @@ const SETTINGS: &str = "set default_transaction_read_only = on; set jit = off; s
      set enable_mergejoin = off; set enable_seqscan = off; set statement_timeout = '60s'";
 
 const LETTERS: &str = "
-    select source_offset, reason, detail, payload, received_at from clickstream_dead_letters
-    where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4 and source_index = 0";
-
-/// Dead letters that no record of one event can have left.
-const OTHER_LETTERS: &str = "
-    select source_offset from clickstream_dead_letters
-    where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4 and source_index <> 0";
+    select source_offset, source_index, reason, detail, payload, received_at
+    from clickstream_dead_letters
+    where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4";
 
 const LATE_KEYS: &str = "
     select late.event_id, late.event_date, topics.topic_id, late.partition, late.source_offset
@@ -61,7 +57,6 @@ pub struct Lookup {
     letters: Statement,
     late_events: Statement,
     late_keys: Statement,
-    other_letters: Statement,
 }
 
 /// What to look up.
@@ -125,7 +120,8 @@ impl Lookup {
         let client = connect(settings, schema, APPLICATION).await?.client;
         client.batch_execute(SETTINGS).await?;
         let late_events = format!(
-            "select {} from {} where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4 order by source_offset, source_index",
+            "select {} from {} where topic = $1 and partition = $2 \
+             and source_offset >= $3 and source_offset < $4 order by source_offset, source_index",
             names(Table::Late.columns()),
             Table::Late.name()
         );
@@ -133,7 +129,6 @@ impl Lookup {
             letters: client.prepare(LETTERS).await?,
             late_events: client.prepare(&late_events).await?,
             late_keys: client.prepare(LATE_KEYS).await?,
-            other_letters: client.prepare(OTHER_LETTERS).await?,
             client,
         })
     }
@@ -152,12 +147,11 @@ impl Lookup {
             &request.offsets.start,
             &request.offsets.end,
         ];
-        let (rows, letters, late_events, late_keys, other_letters) = tokio::try_join!(
+        let (rows, letters, late_events, late_keys) = tokio::try_join!(
             self.rows(&request.keys),
             self.client.query(&self.letters, &offsets),
             self.client.query(&self.late_events, &offsets),
             self.by_keys(&self.late_keys, &request.late_keys),
-            self.client.query(&self.other_letters, &offsets),
         )?;
         let mut stored = Stored::default();
         for row in rows {
@@ -165,13 +159,18 @@ impl Lookup {
             stored.rows.insert(row.key()?, row);
         }
         for row in letters {
+            let offset = row.try_get("source_offset")?;
+            if row.try_get::<_, i16>("source_index")? != 0 {
+                stored.other_letters.push(offset);
+                continue;
+            }
             let letter = Letter {
                 reason: row.try_get("reason")?,
                 detail: row.try_get("detail")?,
                 payload: row.try_get("payload")?,
                 received_at: row.try_get::<_, Instant>("received_at")?.0,
             };
-            stored.letters.insert(row.try_get("source_offset")?, letter);
+            stored.letters.insert(offset, letter);
         }
         for row in late_events {
             let row = StoredRow(row);
@@ -192,9 +191,6 @@ impl Lookup {
                 (row.try_get("event_id")?, day),
                 (source, row.try_get("source_offset")?),
             );
-        }
-        for row in other_letters {
-            stored.other_letters.push(row.try_get("source_offset")?);
         }
         Ok(stored)
     }

@@ -140,9 +140,10 @@ async fn keys(
     let progress = progress.clone();
     tokio::task::spawn_blocking(move || {
         let mut keys = HashMap::new();
+        // most anchors repeat the rules of the one before
         let rules: Vec<(i64, Decoder)> = anchors
-            .iter()
-            .map(|anchor| (anchor.next.get(), anchor.spec.decoder()))
+            .chunk_by(|one, next| one.spec == next.spec)
+            .map(|same| (same[0].next.get(), same[0].spec.decoder()))
             .collect();
         let before = SemanticSpec::default().decoder();
         let (topic, partition) = (&progress.topic, progress.tp.partition);

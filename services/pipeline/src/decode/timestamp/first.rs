@@ -1,13 +1,12 @@
 //! What the first release reads: RFC 3339, the same with a space and no zone (as UTC), and epoch
 //! milliseconds. Anchors of its time go on meaning it, so it stays as it is, messages included.
 
-use super::{Unreadable, accepted, two};
-use crate::event::{Day, EventTime, MICROS_PER_DAY};
+use super::{CALENDAR, Unreadable, accepted, micros_of, moment, two};
+use crate::event::EventTime;
 
 const FORM: Unreadable = Unreadable::Form(
     "neither RFC 3339 nor `YYYY-MM-DD HH:MM:SS` in UTC nor integer epoch milliseconds",
 );
-const CALENDAR: Unreadable = Unreadable::Form("no such date or time of day");
 
 /// Reads the raw text of a JSON number.
 pub(in crate::decode) fn from_epoch_millis(raw: &str) -> Result<EventTime, Unreadable> {
@@ -77,17 +76,11 @@ pub(in crate::decode) fn from_text(text: &[u8]) -> Result<EventTime, Unreadable>
         }
         _ => return Err(FORM),
     };
-    // second 60 included: event time has no leap seconds
-    if hour > 23 || minute > 59 || second > 59 {
-        return Err(CALENDAR);
-    }
-    let day = Day::from_ymd(year, month, day).ok_or(CALENDAR)?;
-    let seconds = hour * 3600 + (minute - offset_minutes) * 60 + second;
-    // at most year 9999: about 2.5e17 microseconds, far inside i64
-    accepted(
-        i64::from(day.days()) * MICROS_PER_DAY
-            + i64::from(seconds) * 1_000_000
-            + i64::from(fraction_micros),
+    moment(
+        [year, month, day],
+        [hour, minute, second],
+        fraction_micros,
+        offset_minutes,
     )
 }
 
@@ -96,17 +89,5 @@ fn fraction(rest: &[u8]) -> Result<(i32, &[u8]), Unreadable> {
     let [b'.', decimals @ ..] = rest else {
         return Ok((0, rest));
     };
-    let count = decimals
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    if count == 0 {
-        return Err(FORM);
-    }
-    let (digits, zone) = decimals.split_at(count);
-    let micros = (0..6).fold(0, |sum, place| {
-        let digit = digits.get(place).map_or(0, |byte| i32::from(byte - b'0'));
-        sum * 10 + digit
-    });
-    Ok((micros, zone))
+    micros_of(decimals).ok_or(FORM)
 }
