@@ -29,10 +29,10 @@ fn click(number: u64, user: &str, at: EventTime) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The beginning of a minute that lies this many minutes back.
-fn minute(back: i64) -> EventTime {
-    let start = now().micros() / MINUTE - back;
-    EventTime::from_micros(start * MINUTE)
+/// The beginning of the minute this many minutes before `at`. A test takes `at` once: a clock that
+/// reaches the next minute between two clicks would put them into two windows.
+fn minute(at: EventTime, back: i64) -> EventTime {
+    EventTime::from_micros((at.micros() / MINUTE - back) * MINUTE)
 }
 
 async fn visitors_and_sessions(stack: &Stack, windows: &str) -> anyhow::Result<(i64, i64)> {
@@ -46,11 +46,12 @@ async fn visitors_and_sessions(stack: &Stack, windows: &str) -> anyhow::Result<(
 async fn a_visitor_whose_clicks_lie_on_several_partitions_counts_once() -> anyhow::Result<()> {
     let stack = stack(4).await?;
     let processor = stack.start("one")?;
+    let window = minute(now(), 2);
     // a producer without keys: each click of a visitor on the next partition
     let records: Vec<Placed> = (0..160)
         .map(|number| {
             let user = format!("user-{}", number / 4 % 10);
-            (number as i32 % 4, Some(click(number, &user, minute(2))))
+            (number as i32 % 4, Some(click(number, &user, window)))
         })
         .collect();
     stack.place(records).await?;
@@ -64,13 +65,14 @@ async fn a_visitor_whose_clicks_lie_on_several_partitions_counts_once() -> anyho
 #[tokio::test]
 async fn a_visitor_of_several_windows_and_processors_counts_once() -> anyhow::Result<()> {
     let stack = stack(2).await?;
+    let at = now();
     // the same 300 people in each of three minutes, each minute by another processor
     for back in (1..=3).rev() {
         let processor = stack.start("one")?;
         let records: Vec<Placed> = (0..600)
             .map(|number| {
                 let user = format!("user-{}", number % 300);
-                let json = click(number + 1_000 * back as u64, &user, minute(back));
+                let json = click(number + 1_000 * back as u64, &user, minute(at, back));
                 (number as i32 % 2, Some(json))
             })
             .collect();
@@ -134,10 +136,11 @@ async fn a_window_that_an_earlier_version_wrote_keeps_its_numbers_and_says_so() 
 {
     let stack = stack(2).await?;
     let processor = stack.start("one")?;
+    let window = minute(now(), 2);
     let records: Vec<Placed> = (0..40)
         .map(|number| {
             let user = format!("user-{}", number % 20);
-            (number as i32 % 2, Some(click(number, &user, minute(2))))
+            (number as i32 % 2, Some(click(number, &user, window)))
         })
         .collect();
     stack.place(records).await?;
@@ -158,7 +161,7 @@ async fn a_window_that_an_earlier_version_wrote_keeps_its_numbers_and_says_so() 
     );
     // the new version adds to it: no fewer than there are now
     let more: Vec<Placed> = (100..130)
-        .map(|number| (0, Some(click(number, &format!("new-{number}"), minute(2)))))
+        .map(|number| (0, Some(click(number, &format!("new-{number}"), window))))
         .collect();
     stack.place(more).await?;
     stack.drained().await?;
