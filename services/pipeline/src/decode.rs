@@ -1,6 +1,6 @@
 //! From the bytes of a Kafka record to a valid [`Event`], or to the first reason against it.
 //!
-//! One pass over the document finds the raw text of the eight known fields and proves the rest to be JSON, without
+//! One pass over the document finds the raw text of the known fields and proves the rest to be JSON, without
 //! recursion and without building values nobody asked for; then each field is read from its raw text. An event
 //! without escape sequences is decoded without a single allocation.
 
@@ -212,13 +212,7 @@ impl Decoder {
         let url = field::url(fields)?;
         let rest = match &self.cleaning {
             Some(proxies) => clean::fields(fields, proxies),
-            None => clean::Optional {
-                referrer: field::referrer(fields)?,
-                ip: field::ip(fields)?,
-                session_id: field::session_id(fields)?,
-                user_agent: field::user_agent(fields)?,
-                cleaned: Cleaned::default(),
-            },
+            None => self.optional(fields)?,
         };
         let event_id = event_id.unwrap_or_else(|| {
             event::id::of_fields(&event::id::Fields {
@@ -238,7 +232,8 @@ impl Decoder {
                 user_agent: rest.user_agent.as_deref(),
             }))
         });
-        let site = self.deriver.as_ref().and_then(|rules| rules.site(&url));
+        let of_url = || self.deriver.as_ref().and_then(|rules| rules.site(&url));
+        let site = rest.site.or_else(of_url);
         Ok(Event {
             event_id,
             user_id,
@@ -248,11 +243,13 @@ impl Decoder {
             ip: rest.ip,
             session_id: rest.session_id,
             user_agent: rest.user_agent,
-            event_name: None,
+            event_name: rest.event_name,
             site,
             properties: None,
             trimmed: 0,
             cleaned: rest.cleaned,
+                event_name: rest.event_name.as_deref(),
+                site: rest.site.as_deref(),
             derived,
         })
     }
@@ -265,3 +262,33 @@ fn several() -> Rejected {
 
 #[cfg(test)]
 mod tests;
+
+    /// The optional fields as they are.
+    fn optional<'a>(&self, fields: &Fields<'a>) -> Result<clean::Optional<'a>, Rejected> {
+        let referrer = field::referrer(fields)?;
+        let ip = field::ip(fields)?;
+        let session_id = field::session_id(fields)?;
+        let user_agent = field::user_agent(fields)?;
+        // of these two the first release knew nothing
+        let (event_name, site) = match self.version {
+            RulesVersion::First => (None, None),
+            RulesVersion::Second => (field::event_name(fields)?, field::site(fields)?),
+        };
+        Ok(clean::Optional {
+            referrer,
+            ip,
+            session_id,
+            user_agent,
+            event_name,
+            site,
+            cleaned: Cleaned::default(),
+        })
+    }
+}
+
+/// What is wrong with a text that stands in for a field that events lack, by the field's own rules.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn check_constant(field: Field, text: &str) -> Result<(), Rejected> {
+    field::check(field, text)

@@ -16,6 +16,8 @@ fn page_call(number: u64, at: EventTime) -> Value {
     let user_id = (user % 3 != 0).then(|| format!("customer-{user}"));
     json!({
         "type": "page",
+        "event": (user == 1).then_some("Viewed"),
+        "shop": format!("shop-{}", user % 2),
         "messageId": format!("ajs-next-{number}"),
         "anonymousId": format!("anonymous-{user}"),
         "userId": user_id,
@@ -51,7 +53,9 @@ fn stack_with(spec: &str) -> impl Future<Output = anyhow::Result<Stack>> {
 
 #[tokio::test]
 async fn a_topic_of_segments_events_is_read_by_its_preset() -> anyhow::Result<()> {
-    let stack = stack_with("  events: { preset: Segment, properties: Store }\n").await?;
+    let stack =
+        stack_with("  events: { preset: Segment, properties: Store, fields: { site: [/shop] } }\n")
+            .await?;
     let at = now();
     let mut records: Vec<_> = (0..200).map(|n| on(n, &page_call(n, at))).collect();
     // sent again after an answer that was lost
@@ -75,7 +79,12 @@ async fn a_topic_of_segments_events_is_read_by_its_preset() -> anyhow::Result<()
         (select count(distinct url) = 7 and bool_and(referrer = 'https://search.example/')
             and bool_and(user_agent like 'Mozilla/5.0 %') and bool_and(session_id is null)
             from clickstream_events) and
-        (select sum(hits) = 200 from clickstream_agg_minute)";
+        (select count(*) = 200 from clickstream_events
+            where event_name = case when user_id like '%-1' then 'Viewed' else 'page' end
+            and site = 'shop-' || mod(split_part(user_id, '-', 2)::int, 2)) and
+        (select sum(hits) = 200 and count(distinct (event_name, site)) = 3
+            and sum(hits) filter (where event_name = 'Viewed') = 19
+            from clickstream_agg_minute)";
     assert!(
         stack
             .client
@@ -88,8 +97,10 @@ async fn a_topic_of_segments_events_is_read_by_its_preset() -> anyhow::Result<()
         count(*) = 200 and count(properties) = 200
         and bool_and(properties #>> '{context,page,title}' = 'Item ' || right(url, 1))
         and sum((properties -> 'properties' ->> 'price')::numeric) = 900
-        and bool_and(properties @> '{\"type\": \"page\", \"context\": {\"locale\": \"en-GB\"}}')
-        and not bool_or(properties ? 'messageId' or properties #> '{context,page}' ? 'url')
+        and bool_and(properties @> '{\"context\": {\"locale\": \"en-GB\"}}')
+        and bool_and((properties ->> 'type' = 'page') is true = (event_name = 'Viewed'))
+        and not bool_or(properties ?| array['messageId', 'shop'])
+        and not bool_or(properties #> '{context,page}' ? 'url')
         and count(*) filter (where properties ? 'anonymousId') = 127
         from clickstream_events";
     assert!(

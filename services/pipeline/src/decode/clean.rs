@@ -4,7 +4,10 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::field::{MAX_ID_CHARS, MAX_URL_BYTES, MAX_USER_AGENT_BYTES, NoText, is_number, plain};
+use super::field::{
+    MAX_ID_CHARS, MAX_SITE_BYTES, MAX_URL_BYTES, MAX_USER_AGENT_BYTES, NoText, comparable,
+    is_number, plain, said,
+};
 use super::object::{Fields, Seen};
 use super::{CleanReason, Cleaned, Field, address};
 use crate::spec::IpRange;
@@ -16,6 +19,8 @@ pub(super) struct Optional<'a> {
     pub(super) ip: Option<IpAddr>,
     pub(super) session_id: Option<Cow<'a, str>>,
     pub(super) user_agent: Option<Cow<'a, str>>,
+    pub(super) event_name: Option<Cow<'a, str>>,
+    pub(super) site: Option<Cow<'a, str>>,
     pub(super) cleaned: Cleaned,
 }
 
@@ -34,8 +39,10 @@ pub(super) fn fields<'a>(fields: &Fields<'a>, proxies: &[IpRange]) -> Optional<'
     Optional {
         referrer,
         ip: ip(fields, proxies, &mut cleaned),
-        session_id: session_id(fields, &mut cleaned),
+        session_id: short(fields, Field::SessionId, &mut cleaned),
         user_agent,
+        event_name: short(fields, Field::EventName, &mut cleaned).and_then(said),
+        site: site(fields, &mut cleaned),
         cleaned,
     }
 }
@@ -52,16 +59,25 @@ fn text<'a>(fields: &Fields<'a>, field: Field, cleaned: &mut Cleaned) -> Option<
     None
 }
 
-/// Numbers are texts here: half of the feeds have sessions with numbers.
-fn session_id<'a>(fields: &Fields<'a>, cleaned: &mut Cleaned) -> Option<Cow<'a, str>> {
-    let field = Field::SessionId;
-    let text = match fields.seen(field) {
+/// A text or a number: half of the feeds have sessions and sites with numbers.
+fn name<'a>(fields: &Fields<'a>, field: Field, cleaned: &mut Cleaned) -> Option<Cow<'a, str>> {
+    match fields.seen(field) {
         Seen::Raw(raw) if is_number(raw) => {
             cleaned.note(field, CleanReason::Number);
             Some(Cow::Borrowed(raw))
         }
         _ => text(fields, field, cleaned),
-    }?;
+    }
+}
+
+fn site<'a>(fields: &Fields<'a>, cleaned: &mut Cleaned) -> Option<Cow<'a, str>> {
+    let site = name(fields, Field::Site, cleaned);
+    cut(site, MAX_SITE_BYTES, Field::Site, cleaned).map(comparable)
+}
+
+/// A text or a number of at most [`MAX_ID_CHARS`].
+fn short<'a>(fields: &Fields<'a>, field: Field, cleaned: &mut Cleaned) -> Option<Cow<'a, str>> {
+    let text = name(fields, field, cleaned)?;
     // a text of at most 128 bytes needs no counting
     let end = (text.len() > MAX_ID_CHARS)
         .then(|| text.char_indices().nth(MAX_ID_CHARS))

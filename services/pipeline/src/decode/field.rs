@@ -15,7 +15,9 @@ use crate::spec::RulesVersion;
 pub(super) const MAX_URL_BYTES: usize = 8192;
 /// Longest `user_agent`, in bytes.
 pub(super) const MAX_USER_AGENT_BYTES: usize = 1024;
-/// Longest `user_id` and `session_id`, in Unicode scalar values.
+/// Longest `site`, in bytes: as much as the host of a URL may have.
+pub(super) const MAX_SITE_BYTES: usize = 255;
+/// Longest `user_id`, `session_id` and `event_name`, in Unicode scalar values.
 pub(super) const MAX_ID_CHARS: usize = 128;
 /// Longest `event_id` that is no UUID, in Unicode scalar values.
 const MAX_EVENT_ID_CHARS: usize = 200;
@@ -173,6 +175,74 @@ pub(super) fn user_agent<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>
         return Err(invalid(field, "longer than 1024 bytes"));
     }
     Ok(Some(text))
+}
+
+pub(super) fn event_name<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>, Rejected> {
+    let field = Field::EventName;
+    let Some(raw) = fields.optional(field)? else {
+        return Ok(None);
+    };
+    let text = string(field, raw)?;
+    bounded_chars(field, &text)?;
+    Ok(said(text))
+}
+
+pub(super) fn site<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>, Rejected> {
+    let field = Field::Site;
+    let Some(raw) = fields.optional(field)? else {
+        return Ok(None);
+    };
+    let text = string(field, raw)?;
+    if text.is_empty() {
+        return Err(invalid(field, "empty"));
+    }
+    if text.len() > MAX_SITE_BYTES {
+        return Err(invalid(field, "longer than 255 bytes"));
+    }
+    Ok(Some(comparable(text)))
+}
+
+/// The name of an event, if it says more than saying nothing would.
+pub(super) fn said(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    (name != event::PAGE_VIEW).then_some(name)
+}
+
+/// A site as it is compared: a host's name has no upper case, any other text is taken as it is.
+pub(super) fn comparable(site: Cow<'_, str>) -> Cow<'_, str> {
+    let is_plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') || !byte.is_ascii()
+    };
+    let host = site.split_once(':').map_or(&*site, |(host, _)| host);
+    let is_host = host.contains('.') && host.bytes().all(is_plain);
+    if is_host && site.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(site.to_ascii_lowercase())
+    } else {
+        site
+    }
+}
+
+/// What is wrong with a text as the value of a field, by the rules without any cleaning.
+///
+/// # Errors
+/// The rule that it breaks, behind the field's name.
+pub(super) fn check(field: Field, text: &str) -> Result<(), Rejected> {
+    // a text can always be written as JSON
+    let raw = serde_json::to_string(text).unwrap_or_default();
+    let mut fields = Fields::default();
+    fields.insert(field, &raw);
+    match field {
+        Field::EventId => event_id(&fields, RulesVersion::Second).map(drop),
+        Field::UserId => user_id(&fields).map(drop),
+        // whether it is one depends on the record
+        Field::EventTs => Ok(()),
+        Field::Url => url(&fields).map(drop),
+        Field::Referrer => referrer(&fields).map(drop),
+        Field::Ip => ip(&fields).map(drop),
+        Field::SessionId => session_id(&fields).map(drop),
+        Field::UserAgent => user_agent(&fields).map(drop),
+        Field::EventName => event_name(&fields).map(drop),
+        Field::Site => site(&fields).map(drop),
+    }
 }
 
 /// The string that a raw JSON value of a field stands for.

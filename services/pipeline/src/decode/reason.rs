@@ -104,11 +104,15 @@ pub enum Field {
     SessionId,
     /// `user_agent`.
     UserAgent,
+    /// `event_name`.
+    EventName,
+    /// `site`.
+    Site,
 }
 
 impl Field {
     /// Every field, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::EventId,
         Self::UserId,
         Self::EventTs,
@@ -117,6 +121,8 @@ impl Field {
         Self::Ip,
         Self::SessionId,
         Self::UserAgent,
+        Self::EventName,
+        Self::Site,
     ];
 
     /// The field's key in the JSON object.
@@ -131,6 +137,8 @@ impl Field {
             Self::Ip => "ip",
             Self::SessionId => "session_id",
             Self::UserAgent => "user_agent",
+            Self::EventName => "event_name",
+            Self::Site => "site",
         }
     }
 
@@ -152,6 +160,8 @@ impl Field {
             "ip" => Self::Ip,
             "session_id" => Self::SessionId,
             "user_agent" => Self::UserAgent,
+            "event_name" => Self::EventName,
+            "site" => Self::Site,
             _ => return None,
         })
     }
@@ -182,6 +192,16 @@ impl Rejected {
             field: None,
             detail: detail.into(),
         }
+    }
+
+    /// The rule that was broken, without the field in front of it.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        let rule = self.field.and_then(|field| {
+            let rest = self.detail.strip_prefix(field.as_str())?;
+            rest.strip_prefix(": ")
+        });
+        rule.unwrap_or(&self.detail)
     }
 
     /// A verdict on one field; `rule` is what the field breaks.

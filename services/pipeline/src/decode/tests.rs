@@ -12,6 +12,7 @@ mod instants;
 mod kept;
 mod model;
 mod properties;
+mod names;
 mod timestamps;
 
 use std::sync::LazyLock;

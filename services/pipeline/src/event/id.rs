@@ -38,13 +38,18 @@ pub struct Fields<'a> {
     pub session_id: Option<&'a str>,
     /// The client's own description.
     pub user_agent: Option<&'a str>,
+    /// What happened, unless it is a [`PAGE_VIEW`](super::PAGE_VIEW).
+    pub event_name: Option<&'a str>,
+    /// The site, where the event itself names it.
+    pub site: Option<&'a str>,
 }
 
 /// The UUID of an event that has no id: UUIDv5 of its fields, in a namespace of their own.
 ///
 /// The name under the namespace holds, in this order, user, time in microseconds since 1970, URL,
 /// referrer, address, session and user agent, each as its length in bytes, `:`, its text and `,`,
-/// and a missing one as `-,`. Lengths tell apart what a separator inside a text could not.
+/// and a missing one as `-,`; behind them name and site likewise, as far as there is one. Lengths
+/// tell apart what a separator inside a text could not.
 #[must_use]
 pub fn of_fields(fields: &Fields<'_>) -> Uuid {
     let user = fields.user_id.to_string();
@@ -58,9 +63,16 @@ pub fn of_fields(fields: &Fields<'_>) -> Uuid {
         ip.as_deref(),
         fields.session_id,
         fields.user_agent,
+        fields.event_name,
+        fields.site,
     ];
+    let most = match (fields.event_name, fields.site) {
+        (_, Some(_)) => parts.len(),
+        (Some(_), None) => parts.len() - 1,
+        (None, None) => parts.len() - 2,
+    };
     let mut name = String::with_capacity(256);
-    for part in parts {
+    for part in &parts[..most] {
         match part {
             // writing to a String cannot fail
             Some(text) => drop(write!(name, "{}:{text},", text.len())),
@@ -99,11 +111,34 @@ mod tests {
             ip: Some(IpAddr::from([192, 0, 2, 1])),
             session_id: Some("s,1"),
             user_agent: None,
+            event_name: None,
+            site: None,
         };
         // of 4:anna,16:1772366400000000,1:/,-,9:192.0.2.1,3:s,1,-,
         assert_eq!(
             of_fields(&fields).to_string(),
             "a1b84148-7efc-5912-bc1d-a7c809e49b15"
+        );
+        let of = |event_name, site| {
+            let fields = Fields {
+                event_name,
+                site,
+                ..fields
+            };
+            of_fields(&fields).to_string()
+        };
+        // the same with 6:signup, behind it, with -,4:shop, and with both
+        assert_eq!(
+            of(Some("signup"), None),
+            "41bdb1bf-d129-57e3-9888-d78f05b21995"
+        );
+        assert_eq!(
+            of(None, Some("shop")),
+            "ed3fa967-d01e-53c2-869f-e19258e0c604"
+        );
+        assert_eq!(
+            of(Some("signup"), Some("shop")),
+            "ea39202a-6ebc-53e3-992b-d934ac1e4ca5"
         );
     }
 
@@ -119,6 +154,8 @@ mod tests {
                 ip: None,
                 session_id: None,
                 user_agent,
+                event_name: None,
+                site: None,
             })
         };
         let all = [

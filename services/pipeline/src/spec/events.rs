@@ -40,8 +40,8 @@ pub struct EventsSpec {
         schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))
     )]
     pub trusted_proxies: Vec<IpRange>,
-    /// What becomes of an event with an optional field (`referrer`, `ip`, `session_id`, `user_agent`) that cannot be
-    /// used as it is. Live. Default `Clean`.
+    /// What becomes of an event with an optional field (`referrer`, `ip`, `session_id`, `user_agent`, `event_name`,
+    /// `site`) that cannot be used as it is. Live. Default `Clean`.
     pub optional_fields: OptionalFields,
     /// The product that wrote the events: the fields are found where it puts them. What is said
     /// under `fields`, `constants` and `envelope` goes over it. Events of Matomo and GA4 have no
@@ -58,7 +58,7 @@ pub struct EventsSpec {
     #[cfg_attr(feature = "schema", schemars(schema_with = "mapping::schema::fields"))]
     pub fields: BTreeMap<String, Vec<String>>,
     /// The text of a field where its pointers lead to nothing, by the field's name; 1 to 1024
-    /// characters. Live. Default: none.
+    /// characters, and what the field may hold: at most 128 as a `user_id`, an address as an `ip`. Live. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(
         feature = "schema",

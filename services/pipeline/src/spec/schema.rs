@@ -39,6 +39,8 @@ const DURATION: &str =
     r"^(0|([0-9]+(us|µs)|[0-9]+(\.[0-9]{1,3})?ms|[0-9]+(\.[0-9]{1,6})?(s|m|h))+)$";
 /// An IPv4 address, or what may be an IPv6 address; with the number of bits that count, or without.
 const IP_RANGE: &str = r"^((25[0-5]|(2[0-4]|1[0-9]|[1-9])?[0-9])(\.(25[0-5]|(2[0-4]|1[0-9]|[1-9])?[0-9])){3}(/(3[0-2]|[12]?[0-9]))?|[.0-9A-Fa-f]*:[.0-9A-Fa-f]*:[.:0-9A-Fa-f]*(/(12[0-8]|(1[01]|[1-9])?[0-9]))?)$";
+/// An IPv4 address, or what may be an IPv6 address.
+pub(super) const ADDRESS: &str = r"^((25[0-5]|(2[0-4]|1[0-9]|[1-9])?[0-9])([.](25[0-5]|(2[0-4]|1[0-9]|[1-9])?[0-9])){3}|[.0-9A-Fa-f]*:[.0-9A-Fa-f]*:[.:0-9A-Fa-f]*)$";
 /// A byte quantity.
 const BYTES: &str = r"^[0-9]+(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$";
 /// Kubernetes' own quantity, as far as requests and limits go: never negative.

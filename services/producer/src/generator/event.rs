@@ -98,6 +98,8 @@ fn value<'a>(draft: &'a Draft, field: Field, buffer: &'a mut String) -> Option<&
             write!(buffer, "{:010x}", draft.click.session).expect("writing to a string cannot fail")
         }
         Field::UserAgent => return draft.visitor.user_agent,
+        // all clicks are page views, and their URLs say on which site
+        Field::EventName | Field::Site => return None,
     }
     Some(buffer)
 }

@@ -93,7 +93,9 @@ impl FromStr for FieldMap {
             *place = if name.is_empty() {
                 Mapped::Nowhere
             } else {
+            // what else an event may have is not read out of logs
                 Mapped::Name(name)
+                .filter(|known| (*known as usize) < map.fields.len())
             };
         }
         Ok(map)

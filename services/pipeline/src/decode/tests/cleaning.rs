@@ -11,6 +11,15 @@ use CleanReason::*;
 use proptest::prelude::*;
 use serde_json::Value;
 
+/// The fields that are texts.
+const TEXTS: [Field; 5] = [
+    Field::Referrer,
+    Field::SessionId,
+    Field::UserAgent,
+    Field::EventName,
+    Field::Site,
+];
+
 /// The event that is read of one field's raw JSON.
 fn cleaned(field: Field, raw: &str) -> Event<'static> {
     let payload = with(field.as_str(), raw);
@@ -24,6 +33,8 @@ fn text(event: &Event<'_>, field: Field) -> Option<String> {
     let text = match field {
         Field::Referrer => &event.referrer,
         Field::SessionId => &event.session_id,
+        Field::EventName => &event.event_name,
+        Field::Site => &event.site,
         _ => &event.user_agent,
     };
     text.as_deref().map(str::to_owned)
@@ -55,7 +66,7 @@ fn some(text: &str) -> Option<IpAddr> {
 
 #[test]
 fn texts_that_say_nothing_or_cannot_be_texts_are_left_out() {
-    for field in [Field::Referrer, Field::SessionId, Field::UserAgent] {
+    for field in TEXTS {
         becomes(field, "null", None, None);
         becomes(field, "\"a\"", Some("a"), None);
         becomes(field, "\" \"", Some(" "), None);
@@ -73,22 +84,27 @@ fn texts_that_say_nothing_or_cannot_be_texts_are_left_out() {
 }
 
 #[test]
-fn a_session_that_is_a_number_is_its_text() {
-    for number in ["7", "-7", "1.50", "1e3", "18446744073709551616"] {
-        becomes(Field::SessionId, number, Some(number), Some(Number));
+fn a_session_a_name_or_a_site_that_is_a_number_is_its_text() {
+    for (field, most) in [
+        (Field::SessionId, 128),
+        (Field::EventName, 128),
+        (Field::Site, 255),
+    ] {
+        for number in ["7", "-7", "1.50", "1e3", "18446744073709551616"] {
+            becomes(field, number, Some(number), Some(Number));
+        }
+        let digits = "7".repeat(300);
+        becomes(field, &digits, Some(&digits[..most]), Some(TooLong));
     }
-    let digits = "7".repeat(200);
-    becomes(
-        Field::SessionId,
-        &digits,
-        Some(&digits[..128]),
-        Some(TooLong),
-    );
 }
 
 #[test]
 fn what_is_too_long_is_cut_behind_the_last_character_that_fits() {
-    for (field, bytes) in [(Field::Referrer, 8192), (Field::UserAgent, 1024)] {
+    for (field, bytes) in [
+        (Field::Referrer, 8192),
+        (Field::UserAgent, 1024),
+        (Field::Site, 255),
+    ] {
         let fits = "x".repeat(bytes);
         becomes(field, &format!("\"{fits}\""), Some(&fits), None);
         becomes(field, &format!("\"{fits}y\""), Some(&fits), Some(TooLong));
@@ -101,18 +117,11 @@ fn what_is_too_long_is_cut_behind_the_last_character_that_fits() {
         becomes(field, &escaped, kept, Some(TooLong));
     }
     let longest = "é".repeat(128);
-    becomes(
-        Field::SessionId,
-        &format!("\"{longest}\""),
-        Some(&longest),
-        None,
-    );
-    becomes(
-        Field::SessionId,
-        &format!("\"{longest}é\""),
-        Some(&longest),
-        Some(TooLong),
-    );
+    for field in [Field::SessionId, Field::EventName] {
+        becomes(field, &format!("\"{longest}\""), Some(&longest), None);
+        let over = format!("\"{longest}é\"");
+        becomes(field, &over, Some(&longest), Some(TooLong));
+    }
 }
 
 #[test]
@@ -127,7 +136,10 @@ fn an_optional_field_whose_key_appears_twice_is_left_out() {
             (&event.ip, &event.referrer, &event.session_id),
             (&None, &None, &None)
         );
-        assert_eq!(event.user_agent, None);
+        assert_eq!(
+            (event.user_agent, event.event_name, event.site),
+            (None, None, None)
+        );
     }
 }
 
@@ -233,6 +245,11 @@ fn a_spec_may_reject_what_would_be_cleaned() {
         (Field::SessionId, "7"),
         (Field::SessionId, "\"\""),
         (Field::UserAgent, "\"\\ud83d\""),
+        (Field::EventName, "7"),
+        (Field::EventName, "\"\""),
+        (Field::Site, "7"),
+        (Field::Site, "\"\""),
+        (Field::Site, &format!("\"{}\"", "é".repeat(128))),
     ] {
         let payload = with(field.as_str(), raw);
         let rejected = strict.decode(payload.as_bytes(), RECEIVED_AT).unwrap_err();
@@ -259,7 +276,8 @@ proptest! {
                 for text in [&mut first.referrer, &mut first.user_agent] {
                     *text = text.take().filter(|text| !text.is_empty());
                 }
-                let empties = event.cleaned.iter().all(|(_, reason)| reason == Empty);
+                let known = |field| field < Field::EventName;
+                let empties = event.cleaned.iter().all(|(field, reason)| reason == Empty || !known(field));
                 prop_assert!(empties, "{:?}", event.cleaned);
                 prop_assert_eq!(plain(&event), first);
             }
@@ -279,11 +297,14 @@ proptest! {
             again["referrer"] = event.referrer.as_deref().map_or(Value::Null, Value::from);
             again["ip"] = event.ip.map_or(Value::Null, |ip| ip.to_string().into());
             again["session_id"] = event.session_id.as_deref().map_or(Value::Null, Value::from);
+            again["event_name"] = event.event_name.as_deref().map_or(Value::Null, Value::from);
+            again["site"] = event.site.as_deref().map_or(Value::Null, Value::from);
             again["user_agent"] = event.user_agent.as_deref().map_or(Value::Null, Value::from);
             let again = serde_json::to_vec(&again).unwrap();
             let second = TODAY.decode(&again, RECEIVED_AT).unwrap();
             prop_assert!(second.cleaned.is_empty());
             prop_assert_eq!(plain(&second), plain(&event));
+            prop_assert_eq!((second.event_name, second.site), (event.event_name, event.site));
         }
     }
 

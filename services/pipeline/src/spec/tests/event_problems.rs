@@ -88,10 +88,17 @@ fn fields_are_those_of_an_event_and_have_one_to_eight_pointers() {
 fn constants_are_texts_of_fields_that_events_may_share() {
     for (name, length, is_taken) in [
         ("user_id", 1, true),
-        ("user_id", 1024, true),
-        ("user_id", 1025, false),
+        ("user_id", 128, true),
+        ("user_id", 129, false),
         ("user_id", 0, false),
         ("event_id", 1, false),
+        ("url", 1024, true),
+        ("url", 1025, false),
+        ("session_id", 129, false),
+        ("event_name", 128, true),
+        ("event_name", 129, false),
+        ("site", 255, true),
+        ("site", 256, false),
         ("event_ts", 1, false),
         ("uri", 1, false),
     ] {
@@ -112,6 +119,31 @@ fn constants_are_texts_of_fields_that_events_may_share() {
 }
 
 #[test]
+#[test]
+fn a_constant_that_no_event_could_have_is_refused_with_the_rule_of_its_field() {
+    let of = |name: &str, constant: &str| {
+        message(|events| events.constants = BTreeMap::from([(text(name), text(constant))]))
+    };
+    assert_eq!(
+        of("ip", "office"),
+        "spec.events.constants.ip: no event could have it: not an IPv4 or IPv6 address"
+    );
+    assert_eq!(
+        of("user_id", &"x".repeat(129)),
+        "spec.events.constants.user_id: no event could have it: longer than 128 characters"
+    );
+    assert_eq!(
+        of("user_agent", &"é".repeat(513)),
+        "spec.events.constants.user_agent: no event could have it: longer than 1024 bytes"
+    );
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        problems(
+            |p| drop(p.spec.events.constants.insert(text("ip"), text(address))),
+            &[],
+        );
+    }
+}
+
 fn an_envelope_is_a_pointer_from_the_record() {
     for envelope in ["data", "", "$/data", "/~"] {
         problems(

@@ -30,6 +30,11 @@ fn event(preset: Preset, record: &str) -> Event<'static> {
     }
 }
 
+/// Name and site of an event.
+fn named(event: &Event<'_>) -> (Option<&str>, Option<&str>) {
+    (event.event_name.as_deref(), event.site.as_deref())
+}
+
 /// User, time, URL, referrer, address, session and user agent, as text.
 fn shown(event: &Event<'_>) -> [String; 7] {
     let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
@@ -93,6 +98,10 @@ fn segments_page_calls_are_read() {
         shown(&event(Preset::Segment, SEGMENT)),
         expected(user, "-", agent)
     );
+    assert_eq!(
+        named(&event(Preset::Segment, SEGMENT)),
+        (Some("page"), None)
+    );
     // who has signed in is the same person on all devices
     let signed_in = SEGMENT.replace("\"userId\": null", "\"userId\": \"97980cfea0067\"");
     assert_eq!(
@@ -108,6 +117,7 @@ fn segments_page_calls_are_read() {
         shown(&event(Preset::Segment, track)),
         expected("anna", "-", "-")
     );
+    assert_eq!(named(&event(Preset::Segment, track)), (Some("Added"), None));
 }
 
 #[test]
@@ -175,6 +185,7 @@ fn post_hogs_events_are_read() {
         shown(&event),
         expected("anna", session, "Mozilla/5.0 (X11)")
     );
+    assert_eq!(named(&event), (Some("$pageview"), Some("shop.example")));
     assert_eq!(
         event.event_id.to_string(),
         "0195514e-8d8b-7c2b-a5f7-c1a2b3d4e5f6"
@@ -211,6 +222,10 @@ fn snowplows_enriched_events_are_read() {
         shown(&event(Preset::Snowplow, record)),
         expected("bc2e92ec6c204a14", session, "Mozilla/5.0 (X11)")
     );
+    assert_eq!(
+        named(&event(Preset::Snowplow, record)),
+        (None, Some("shop.example"))
+    );
 }
 
 #[test]
@@ -225,6 +240,12 @@ fn parameters_of_matomos_tracking_api_are_read() {
     let mut shown_as = expected("c00f0c4675b91fb8", "-", "Mozilla/5.0 (X11)");
     shown_as[1] = "1772366398000000".to_owned();
     assert_eq!(shown(&event(Preset::Matomo, record)), shown_as);
+    assert_eq!(named(&event(Preset::Matomo, record)), (None, Some("1")));
+    let tracked = record.replace("\"rec\"", "\"e_a\": \"Play\", \"rec\"");
+    assert_eq!(
+        named(&event(Preset::Matomo, &tracked)),
+        (Some("Play"), Some("1"))
+    );
 }
 
 #[test]
@@ -247,7 +268,14 @@ fn rows_of_google_analytics_export_are_read() {
     }"#;
     let mut shown_as = expected("1174325692.1772366301", "1772366300", "-");
     shown_as[4] = "-".to_owned();
-    assert_eq!(shown(&event(Preset::Ga4, record)), shown_as);
+    let view = event(Preset::Ga4, record);
+    assert_eq!(shown(&view), shown_as);
+    assert_eq!(named(&view), (None, Some("shop.example")));
+    // what happens in the same moment is another event
+    let started = record.replace("page_view", "session_start");
+    let started = event(Preset::Ga4, &started);
+    assert_eq!(named(&started).0, Some("session_start"));
+    assert_ne!(started.event_id, view.event_id);
 }
 
 #[test]
@@ -265,6 +293,10 @@ fn cloud_events_carry_our_fields_as_an_object_or_as_text() {
         assert_eq!(
             shown(&event(Preset::CloudEvents, &record)),
             expected("anna", "s-1", "Mozilla/5.0 (X11)")
+        );
+        assert_eq!(
+            named(&event(Preset::CloudEvents, &record)),
+            (Some("example.shop.page"), None)
         );
     }
 }
