@@ -120,6 +120,9 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
         None => "sent as fast as the brokers take them; event times stay as they are".to_owned(),
     };
     writeln!(std::io::stderr().lock(), "replay: {said}")?;
+    if let Some(copies) = seen.as_ref().and_then(|seen| seen.copies.as_ref()) {
+        writeln!(std::io::stderr().lock(), "replay: {copies}")?;
+    }
     let make_feed = move || {
         if shift {
             let seen = seen.context("--shift-to-now: the input is a stream")?;
@@ -165,7 +168,7 @@ fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
             for reason in &seen.reasons {
                 writeln!(notes, "  {reason}")?;
             }
-            if let Some(note) = &seen.note {
+            for note in seen.note.iter().chain(&seen.copies) {
                 writeln!(notes, "  {note}")?;
             }
         }

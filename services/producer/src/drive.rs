@@ -55,6 +55,7 @@ impl Drive<'_> {
         let mut max_lag = Duration::ZERO;
         let mut account = Account::default();
         let mut doubts = Doubts::default();
+        let mut copies = None;
         let mut error = None;
         while error.is_none() && !self.stop.is_stopped() {
             let item = match feed.next(PATIENCE) {
@@ -66,8 +67,14 @@ impl Drive<'_> {
                 }
                 Next::End => break,
             };
-            if let Item::Ends { doubts: last, .. } = &item {
-                doubts = *last;
+            if let Item::Ends {
+                doubts: last,
+                copies: found,
+                ..
+            } = &item
+            {
+                doubts = last.clone();
+                copies = found.clone();
             }
             let record = match self.account(item, &mut account) {
                 Ok(Some(record)) => record,
@@ -106,6 +113,7 @@ impl Drive<'_> {
             .behind(account.not_understood())
             .filter(|_| !interrupted);
         summary.note = doubts.note();
+        summary.copies = copies;
         summary.error = error.or_else(|| self.sender.last_failure().filter(|_| summary.failed > 0));
         self.progress.finish();
         summary
@@ -128,6 +136,10 @@ impl Drive<'_> {
                 lines = beyond_memory,
                 "lines go back in time by more lines than are remembered: where one of them equals a line before, both count as one"
             ),
+            Item::Withheld { input, number } => {
+                account.line(&input, number, None);
+                self.metrics.lines_replayed.inc();
+            }
             Item::Line {
                 input,
                 number,

@@ -15,6 +15,10 @@ use crate::replay::{Outcome, Replay, ReplayOptions};
 /// Events read ahead: enough to keep sending while the disk is busy, a few hundred KiB of memory.
 const READ_AHEAD: usize = 1_024;
 
+/// Events that are held back until one of them has a time. If none has, nothing is sent: a pipeline
+/// would reject all of it.
+const SAMPLE: usize = 1_000;
+
 /// The next thing that the schedule has to deal with.
 #[derive(Debug)]
 pub enum Item {
@@ -36,12 +40,21 @@ pub enum Item {
         /// What it looks like, and which option to use should it not be understood.
         looks: Arc<str>,
     },
-    /// All lines have been read; this many have ids that may not tell equal ones apart.
+    /// An event that is not sent, since no event of the run has a time.
+    Withheld {
+        /// The input's name.
+        input: Arc<str>,
+        /// The line's number, from 1.
+        number: u64,
+    },
+    /// All lines have been read, or enough of them to see that no event has a time.
     Ends {
-        /// Lines that go further back than is remembered.
+        /// Lines that go further back than is remembered: their ids may not tell equal ones apart.
         beyond_memory: u64,
         /// What is wrong with the events taken together.
         doubts: Doubts,
+        /// What to say of inputs with the same lines.
+        copies: Option<String>,
     },
     /// An input cannot be read on; nothing comes behind it.
     Broken(InputError),
@@ -91,7 +104,7 @@ impl Feed {
         thread::Builder::new()
             .name("log-reader".to_owned())
             .spawn(move || {
-                if let Err(error) = read_all(&reading, Replay::new(options), &sender) {
+                if let Err(error) = read_all(&reading, &mut Replay::new(options), &sender) {
                     // without a receiver the run is over, and nobody is left to tell
                     let _ = sender.send(Item::Broken(error));
                 }
@@ -102,10 +115,11 @@ impl Feed {
 
 fn read_all(
     reading: &Reading,
-    mut replay: Replay,
+    replay: &mut Replay,
     items: &SyncSender<Item>,
 ) -> Result<(), InputError> {
-    reading.each(&mut |step| {
+    let mut sample = Vec::new();
+    let read = reading.each(&mut |step| {
         let item = match step {
             Step::Begins { input, looks, .. } => Item::Begins {
                 input: Arc::clone(input),
@@ -117,12 +131,33 @@ fn read_all(
                 outcome: replay.take(read),
             },
         };
-        items.send(item).is_ok()
-    })?;
+        let is_event = matches!(&item, Item::Line { outcome, .. } if outcome.is_event());
+        match replay.newest_micros() {
+            None if is_event => {
+                sample.push(item);
+                sample.len() < SAMPLE
+            }
+            None => items.send(item).is_ok(),
+            Some(_) => {
+                let mut held = sample.drain(..);
+                held.all(|held| items.send(held).is_ok()) && items.send(item).is_ok()
+            }
+        }
+    });
     // without a receiver the run is over, and nobody is left to tell
+    for item in sample {
+        if let Item::Line { input, number, .. } = item {
+            let _ = items.send(Item::Withheld { input, number });
+        }
+    }
+    read?;
     let _ = items.send(Item::Ends {
         beyond_memory: replay.beyond_memory(),
-        doubts: replay.doubts(),
+        doubts: replay.doubts().clone(),
+        copies: replay.copies(),
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

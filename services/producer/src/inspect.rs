@@ -9,6 +9,7 @@ use clickstream_pipeline::spec::SemanticSpec;
 use crate::record::Record;
 use crate::replay::account::Account;
 use crate::replay::doubts::Doubts;
+use crate::replay::formats::LineFormat;
 use crate::replay::input::InputError;
 use crate::replay::merge::{Reading, Step};
 use crate::replay::{Outcome, Replay, ReplayOptions};
@@ -71,18 +72,16 @@ impl Inspection {
             seen.lines += 1;
             let miss = read.hit.as_ref().err().copied();
             seen.account.line(read.input, read.number, miss);
+            let format = read.format;
             if let Outcome::Event(record) = replay.take(read) {
                 match row(&record, &decoder) {
                     Ok(row) => seen.rows.push(row),
-                    Err(rejected) => {
-                        let (reason, detail) = (rejected.reason, rejected.detail);
-                        seen.rejected.push(format!("{reason}: {detail}"));
-                    }
+                    Err(rejected) => seen.rejected.push(why(&rejected, format)),
                 }
             }
             seen.rows.len() < EVENTS && seen.lines < LINES
         })?;
-        seen.doubts = replay.doubts();
+        seen.doubts = replay.doubts().clone();
         Ok(seen)
     }
 
@@ -128,6 +127,19 @@ impl Inspection {
         }
         Ok(())
     }
+}
+
+/// Why an event will be rejected; a field that the log calls otherwise, with that name as well.
+fn why(rejected: &Rejected, format: &dyn LineFormat) -> String {
+    let Rejected { reason, detail, .. } = rejected;
+    let called = rejected.field.and_then(|field| {
+        let rule = detail.strip_prefix(field.as_str())?;
+        let name = format
+            .called(field)
+            .filter(|name| *name != field.as_str())?;
+        Some(format!("{reason}: {field} (`{name}` in the log){rule}"))
+    });
+    called.unwrap_or_else(|| format!("{reason}: {detail}"))
 }
 
 fn row(record: &Record, decoder: &Decoder) -> Result<[String; 6], Rejected> {

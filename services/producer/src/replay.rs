@@ -9,6 +9,7 @@
 pub mod account;
 pub mod address;
 pub mod client;
+mod copies;
 pub mod detect;
 pub mod doubts;
 pub mod fields;
@@ -22,6 +23,7 @@ pub mod named_twice;
 mod objects;
 pub mod pace;
 mod packing;
+mod quoted;
 pub mod time;
 mod utf16;
 
@@ -32,6 +34,7 @@ use clickstream_pipeline::event::id::of_text;
 use uuid::Uuid;
 
 use self::client::{Clients, Sessions};
+use self::copies::Copies;
 use self::doubts::Doubts;
 pub use self::format::Format;
 use self::hit::{Hit, Miss, Time, Value};
@@ -77,6 +80,14 @@ pub enum Outcome {
     Miss(Miss),
 }
 
+impl Outcome {
+    /// Whether the line is a click.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        matches!(self, Self::Event(_))
+    }
+}
+
 /// A replay under way: options and what has to be remembered between lines and between inputs.
 #[derive(Debug)]
 pub struct Replay {
@@ -85,6 +96,7 @@ pub struct Replay {
     sessions: Sessions,
     ids: Ids,
     doubts: Doubts,
+    copies: Copies,
     pace: Pace,
     oldest: Option<i64>,
     newest: Option<i64>,
@@ -103,6 +115,7 @@ impl Replay {
             sessions: Sessions::default(),
             ids: Ids::new(&options.source),
             doubts: Doubts::default(),
+            copies: Copies::default(),
             options,
             pace,
             oldest: None,
@@ -132,9 +145,10 @@ impl Replay {
 
     /// Takes the next line.
     pub fn take(&mut self, read: Read<'_>) -> Outcome {
+        self.copies.observe(read.input, read.text, read.hit.is_ok());
         match read.hit {
             Ok(hit) => {
-                self.doubts.observe(&hit);
+                self.doubts.observe(&hit, read.format);
                 Outcome::Event(self.event(read.text, &hit))
             }
             Err(miss) => Outcome::Miss(miss),
@@ -143,8 +157,14 @@ impl Replay {
 
     /// What is wrong with the events so far.
     #[must_use]
-    pub fn doubts(&self) -> Doubts {
-        self.doubts
+    pub fn doubts(&self) -> &Doubts {
+        &self.doubts
+    }
+
+    /// What to say of inputs with the same lines, once all have been read.
+    #[must_use]
+    pub fn copies(&self) -> Option<String> {
+        self.copies.warning()
     }
 
     /// Lines whose ids do not tell equal ones apart for certain.

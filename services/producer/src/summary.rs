@@ -39,6 +39,9 @@ pub struct Summary {
     /// Events of which nothing tells users apart, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Inputs with the same lines, and what was sent of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<String>,
     /// How far sending fell behind the schedule at worst, in milliseconds.
     pub max_schedule_lag_ms: u64,
     /// From the first record to the last acknowledgement, in milliseconds.
@@ -79,6 +82,7 @@ impl Summary {
             reasons: Vec::new(),
             not_understood: None,
             note: None,
+            copies: None,
             max_schedule_lag_ms: millis(max_schedule_lag),
             elapsed_ms: millis(elapsed),
             rate: (rate * 10.0).round() / 10.0,
@@ -126,7 +130,7 @@ impl fmt::Display for Summary {
         for reason in &self.reasons {
             write!(f, "\n  {reason}")?;
         }
-        if let Some(note) = &self.note {
+        for note in self.note.iter().chain(&self.copies) {
             write!(f, "\n  {note}")?;
         }
         Ok(())

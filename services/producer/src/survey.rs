@@ -36,6 +36,9 @@ pub struct Survey {
     /// Events of which nothing tells users apart, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Inputs with the same lines, and what is sent of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<String>,
     /// What the pipeline will make of the events.
     #[serde(flatten)]
     pub outlook: Outlook,
@@ -92,6 +95,7 @@ impl Survey {
             reasons: account.reasons(),
             not_understood: replay.doubts().behind(account.not_understood()),
             note: replay.doubts().note(),
+            copies: replay.copies(),
             outlook: observer.outlook(),
             oldest_micros: replay.oldest_micros(),
             newest_micros: replay.newest_micros(),

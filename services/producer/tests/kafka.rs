@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clickstream_pipeline::event::EventTime;
 use clickstream_producer::generator::{Generator, GeneratorOptions};
@@ -265,6 +265,58 @@ async fn a_log_of_which_less_than_half_is_understood_fails_the_run() {
         assert!(said.contains(&format!("{sent} of {} lines were understood", sent + 2)));
         assert!(said.contains("--format"), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_a_log_are_sent_and_named() {
+    use std::io::Write as _;
+    let kafka = shared::kafka().await.unwrap();
+    let topic = topic(kafka).await;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(LOG.as_bytes()).unwrap();
+    let packed = file("access.log.1.gz", encoder.finish().unwrap());
+    let path = file("access.log.1", LOG);
+    let args = [path.to_str().unwrap(), packed.to_str().unwrap()];
+    let (status, summary, log) = Run::start("replay", &kafka.bootstrap_servers(), &topic, &args)
+        .end()
+        .await;
+    assert!(status.success(), "{log}");
+    assert_eq!(
+        (&summary["acknowledged"], &summary["lines"]),
+        (&6.into(), &8.into())
+    );
+    let copies = summary["copies"].as_str().unwrap();
+    let said = "access.log.1.gz: the same 4 lines. Equal lines are events of their own, so all 6";
+    assert!(copies.contains(said), "{copies}");
+    let stored = stored(kafka, &topic, PARTITIONS).await;
+    let ids: BTreeSet<_> = events(&stored)
+        .iter()
+        .map(|event| event["event_id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_log_whose_times_cannot_be_read_nothing_is_sent() {
+    let kafka = shared::kafka().await.unwrap();
+    let topic = topic(kafka).await;
+    let csv = "When,Page\n11/20/2026 10:00:01,/a\n11/20/2026 10:00:02,/b\n";
+    let path = file("visits.csv", csv);
+    for speed in ["max", "60"] {
+        let map = "event_ts=When,url=Page";
+        let args = ["--speed", speed, "--map", map, path.to_str().unwrap()];
+        let (status, summary, log) =
+            Run::start("replay", &kafka.bootstrap_servers(), &topic, &args)
+                .end()
+                .await;
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains("event_ts (`When` in the log)"), "{log}");
+        assert_eq!(
+            (&summary["sent"], &summary["lines"]),
+            (&0.into(), &3.into())
+        );
+    }
+    assert!(stored(kafka, &topic, PARTITIONS).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,9 @@
 //! docs/your-data.md does what it says: each sample, read by the command below it, gives the table
-//! below that. `CLICKSTREAM_UPDATE=1` writes the tables.
+//! below that, and other tools count as many events and users. `CLICKSTREAM_UPDATE=1` writes the
+//! tables.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,6 +66,48 @@ fn run(folder: &Path, line: &str) -> (String, bool) {
     (String::from_utf8(said).unwrap(), output.status.success())
 }
 
+/// Events and users of a table.
+fn counted(table: &str) -> [usize; 2] {
+    let mut lines = table
+        .lines()
+        .skip_while(|line| !line.starts_with("event_ts "));
+    let Some(at) = lines.next().and_then(|header| header.find("user_id")) else {
+        return [0, 0];
+    };
+    let rows: Vec<&str> = lines.take_while(|line| line.starts_with("20")).collect();
+    let user = |row: &&str| {
+        let rest: String = row.chars().skip(at).collect();
+        rest.split("  ").next().unwrap_or_default().to_owned()
+    };
+    let users: HashSet<String> = rows.iter().map(user).collect();
+    [rows.len(), users.len()]
+}
+
+/// The command of a check and the numbers that it prints, on the line below a table.
+fn check(behind: &str) -> Option<(&str, &str)> {
+    let line = behind.strip_prefix("```\n\nCheck: `")?.lines().next()?;
+    line.strip_suffix("`.")?.split_once("` prints `")
+}
+
+/// What a shell's command prints; `None` where one of its programs is not installed.
+fn shell(folder: &Path, line: &str) -> Option<String> {
+    let sh = |line: &str| {
+        let mut sh = Command::new("sh");
+        sh.args(["-c", line]).env("LC_ALL", "C").current_dir(folder);
+        sh.output().unwrap()
+    };
+    for program in ["jq", "awk", "sed"] {
+        let is_used = line.split(' ').any(|word| word == program);
+        if is_used && !sh(&format!("command -v {program}")).status.success() {
+            println!("NOTICE: {program} is not installed, so `{line}` was not run");
+            return None;
+        }
+    }
+    let output = sh(line);
+    assert!(output.status.success(), "{line}: {output:?}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
 #[test]
 fn every_sample_gives_the_table_below_it() {
     let path = page();
@@ -71,10 +115,11 @@ fn every_sample_gives_the_table_below_it() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("your-data");
     std::fs::create_dir_all(&folder).unwrap();
     let update = std::env::var_os("CLICKSTREAM_UPDATE").is_some();
-    let mut samples = 0;
+    let (mut samples, mut checks) = (0, 0);
     let mut place = 0;
     while let Some([sample, command, table]) = blocks(&text).get(place..place + 3) {
         place += 3;
+        samples += 1;
         assert_eq!(
             [&sample.language, &command.language, &table.language],
             ["log", "sh", "text"],
@@ -91,9 +136,20 @@ fn every_sample_gives_the_table_below_it() {
             assert_eq!(said, &text[begin..end], "{line}");
         }
         assert_eq!(success, !said.contains("error: "), "{line}: {said}");
-        samples += 1;
+        let ours = counted(&said);
+        let Some((other, printed)) = check(&text[begin + said.len()..]) else {
+            assert_eq!(ours, [0, 0], "no check below the table of {line}");
+            continue;
+        };
+        assert_eq!(format!("{} {}", ours[0], ours[1]), printed, "{line}");
+        if let Some(theirs) = shell(&folder, other) {
+            assert_eq!(theirs.trim_end(), printed, "{other}");
+            checks += 1;
+        }
     }
     assert!(samples >= 15, "{samples} samples");
+    // all but those of jq at least
+    assert!(checks >= 15, "{checks} checks");
     if update {
         std::fs::write(path, text).unwrap();
     }

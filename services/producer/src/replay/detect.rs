@@ -8,15 +8,16 @@ use serde::de::IgnoredAny;
 use super::fields::FieldMap;
 use super::format::{Format, names};
 use super::formats::delimited::{Values, delimiter};
-use super::formats::names::{Names, Role};
+use super::formats::names::{LONGEST, Names, Role, is_plain};
 use super::formats::prefix;
 use super::hit::{Miss, Skipped};
+use super::quoted::first_records;
 
 /// Lines that are looked at.
 const LINES: usize = 50;
 
-/// Names that are shown, and their longest.
-const SHOWN: (usize, usize) = (12, 40);
+/// Names that are shown.
+const SHOWN: usize = 12;
 
 /// How records are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub enum Layout {
     Lines,
     /// JSON objects over several lines, or in a list.
     Objects,
+    /// Values between these, or between what the header has; those in quotes may go over several
+    /// lines.
+    Quoted(Option<u8>),
 }
 
 /// What an input looks like.
@@ -45,16 +49,18 @@ pub fn detect(head: &[u8], given: Option<&Format>, map: &FieldMap) -> Detected {
     let lines = first_lines(head);
     let bare: Vec<_> = lines.iter().map(|line| prefix::without(line)).collect();
     let bare: Vec<&[u8]> = bare.iter().map(AsRef::as_ref).collect();
-    let objects = is_json(&bare, &lines, map);
-    let looks = looks(&bare, objects);
+    let objects = is_json(head, &bare, &lines, map);
+    let looks = looks(&bare, objects, map);
     let detected = match given {
         Some(format) => format.clone(),
         None if objects => Format::Json,
         None if has_fields_line(&lines) => Format::W3c,
-        None => best(&lines, map).unwrap_or(Format::AccessLog),
+        None => best(head, &lines, map).unwrap_or(Format::AccessLog),
     };
     let layout = match detected {
         Format::Json if objects => layout(&bare),
+        Format::Csv => Layout::Quoted(None),
+        Format::Tsv => Layout::Quoted(Some(b'\t')),
         _ => Layout::Lines,
     };
     let looks = match given {
@@ -84,14 +90,14 @@ fn first_lines(head: &[u8]) -> Vec<&[u8]> {
 
 /// Most of the first lines are objects, or the first one begins like one and nothing else is
 /// understood; a line of something else in front, such as a program's greeting, does not count.
-fn is_json(bare: &[&[u8]], lines: &[&[u8]], map: &FieldMap) -> bool {
+fn is_json(head: &[u8], bare: &[&[u8]], lines: &[&[u8]], map: &FieldMap) -> bool {
     let whole = |line: &&&[u8]| {
         let line = line.trim_ascii();
         line.starts_with(b"{") && line.ends_with(b"}")
     };
     let count = bare.iter().filter(whole).count();
     let first = bare.first().is_some_and(|line| whole(&line));
-    count * 2 > bare.len() || begins_json(bare) && !(first && best(lines, map).is_some())
+    count * 2 > bare.len() || begins_json(bare) && !(first && best(head, lines, map).is_some())
 }
 
 fn begins_json(lines: &[&[u8]]) -> bool {
@@ -130,10 +136,17 @@ fn has_fields_line(lines: &[&[u8]]) -> bool {
 }
 
 /// The format that understands most of the lines, if one understands half of them.
-fn best(lines: &[&[u8]], map: &FieldMap) -> Option<Format> {
+fn best(head: &[u8], lines: &[&[u8]], map: &FieldMap) -> Option<Format> {
     let understood = |format: &Format| {
         let mut reader = format.reader(map);
         let (mut hits, mut none, mut counted) = (0, 0, 0);
+        let records = match format {
+            Format::Csv => first_records(head, None, LINES),
+            Format::Tsv => first_records(head, Some(b'\t'), LINES),
+            _ => Vec::new(),
+        };
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        let lines = if records.is_empty() { lines } else { &records };
         for line in lines {
             match reader.read(line) {
                 Err(Miss::Skipped(Skipped::Directive)) => continue,
@@ -171,7 +184,7 @@ fn best(lines: &[&[u8]], map: &FieldMap) -> Option<Format> {
 }
 
 /// What to say of an input that was not understood.
-fn looks(lines: &[&[u8]], objects: bool) -> String {
+fn looks(lines: &[&[u8]], objects: bool, map: &FieldMap) -> String {
     let Some(first) = lines.first() else {
         return "it has no lines".to_owned();
     };
@@ -183,6 +196,7 @@ fn looks(lines: &[&[u8]], objects: bool) -> String {
         return said(
             "JSON objects with the names",
             &fields,
+            map,
             "--map says which of them are what, as in --map event_ts=NAME,url=NAME,user_id=NAME",
         );
     }
@@ -194,6 +208,7 @@ fn looks(lines: &[&[u8]], objects: bool) -> String {
         return said(
             "values behind a header with the names",
             &columns,
+            map,
             "--format csv --map says which of them are what, as in --map event_ts=NAME,url=NAME",
         );
     }
@@ -209,21 +224,29 @@ fn looks(lines: &[&[u8]], objects: bool) -> String {
     )
 }
 
-fn said(what: &str, fields: &[Cow<'_, str>], option: &str) -> String {
+fn said(what: &str, fields: &[Cow<'_, str>], map: &FieldMap, option: &str) -> String {
     let mut said = format!("it looks like {what} ");
-    let (count, longest) = SHOWN;
-    let shown = fields.iter().filter(|name| {
-        let plain = |c: char| c.is_alphanumeric() || "_-.@()$ ".contains(c);
-        !name.is_empty() && name.len() <= longest && name.chars().all(plain)
-    });
-    for (at, name) in shown.take(count).enumerate() {
+    let shown = fields.iter().filter(|name| is_plain(name));
+    for (at, name) in shown.take(SHOWN).enumerate() {
         let comma = if at == 0 { "" } else { ", " };
         write!(said, "{comma}{name}").expect("writing to a string cannot fail");
     }
-    if fields.len() > count {
+    if fields.len() > SHOWN {
         said += ", …";
     }
-    said + ": " + option
+    said = said + ": " + option;
+    for given in map.given() {
+        let leads = |longer: &str, name: &str| {
+            let rest = longer.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let is_there = |name: &Cow<'_, str>| leads(given, name.trim()) || leads(name.trim(), given);
+        if !fields.is_empty() && !fields.iter().any(is_there) {
+            write!(said, "; `{given}`, which --map names, is not among them")
+                .expect("writing to a string cannot fail");
+        }
+    }
+    said
 }
 
 /// The names in an object.
@@ -243,13 +266,13 @@ fn column_names(line: &[u8]) -> Option<Vec<Cow<'_, str>>> {
     let text = std::str::from_utf8(line).ok()?;
     let values = Values {
         rest: Some(text),
-        delimiter: delimiter(text),
+        delimiter: delimiter(line),
     };
     let names: Vec<_> = values.collect::<Option<_>>()?;
     let word = |name: &Cow<'_, str>| {
         let name = name.trim();
         name.starts_with(|c: char| c.is_alphabetic() || "_$@".contains(c))
-            && name.len() <= SHOWN.1
+            && name.len() <= LONGEST
             && !name.contains([':', '=', '/', '"'])
     };
     (names.len() > 1 && names.iter().all(word)).then_some(names)

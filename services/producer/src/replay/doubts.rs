@@ -1,23 +1,32 @@
 //! What is wrong with the events of a run taken together, although each line was understood.
 
+use clickstream_pipeline::decode::Field;
+
+use super::formats::LineFormat;
 use super::hit::Hit;
 use super::time::FORMS;
 
 /// Events, and those that hardly are what somebody wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Doubts {
     events: u64,
     /// Events whose time cannot be read.
     timeless: u64,
+    /// What the log calls the first of those times.
+    time: Option<String>,
     /// Events without user, address, user agent or anything else that tells users apart.
     anonymous: u64,
 }
 
 impl Doubts {
-    /// Counts an event.
-    pub fn observe(&mut self, hit: &Hit<'_>) {
+    /// Counts an event; `format` has read it.
+    pub fn observe(&mut self, hit: &Hit<'_>, format: &dyn LineFormat) {
         self.events += 1;
-        self.timeless += u64::from(hit.micros().is_none());
+        if hit.micros().is_none() {
+            self.timeless += 1;
+            let called = || format.called(Field::EventTs).map(str::to_owned);
+            self.time = self.time.take().or_else(called);
+        }
         let client = hit
             .client
             .as_deref()
@@ -46,12 +55,15 @@ impl Doubts {
     /// Why nothing will come of any event.
     #[must_use]
     pub fn error(&self) -> Option<String> {
-        (self.events > 0 && self.timeless == self.events).then(|| {
-            format!(
-                "no event has a time (event_ts) that can be read: --map event_ts=NAME says which \
-                 field it is; what is read is {FORMS}"
-            )
-        })
+        let called = match &self.time {
+            _ if self.events == 0 || self.timeless < self.events => return None,
+            Some(name) => format!(" (`{name}` in the log)"),
+            None => String::new(),
+        };
+        Some(format!(
+            "no event has an event_ts{called} that can be read as a time: --map event_ts=NAME \
+             says which field it is; what is read is {FORMS}"
+        ))
     }
 
     /// The same behind what else was not understood.
@@ -76,12 +88,9 @@ mod tests {
         let map: FieldMap = map.parse().unwrap();
         let mut doubts = Doubts::default();
         for line in lines {
-            let hit = Format::Json
-                .reader(&map)
-                .read(line.as_bytes())
-                .unwrap()
-                .into_owned();
-            doubts.observe(&hit);
+            let mut reader = Format::Json.reader(&map);
+            let hit = reader.read(line.as_bytes()).unwrap();
+            doubts.observe(&hit, &*reader);
         }
         doubts
     }
@@ -118,14 +127,17 @@ mod tests {
         );
         let said = doubts("", &[unread, unread]).error().unwrap();
         assert!(
-            said.contains("event_ts") && said.contains("2026-11-20 10:00:01"),
+            said.contains("event_ts (`ts` in the log)") && said.contains("2026-11-20 10:00:01"),
             "{said}"
         );
+        let own = r#"{"page":{"When":"soon"},"url":"/"}"#;
+        let said = doubts("event_ts=page.When", &[own]).error().unwrap();
+        assert!(said.contains("event_ts (`page.When` in the log)"), "{said}");
         assert_eq!(doubts("", &[read, unread]).error(), None);
         assert_eq!(doubts("", &[]).error(), None);
         let both = doubts("", &[unread])
             .behind(Some("first".to_owned()))
             .unwrap();
-        assert!(both.starts_with("first\nno event has a time"));
+        assert!(both.starts_with("first\nno event has an event_ts"));
     }
 }

@@ -56,6 +56,15 @@ impl FieldMap {
         self.fields.iter().any(is)
     }
 
+    /// Names that fields are looked for under.
+    pub fn given(&self) -> impl Iterator<Item = &str> {
+        let fields = self.fields.iter().filter_map(|mapped| match mapped {
+            Mapped::Name(name) => Some(name),
+            _ => None,
+        });
+        fields.chain(&self.client).map(String::as_str)
+    }
+
     /// What else tells clients apart.
     #[must_use]
     pub fn client(&self) -> &[String] {
@@ -84,7 +93,9 @@ impl FromStr for FieldMap {
                 map.client.push(name);
                 continue;
             }
+            // what else an event may have is not read out of logs
             let known = Field::from_key(field)
+                .filter(|known| (*known as usize) < map.fields.len())
                 .ok_or_else(|| InvalidFieldMap::UnknownField(field.to_owned()))?;
             let place = &mut map.fields[known as usize];
             if *place != Mapped::Usual {
@@ -93,9 +104,7 @@ impl FromStr for FieldMap {
             *place = if name.is_empty() {
                 Mapped::Nowhere
             } else {
-            // what else an event may have is not read out of logs
                 Mapped::Name(name)
-                .filter(|known| (*known as usize) < map.fields.len())
             };
         }
         Ok(map)

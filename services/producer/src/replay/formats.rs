@@ -13,16 +13,25 @@ pub mod pattern;
 pub mod prefix;
 pub mod w3c;
 
+use std::fmt;
+
+use clickstream_pipeline::decode::Field;
+
 use super::hit::{Hit, Miss};
 
 /// Reads lines of one format, in the order in which an input has them: some formats name their
 /// fields on the way.
-pub trait LineFormat: Send {
+pub trait LineFormat: Send + fmt::Debug {
     /// Reads one line, without its line ending.
     ///
     /// # Errors
     /// Why the line is no hit.
     fn read<'a>(&mut self, line: &'a [u8]) -> Result<Hit<'a>, Miss>;
+
+    /// What the lines so far call a field of the event, where they name their fields.
+    fn called(&self, _field: Field) -> Option<&str> {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::detect::{Layout, detect};
 use super::fields::FieldMap;
 use super::objects::Objects;
 use super::packing::{Bytes, OTHERS, Packer, is_tar};
+use super::quoted::Quoted;
 use super::utf16::Utf16;
 
 /// The name that means standard input.
@@ -83,10 +84,19 @@ pub struct Input {
     reader: Bytes,
     format: Format,
     looks: Arc<str>,
-    /// Set where records are JSON objects over several lines.
-    objects: Option<Objects>,
+    records: Records,
     packer: Option<Packer>,
     lines: u64,
+}
+
+/// How records are found.
+enum Records {
+    /// One a line.
+    Lines,
+    /// JSON objects over several lines.
+    Objects(Objects),
+    /// Values behind a header, over several lines where they have quotes.
+    Quoted(Quoted),
 }
 
 /// One line as it was read.
@@ -133,7 +143,7 @@ impl Input {
             reader,
             format: Format::AccessLog,
             looks: "".into(),
-            objects: None,
+            records: Records::Lines,
             packer: None,
             lines: 0,
         };
@@ -182,7 +192,11 @@ impl Input {
         let detected = detect(self.reader.fill_buf()?, format, map);
         self.format = detected.format;
         self.looks = detected.looks.into();
-        self.objects = (detected.layout == Layout::Objects).then(Objects::default);
+        self.records = match detected.layout {
+            Layout::Lines => Records::Lines,
+            Layout::Objects => Records::Objects(Objects::default()),
+            Layout::Quoted(delimiter) => Records::Quoted(Quoted::new(delimiter)),
+        };
         Ok(None)
     }
 
@@ -228,8 +242,8 @@ impl Input {
     }
 
     /// Reads the next line into `buffer` and numbers it; `None` at the end of the input. Where
-    /// records are objects over several lines, it is the next object, and the number of the line on
-    /// which it begins.
+    /// records go over several lines, it is the next record, and the number of the line on which
+    /// it begins.
     ///
     /// # Errors
     /// The input cannot be read on.
@@ -237,9 +251,10 @@ impl Input {
         &mut self,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Option<(u64, Line<'a>)>, InputError> {
-        let read = match &mut self.objects {
-            Some(objects) => objects.next(&mut self.reader, buffer),
-            None => read(&mut self.reader, buffer).map(|line| {
+        let read = match &mut self.records {
+            Records::Objects(objects) => objects.next(&mut self.reader, buffer),
+            Records::Quoted(quoted) => quoted.next(&mut self.reader, buffer),
+            Records::Lines => read(&mut self.reader, buffer).map(|line| {
                 line.map(|line| {
                     self.lines += 1;
                     (self.lines, line)
@@ -269,7 +284,11 @@ fn skip_nuls(reader: &mut Bytes) -> io::Result<()> {
     }
 }
 
-fn read<'a>(reader: &mut Bytes, buffer: &'a mut Vec<u8>) -> io::Result<Option<Line<'a>>> {
+/// Reads a line into `buffer`.
+pub(super) fn read<'a>(
+    reader: &mut Bytes,
+    buffer: &'a mut Vec<u8>,
+) -> io::Result<Option<Line<'a>>> {
     buffer.clear();
     skip_nuls(reader)?;
     let bound = MAX_LINE_BYTES as u64 + 2;

@@ -62,6 +62,8 @@ pub struct Read<'a> {
     pub text: &'a [u8],
     /// What it says.
     pub hit: Result<Hit<'a>, Miss>,
+    /// What reads the input's lines, for the names that they give to fields.
+    pub format: &'a dyn LineFormat,
 }
 
 impl Reading {
@@ -108,6 +110,7 @@ impl Reading {
                     number,
                     text,
                     hit,
+                    format: &*ahead.stream.reader,
                 };
                 if !each(Step::Line(read)) {
                     break;
@@ -218,6 +221,7 @@ impl Stream {
             number,
             text,
             hit,
+            format: &*self.reader,
         }))
     }
 }

@@ -25,12 +25,14 @@ const LINE: &str =
 
 /// What a single line of this format comes to.
 fn outcome(options: ReplayOptions, format: &Format, map: &str, line: &[u8]) -> Outcome {
-    let hit = format.reader(&map.parse().unwrap()).read(line);
+    let mut reader = format.reader(&map.parse().unwrap());
+    let hit = reader.read(line);
     Replay::new(options).take(Read {
         input: &"log".into(),
         number: 1,
         text: line,
         hit,
+        format: &*reader,
     })
 }
 

@@ -95,6 +95,22 @@ fn a_first_line_of_something_else_hides_no_format() {
 }
 
 #[test]
+fn values_over_several_lines_hide_no_format() {
+    let record = |number: u64| format!("{number};\"a\r\nb; \"\"c\"\"\r\n\r\n\";/a\r\n");
+    let records: String = (0..9).map(record).collect();
+    let csv = seen(&format!("ts;note;url\r\n{records}7;\"cut\r\noff"));
+    assert_eq!(
+        (csv.format, csv.layout),
+        (Format::Csv, Layout::Quoted(None))
+    );
+    let tsv = seen(&format!("ts;note;url\r\n{records}").replace(';', "\t"));
+    assert_eq!(
+        (tsv.format, tsv.layout),
+        (Format::Tsv, Layout::Quoted(Some(b'\t')))
+    );
+}
+
+#[test]
 fn what_is_not_understood_is_described_with_names_and_without_values() {
     let looks = |head: &str| seen(head).looks;
     let json = looks("{\"at\":\"secret\",\"page\":{\"u\":\"secret\"}}\n");
@@ -104,6 +120,10 @@ fn what_is_not_understood_is_described_with_names_and_without_values() {
     );
     let csv = looks("at,page,who\nsecret,secret,secret\n");
     assert!(csv.contains("at, page, who: --format csv --map"), "{csv}");
+    let map = "event_ts=page.when,url=page.u,client=who".parse().unwrap();
+    let json = "{\"at\":\"secret\",\"page\":{\"u\":\"secret\"}}\n";
+    let missed = detect(json.as_bytes(), None, &map).looks;
+    assert!(missed.ends_with("; `page.when`, which --map names, is not among them; `who`, which --map names, is not among them"), "{missed}");
     let own = looks("[20/Nov/2026:10:00:01 +0000] 192.0.2.1 \"GET /secret\"\n");
     assert!(
         own.contains("LogFormat") && !own.contains("secret"),
@@ -123,7 +143,10 @@ fn what_is_not_understood_is_described_with_names_and_without_values() {
 #[test]
 fn a_format_that_is_given_is_taken() {
     let given = detect(b"{\"a\":1}", Some(&Format::Csv), &FieldMap::default());
-    assert_eq!((given.format, given.layout), (Format::Csv, Layout::Lines));
+    assert_eq!(
+        (given.format, given.layout),
+        (Format::Csv, Layout::Quoted(None))
+    );
     assert!(
         given
             .looks

@@ -1,6 +1,8 @@
-//! Comma- or tab-separated values whose first line names the columns.
+//! Comma- or tab-separated values whose first record names the columns.
 
 use std::borrow::Cow;
+
+use clickstream_pipeline::decode::Field;
 
 use super::LineFormat;
 use super::found::Found;
@@ -40,7 +42,7 @@ impl Delimited {
 impl LineFormat for Delimited {
     fn read<'a>(&mut self, line: &'a [u8]) -> Result<Hit<'a>, Miss> {
         let text = std::str::from_utf8(line).map_err(|_| Unparsable::OtherForm)?;
-        let delimiter = *self.delimiter.get_or_insert_with(|| delimiter(text));
+        let delimiter = *self.delimiter.get_or_insert_with(|| delimiter(line));
         let values = Values {
             rest: Some(text),
             delimiter,
@@ -67,11 +69,16 @@ impl LineFormat for Delimited {
         }
         found.hit()
     }
+
+    fn called(&self, field: Field) -> Option<&str> {
+        self.names.called(field)
+    }
 }
 
-/// What stands between the names of a header.
-pub(in crate::replay) fn delimiter(header: &str) -> u8 {
-    let count = |delimiter: u8| header.bytes().filter(|byte| *byte == delimiter).count();
+/// What stands between the names of a header, as its first line has it.
+pub(in crate::replay) fn delimiter(header: &[u8]) -> u8 {
+    let end = memchr::memchr(b'\n', header).unwrap_or(header.len());
+    let count = |delimiter| memchr::memchr_iter(delimiter, &header[..end]).count();
     *b",;\t|"
         .iter()
         .rev()

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use clickstream_pipeline::decode::Field;
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -64,6 +65,10 @@ impl LineFormat for Json {
             Cow::Borrowed(line) => self.bare(line),
             Cow::Owned(line) => self.bare(&line).map(Hit::into_owned),
         }
+    }
+
+    fn called(&self, field: Field) -> Option<&str> {
+        self.names.called(field)
     }
 }
 

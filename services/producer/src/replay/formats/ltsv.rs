@@ -1,5 +1,7 @@
 //! Labelled tab-separated values: `time:…<TAB>host:…<TAB>req:…`.
 
+use clickstream_pipeline::decode::Field;
+
 use super::LineFormat;
 use super::escapes::readable;
 use super::found::Found;
@@ -36,5 +38,9 @@ impl LineFormat for Ltsv {
             }
         }
         found.hit()
+    }
+
+    fn called(&self, field: Field) -> Option<&str> {
+        self.0.called(field)
     }
 }

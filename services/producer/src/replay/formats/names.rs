@@ -192,6 +192,8 @@ const USUAL: &[(Role, Option<Field>, &[&str])] = &[
             "xforwardedfor",
             "csxforwardedfor",
             "forwardedfor",
+            "xff",
+            "realip",
             "ip",
             "ipaddress",
             "useripaddress",
@@ -245,6 +247,9 @@ pub const WHO: &[(&str, Role)] = &[("user", Role::User)];
 /// Names that are remembered: more differ only in a log whose names are data.
 const REMEMBERED: usize = 4_096;
 
+/// Longer names are not shown, in bytes.
+pub const LONGEST: usize = 40;
+
 /// Says what a name is for, by `--map` and the usual names.
 #[derive(Debug)]
 pub struct Names {
@@ -284,6 +289,26 @@ impl Names {
             self.known.insert(name.into(), known);
         }
         known
+    }
+
+    /// What this log calls a field of the event: the best of the names that were looked up. A name
+    /// that looks like data is none.
+    #[must_use]
+    pub fn called(&self, field: Field) -> Option<&str> {
+        let of_field = |role: Role| {
+            let place = USUAL.iter().position(|(usual, ..)| *usual == role)?;
+            let is_part = field == Field::Url && role.is_part_of_url();
+            (USUAL[place].1 == Some(field) || is_part).then_some(place)
+        };
+        self.known
+            .iter()
+            .filter_map(|(name, known)| {
+                let (role, rank) = known.role?;
+                Some((of_field(role)?, rank, &**name))
+            })
+            .filter(|(_, _, name)| is_plain(name))
+            .min()
+            .map(|(_, _, name)| name)
     }
 
     /// How many fields tell clients apart beside the usual ones.
@@ -340,6 +365,13 @@ impl Names {
         }
         known
     }
+}
+
+/// Whether a name may be shown: a short one of letters, digits and a few signs.
+#[must_use]
+pub fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || "_-.@()$ ".contains(c);
+    !name.is_empty() && name.len() <= LONGEST && name.chars().all(plain)
 }
 
 impl Role {

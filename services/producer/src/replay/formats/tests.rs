@@ -1,6 +1,7 @@
 //! What all formats have in common.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+use clickstream_pipeline::decode::Field;
 use proptest::prelude::*;
 
 use crate::replay::fields::FieldMap;
@@ -128,6 +129,10 @@ fn the_client_behind_a_proxy_is_found_in_every_format() {
     assert_eq!(only(&Format::W3c, &w3c)[1], "203.0.113.7,10.0.0.1");
     for name in [
         "forwardedfor",
+        "forwarded_for",
+        "xff",
+        "XFF",
+        "real_ip",
         "x-forwarded-for",
         "http_x_forwarded_for",
         "http_x_real_ip",
@@ -175,4 +180,38 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn formats_with_names_tell_what_the_log_calls_a_field() {
+    for (format, lines, time, url) in [
+        (
+            Format::Json,
+            "{\"time\":1,\"request\":{\"uri\":\"/a\"}}",
+            "time",
+            "request.uri",
+        ),
+        (Format::Csv, "Time;Page URL\n1;/a", "Time", "Page URL"),
+        (Format::Ltsv, "time:1\tpath:/a", "time", "path"),
+        (
+            Format::W3c,
+            "#Fields: time cs-uri-stem\n1 /a",
+            "time",
+            "cs-uri-stem",
+        ),
+    ] {
+        let mut reader = format.reader(&FieldMap::default());
+        for line in lines.lines() {
+            let _ = reader.read(line.as_bytes());
+        }
+        let called =
+            [Field::EventTs, Field::Url, Field::Referrer].map(|field| reader.called(field));
+        assert_eq!(called, [Some(time), Some(url), None], "{format}");
+    }
+    // a name that holds data is not told
+    let mut reader = Format::Json.reader(&"event_ts=a/b@c#d".parse().unwrap());
+    let _ = reader.read(b"{\"a/b@c#d\":1}");
+    assert_eq!(reader.called(Field::EventTs), None);
+    let combined = Format::AccessLog.reader(&FieldMap::default());
+    assert_eq!(combined.called(Field::Url), None);
 }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use clickstream_pipeline::decode::Field;
 use percent_encoding::percent_decode_str;
 
 use super::LineFormat;
@@ -68,6 +69,10 @@ impl LineFormat for W3c {
             return Err(Unparsable::Columns.into());
         }
         found.hit()
+    }
+
+    fn called(&self, field: Field) -> Option<&str> {
+        self.names.called(field)
     }
 }
 

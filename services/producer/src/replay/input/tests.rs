@@ -129,6 +129,16 @@ fn the_format_of_text_of_sixteen_bits_is_seen_from_all_of_its_first_lines() {
 }
 
 #[test]
+fn values_in_quotes_may_hold_line_breaks() {
+    let csv = "ts,note,url\n1,\"two\r\nlines\",/a\n2,\"one\",/b\n";
+    let expected = ["1:ts,note,url", "2:1,\"two\nlines\",/a", "4:2,\"one\",/b"];
+    assert_eq!(lines(input(csv)), expected);
+    assert_eq!(lines(input(gzip(csv))), expected);
+    let tsv = csv.replace(',', "\t");
+    assert_eq!(lines(input(tsv))[1], "2:1\t\"two\nlines\"\t/a");
+}
+
+#[test]
 fn a_line_without_end_does_not_fill_the_memory() {
     let mut bytes = vec![b'x'; 3 * MAX_LINE_BYTES];
     bytes.extend(b"\nb\n");
@@ -160,7 +170,7 @@ proptest! {
         if let Ok(mut input) = open(bytes.clone()) {
             let mut reader = input.format().reader(&map);
             let (mut buffer, mut records) = (Vec::new(), 0);
-            let lines = input.objects.is_none();
+            let lines = matches!(input.records, super::Records::Lines);
             while let Ok(Some((_, line))) = input.next_line(&mut buffer) {
                 records += 1;
                 if let Line::Text(text) = line {

@@ -64,11 +64,13 @@ fn events(name: &str, file: &str) -> Vec<[String; 5]> {
         let Line::Text(text) = line else {
             panic!("{name}: line {number} is too long");
         };
+        let hit = lines.read(text);
         let outcome = replay.take(Read {
             input: &name.into(),
             number,
             text,
-            hit: lines.read(text),
+            hit,
+            format: &*lines,
         });
         match outcome {
             Outcome::Event(record) => {
