@@ -4,12 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     ops::Range,
+    sync::Arc,
 };
 
 use uuid::Uuid;
 
 use crate::{
-    decode::{Cleaned, RejectReason, Rejected},
+    decode::{
+        CleanReason, Cleaned, CleanedCounts, RejectReason, Rejected,
+        columns::{ColumnValue, Finite, Promoted, PromotedColumn},
+    },
     derived::Derived,
     event::{Day, Event, EventTime, PAGE_VIEW, UserId},
     offset::{NextOffset, TopicPartition},
@@ -27,6 +31,8 @@ pub struct Row {
     pub source: TopicPartition,
     /// Its offset there.
     pub offset: i64,
+    /// Which event of the record it is.
+    pub index: i16,
     /// Identity, together with the day.
     pub event_id: Uuid,
     /// When it happened.
@@ -48,6 +54,8 @@ pub struct Row {
     prefix: Option<[u8; 5]>,
     /// Which of its optional fields are not what the record says.
     pub cleaned: Cleaned,
+    /// Entries of its properties that were left out or changed.
+    pub trimmed: u32,
     payload: Text<u32>,
     user_id: Text<u16>,
     url: Text<u16>,
@@ -59,6 +67,8 @@ pub struct Row {
     properties: Option<Text<u32>>,
     /// What was derived of its fields, by its place in the batch's list.
     derived: Option<u32>,
+    /// Where its columns begin in the batch's list; without columns it means nothing.
+    columns: u32,
     /// A set of the signals in [`crate::bots`].
     pub bot: u8,
 }
@@ -69,6 +79,23 @@ struct DerivedPlaces {
     page: Text<u16>,
     referrer_host: Text<u16>,
     campaign: [Text<u16>; 5],
+}
+
+/// A value of a promoted column.
+#[derive(Copy, Clone, Debug)]
+enum PlacedValue {
+    Text(Text<u16>),
+    Integer(i64),
+    Number(Finite),
+    Boolean(bool),
+    Timestamp(EventTime),
+}
+
+/// What became of a promoted column of an event.
+#[derive(Copy, Clone, Debug)]
+struct ColumnPlace {
+    value: Option<PlacedValue>,
+    cleaned: Option<CleanReason>,
 }
 
 /// A place in the arena. Starts are 32 bits wide: a batch is capped far below 4 GiB.
@@ -85,6 +112,8 @@ pub struct DeadLetter {
     pub source: TopicPartition,
     /// Its offset there.
     pub offset: i64,
+    /// Which part of the record it is: 0, or a place in the array that the record holds.
+    pub index: i16,
     /// When Kafka took it.
     pub received_at: EventTime,
     /// Why it was refused.
@@ -147,13 +176,15 @@ pub struct DerivedTexts<'a> {
     pub campaign: [Option<&'a str>; 5],
 }
 
-/// Where a record stands in the log.
+/// Where an event, or what is none, stands in the log.
 #[derive(Copy, Clone, Debug)]
 pub struct Place {
     /// Topic and partition.
     pub source: TopicPartition,
-    /// Offset there.
+    /// Offset of the record there.
     pub offset: i64,
+    /// Which event of the record: its place in a batch, otherwise 0.
+    pub index: i16,
     /// When Kafka took it.
     pub received_at: EventTime,
 }
@@ -187,6 +218,12 @@ pub struct Batch {
     late_windows: BTreeSet<EventTime>,
     /// What was derived of events; rows that have left are still in it.
     derived: Vec<DerivedPlaces>,
+    /// What has columns of its own, by the rules of all events.
+    promoted: Arc<[PromotedColumn]>,
+    /// As many for each event as the rules have columns; rows that have left are still in it.
+    columns: Vec<ColumnPlace>,
+    /// Whether one of them holds a value.
+    promotes: bool,
     /// Whether an event has more than the fields of the first releases.
     says_more: bool,
     identity: Identity,
@@ -220,6 +257,45 @@ impl Batch {
         self.says_more
     }
 
+    /// The promoted columns that have to be written: none where no event has a value for one.
+    pub fn promoted(&self) -> &[PromotedColumn] {
+        if self.promotes { &self.promoted } else { &[] }
+    }
+
+    /// The value of a row for the column at this place of [`Self::promoted`]; `None` is null.
+    pub fn column(&self, row: &Row, at: usize) -> Option<ColumnValue<'_>> {
+        let place = self.columns.get(row.columns as usize + at)?;
+        Some(match place.value? {
+            PlacedValue::Text(text) => ColumnValue::Text(self.text(text)?.into()),
+            PlacedValue::Integer(number) => ColumnValue::Integer(number),
+            PlacedValue::Number(number) => ColumnValue::Number(number),
+            PlacedValue::Boolean(truth) => ColumnValue::Boolean(truth),
+            PlacedValue::Timestamp(time) => ColumnValue::Timestamp(time),
+        })
+    }
+
+    /// Counts what was cleaned in the events, those included that turned out to be duplicates.
+    pub fn cleaned(&self) -> CleanedCounts {
+        let mut counts = CleanedCounts::default();
+        for row in &self.rows {
+            counts.count(&row.cleaned);
+        }
+        for (at, column) in self.promoted.iter().enumerate() {
+            let places = self.rows.iter().map(|row| row.columns as usize + at);
+            for place in places.filter_map(|place| self.columns.get(place)) {
+                if let Some(reason) = place.cleaned {
+                    counts.count_column(&column.name, reason, 1);
+                }
+            }
+        }
+        counts
+    }
+
+    /// Notes the columns of the rules that all its events were read by.
+    pub fn promote(&mut self, columns: &Arc<[PromotedColumn]>) {
+        self.promoted = Arc::clone(columns);
+    }
+
     /// Makes this the batch of a flush that no other one has the number of.
     pub fn number(&mut self, flush: u64) {
         self.identity = Identity { flush, edition: 0 };
@@ -242,6 +318,7 @@ impl Batch {
             + self.payloads.len()
             + 128 * (self.rows.len() + self.dead_letters.len())
             + size_of::<DerivedPlaces>() * self.derived.len()
+            + size_of::<ColumnPlace>() * self.columns.len()
     }
 
     /// Days of the events so far.
@@ -254,7 +331,7 @@ impl Batch {
         self.late_windows.len()
     }
 
-    /// Adds an event that was decoded from `payload`, the record's value as it came.
+    /// Adds an event that was decoded from `payload`: the record's value as it came, or an element of the batch in it.
     pub fn push_event(&mut self, place: Place, payload: &[u8], event: &Event<'_>, judged: Judged) {
         let (prefix, record) = match payload.split_first_chunk::<5>() {
             // no JSON begins so: the decoder took it off as well
@@ -272,9 +349,14 @@ impl Batch {
         let derived = event.derived.as_deref();
         let bot = derived.map_or(0, |derived| derived.bot);
         let derived = derived.map(|derived| self.push_derived(start, record, derived));
+        let columns = position(self.columns.len());
+        for promoted in &event.columns {
+            self.push_column(start, record, promoted);
+        }
         let row = Row {
             source: place.source,
             offset: place.offset,
+            index: place.index,
             event_id: event.event_id,
             event_ts: event.event_ts,
             received_at: place.received_at,
@@ -285,6 +367,7 @@ impl Batch {
             duplicate: false,
             prefix,
             cleaned: event.cleaned,
+            trimmed: event.trimmed,
             payload: Text {
                 start,
                 len: position(record.len()),
@@ -303,9 +386,11 @@ impl Batch {
             site: self.place_text(start, record, event.site.as_deref()),
             properties: event.properties.as_deref().map(|json| self.push_text(json)),
             derived,
+            columns,
             bot,
         };
-        self.says_more |= derived.is_some()
+        self.says_more |= place.index != 0
+            || derived.is_some()
             || event_name.is_some()
             || event.site.is_some()
             || event.properties.is_some();
@@ -323,6 +408,7 @@ impl Batch {
         self.dead_letters.push(DeadLetter {
             source: place.source,
             offset: place.offset,
+            index: place.index,
             received_at: place.received_at,
             reason: rejected.reason,
             detail: rejected.detail.into_owned(),
@@ -345,6 +431,7 @@ impl Batch {
         self.dead_letters.push(DeadLetter {
             source: row.source,
             offset: row.offset,
+            index: row.index,
             received_at: row.received_at,
             reason: RejectReason::RefusedByDatabase,
             detail,
@@ -362,8 +449,13 @@ impl Batch {
             user_agent: self.text(row.user_agent),
             event_name: self.text(row.event_name),
             site: self.text(row.site),
-            properties: row.properties.map(|at| self.slice(at.start, at.len)),
+            properties: self.properties(row),
         }
+    }
+
+    /// What a row's event says beside its fields: the text of a JSON object.
+    pub fn properties(&self, row: &Row) -> Option<&str> {
+        row.properties.map(|at| self.slice(at.start, at.len))
     }
 
     /// What was derived of a row of this batch; nothing without rules.
@@ -420,6 +512,23 @@ impl Batch {
         at
     }
 
+    fn push_column(&mut self, start: u32, record: &str, promoted: &Promoted<'_>) {
+        let value = promoted.value.as_ref().map(|value| match value {
+            ColumnValue::Text(text) => {
+                PlacedValue::Text(self.place_text(start, record, Some(text)))
+            }
+            ColumnValue::Integer(number) => PlacedValue::Integer(*number),
+            ColumnValue::Number(number) => PlacedValue::Number(*number),
+            ColumnValue::Boolean(truth) => PlacedValue::Boolean(*truth),
+            ColumnValue::Timestamp(time) => PlacedValue::Timestamp(*time),
+        });
+        self.promotes |= value.is_some();
+        self.columns.push(ColumnPlace {
+            value,
+            cleaned: promoted.cleaned,
+        });
+    }
+
     /// Stores a text that stands in no record.
     fn push_text(&mut self, text: &str) -> Text<u32> {
         let start = position(self.arena.len());
@@ -472,9 +581,9 @@ impl Row {
         (self.day(), self.event_id)
     }
 
-    /// Log order over all partitions.
-    pub fn place(&self) -> (TopicPartition, i64) {
-        (self.source, self.offset)
+    /// Log order over all partitions: partition, offset and place in the record.
+    pub fn place(&self) -> (TopicPartition, i64, i16) {
+        (self.source, self.offset, self.index)
     }
 }
 
@@ -502,6 +611,7 @@ mod tests {
                 partition: 0,
             },
             offset: 7,
+            index: 0,
             received_at: EventTime::from_micros(1_772_366_400_000_000),
         };
         for prefix in [&[][..], &[0, 0, 0, 0, 9], &[0, 0xff, 0xfe, 0x80, 0]] {

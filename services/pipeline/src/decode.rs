@@ -7,9 +7,9 @@
 mod address;
 mod clean;
 mod cleaned;
+pub mod columns;
 mod field;
 mod hint;
-#[allow(dead_code, reason = "batches are found before they are stored")]
 pub mod mapping;
 mod object;
 pub mod properties;
@@ -17,16 +17,18 @@ mod reason;
 mod timestamp;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 pub use cleaned::{CleanReason, Cleaned, CleanedCounts};
 pub use reason::{Field, RejectReason, Rejected, UnknownRejectReason};
 
-use mapping::{Located, Mapper, Read};
+use columns::PromotedColumn;
+use mapping::{Batches, Located, Mapper, Read};
 use object::Fields;
 use properties::PropertyLimits;
 
 use crate::derived::{Deriver, Source};
-use crate::event::{self, Event, EventTime};
+use crate::event::{self, Day, Event, EventTime};
 use crate::spec::{EventIds, IpRange, OptionalFields, RulesVersion, SemanticSpec};
 
 /// Reads records by the rules of one spec, from which it was compiled.
@@ -42,8 +44,10 @@ pub struct Decoder {
     ids: EventIds,
     /// The proxies whose word on the client's address is taken; `None` where fields are not cleaned at all.
     cleaning: Option<Box<[IpRange]>>,
-    /// Where the fields stand, unless at their own names; compiled.
+    /// Where the fields stand, unless at their own names, and the columns; compiled.
     mapper: Option<Mapper>,
+    /// What has columns of its own.
+    columns: Arc<[PromotedColumn]>,
     /// Whether a schema registry's prefix is taken off.
     strip_registry_prefix: bool,
     /// How much is kept of what is no field, if anything.
@@ -51,6 +55,21 @@ pub struct Decoder {
     /// What follows from the fields, if the rules ask for it; compiled.
     deriver: Option<Deriver>,
 }
+
+/// One of the events that a record holds, or what stands in the place of one.
+#[derive(Debug)]
+pub struct Element<'a> {
+    /// Its place in the record's array; 0 in a record that is one event or cannot be read.
+    pub index: i16,
+    /// Its bytes: of a batch the element alone, otherwise the record's whole value.
+    pub payload: &'a [u8],
+    /// The event, or the first reason against it.
+    pub verdict: Result<Event<'a>, Rejected>,
+}
+
+/// Days that the events of one record may have. They are in one flush, and each day is a partition of
+/// the table that the flush opens and locks.
+pub const MAX_BATCH_DAYS: usize = 16;
 
 /// Bytes that a schema registry's serializers put in front: 0x00 and the schema's id.
 const REGISTRY_PREFIX_BYTES: usize = 5;
@@ -67,11 +86,18 @@ impl Decoder {
             version: spec.events.version,
             ids: spec.events.id,
             cleaning: cleans.then(|| spec.events.trusted_proxies.as_slice().into()),
-            mapper: Mapper::new(&spec.events.mapping),
+            mapper: Mapper::new(&spec.events.mapping, &spec.events.columns),
+            columns: spec.events.columns.as_slice().into(),
             strip_registry_prefix: spec.events.mapping.strip_registry_prefix,
             properties: spec.events.properties,
             deriver: Deriver::new(&spec.events.derived),
         }
+    }
+
+    /// What has columns of its own, in the order of [`Event::columns`].
+    #[must_use]
+    pub fn promoted(&self) -> &Arc<[PromotedColumn]> {
+        &self.columns
     }
 
     /// Reads one record's payload, whose Kafka timestamp is `received_at`. The event borrows from the payload, and
@@ -85,6 +111,57 @@ impl Decoder {
         payload: &'a [u8],
         received_at: EventTime,
     ) -> Result<Event<'a>, Rejected> {
+        self.text(payload)
+            .and_then(|text| match &self.mapper {
+                None => self
+                    .plain(text, received_at)
+                    .map_err(|rejected| self.with_likely_key(rejected, text)),
+                Some(mapper) => self.mapped(mapper, text, received_at).map_err(|rejected| {
+                    match mapper.is_own_format() {
+                        true => self.with_likely_key(rejected, text),
+                        false => rejected,
+                    }
+                }),
+            })
+            .map_err(|rejected| self.with_beginning(rejected, payload))
+    }
+
+    /// Reads one record's payload and hands over what it holds, in its order: one event, unless the
+    /// rules say where a batch stands. Of a batch each element is an event or rejected by itself, and
+    /// an empty one holds nothing; a record that cannot be read at all is rejected once, at place 0.
+    pub fn decode_each(
+        &self,
+        payload: &[u8],
+        received_at: EventTime,
+        mut each: impl FnMut(Element<'_>),
+    ) {
+        let batches = |mapper: &&Mapper| mapper.batches() != Batches::None;
+        let Some(mapper) = self.mapper.as_ref().filter(batches) else {
+            return each(Element {
+                index: 0,
+                payload,
+                verdict: self.decode(payload, received_at),
+            });
+        };
+        let mut split = Split {
+            decoder: self,
+            mapper,
+            payload,
+            received_at,
+            days: Vec::new(),
+        };
+        let read = self.text(payload);
+        if let Err(rejected) = read.and_then(|text| split.record(text, &mut each)) {
+            each(Element {
+                index: 0,
+                payload,
+                verdict: Err(self.with_beginning(rejected, payload)),
+            });
+        }
+    }
+
+    /// The text of a payload, without what a schema registry puts in front.
+    fn text<'a>(&self, payload: &'a [u8]) -> Result<&'a str, Rejected> {
         if payload.is_empty() {
             return Err(Rejected::record(
                 RejectReason::Empty,
@@ -96,21 +173,21 @@ impl Decoder {
             return Err(Rejected::record(RejectReason::TooLarge, detail));
         }
         let prefix = self.prefix_of(payload);
-        let read = std::str::from_utf8(&payload[prefix..])
-            .map_err(|error| {
-                let detail = format!("not UTF-8 from byte {}", prefix + error.valid_up_to());
-                Rejected::record(RejectReason::InvalidUtf8, detail)
-            })
-            .and_then(|text| match &self.mapper {
-                None => self
-                    .plain(text, received_at)
-                    .map_err(|rejected| self.with_likely_key(rejected, text)),
-                Some(mapper) => self.mapped(mapper, text, received_at),
-            });
-        read.map_err(|rejected| match self.version {
-            RulesVersion::First => rejected,
-            RulesVersion::Second => hint::of_payload(rejected, &payload[prefix..]),
+        std::str::from_utf8(&payload[prefix..]).map_err(|error| {
+            let detail = format!("not UTF-8 from byte {}", prefix + error.valid_up_to());
+            Rejected::record(RejectReason::InvalidUtf8, detail)
         })
+    }
+
+    /// Says what a payload that is no JSON begins with.
+    fn with_beginning(&self, rejected: Rejected, payload: &[u8]) -> Rejected {
+        match self.version {
+            RulesVersion::First => rejected,
+            RulesVersion::Second => {
+                let prefix = self.prefix_of(payload);
+                hint::of_payload(rejected, &payload[prefix..])
+            }
+        }
     }
 
     /// Reads an event of this project's own format.
@@ -169,13 +246,20 @@ impl Decoder {
     ) -> Result<Event<'a>, Rejected> {
         let event = self.event(&found.fields, received_at);
         let event = event.map_err(|rejected| match (rejected.reason, rejected.field) {
-            (RejectReason::MissingField, Some(field)) => Rejected {
+            (RejectReason::MissingField, Some(field)) if !mapper.is_own_format() => Rejected {
                 detail: mapper.missing(field).into(),
                 ..rejected
             },
             _ => rejected,
         })?;
-        Ok(self.with_properties(event, &found.fields, found.body))
+        let event = self.with_properties(event, &found.fields, found.body);
+        let columns = self.columns.iter().zip(&found.columns);
+        Ok(Event {
+            columns: columns
+                .map(|(column, &seen)| columns::promote(column.r#type, seen))
+                .collect(),
+            ..event
+        })
     }
 
     /// The event with what stands in its object beside the fields, if the rules keep that.
@@ -223,6 +307,8 @@ impl Decoder {
                 ip: rest.ip,
                 session_id: rest.session_id.as_deref(),
                 user_agent: rest.user_agent.as_deref(),
+                event_name: rest.event_name.as_deref(),
+                site: rest.site.as_deref(),
             })
         });
         let derived = self.deriver.as_ref().map(|deriver| {
@@ -247,21 +333,11 @@ impl Decoder {
             site,
             properties: None,
             trimmed: 0,
+            columns: Vec::new(),
             cleaned: rest.cleaned,
-                event_name: rest.event_name.as_deref(),
-                site: rest.site.as_deref(),
             derived,
         })
     }
-}
-
-/// The verdict on a batch where one event was expected.
-fn several() -> Rejected {
-    Rejected::record(RejectReason::NotAnObject, "several events in one record")
-}
-
-#[cfg(test)]
-mod tests;
 
     /// The optional fields as they are.
     fn optional<'a>(&self, fields: &Fields<'a>) -> Result<clean::Optional<'a>, Rejected> {
@@ -286,9 +362,99 @@ mod tests;
     }
 }
 
+/// A record that may be a batch, on its way to its events.
+struct Split<'d> {
+    decoder: &'d Decoder,
+    mapper: &'d Mapper,
+    /// The record's value.
+    payload: &'d [u8],
+    received_at: EventTime,
+    /// The days of the events so far.
+    days: Vec<Day>,
+}
+
+impl Split<'_> {
+    /// Hands over what the record holds.
+    fn record(&mut self, text: &str, each: &mut impl FnMut(Element<'_>)) -> Result<(), Rejected> {
+        if self.mapper.batches() == Batches::Records && mapping::is_array(text) {
+            for (index, raw) in (0..).zip(mapping::elements(text)?) {
+                let event = self
+                    .decoder
+                    .mapped(self.mapper, raw.get(), self.received_at);
+                self.element(index, raw.get(), event, each);
+            }
+            return Ok(());
+        }
+        match self.mapper.read(text)? {
+            Read::Text(inner) => self.read(self.mapper.read_text(&inner)?, each),
+            read => self.read(read, each),
+        }
+    }
+
+    fn read(&mut self, read: Read<'_>, each: &mut impl FnMut(Element<'_>)) -> Result<(), Rejected> {
+        match read {
+            Read::Event(found) => each(Element {
+                index: 0,
+                payload: self.payload,
+                verdict: Ok(self
+                    .decoder
+                    .located(self.mapper, &found, self.received_at)?),
+            }),
+            Read::Batch(elements) => {
+                for (index, &raw) in (0..).zip(&elements.raw) {
+                    let found = self.mapper.element(&elements, raw);
+                    let event = found.and_then(|found| {
+                        self.decoder.located(self.mapper, &found, self.received_at)
+                    });
+                    self.element(index, raw.get(), event, each);
+                }
+            }
+            Read::Text(_) => return Err(several()),
+        }
+        Ok(())
+    }
+
+    /// Hands over one element of a batch.
+    fn element(
+        &mut self,
+        index: i16,
+        raw: &str,
+        event: Result<Event<'_>, Rejected>,
+        each: &mut impl FnMut(Element<'_>),
+    ) {
+        each(Element {
+            index,
+            payload: raw.as_bytes(),
+            verdict: event.and_then(|event| self.within_days(event)),
+        });
+    }
+
+    /// The event, unless its record holds events of more days than a flush can take at once.
+    fn within_days<'a>(&mut self, event: Event<'a>) -> Result<Event<'a>, Rejected> {
+        let day = event.event_ts.day();
+        if !self.days.contains(&day) {
+            if self.days.len() == MAX_BATCH_DAYS {
+                let detail = format!("events of more than {MAX_BATCH_DAYS} days in one record");
+                return Err(Rejected::record(RejectReason::TooLarge, detail));
+            }
+            self.days.push(day);
+        }
+        Ok(event)
+    }
+}
+
 /// What is wrong with a text that stands in for a field that events lack, by the field's own rules.
 ///
 /// # Errors
 /// The rule that it breaks.
 pub fn check_constant(field: Field, text: &str) -> Result<(), Rejected> {
     field::check(field, text)
+}
+
+/// The verdict on a batch where one event was expected.
+fn several() -> Rejected {
+    Rejected::record(RejectReason::NotAnObject, "several events in one record")
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     batch::{Batch, Judged, Place, Span},
     decode::Decoder,
-    event::EventTime,
+    event::{Event, EventTime},
     filter::FingerprintFilter,
     offset::{NextOffset, TopicPartition},
     spec::SemanticSpec,
@@ -127,6 +127,8 @@ pub struct Engine {
     flushes: u64,
     /// A heartbeat waits: it is committed as soon as an event would be, since that is what it measures.
     beating: bool,
+    /// A batch without events waits: by other rules it may be something else than nothing.
+    passed: bool,
 }
 
 struct Partition {
@@ -167,6 +169,7 @@ impl Engine {
             batch: Batch::default(),
             flushes: 0,
             beating: false,
+            passed: false,
         }
     }
 
@@ -184,7 +187,7 @@ impl Engine {
         }
         self.changed = Some(Arc::new(rules.clone()));
         // nothing that waits was judged: records without a value mean the same by any rules
-        if self.batch.rows.is_empty() && self.batch.dead_letters.is_empty() {
+        if self.batch.rows.is_empty() && self.batch.dead_letters.is_empty() && !self.passed {
             self.follow_changed();
         }
         Ok(true)
@@ -271,45 +274,37 @@ impl Engine {
         };
         partition.at_end = false;
         partition.traffic = true;
-        let place = Place {
-            source: tp,
-            offset: record.offset,
-            received_at: record.received_at,
-        };
-        match self.decoder.decode(value, record.received_at) {
-            Ok(event) => {
-                let window = self.windows.containing(event.event_ts);
-                let late = self.lateness.is_late(window, &partition.clock);
-                partition.clock.observe(event.event_ts);
-                let cold = partition.cold > 0;
-                if cold {
-                    partition.cold -= 1;
-                    if partition.cold == 0 {
-                        // a stretch without a surprise: the next one costs less again
-                        partition.penalty = partition.penalty.saturating_sub(1);
-                    }
-                }
-                let suspect = if cfg!(feature = "unsafe-baseline") {
-                    false
-                } else {
-                    // the filter learns every id, also while the partition is cold
-                    !self
-                        .filter
-                        .is_new(event.event_id.as_u128(), event.event_ts.day())
-                        || cold
+        let mut held = false;
+        let (windows, lateness) = (&self.windows, &self.lateness);
+        let (filter, batch) = (&mut self.filter, &mut self.batch);
+        self.decoder
+            .decode_each(value, record.received_at, |element| {
+                held = true;
+                let place = Place {
+                    source: tp,
+                    offset: record.offset,
+                    index: element.index,
+                    received_at: record.received_at,
                 };
-                self.batch.push_event(
-                    place,
-                    value,
-                    &event,
-                    Judged {
-                        window,
-                        late,
-                        suspect,
-                    },
-                );
-            }
-            Err(rejected) => self.batch.push_dead_letter(place, rejected, value),
+                match element.verdict {
+                    Ok(event) => {
+                        let window = windows.containing(event.event_ts);
+                        let late = lateness.is_late(window, &partition.clock);
+                        partition.clock.observe(event.event_ts);
+                        let judged = Judged {
+                            window,
+                            late,
+                            suspect: partition.suspects(&event, filter),
+                        };
+                        batch.push_event(place, element.payload, &event, judged);
+                    }
+                    Err(rejected) => batch.push_dead_letter(place, rejected, element.payload),
+                }
+            });
+        if !held {
+            partition.skipped += 1;
+            self.passed = true;
+            return Intake::Skipped;
         }
         Intake::Buffered
     }
@@ -344,7 +339,9 @@ impl Engine {
         let mut batch = std::mem::take(&mut self.batch);
         self.flushes += 1;
         batch.number(self.flushes);
+        batch.promote(self.decoder.promoted());
         self.beating = false;
+        self.passed = false;
         let mut claims = BTreeMap::new();
         for (&tp, partition) in &mut self.partitions {
             if partition.from == partition.next && partition.at_end == partition.reported_end {
@@ -395,7 +392,10 @@ impl Engine {
 
     /// Whether no record waits for the next flush.
     pub fn is_empty(&self) -> bool {
-        self.batch.rows.is_empty() && self.batch.dead_letters.is_empty() && !self.beating
+        self.batch.rows.is_empty()
+            && self.batch.dead_letters.is_empty()
+            && !self.beating
+            && !self.passed
     }
 
     /// Bytes waiting for the next flush.
@@ -457,6 +457,25 @@ impl Engine {
     /// Event time of a partition at intake.
     pub fn clock(&self, tp: TopicPartition) -> Option<&EventClock> {
         self.partitions.get(&tp).map(|partition| &partition.clock)
+    }
+}
+
+impl Partition {
+    /// Whether an event goes through `insert .. on conflict`.
+    fn suspects(&mut self, event: &Event<'_>, filter: &mut FingerprintFilter) -> bool {
+        let cold = self.cold > 0;
+        if cold {
+            self.cold -= 1;
+            if self.cold == 0 {
+                // a stretch without a surprise: the next one costs less again
+                self.penalty = self.penalty.saturating_sub(1);
+            }
+        }
+        if cfg!(feature = "unsafe-baseline") {
+            return false;
+        }
+        // the filter learns every id, also while the partition is cold
+        !filter.is_new(event.event_id.as_u128(), event.event_ts.day()) || cold
     }
 }
 

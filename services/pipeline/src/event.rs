@@ -9,7 +9,10 @@ use std::net::IpAddr;
 use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta};
 use uuid::Uuid;
 
-use crate::{decode::Cleaned, derived::Derived};
+use crate::{
+    decode::{Cleaned, columns::Promoted},
+    derived::Derived,
+};
 
 /// What happened where an event says nothing else.
 pub const PAGE_VIEW: &str = "page_view";
@@ -199,6 +202,8 @@ pub struct Event<'a> {
     pub cleaned: Cleaned,
     /// Entries of the properties that a limit left out, or that had to be changed to be stored.
     pub trimmed: u32,
+    /// What has columns of its own by the rules, in their order; empty where the rules name none.
+    pub columns: Vec<Promoted<'a>>,
     /// What follows from the fields by the rules; `None` where the rules ask for nothing.
     pub derived: Option<Box<Derived<'a>>>,
 }
@@ -222,6 +227,7 @@ impl Event<'_> {
             properties: self.properties.map(owned),
             cleaned: self.cleaned,
             trimmed: self.trimmed,
+            columns: self.columns.into_iter().map(Promoted::into_owned).collect(),
             derived: self.derived.map(|derived| Box::new(derived.into_owned())),
         }
     }

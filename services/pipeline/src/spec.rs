@@ -36,6 +36,7 @@ pub use document::{OPERATOR, SpecError, WRITTEN_BY};
 pub use events::{
     AcquisitionPolicy, BotsPolicy, EventIds, EventRules, EventsSpec, OptionalFields, PageSpec,
     Preset, PropertiesPolicy, PropertyLimitsSpec, RulesVersion, SchemaRegistryPrefix,
+    TAKEN_COLUMN_NAMES,
 };
 pub use ip_range::{IpRange, NoIpRange};
 pub use kafka::{
@@ -96,7 +97,7 @@ pub struct Metadata {
 }
 
 #[cfg(feature = "schema")]
-const PIPELINE_RULES: [schema::Rule; 6] = [
+const PIPELINE_RULES: [schema::Rule; 9] = [
     schema::Rule {
         rule: "(has(oldSelf.topics) ? oldSelf.topics.map(t, t.name) : ['clickstream']).all(old, (has(self.topics) ? self.topics.map(t, t.name) : ['clickstream']).exists(new, new == old))",
         message: "a topic stays once it is listed, since progress is kept by its name: list the other topic beside it, or delete the pipeline (topics and tables stay by default) and apply it anew",
@@ -106,6 +107,21 @@ const PIPELINE_RULES: [schema::Rule; 6] = [
         rule: "!has(self.heartbeat) || !has(self.heartbeat.enabled) || !self.heartbeat.enabled || !has(self.topics) || self.topics.all(t, !has(t.management) || t.management != 'External')",
         message: "nothing is written to topics of others: set it to false, or make every topic Managed",
         field: ".heartbeat.enabled",
+    },
+    schema::Rule {
+        rule: "!has(self.producer) || !has(self.producer.enabled) || !self.producer.enabled || !has(self.events) || !has(self.events.preset)",
+        message: "its events have this project's own form, which cannot be read with events.preset: set it to false, or leave that out",
+        field: ".producer.enabled",
+    },
+    schema::Rule {
+        rule: "!has(self.producer) || !has(self.producer.enabled) || !self.producer.enabled || !has(self.events) || !has(self.events.envelope)",
+        message: "its events have this project's own form, which cannot be read with events.envelope: set it to false, or leave that out",
+        field: ".producer.enabled",
+    },
+    schema::Rule {
+        rule: "!has(self.producer) || !has(self.producer.enabled) || !self.producer.enabled || !has(self.events) || !has(self.events.fields) || ['event_id', 'user_id', 'event_ts', 'url'].all(key, !(key in self.events.fields) || self.events.fields[key].exists(pointer, pointer == '/' + key || pointer == '$/' + key) || (has(self.events.constants) && key in self.events.constants) || (key == 'event_id' && has(self.events.id) && self.events.id == 'FromFields'))",
+        message: "its events have this project's own form, which cannot be read with these events.fields: set it to false, or add a pointer such as /url to event_id, user_id, event_ts and url where they are listed",
+        field: ".producer.enabled",
     },
     schema::Rule {
         rule: "!has(self.podTemplate) || !has(self.podTemplate.volumeMounts) || self.podTemplate.volumeMounts.all(m, has(self.podTemplate.volumes) && self.podTemplate.volumes.exists(v, v.name == m.name))",
@@ -314,7 +330,16 @@ impl PipelineSpec {
         target::check_targets(&self.targets, &mut at.field("targets"));
         check_image(self.image.as_deref(), &mut at.field("image"));
         self.processor.check(&mut at.field("processor"));
-        self.producer.check(&mut at.field("producer"));
+        let mut producer = at.field("producer");
+        if let Some(rule) = self.events.hides_producer()
+            && self.producer.enabled
+        {
+            producer.field("enabled").problem(format!(
+                "its events have this project's own form, which cannot be read with events.{rule}: \
+                 set it to false, or leave that out"
+            ));
+        }
+        self.producer.check(&mut producer);
         self.check_pods(at);
     }
 }

@@ -13,8 +13,10 @@
 //! beside a live pipeline. Rows above the snapshot's positions are not looked at. What retention has taken away is left out,
 //! and said so; what could not be compared at all makes it not proven.
 
+mod admissions;
 mod aggregates;
 mod anchors;
+mod bounds;
 mod census;
 mod column;
 mod coverage;
@@ -26,6 +28,7 @@ mod ledgers;
 mod log;
 mod partition;
 mod progress;
+mod promoted;
 mod proof;
 mod recount;
 mod report;

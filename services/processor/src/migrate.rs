@@ -1,6 +1,7 @@
 //! `clickstream-processor migrate`: brings a target's schema to this binary's version.
 
 mod ahead;
+mod columns;
 mod former;
 mod grants;
 mod migrations;
@@ -125,6 +126,7 @@ pub async fn migrate(
         }
         apply(client).await?
     };
+    columns::add(client, &semantic.events.columns).await?;
     if let Some(stored) = predecessor {
         take_over(client, schema, &stored, owner).await?;
     }

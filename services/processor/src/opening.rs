@@ -77,10 +77,11 @@ pub fn wants_migration(error: &anyhow::Error) -> bool {
             Some(OpenError::Target(target)) => Some(target),
             _ => cause.downcast_ref::<TargetError>(),
         };
-        matches!(
-            target,
-            Some(TargetError::NotMigrated { .. } | TargetError::TooOld { .. })
-        )
+        match target {
+            Some(TargetError::NotMigrated { .. } | TargetError::TooOld { .. }) => true,
+            Some(TargetError::Columns { unfit, .. }) => unfit.is_missing(),
+            _ => false,
+        }
     })
 }
 

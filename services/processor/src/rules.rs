@@ -3,12 +3,16 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use clickstream_pipeline::spec::ClickstreamPipeline;
+use clickstream_pipeline::spec::{ClickstreamPipeline, SemanticSpec};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{document::Document, metrics::RulesMetrics, shared::Shared};
+use crate::{
+    document::Document,
+    metrics::RulesMetrics,
+    shared::{ColumnLook, Shared},
+};
 
 /// How often. A kubelet brings a ConfigMap that has changed within about a minute.
 const EVERY: Duration = Duration::from_secs(1);
@@ -21,8 +25,20 @@ pub struct Follower {
     metrics: RulesMetrics,
     /// Another text that was read a moment ago: perhaps it is only half written.
     candidate: Option<String>,
-    /// A text that cannot be followed, for which a reason was given.
-    refused: Option<String>,
+    /// A text that cannot be followed, and the reason that was given.
+    refused: Option<(String, String)>,
+    /// Whether it may be followed once the target's tables have its columns.
+    waits: bool,
+}
+
+/// Why a document is not followed.
+enum Unfollowed {
+    /// For as long as it says what it says.
+    Refused(String),
+    /// Its columns are not there yet.
+    Waits(String),
+    /// It is not known yet whether its columns are there.
+    Looked,
 }
 
 impl Follower {
@@ -34,6 +50,7 @@ impl Follower {
             metrics,
             candidate: None,
             refused: None,
+            waits: false,
         }
     }
 
@@ -75,51 +92,90 @@ impl Follower {
             }
             return;
         }
-        if self.refused.as_ref() == Some(&text) {
+        let is_refused = self.refused.as_ref().is_some_and(|(of, _)| *of == text);
+        if is_refused && !self.waits {
             return;
         }
         // a text is followed when two looks have found it: the beginning of one that is being written is a document, too
-        if self.candidate.as_ref() != Some(&text) {
+        if !is_refused && self.candidate.as_ref() != Some(&text) {
             self.candidate = Some(text);
             return;
         }
-        self.candidate = None;
         match self.follow(&text) {
             Ok(()) => {
+                self.candidate = None;
                 self.refused = None;
                 self.metrics.not_followed.set(0);
             }
-            Err(why) => self.refuse(text, &why),
+            // it stays the candidate: the next look finds more
+            Err(Unfollowed::Looked) => {}
+            Err(Unfollowed::Waits(why)) => {
+                self.refuse(text, &why);
+                self.waits = true;
+            }
+            Err(Unfollowed::Refused(why)) => self.refuse(text, &why),
         }
     }
 
     fn refuse(&mut self, what: String, why: &str) {
+        self.candidate = None;
+        self.waits = false;
         self.metrics.not_followed.set(1);
-        if self.refused.as_ref() != Some(&what) {
+        let refused = Some((what, why.to_owned()));
+        if self.refused != refused {
             warn!(
                 document = %self.document.path.display(),
                 reason = why,
                 "the document has changed and is not followed; the rules stay as they are"
             );
-            self.refused = Some(what);
+            self.refused = refused;
         }
     }
 
-    fn follow(&mut self, text: &str) -> Result<(), String> {
+    /// Whether the target's tables have the columns of these rules. The writer looks, on the session that would write them.
+    fn find_columns(&self, rules: &SemanticSpec) -> Result<(), Unfollowed> {
+        let wanted = &rules.events.columns;
+        let now = self.document.pipeline.semantic().events.columns;
+        if wanted.iter().all(|column| now.contains(column)) {
+            return Ok(());
+        }
+        let found = self.shared.with(|state| {
+            let look = state.columns.as_ref();
+            if let Some(look) = look.filter(|look| look.wanted == *wanted) {
+                return look.found.clone();
+            }
+            state.columns = Some(ColumnLook {
+                wanted: wanted.clone(),
+                found: None,
+            });
+            None
+        });
+        match found {
+            Some(Ok(())) => Ok(()),
+            Some(Err(why)) => Err(Unfollowed::Waits(why)),
+            None => Err(Unfollowed::Looked),
+        }
+    }
+
+    fn follow(&mut self, text: &str) -> Result<(), Unfollowed> {
         let document = Document::parse(&self.document.path, text.to_owned())
-            .map_err(|error| format!("{error:#}"))?;
+            .map_err(|error| Unfollowed::Refused(format!("{error:#}")))?;
         let (before, now) = (&self.document.pipeline, &document.pipeline);
         let beside = differing(&before.without_rules(), &now.without_rules());
         if !beside.is_empty() {
             let fields = beside.join(", ");
-            return Err(format!("{fields}: takes effect with the next start"));
+            return Err(Unfollowed::Refused(format!(
+                "{fields}: takes effect with the next start"
+            )));
         }
         let fields = differing(before, now).join(", ");
         let rules = now.semantic();
+        self.find_columns(&rules)?;
         let changed = self
             .shared
             .with(|state| state.engine.change_rules(&rules))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Unfollowed::Refused(error.to_string()))?;
+        self.shared.with(|state| state.columns = None);
         if changed {
             self.metrics.changes.inc();
             let rules = rules.short_hash();
@@ -193,6 +249,28 @@ spec:
             self.look(Ok(text.to_owned()));
         }
 
+        /// Why this text is not followed.
+        fn why(&mut self, text: &str) -> String {
+            match self.follow(text) {
+                Err(Unfollowed::Refused(why) | Unfollowed::Waits(why)) => why,
+                Err(Unfollowed::Looked) => "looked".to_owned(),
+                Ok(()) => "followed".to_owned(),
+            }
+        }
+
+        /// What the writer finds of the columns that are asked for.
+        fn found(&self, found: Result<(), String>) {
+            let look = |state: &mut crate::shared::State| {
+                state.columns.as_mut().unwrap().found = Some(found)
+            };
+            self.shared.with(look);
+        }
+
+        fn columns(&self) -> usize {
+            self.shared
+                .with(|state| state.engine.rules().events.columns.len())
+        }
+
         fn policy(&self) -> LatePolicy {
             self.shared.with(|state| state.engine.rules().late_policy)
         }
@@ -228,7 +306,7 @@ spec:
         follower.finds(&format!("{MINIMAL}{more}"));
         assert_eq!(follower.policy(), LatePolicy::Merge);
         assert_eq!(follower.counts(), (0, 1));
-        let other = follower.follow(&format!("{MINIMAL}{more}")).unwrap_err();
+        let other = follower.why(&format!("{MINIMAL}{more}"));
         assert_eq!(other, "spec.window.size: takes effect with the next start");
         follower.look(Ok(MINIMAL.to_owned()));
         assert_eq!(follower.counts(), (0, 0));
@@ -242,9 +320,43 @@ spec:
         let invalid = format!("{MINIMAL}  watermark: {{ delay: 100h }}\n");
         follower.finds(&invalid);
         assert_eq!(follower.counts(), (0, 1));
-        let why = follower.follow(&invalid).unwrap_err();
+        let why = follower.why(&invalid);
         assert!(why.contains("spec.watermark.delay"), "{why}");
         follower.finds(&format!("{MINIMAL}  watermark: {{ delay: 1s }}\n"));
         assert_eq!(follower.counts(), (1, 0));
+    }
+
+    const PROMOTING: &str = "  events: { columns: [{ name: plan, pointer: /plan, type: Text }] }\n";
+
+    #[test]
+    fn rules_with_columns_wait_until_the_tables_have_them() {
+        let mut follower = follower();
+        let text = format!("{MINIMAL}{PROMOTING}");
+        follower.finds(&text);
+        // the writer has not looked yet: nothing is said so far
+        assert_eq!((follower.columns(), follower.counts()), (0, (0, 0)));
+        follower.found(Err("there is no column".to_owned()));
+        follower.look(Ok(text.clone()));
+        assert_eq!((follower.columns(), follower.counts()), (0, (0, 1)));
+        follower.look(Ok(text.clone()));
+        assert_eq!((follower.columns(), follower.counts()), (0, (0, 1)));
+        follower.found(Ok(()));
+        follower.look(Ok(text.clone()));
+        assert_eq!((follower.columns(), follower.counts()), (1, (1, 0)));
+        // fewer columns need none
+        follower.finds(MINIMAL);
+        assert_eq!((follower.columns(), follower.counts()), (0, (2, 0)));
+    }
+
+    #[test]
+    fn a_document_without_the_columns_that_are_waited_for_is_followed_at_once() {
+        let mut follower = follower();
+        follower.finds(&format!("{MINIMAL}{PROMOTING}"));
+        follower.found(Err("there is no column".to_owned()));
+        follower.look(Ok(format!("{MINIMAL}{PROMOTING}")));
+        assert_eq!(follower.counts(), (0, 1));
+        follower.finds(&format!("{MINIMAL}  lateEvents: {{ policy: Drop }}\n"));
+        assert_eq!(follower.counts(), (1, 0));
+        assert_eq!(follower.policy(), LatePolicy::Drop);
     }
 }

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use clickstream_pipeline::{
     batch::Span,
     checkpoint::Counters,
-    decode::CleanedCounts,
+    decode::{CleanedCounts, columns::PromotedColumn},
     engine::Engine,
     event::EventTime,
     offset::{NextOffset, TopicPartition},
@@ -76,8 +76,23 @@ pub struct State {
     pub kept: BTreeMap<String, Kept>,
     /// What was cleaned in the events that this process has committed.
     pub cleaned: CleanedCounts,
+    /// How many of their properties were left out or changed.
+    pub trimmed: u64,
+    /// How many of their hits were counted as those of other pages.
+    pub folded: u64,
     /// Sampled events on their way.
     pub journeys: Journeys,
+    /// Promoted columns of rules that are to be followed.
+    pub columns: Option<ColumnLook>,
+}
+
+/// Columns that the writer looks for in the target's tables, once a second until they are there.
+#[derive(Clone, Debug)]
+pub struct ColumnLook {
+    /// What is looked for.
+    pub wanted: Vec<PromotedColumn>,
+    /// What was found last: nothing that stands in the way, or what does; `None` before the first look.
+    pub found: Option<Result<(), String>>,
 }
 
 /// Since when PostgreSQL refuses a flush, and why.
@@ -142,7 +157,10 @@ impl Shared {
             refused: None,
             kept: BTreeMap::new(),
             cleaned: CleanedCounts::default(),
+            trimmed: 0,
+            folded: 0,
             journeys: Journeys::default(),
+            columns: None,
         };
         Self {
             state: Mutex::new(state),

@@ -8,6 +8,7 @@ mod copy;
 pub mod expiry;
 mod housekeeping;
 mod pooling;
+pub mod promoted;
 mod release;
 mod rows;
 mod statements;
@@ -30,7 +31,7 @@ pub use connection::{ConnectError, Connection, application, connect};
 pub use copy::Prepared;
 pub use housekeeping::DayMade;
 pub use pooling::require_own_session;
-use statements::Statements;
+use statements::{PromotedInserts, Statements};
 pub use target::{LOCAL_CLUSTER, Owner, TargetError, check, consumer_group, take};
 pub(crate) use target::{check_owner, check_windows, is_missing};
 pub use topics::{Described, KnownTopic, Registered, missing_topics, register_topics};
@@ -54,6 +55,8 @@ pub struct PostgresSink {
     owner: String,
     /// Encoded ahead for the next flush.
     prepared: Option<Prepared>,
+    /// Statements of batches with promoted columns.
+    promoted: PromotedInserts,
 }
 
 /// What can go wrong between begin and commit.
@@ -119,6 +122,7 @@ impl PostgresSink {
             session_key,
             owner,
             prepared: None,
+            promoted: PromotedInserts::default(),
         })
     }
 

@@ -68,6 +68,12 @@ impl ProcessorHealth {
                 let field = status.cleaned.entry(field.as_str().to_owned());
                 field.or_default().insert(reason.as_str().to_owned(), count);
             }
+            for (column, reason, count) in state.cleaned.columns() {
+                let column = status.cleaned.entry(column.to_owned());
+                column.or_default().insert(reason.as_str().to_owned(), count);
+            }
+            status.trimmed_properties = state.trimmed;
+            status.folded_hits = state.folded;
             for (tp, view) in &state.view {
                 status.partitions.push(PartitionReport {
                     topic: name(tp),

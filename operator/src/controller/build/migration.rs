@@ -164,7 +164,7 @@ pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> St
     pipeline.hash_of(&document, &target.migration_secret_keys())
 }
 
-/// The migrations belong to the image. Who may read is granted by them too, so readers count; how long they may take, what their pods
+/// The migrations belong to the image. They add promoted columns and grant who may read, so both count; how long they may take, what their pods
 /// are like, and how long rows are kept, does not.
 fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> String {
     let mut hash = Sha256::new();
@@ -184,6 +184,11 @@ fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> Strin
     // where there are none the hash is that of releases before the field: a pipeline that is pinned to one is left alone
     if !target.raw_readers.is_empty() {
         wanted["rawReaders"] = json!(target.raw_readers);
+    }
+    // they are added before processors write them; a spec that promotes nothing has the hash of before
+    let columns = &pipeline.document.spec.events.columns;
+    if !columns.is_empty() {
+        wanted["columns"] = json!(columns);
     }
     // a person wants it to run once more
     if let Some(at) = &pipeline.asked.migrate_at {

@@ -1,5 +1,6 @@
 //! What cleaning did to the optional fields of an event.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Field;
@@ -28,11 +29,13 @@ pub enum CleanReason {
     Number,
     /// It is too long, and was cut behind the last character that fits.
     TooLong,
+    /// It is a number or a time beyond what its column can hold. It is left out.
+    OutOfRange,
 }
 
 impl CleanReason {
     /// Every reason, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Empty,
         Self::RepeatedKey,
         Self::WrongType,
@@ -42,6 +45,7 @@ impl CleanReason {
         Self::Trimmed,
         Self::Number,
         Self::TooLong,
+        Self::OutOfRange,
     ];
 
     /// The reason as it labels metrics.
@@ -57,6 +61,7 @@ impl CleanReason {
             Self::Trimmed => "trimmed",
             Self::Number => "number",
             Self::TooLong => "too_long",
+            Self::OutOfRange => "out_of_range",
         }
     }
 }
@@ -100,35 +105,53 @@ impl Cleaned {
 
 /// How many optional fields of events were cleaned, by field and reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CleanedCounts([[u64; CleanReason::ALL.len()]; Field::ALL.len() - REQUIRED]);
+pub struct CleanedCounts {
+    fields: [[u64; CleanReason::ALL.len()]; Field::ALL.len() - REQUIRED],
+    /// Of columns, by name; only those that are not zero.
+    columns: BTreeMap<(Box<str>, CleanReason), u64>,
+}
 
 impl CleanedCounts {
     /// Counts what was cleaned in one event.
     pub fn count(&mut self, cleaned: &Cleaned) {
-        for (row, reason) in self.0.iter_mut().zip(&cleaned.0) {
+        for (row, reason) in self.fields.iter_mut().zip(&cleaned.0) {
             if let Some(reason) = reason {
                 row[*reason as usize] += 1;
             }
         }
     }
 
+    /// Counts values of one column.
+    pub fn count_column(&mut self, name: &str, reason: CleanReason, count: u64) {
+        *self.columns.entry((name.into(), reason)).or_default() += count;
+    }
+
     /// Adds other counts.
     pub fn add(&mut self, other: &Self) {
-        for (row, others) in self.0.iter_mut().zip(&other.0) {
+        for (row, others) in self.fields.iter_mut().zip(&other.fields) {
             for (count, more) in row.iter_mut().zip(others) {
                 *count += more;
             }
+        }
+        for ((name, reason), &count) in &other.columns {
+            self.count_column(name, *reason, count);
         }
     }
 
     /// The counts that are not zero, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Field, CleanReason, u64)> + '_ {
-        let rows = Field::ALL[REQUIRED..].iter().zip(&self.0);
+        let rows = Field::ALL[REQUIRED..].iter().zip(&self.fields);
         rows.flat_map(|(&field, row)| {
             let counts = CleanReason::ALL.iter().zip(row);
             counts.map(move |(&reason, &count)| (field, reason, count))
         })
         .filter(|(_, _, count)| *count > 0)
+    }
+
+    /// The counts of columns that are not zero, by the column's name.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, CleanReason, u64)> {
+        let counts = self.columns.iter();
+        counts.map(|((name, reason), &count)| (&**name, *reason, count))
     }
 }
 
@@ -160,5 +183,11 @@ mod tests {
         twice.add(&counts);
         let expected = expected.map(|(field, reason)| (field, reason, 2));
         assert_eq!(twice.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(twice.columns().count(), 0);
+        counts.count_column("plan", CleanReason::WrongType, 3);
+        twice.add(&counts);
+        twice.add(&counts);
+        let columns: Vec<_> = twice.columns().collect();
+        assert_eq!(columns, [("plan", CleanReason::WrongType, 6)]);
     }
 }

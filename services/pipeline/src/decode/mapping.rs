@@ -16,14 +16,20 @@ mod trie;
 mod walk;
 
 use std::borrow::Cow;
+use std::fmt;
 
+use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 pub use pointer::{MAX_POINTER_CHARS, MAX_STEPS, Pointer, PointerError, Step};
 pub use presets::Preset;
 pub use rules::{MAX_POINTERS, MappingRules};
 
-use super::object::{self, Fields};
+/// Most events of one record: all of them are in one flush.
+pub const MAX_ELEMENTS: usize = 1_000;
+
+use super::columns::PromotedColumn;
+use super::object::{self, Fields, Seen};
 use super::{Field, RejectReason, Rejected};
 use trie::Trie;
 use walk::{Found, Walk};
@@ -35,6 +41,17 @@ pub(super) struct Mapper {
     /// The raw JSON text of each constant.
     constants: [Option<Box<str>>; Field::ALL.len()],
     rules: MappingRules,
+}
+
+/// Where batches stand, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Batches {
+    /// Each record is one event.
+    None,
+    /// An array inside of the record.
+    Inside,
+    /// The record is an array, of which each element is read as a record.
+    Records,
 }
 
 /// What a record turned out to be.
@@ -55,6 +72,8 @@ pub(super) struct Located<'a> {
     /// The text from its opening brace on, which may go on behind its end; `None` if there is no
     /// event at the envelope.
     pub(super) body: Option<&'a str>,
+    /// What the record says of each column.
+    pub(super) columns: Vec<Seen<'a>>,
 }
 
 /// What stands in a text inside the record.
@@ -73,13 +92,13 @@ pub(super) struct Elements<'a> {
 
 impl Mapper {
     /// Compiles the rules; none if events are read as they are without any.
-    pub(super) fn new(rules: &MappingRules) -> Option<Self> {
+    pub(super) fn new(rules: &MappingRules, columns: &[PromotedColumn]) -> Option<Self> {
         let constant = |field: Field| {
             let text = rules.constants.get(field.as_str())?;
             serde_json::to_string(text).ok().map(String::into_boxed_str)
         };
-        (!rules.is_own_format()).then(|| Self {
-            trie: Trie::new(rules),
+        (!rules.is_own_format() || !columns.is_empty()).then(|| Self {
+            trie: Trie::new(rules, columns),
             constants: Field::ALL.map(constant),
             rules: rules.clone(),
         })
@@ -99,7 +118,7 @@ impl Mapper {
     /// # Errors
     /// As [`Self::read`].
     pub(super) fn read_text<'a>(&'a self, inner: &'a Text<'a>) -> Result<Read<'a>, Rejected> {
-        self.read_at(self.trie.envelope, &inner.text, inner.outer)
+        self.read_at(self.trie.envelope, &inner.text, inner.outer.clone())
             .map_err(|rejected| {
                 let at = self.rules.envelope.as_deref().unwrap_or_default();
                 let detail = format!("the text at {at}: {}", rejected.detail);
@@ -125,13 +144,12 @@ impl Mapper {
         let begins_here = place == self.trie.envelope;
         let body = walk.event.or(begins_here.then_some(text));
         // a record without an array is one event: topics hold both, single events and batches
-        let found = if self.rules.batch.is_some() {
+        let found = if self.batches() == Batches::Inside {
             self.single(body, walk.found)?
         } else {
             walk.found
         };
-        let fields = self.fields(&found);
-        Ok(Read::Event(Located { fields, body }))
+        Ok(Read::Event(self.located(&found, body)))
     }
 
     /// The fields of an event that stands where a batch would.
@@ -165,12 +183,22 @@ impl Mapper {
     }
 
     fn elements<'a>(&self, raw: &'a str, outer: Found<'a>) -> Result<Elements<'a>, Rejected> {
-        let at = self.rules.batch.as_deref().unwrap_or_default();
-        let raw = serde_json::from_str(raw).map_err(|_| {
+        if !is_array(raw) {
+            let at = self.rules.batch.as_deref().unwrap_or_default();
             let detail = format!("the value at {at} is not an array of events");
-            Rejected::record(RejectReason::NotAnObject, detail)
-        })?;
+            return Err(Rejected::record(RejectReason::NotAnObject, detail));
+        }
+        let raw = elements(raw)?;
         Ok(Elements { raw, outer })
+    }
+
+    /// Where batches stand.
+    pub(super) fn batches(&self) -> Batches {
+        match self.rules.batch.as_deref() {
+            None => Batches::None,
+            Some("") => Batches::Records,
+            Some(_) => Batches::Inside,
+        }
     }
 
     /// Finds the fields of one element of a batch.
@@ -183,12 +211,22 @@ impl Mapper {
         raw: &'a RawValue,
     ) -> Result<Located<'a>, Rejected> {
         let text = object::opened(raw.get())?;
-        let walk = Walk::through(&self.trie, self.trie.event, text, elements.outer)
+        let walk = Walk::through(&self.trie, self.trie.event, text, elements.outer.clone())
             .map_err(|error| object::invalid_json(&error))?;
-        Ok(Located {
-            fields: self.fields(&walk.found),
-            body: Some(text),
-        })
+        Ok(self.located(&walk.found, Some(text)))
+    }
+
+    fn located<'a>(&'a self, found: &Found<'a>, body: Option<&'a str>) -> Located<'a> {
+        Located {
+            fields: self.fields(found),
+            body,
+            columns: found.columns(&self.trie).collect(),
+        }
+    }
+
+    /// Whether every field stands at its own name, so that only columns are looked for by pointers.
+    pub(super) fn is_own_format(&self) -> bool {
+        self.rules.is_own_format()
     }
 
     /// What a person has to know when a required field is missing.
@@ -214,6 +252,52 @@ impl Mapper {
             }
         }
         fields
+    }
+}
+
+/// Whether a text begins as an array.
+pub(super) fn is_array(text: &str) -> bool {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
+        .starts_with('[')
+}
+
+/// The raw elements of an array.
+///
+/// # Errors
+/// The text is not one array, or it has more than [`MAX_ELEMENTS`].
+pub(super) fn elements(text: &str) -> Result<Vec<&RawValue>, Rejected> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let few = deserializer
+        .deserialize_seq(Few)
+        .and_then(|few| deserializer.end().map(|()| few))
+        .map_err(|error| object::invalid_json(&error))?;
+    few.ok_or_else(|| {
+        let detail = format!("more than {MAX_ELEMENTS} events in one record");
+        Rejected::record(RejectReason::TooLarge, detail)
+    })
+}
+
+/// The elements of an array; `None` if there are more than [`MAX_ELEMENTS`].
+struct Few;
+
+impl<'de> Visitor<'de> for Few {
+    type Value = Option<Vec<&'de RawValue>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = array.next_element()? {
+            if elements.len() == MAX_ELEMENTS {
+                // the rest has to be JSON all the same
+                while array.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(None);
+            }
+            elements.push(element);
+        }
+        Ok(Some(elements))
     }
 }
 

@@ -4,6 +4,7 @@
 )]
 
 mod cleaning;
+mod columns;
 mod documents;
 mod fields;
 mod hints;
@@ -11,8 +12,8 @@ mod ids;
 mod instants;
 mod kept;
 mod model;
-mod properties;
 mod names;
+mod properties;
 mod timestamps;
 
 use std::sync::LazyLock;

@@ -1,5 +1,6 @@
 //! How records are read as events: what a spec says of it, and the rules that follow, which every anchor keeps.
 
+pub(crate) mod columns;
 mod derived;
 mod mapping;
 
@@ -10,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::ip_range::IpRange;
 use super::quantity::Bytes;
 use super::validate::At;
+use crate::decode::columns::PromotedColumn;
 use crate::decode::mapping::MappingRules;
 use crate::decode::properties::PropertyLimits;
 use crate::derived::DerivedRules;
 
 pub use crate::decode::mapping::Preset;
+pub use columns::TAKEN_COLUMN_NAMES;
 pub use derived::{AcquisitionPolicy, BotsPolicy, PageSpec};
 
 /// Ranges of trusted proxies at most.
@@ -70,6 +73,17 @@ pub struct EventsSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "mapping::schema::pointer"))]
     pub envelope: Option<String>,
+    /// JSON pointer to an array within the event's envelope, or within the record: each element of it
+    /// is an event, at most 1000 and of at most 16 days. A record without the array is one event.
+    /// Empty text: the record is an array, of which each element is read as a record. Pointers of
+    /// fields begin at the element, and those with a `$` in front at the record. Live. Default: none,
+    /// each record is one event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(schema_with = "mapping::schema::batch_pointer")
+    )]
+    pub batch: Option<String>,
     /// The five bytes that serializers of a schema registry put in front of JSON. Live. Default
     /// `Keep`.
     #[serde(skip_serializing_if = "is_default")]
@@ -81,6 +95,20 @@ pub struct EventsSpec {
     /// Live.
     #[serde(skip_serializing_if = "is_default")]
     pub property_limits: PropertyLimitsSpec,
+    /// Keys of events that have columns of their own in `clickstream_events` and
+    /// `clickstream_late_events`, at most 32. A migration adds the columns before anything is written
+    /// to them; what was stored before has null there. A column that is taken off this list stays,
+    /// and is null from then on. It makes no difference whether `properties` are stored. Live.
+    /// Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            length(max = 32),
+            extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+        )
+    )]
+    pub columns: Vec<PromotedColumn>,
     /// How the page that a hit is counted by is made from its URL, which stays in its row as it is:
     /// scheme and host in lower case, without user and the scheme's own port, without the query but
     /// for some keys. With such rules, and `{}` are some, the host is the `site` of events that name
@@ -92,7 +120,8 @@ pub struct EventsSpec {
     #[serde(skip_serializing_if = "is_default")]
     pub acquisition: AcquisitionPolicy,
     /// What becomes of events that something speaks for being a program's: its user agent is in the
-    /// project's own list, or missing, or names a browser without a screen. Live. Default `Ignore`.
+    /// list (`crawler-user-agents` 1.60.0 and words such as `bot`), or missing, or names a browser that
+    /// a program drives. Nothing is dropped. Live. Default `Ignore`.
     #[serde(skip_serializing_if = "is_default")]
     pub bots: BotsPolicy,
 }
@@ -208,6 +237,7 @@ impl EventsSpec {
             mapping: self.mapping(),
             properties: (self.properties == PropertiesPolicy::Store)
                 .then(|| self.property_limits.limits()),
+            columns: self.columns.clone(),
             derived: self.derived(),
         }
     }
@@ -230,6 +260,7 @@ impl EventsSpec {
         }
         self.check_mapping(at);
         self.property_limits.check(&mut at.field("propertyLimits"));
+        self.check_columns(&mut at.field("columns"));
         self.check_derived(at);
     }
 }
@@ -290,6 +321,9 @@ pub struct EventRules {
     /// How much is kept of what is no field; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub properties: Option<PropertyLimits>,
+    /// What has columns of its own, in the order in which they are written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<PromotedColumn>,
     /// What is derived from the fields of an event.
     #[serde(default, skip_serializing_if = "is_default")]
     pub derived: DerivedRules,
@@ -306,6 +340,7 @@ impl EventRules {
             trusted_proxies: Vec::new(),
             mapping: MappingRules::default(),
             properties: None,
+            columns: Vec::new(),
             derived: DerivedRules::default(),
         }
     }

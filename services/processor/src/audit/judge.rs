@@ -1,9 +1,10 @@
 //! What the log and the rules alone say of each record: the part of a verdict that needs no database.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use clickstream_pipeline::{
-    decode::{Decoder, Rejected},
+    decode::Decoder,
+    event::EventTime,
     offset::NextOffset,
     spec::{LatePolicy, SemanticSpec},
     watermark::EventClock,
@@ -12,18 +13,18 @@ use clickstream_pipeline::{
 
 use super::{
     anchors::Anchor,
-    log::Slice,
+    log::{LoggedRecord, Slice},
     stored::{Key, Request},
 };
 
-/// Verdict of the log on one record.
+/// Verdict of the log on one record, or on one element of the batch in it.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It has no value.
+    /// The record has no value, or holds an empty batch.
     Skipped,
-    /// It is no event.
-    Rejected(Rejected),
-    /// It is one.
+    /// No event.
+    Rejected,
+    /// An event.
     Event {
         /// Its identity.
         key: Key,
@@ -38,8 +39,10 @@ pub enum Outcome {
 pub struct JudgedSlice {
     /// The records.
     pub slice: Slice,
-    /// One verdict for each.
+    /// One verdict for each, or for each event that they hold.
     pub outcomes: Vec<Outcome>,
+    /// Where the verdicts of each record end.
+    ends: Vec<usize>,
     /// The rules that were in force.
     pub spec: SemanticSpec,
     /// The decoder that follows them.
@@ -90,30 +93,36 @@ impl<'a> Judge<'a> {
             delay_micros: spec.delay_micros,
             allowed_micros: spec.allowed_lateness_micros,
         };
-        let outcomes = slice
-            .records
-            .iter()
-            .map(|record| {
-                let Some(value) = slice.value(record) else {
-                    return Outcome::Skipped;
-                };
-                match self.decoder.decode(value, record.received_at) {
-                    Ok(event) => {
-                        let window = windows.containing(event.event_ts);
-                        let late = lateness.is_late(window, &self.clock);
-                        self.clock.observe(event.event_ts);
-                        let key = (event.event_id, event.event_ts.day());
-                        Outcome::Event { key, window, late }
-                    }
-                    Err(rejected) => Outcome::Rejected(rejected),
-                }
-            })
-            .collect();
+        let mut outcomes = Vec::with_capacity(slice.records.len());
+        let mut ends = Vec::with_capacity(slice.records.len());
+        for record in &slice.records {
+            let begins = outcomes.len();
+            if let Some(value) = slice.value(record) {
+                self.decoder
+                    .decode_each(value, record.received_at, |element| {
+                        outcomes.push(match element.verdict {
+                            Ok(event) => {
+                                let window = windows.containing(event.event_ts);
+                                let late = lateness.is_late(window, &self.clock);
+                                self.clock.observe(event.event_ts);
+                                let key = (event.event_id, event.event_ts.day());
+                                Outcome::Event { key, window, late }
+                            }
+                            Err(_) => Outcome::Rejected,
+                        });
+                    });
+            }
+            if outcomes.len() == begins {
+                outcomes.push(Outcome::Skipped);
+            }
+            ends.push(outcomes.len());
+        }
         let end = NextOffset::at(slice.offsets.end);
         JudgedSlice {
             anchor: self.anchors.iter().position(|anchor| anchor.next == end),
             clock: self.clock.clone(),
             outcomes,
+            ends,
             spec: self.spec.clone(),
             decoder: Arc::clone(&self.decoder),
             slice,
@@ -122,12 +131,32 @@ impl<'a> Judge<'a> {
 }
 
 impl JudgedSlice {
+    /// The records, each with the verdicts on what it holds.
+    pub fn records(&self) -> impl Iterator<Item = (&LoggedRecord, &[Outcome])> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        let places = begins.zip(&self.ends);
+        let outcomes = places.map(|(begins, &end)| &self.outcomes[begins..end]);
+        self.slice.records.iter().zip(outcomes)
+    }
+
+    /// Windows of the slice's events, where the rules bound their pages.
+    fn windows_with_a_bound(&self) -> Vec<EventTime> {
+        if self.spec.events.derived.most_pages().is_none() {
+            return Vec::new();
+        }
+        let starts = self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Event { window, .. } => Some(window.start),
+            Outcome::Skipped | Outcome::Rejected => None,
+        });
+        starts.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// What has to be looked up.
     pub fn request(&self, topic: &str, partition: i32) -> Request {
         let events = || {
             self.outcomes.iter().filter_map(|outcome| match outcome {
                 Outcome::Event { key, late, .. } => Some((*key, *late)),
-                Outcome::Skipped | Outcome::Rejected(_) => None,
+                Outcome::Skipped | Outcome::Rejected => None,
             })
         };
         let diverted = self.spec.late_policy == LatePolicy::Divert;
@@ -140,6 +169,8 @@ impl JudgedSlice {
                 .filter(|(_, late)| *late && diverted)
                 .map(|(key, _)| key)
                 .collect(),
+            windows: self.windows_with_a_bound(),
+            promoted: self.spec.events.columns.clone(),
         }
     }
 }

@@ -1,13 +1,17 @@
 //! One partition: every record of the log against what is stored of it, slice by slice, in log order.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use clickstream_pipeline::{
-    decode::Rejected,
+    admission::PageHash,
+    decode::{Element, Rejected},
     event::{Event, EventTime},
     offset::{NextOffset, TopicPartition},
     spec::LatePolicy,
-    window::Window,
+    window::{TumblingWindow, Window},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rdkafka::consumer::BaseConsumer;
@@ -18,7 +22,8 @@ mod event;
 use event::{EventRecord, Found};
 
 use super::{
-    aggregates::{OpenWindows, Sums},
+    admissions::{Admissions, Admitted, other_pages},
+    aggregates::{OpenWindows, Sums, page_of},
     anchors::{Anchor, Start, rules_in_force},
     census::Buckets,
     judge::{Judge, JudgedSlice, Outcome},
@@ -28,7 +33,7 @@ use super::{
     retained::Retained,
     slices::Reach,
     snapshot::{Progress, State},
-    stored::{Letter, Lookup, Stored, StoredRow},
+    stored::{Key, Letter, Lookup, Stored, StoredRow},
     tally::{Tally, Verdict},
 };
 
@@ -75,6 +80,8 @@ pub struct Given<'a> {
     pub windows: bool,
     /// How many windows are held for late events, where a policy counts those in their window.
     pub held: usize,
+    /// All windows.
+    pub size: TumblingWindow,
 }
 
 /// The audit of one partition.
@@ -87,6 +94,7 @@ pub struct PartitionAudit<'a> {
     matched: Buckets,
     hits_after: Option<i64>,
     windows: Option<OpenWindows>,
+    admissions: Admissions,
     sums: Sums<'a>,
     differences: &'a mut Differences,
 }
@@ -125,6 +133,7 @@ impl<'a> PartitionAudit<'a> {
             windows: given
                 .windows
                 .then(|| OpenWindows::new(progress.tp, grace, held)),
+            admissions: Admissions::default(),
             given,
             sums,
             differences,
@@ -138,6 +147,13 @@ impl<'a> PartitionAudit<'a> {
     pub async fn run(mut self) -> anyhow::Result<Recomputed> {
         let mut state = self.before.clone();
         if let Some(judge) = Judge::new(self.given.anchors) {
+            let client = self.shared.lookups[0].client();
+            let progress = self.progress;
+            if let Some(anchor) = self.given.anchors.first()
+                && !self.given.start.is_whole()
+            {
+                self.admissions = Admissions::before(client, progress, anchor.next.get()).await?;
+            }
             if let Some(end) = self.compare_log(judge).await? {
                 state = end;
             }
@@ -145,6 +161,12 @@ impl<'a> PartitionAudit<'a> {
             // a log that ends early is told as such; the counters beyond its end cannot fit
             if reached == self.progress.next {
                 self.compare_state("checkpoint", reached, &state, &self.progress.state);
+                let (retained, windows) = (self.shared.retained, self.given.size);
+                let is_gone = |start| retained.window_is_gone(windows.starting_at(start));
+                let admissions = std::mem::take(&mut self.admissions);
+                admissions
+                    .compare(client, progress, reached.get(), is_gone, self.differences)
+                    .await?;
             }
         }
         let windows = self
@@ -221,58 +243,44 @@ impl<'a> PartitionAudit<'a> {
         judged: &JudgedSlice,
         mut stored: Stored,
     ) -> Result<(), tokio_postgres::Error> {
-        for (record, outcome) in judged.slice.records.iter().zip(&judged.outcomes) {
-            let letter = stored.letters.remove(&record.offset);
-            let late_event = stored.late_events.remove(&record.offset);
-            let value = judged.slice.value(record).unwrap_or_default();
-            match outcome {
-                Outcome::Skipped => {
-                    self.tally.skipped += 1;
-                    self.no_letter(letter, record.offset, "the record has no value");
-                    self.no_late_event(late_event, record.offset, "the record has no value");
-                }
-                Outcome::Rejected(rejected) => {
-                    self.tally.count(&[Verdict::Rejected]);
-                    self.compare_letter(letter, record, value, rejected);
-                    self.no_late_event(late_event, record.offset, "the record is no event");
-                }
-                Outcome::Event { key, window, late } => {
-                    let Ok(event) = judged.decoder.decode(value, record.received_at) else {
-                        continue;
-                    };
-                    let found = Found {
-                        row: stored.rows.get(key),
-                        late_event,
-                        ledger: stored.late_keys.get(key),
-                        letter,
-                    };
-                    let record = EventRecord {
-                        offset: record.offset,
-                        received_at: record.received_at,
-                        value,
-                        event: &event,
-                        key: *key,
-                        late: *late,
-                        policy: judged.spec.late_policy,
-                    };
-                    let verdict = self.compare_event(&record, found)?;
-                    self.tally.count(verdict);
-                    self.count(verdict, record.offset, *window, &event);
-                }
+        for (record, outcomes) in judged.records() {
+            let Some(value) = judged.slice.value(record) else {
+                self.skip(&mut stored, record.offset, "the record has no value");
+                continue;
+            };
+            let mut outcome = outcomes.iter();
+            let mut settled = Ok(());
+            judged
+                .decoder
+                .decode_each(value, record.received_at, |element| {
+                    // whatever comes behind an error of the database is not looked at
+                    if let (Ok(()), Some(outcome)) = (&settled, outcome.next()) {
+                        let held = Held {
+                            record,
+                            element,
+                            outcome,
+                            siblings: outcomes,
+                        };
+                        settled = self.settle_event(judged, &mut stored, held);
+                    }
+                });
+            settled?;
+            if let [Outcome::Skipped] = outcomes {
+                self.skip(&mut stored, record.offset, "the record holds no event");
             }
         }
-        for (offset, letter) in stored.letters {
-            self.no_letter(Some(letter), offset, "the log holds no such record");
+        let why = |offset: i64| {
+            let records = &judged.slice.records;
+            match records.binary_search_by_key(&offset, |record| record.offset) {
+                Ok(_) => "the record holds no such event",
+                Err(_) => "the log holds no such record",
+            }
+        };
+        for ((offset, _), letter) in stored.letters {
+            self.no_letter(Some(letter), offset, why(offset));
         }
-        for (offset, late_event) in stored.late_events {
-            self.no_late_event(Some(late_event), offset, "the log holds no such record");
-        }
-        let second = "of a second event, and a record is one event";
-        for offset in stored.other_letters {
-            self.differ(Kind::StrayDeadLetter, Some(offset), second);
-        }
-        for offset in stored.other_late_events {
-            self.differ(Kind::StrayLateEvent, Some(offset), second);
+        for ((offset, _), late_event) in stored.late_events {
+            self.no_late_event(Some(late_event), offset, why(offset));
         }
         self.compare_gaps(&judged.slice);
         if let Some(anchor) = judged.anchor {
@@ -286,13 +294,121 @@ impl<'a> PartitionAudit<'a> {
         Ok(())
     }
 
+    /// Counts a record that holds no event: nothing may be stored of it.
+    fn skip(&mut self, stored: &mut Stored, offset: i64, why: &str) {
+        self.tally.skipped += 1;
+        let places = (offset, i16::MIN)..=(offset, i16::MAX);
+        for (_, letter) in stored.letters.extract_if(places.clone(), |_, _| true) {
+            self.no_letter(Some(letter), offset, why);
+        }
+        for (_, row) in stored.late_events.extract_if(places, |_, _| true) {
+            self.no_late_event(Some(row), offset, why);
+        }
+    }
+
+    /// Compares one event, or what is none.
+    fn settle_event(
+        &mut self,
+        judged: &JudgedSlice,
+        stored: &mut Stored,
+        held: Held<'_>,
+    ) -> Result<(), tokio_postgres::Error> {
+        let (record, index) = (held.record, held.element.index);
+        let value = held.element.payload;
+        let letter = stored.letters.remove(&(record.offset, index));
+        match (&held.element.verdict, held.outcome) {
+            (Err(rejected), _) => {
+                self.tally.count(&[Verdict::Rejected]);
+                self.compare_letter(letter, record, value, rejected);
+                let late_event = stored.late_events.remove(&(record.offset, index));
+                self.no_late_event(late_event, record.offset, "the record is no event");
+            }
+            (Ok(event), Outcome::Event { key, window, late }) => {
+                let is_home = |at: i16| held.is_home(*key, at);
+                let found = Found {
+                    row: stored.rows.get(key),
+                    late_event: late_event_of(
+                        &mut stored.late_events,
+                        (record.offset, index),
+                        *key,
+                        &is_home,
+                    ),
+                    ledger: stored.late_keys.get(key),
+                    letter,
+                };
+                let record = EventRecord {
+                    offset: record.offset,
+                    index,
+                    is_home: &is_home,
+                    received_at: record.received_at,
+                    value,
+                    event,
+                    key: *key,
+                    late: *late,
+                    policy: judged.spec.late_policy,
+                    promoted: &stored.promoted,
+                };
+                let verdict = self.compare_event(&record, found)?;
+                self.tally.count(verdict);
+                let bound = judged.spec.events.derived.most_pages();
+                let admitted = stored.admitted.get(&window.start);
+                let page = self.page(verdict, &record, *window, bound, admitted);
+                self.count(verdict, record.offset, *window, &page, event);
+            }
+            // the same decoder said otherwise a moment ago
+            (Ok(_), Outcome::Skipped | Outcome::Rejected) => {}
+        }
+        Ok(())
+    }
+
+    /// What the hit of a valid event is counted by, if it is one.
+    fn page(
+        &mut self,
+        verdict: &[Verdict],
+        record: &EventRecord<'_>,
+        window: Window,
+        bound: Option<usize>,
+        admitted: Option<&Admitted>,
+    ) -> PageHash {
+        let page = page_of(record.event);
+        let Some(bound) = bound else { return page };
+        match verdict {
+            [Verdict::Accepted | Verdict::Merged] => {}
+            [_] => return page,
+            // whether it was accepted is not known any more: nor is what came of the pages behind it
+            _ => self.admissions.leave(window.start),
+        }
+        if self.shared.retained.window_is_gone(window) {
+            self.admissions.leave(window.start);
+        }
+        let offset = record.offset;
+        let (is_own, wrong) =
+            self.admissions
+                .has_own_row(window.start, offset, bound, &page, admitted);
+        if let Some(wrong) = wrong {
+            let found = Difference::new(Kind::AdmittedPagesDiffer, wrong)
+                .of(&self.progress.topic, self.progress.tp.partition)
+                .at(offset)
+                .in_window(window.start);
+            self.differences.add(Some(self.progress.tp), found);
+        }
+        if is_own { page } else { other_pages() }
+    }
+
     /// Counts a valid event in its window, unless it came after the window was read.
-    fn count(&mut self, verdict: &[Verdict], offset: i64, window: Window, event: &Event<'_>) {
+    fn count(
+        &mut self,
+        verdict: &[Verdict],
+        offset: i64,
+        window: Window,
+        page: &PageHash,
+        event: &Event<'_>,
+    ) {
         let covered = self.given.reach.covers(window.start, offset);
         match verdict {
             [Verdict::Accepted | Verdict::Merged] if covered => {
                 if let Some(windows) = &mut self.windows {
-                    windows.add(window, event, &mut self.sums);
+                    windows.add(window, page, event, &mut self.sums);
                 }
             }
             [Verdict::Accepted | Verdict::Merged] => {
@@ -433,6 +549,48 @@ impl<'a> PartitionAudit<'a> {
         found.offset = offset;
         self.differences.add(Some(self.progress.tp), found);
     }
+}
+
+/// What a record holds at one place.
+struct Held<'a> {
+    record: &'a LoggedRecord,
+    element: Element<'a>,
+    outcome: &'a Outcome,
+    /// The verdicts on all that the record holds.
+    siblings: &'a [Outcome],
+}
+
+impl Held<'_> {
+    /// Whether a row with this event's key that names this record and the place `at` in it is this event's: the place is
+    /// its own, or that of no event with the key, and this is the first one of the record.
+    fn is_home(&self, key: Key, at: i16) -> bool {
+        let own = usize::try_from(self.element.index).ok();
+        let has_key = |outcome: &Outcome| matches!(outcome, Outcome::Event { key: other, .. } if *other == key);
+        let named = usize::try_from(at).ok();
+        let named = named.filter(|&named| self.siblings.get(named).is_some_and(has_key));
+        named.or_else(|| self.siblings.iter().position(has_key)) == own
+    }
+}
+
+/// The row of the late ledger at a place, or the one of this event that names another place in its record.
+fn late_event_of(
+    rows: &mut BTreeMap<(i64, i16), StoredRow>,
+    place: (i64, i16),
+    key: Key,
+    is_home: &dyn Fn(i16) -> bool,
+) -> Option<StoredRow> {
+    let (offset, _) = place;
+    let misplaced = || {
+        let mut all = rows.range((offset, i16::MIN)..=(offset, i16::MAX));
+        let own = all.find(|((_, at), row)| is_home(*at) && row.key().is_ok_and(|own| own == key));
+        own.map(|(place, _)| *place)
+    };
+    let place = if rows.contains_key(&place) {
+        place
+    } else {
+        misplaced()?
+    };
+    rows.remove(&place)
 }
 
 impl Letter {

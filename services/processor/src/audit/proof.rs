@@ -1,7 +1,7 @@
 //! The course of an audit: snapshot, log, tables, report.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -58,6 +58,7 @@ pub struct Proof {
     unread: Vec<Unread>,
     pub(super) differences: Differences,
     pub(super) notes: Vec<String>,
+    pub(super) not_proven: Vec<String>,
 }
 
 impl Proof {
@@ -122,6 +123,7 @@ impl Proof {
             unread: Vec::new(),
             differences,
             notes: Vec::new(),
+            not_proven: Vec::new(),
         };
         proof.find_starts(topics).await?;
         Ok(proof)
@@ -229,6 +231,7 @@ impl Proof {
                     .zip(recomputed.iter().map(|done| done.windows))
                     .collect(),
                 windows: self.compare_sums(&windows).await?,
+                undecided: 0,
             }
         } else {
             self.recount_all().await?
@@ -256,6 +259,7 @@ impl Proof {
         let whole = self.is_whole();
         let retained = &self.retained;
         let mut recomputed = Vec::new();
+        let mut gone = BTreeSet::new();
         for (progress, start) in self.snapshot.progress.iter().zip(&self.starts) {
             let anchors = start.anchors(&self.client, progress).await?;
             if let Some(other) = anchors
@@ -271,12 +275,21 @@ impl Proof {
                     self.window_micros
                 );
             }
+            let columns = anchors
+                .iter()
+                .flat_map(|anchor| &anchor.spec.events.columns);
+            gone.extend(
+                columns
+                    .filter(|column| !lookups[0].columns.has(column))
+                    .map(|column| (column.name.clone(), column.r#type.sql())),
+            );
             let given = Given {
                 start,
                 anchors: &anchors,
                 reach: self.slices.reach(progress.tp),
                 windows: whole,
                 held: self.held_windows,
+                size: self.windows,
             };
             let sums = Sums {
                 fingerprints: &self.fingerprints,
@@ -288,6 +301,9 @@ impl Proof {
             let audit = PartitionAudit::new(&shared, progress, given, sums, &mut self.differences);
             recomputed.push(audit.run().await?);
         }
+        self.notes.extend(gone.into_iter().map(|(name, sql_type)| {
+            format!("column \"{name}\" was promoted as {sql_type}, and is not there any more as that: not compared")
+        }));
         Ok(recomputed)
     }
 
@@ -325,7 +341,7 @@ impl Proof {
                     .to_owned(),
             );
         }
-        let mut not_proven = Vec::new();
+        let mut not_proven = self.not_proven;
         let mut partitions = Vec::new();
         for ((progress, start), done) in progress.iter().zip(&self.starts).zip(recomputed) {
             let (tp, tally) = (progress.tp, &done.tally);

@@ -4,12 +4,13 @@
 //! of a duplicate, and touches the pages that the insert of the same slice touched, neighbours as they were then.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap},
     ops::Range,
 };
 
+use chrono::DateTime;
 use clickstream_pipeline::{
-    decode::properties::is_same_json,
+    decode::{columns::PromotedColumn, properties::is_same_json},
     event::{Day, Event, EventTime, PAGE_VIEW},
     offset::{TopicId, TopicPartition},
     spec::PostgresSettings,
@@ -22,8 +23,10 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{
+    admissions::{self, Admitted},
     column::{Address, Date, Instant, Json},
     days::DAYS_AT_ONCE,
+    promoted::{self, Compared, TableColumns, names_behind},
 };
 use crate::sink::{
     columns::{Column, Table, names},
@@ -46,7 +49,7 @@ const LETTERS: &str = "
     where topic = $1 and partition = $2 and source_offset >= $3 and source_offset < $4";
 
 const LATE_KEYS: &str = "
-    select late.event_id, late.event_date, topics.topic_id, late.partition, late.source_offset
+    select late.event_id, late.event_date, topics.topic_id, late.partition, late.source_offset, late.source_index
     from unnest($1::uuid[], $2::date[]) as wanted (event_id, event_date)
     join clickstream_late_events as late on late.event_id = wanted.event_id and late.event_date = wanted.event_date
     join clickstream_topics as topics on topics.topic = late.topic";
@@ -57,6 +60,9 @@ pub struct Lookup {
     letters: Statement,
     late_events: Statement,
     late_keys: Statement,
+    admitted: Statement,
+    /// The tables' columns.
+    pub columns: TableColumns,
 }
 
 /// What to look up.
@@ -72,6 +78,10 @@ pub struct Request {
     pub keys: Vec<Key>,
     /// Those of them that are late and belong in the ledger.
     pub late_keys: Vec<Key>,
+    /// Windows of which the admitted pages are needed.
+    pub windows: Vec<EventTime>,
+    /// Promoted columns by the slice's rules.
+    pub promoted: Vec<PromotedColumn>,
 }
 
 /// What was found.
@@ -79,20 +89,20 @@ pub struct Request {
 pub struct Stored {
     /// Rows of `clickstream_events`.
     pub rows: HashMap<Key, StoredRow>,
-    /// Dead letters of the slice's offsets.
-    pub letters: BTreeMap<i64, Letter>,
-    /// Late ledger of the slice's offsets.
-    pub late_events: BTreeMap<i64, StoredRow>,
+    /// Dead letters of the slice's offsets, by offset and place in the record.
+    pub letters: BTreeMap<(i64, i16), Letter>,
+    /// Late ledger of the slice's offsets, likewise.
+    pub late_events: BTreeMap<(i64, i16), StoredRow>,
     /// Places of the ledger's rows with the late keys.
     pub late_keys: HashMap<Key, Place>,
-    /// Offsets of dead letters that are of another event of their record than its first.
-    pub other_letters: Vec<i64>,
-    /// Offsets of rows of the late ledger that are not the first of their record.
-    pub other_late_events: Vec<i64>,
+    /// The promoted columns that rows have to be compared in.
+    pub promoted: Vec<Compared>,
+    /// Admitted pages by window.
+    pub admitted: HashMap<EventTime, Admitted>,
 }
 
-/// Where a row says it comes from.
-pub type Place = (TopicPartition, i64);
+/// Where a row says it comes from: partition, offset and place in the record.
+pub type Place = (TopicPartition, i64, i16);
 
 /// A row of `clickstream_events` or of the late ledger.
 #[derive(Debug)]
@@ -119,13 +129,15 @@ impl Lookup {
     pub async fn open(settings: &PostgresSettings, schema: &str) -> anyhow::Result<Self> {
         let client = connect(settings, schema, APPLICATION).await?.client;
         client.batch_execute(SETTINGS).await?;
-        let late_events = format!(
-            "select {} from {} where topic = $1 and partition = $2 \
-             and source_offset >= $3 and source_offset < $4 order by source_offset, source_index",
-            names(Table::Late.columns()),
-            Table::Late.name()
+        let late_events = late_events_of(&[]);
+        let admitted = format!(
+            "select {} from clickstream_admitted_pages where window_start = any($1) and topic = $2 and partition = $3 \
+             order by window_start, source_offset",
+            admissions::COLUMNS
         );
         Ok(Self {
+            columns: TableColumns::read(&client).await?,
+            admitted: client.prepare(&admitted).await?,
             letters: client.prepare(LETTERS).await?,
             late_events: client.prepare(&late_events).await?,
             late_keys: client.prepare(LATE_KEYS).await?,
@@ -147,39 +159,37 @@ impl Lookup {
             &request.offsets.start,
             &request.offsets.end,
         ];
-        let (rows, letters, late_events, late_keys) = tokio::try_join!(
-            self.rows(&request.keys),
+        let promoted = self.columns.compared(&request.promoted);
+        let (rows, letters, late_events, late_keys, admitted) = tokio::try_join!(
+            self.rows(&request.keys, &promoted),
             self.client.query(&self.letters, &offsets),
-            self.client.query(&self.late_events, &offsets),
+            self.late_events(&offsets, &promoted),
             self.by_keys(&self.late_keys, &request.late_keys),
+            self.admitted(&request),
         )?;
-        let mut stored = Stored::default();
+        let mut stored = Stored {
+            promoted,
+            admitted,
+            ..Stored::default()
+        };
         for row in rows {
             let row = StoredRow(row);
             stored.rows.insert(row.key()?, row);
         }
         for row in letters {
-            let offset = row.try_get("source_offset")?;
-            if row.try_get::<_, i16>("source_index")? != 0 {
-                stored.other_letters.push(offset);
-                continue;
-            }
+            let place = (row.try_get("source_offset")?, row.try_get("source_index")?);
             let letter = Letter {
                 reason: row.try_get("reason")?,
                 detail: row.try_get("detail")?,
                 payload: row.try_get("payload")?,
                 received_at: row.try_get::<_, Instant>("received_at")?.0,
             };
-            stored.letters.insert(offset, letter);
+            stored.letters.insert(place, letter);
         }
         for row in late_events {
             let row = StoredRow(row);
-            match stored.late_events.entry(row.get(Column::SourceOffset)?) {
-                Entry::Vacant(first) => {
-                    first.insert(row);
-                }
-                Entry::Occupied(first) => stored.other_late_events.push(*first.key()),
-            }
+            let place = (row.get(Column::SourceOffset)?, row.get(Column::SourceIndex)?);
+            stored.late_events.insert(place, row);
         }
         for row in late_keys {
             let day = row.try_get::<_, Date>("event_date")?.0;
@@ -189,14 +199,22 @@ impl Lookup {
             };
             stored.late_keys.insert(
                 (row.try_get("event_id")?, day),
-                (source, row.try_get("source_offset")?),
+                (
+                    source,
+                    row.try_get("source_offset")?,
+                    row.try_get("source_index")?,
+                ),
             );
         }
         Ok(stored)
     }
 
     /// Rows by keys, which are sorted by day, in statements of a bounded number of days.
-    async fn rows(&self, keys: &[Key]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    async fn rows(
+        &self,
+        keys: &[Key],
+        promoted: &[Compared],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let days: Vec<(Day, Vec<Uuid>)> = keys
             .chunk_by(|one, next| one.1 == next.1)
             .map(|keys| (keys[0].1, keys.iter().map(|key| key.0).collect()))
@@ -206,13 +224,54 @@ impl Lookup {
                 .iter()
                 .map(|(_, ids)| (ids as &(dyn ToSql + Sync), Type::UUID_ARRAY))
                 .collect();
-            self.client.query_typed(&rows_of(days), &params).await
+            let sql = rows_of(days, promoted);
+            self.client.query_typed(&sql, &params).await
         };
         Ok(try_join_all(days.chunks(DAYS_AT_ONCE).map(of_days))
             .await?
             .into_iter()
             .flatten()
             .collect())
+    }
+
+    /// The session, for look-ups of another kind.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn admitted(
+        &self,
+        request: &Request,
+    ) -> Result<HashMap<EventTime, Admitted>, tokio_postgres::Error> {
+        let mut admitted: HashMap<EventTime, Admitted> = HashMap::new();
+        if request.windows.is_empty() {
+            return Ok(admitted);
+        }
+        let windows = request.windows.iter().map(|start| start.micros());
+        let windows: Vec<_> = windows
+            .filter_map(DateTime::from_timestamp_micros)
+            .collect();
+        let params: [&(dyn ToSql + Sync); 3] = [&windows, &request.topic, &request.partition];
+        for row in self.client.query(&self.admitted, &params).await? {
+            let start = row.try_get::<_, Instant>(0)?.0;
+            admitted.entry(start).or_default().add(&row)?;
+        }
+        Ok(admitted)
+    }
+
+    /// The late ledger of a slice's offsets.
+    async fn late_events(
+        &self,
+        offsets: &[&(dyn ToSql + Sync); 4],
+        promoted: &[Compared],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if promoted.is_empty() {
+            return self.client.query(&self.late_events, offsets).await;
+        }
+        let types = [Type::TEXT, Type::INT4, Type::INT8, Type::INT8];
+        let params: Vec<_> = offsets.iter().copied().zip(types).collect();
+        let sql = late_events_of(promoted);
+        self.client.query_typed(&sql, &params).await
     }
 
     async fn by_keys(
@@ -239,7 +298,11 @@ impl StoredRow {
             topic: TopicId(self.get(Column::SourceTopicId)?),
             partition: self.get(Column::SourcePartition)?,
         };
-        Ok((source, self.get(Column::SourceOffset)?))
+        Ok((
+            source,
+            self.get(Column::SourceOffset)?,
+            self.get(Column::SourceIndex)?,
+        ))
     }
 
     /// Whether a row of `clickstream_events` is marked late.
@@ -250,21 +313,24 @@ impl StoredRow {
         self.get(Column::IsLate)
     }
 
-    /// The columns that do not hold what the event holds.
+    /// The columns that do not hold what the event holds, which is at this place in its record.
     ///
     /// # Errors
     /// A column of another type.
     pub fn differing(
         &self,
         event: &Event<'_>,
+        index: i16,
         received_at: EventTime,
-    ) -> Result<Vec<&'static str>, tokio_postgres::Error> {
+        promoted: &[Compared],
+    ) -> Result<Vec<String>, tokio_postgres::Error> {
         let mut differing = Vec::new();
         for column in Column::ALL {
-            if !self.holds(column, event, received_at)? {
-                differing.push(column.name());
+            if !self.holds(column, event, index, received_at)? {
+                differing.push(column.name().to_owned());
             }
         }
+        differing.extend(promoted::differing(&self.0, promoted, event)?);
         Ok(differing)
     }
 
@@ -273,6 +339,7 @@ impl StoredRow {
         &self,
         column: Column,
         event: &Event<'_>,
+        index: i16,
         received_at: EventTime,
     ) -> Result<bool, tokio_postgres::Error> {
         let text = |text: Option<&str>| Ok(self.get::<Option<&str>>(column)? == text);
@@ -311,7 +378,7 @@ impl StoredRow {
                     (stored, json) => stored.is_none() && json.is_none(),
                 })
             }
-            Column::SourceIndex => Ok(self.get::<i16>(column)? == 0),
+            Column::SourceIndex => Ok(self.get::<i16>(column)? == index),
             // where a row stands and whether it is late decides which verdict it is compared with
             Column::SourceOffset
             | Column::IsLate
@@ -322,7 +389,11 @@ impl StoredRow {
         }
     }
 
-    fn key(&self) -> Result<Key, tokio_postgres::Error> {
+    /// The identity of its event.
+    ///
+    /// # Errors
+    /// A column of another type.
+    pub fn key(&self) -> Result<Key, tokio_postgres::Error> {
         let day: Date = self.get(Column::EventDate)?;
         Ok((self.get(Column::EventId)?, day.0))
     }
@@ -342,12 +413,24 @@ pub fn user_text<'e>(event: &'e Event<'_>) -> std::borrow::Cow<'e, str> {
     }
 }
 
+/// Looks the late ledger of a partition's offsets up.
+fn late_events_of(promoted: &[Compared]) -> String {
+    format!(
+        "select {}{} from {} where topic = $1 and partition = $2 \
+         and source_offset >= $3 and source_offset < $4 order by source_offset, source_index",
+        names(Table::Late.columns()),
+        names_behind(promoted),
+        Table::Late.name()
+    )
+}
+
 /// Looks the n-th day's ids, which are the n-th parameter, up. Never prepared: a plan for any day would open all of them.
-fn rows_of(days: &[(Day, Vec<Uuid>)]) -> String {
+fn rows_of(days: &[(Day, Vec<Uuid>)], promoted: &[Compared]) -> String {
     let (table, names) = (Table::Events.name(), names(Table::Events.columns()));
+    let more = names_behind(promoted);
     let of_a_day = (1..).zip(days).map(|(place, (day, _))| {
         format!(
-            "select {names} from {table} where event_date = '{}' and event_id = any (${place})",
+            "select {names}{more} from {table} where event_date = '{}' and event_id = any (${place})",
             day.date()
         )
     });

@@ -76,6 +76,9 @@ pub struct WriterMetrics {
     revised: IntCounterVec,
     merged: IntCounterVec,
     cleaned: IntCounterVec,
+    folded: IntCounterVec,
+    /// Properties that were left out or changed.
+    pub trimmed: IntCounter,
     future: IntCounterVec,
     flushes: IntCounterVec,
     /// Partitions that turned out to be another owner's.
@@ -170,7 +173,9 @@ impl WriterMetrics {
             rejected: counters("clickstream_records_rejected_total", "Records in the dead letters, by reason. Alert when they are more than 1 % of the records for ten minutes.", &["reason"])?,
             merged: counters("clickstream_merged_events_total", "Accepted events that came after their window's grace and were counted in it all the same (lateEvents.policy Merge).", &place)?,
             revised: counters("clickstream_revised_hits_total", "Hits that came to a window after it had been reported final; the window counts them all the same.", &place)?,
-            cleaned: counters("clickstream_cleaned_fields_total", "Optional fields of committed events (resends too) that could not be used as they came, by field and by what was the matter: empty, repeated_key, wrong_type, bad_characters and not_an_address are left out; list, trimmed, number and too_long are repaired. The events themselves are kept. Alert when a field is cleaned in more than 1 % of the records and was not before: a client has changed.", &["field", "reason"])?,
+            cleaned: counters("clickstream_cleaned_fields_total", "Optional fields and promoted columns (spec.events.columns) of committed events (resends too) that could not be used as they came, by name and by what was the matter: empty, repeated_key, wrong_type, bad_characters, not_an_address and out_of_range are left out; list, trimmed, number and too_long are repaired. The events themselves are kept. Alert when a field is cleaned in more than 1 % of the records and was not before: a client has changed.", &["field", "reason"])?,
+            folded: counters("clickstream_folded_hits_total", "Hits that were counted as the page (other), since spec.events.page.maxPerWindow other pages of their window and partition had come before theirs. Alert when they are more than 5 % of the records for an hour: some client sends distinct URLs without end, or the bound is too small.", &place)?,
+            trimmed: counter("clickstream_trimmed_properties_total", "Entries of the properties of committed events (resends too) that spec.events.propertyLimits left out, or that had to be changed to be stored. The events themselves are kept. When it rises, look at what the events say and raise the limits.")?,
             future: counters("clickstream_future_events_total", "Events dated more than a second after Kafka's time stamp, by what became of them: tolerated (within maxFutureSkew) or rejected (beyond it, in the dead letters). Alert when they are more than 1 % of the records: some client's clock is wrong.", &["skew"])?,
             flushes: counters("clickstream_flushes_total", "Flushes by outcome: committed, repeated (nothing was written, tried again), unknown (the session was lost on the way; the database is asked what it holds), fenced (all of it was another owner's), failed (the process ends). Alert on failed.", &["outcome"])?,
             fenced: counter("clickstream_fenced_commits_total", "Partitions that another owner had claimed when a flush wanted to write them. A few with a rebalance are in order.")?,
@@ -236,6 +241,8 @@ impl WriterMetrics {
             self.revised,
             self.merged,
             self.cleaned,
+            self.folded,
+            self.trimmed,
             self.future,
             self.flushes,
             self.fenced,
@@ -284,6 +291,7 @@ impl WriterMetrics {
         }
         self.revised.with_label_values(&[topic, &partition]);
         self.merged.with_label_values(&[topic, &partition]);
+        self.folded.with_label_values(&[topic, &partition]);
         self.committed(topic, tp, unheard);
     }
 
@@ -316,6 +324,16 @@ impl WriterMetrics {
         }
     }
 
+    /// Counts hits of a partition that a commit counted as those of other pages.
+    pub fn folded(&self, topic: &str, tp: TopicPartition, hits: u64) {
+        if hits > 0 {
+            let partition = tp.partition.to_string();
+            self.folded
+                .with_label_values(&[topic, &partition])
+                .inc_by(hits);
+        }
+    }
+
     /// Counts one dead letter.
     pub fn rejected(&self, reason: RejectReason) {
         self.rejected.with_label_values(&[reason.as_str()]).inc();
@@ -329,6 +347,12 @@ impl WriterMetrics {
         for (field, reason, count) in counts.iter() {
             self.cleaned
                 .with_label_values(&[field.as_str(), reason.as_str()])
+                .inc_by(count);
+        }
+        // at most 32 names, out of the spec
+        for (column, reason, count) in counts.columns() {
+            self.cleaned
+                .with_label_values(&[column, reason.as_str()])
                 .inc_by(count);
         }
     }

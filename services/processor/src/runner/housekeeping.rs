@@ -38,6 +38,7 @@ impl Writer {
         {
             self.maintain().await?;
         }
+        self.look_at_columns().await?;
         self.create_due_days().await?;
         if self.metrics.is_read() && self.last_windows.elapsed() >= WINDOWS {
             self.look_at_windows().await?;
@@ -55,6 +56,24 @@ impl Writer {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.days.set(count(self.days.len()));
         self.metrics.days_due.set(count(self.due_days.len()));
+        Ok(())
+    }
+
+    /// The columns of rules that wait for them.
+    async fn look_at_columns(&self) -> Result<(), SinkFault> {
+        let look = self.shared.with(|state| state.columns.clone());
+        let look = look.filter(|look| look.found != Some(Ok(())));
+        let (Some(look), Some(sink)) = (look, &self.sink) else {
+            return Ok(());
+        };
+        let found = sink.find_columns(&look.wanted).await?;
+        self.shared.with(|state| {
+            let asked = state.columns.as_mut();
+            // others may be asked for meanwhile
+            if let Some(asked) = asked.filter(|asked| asked.wanted == look.wanted) {
+                asked.found = Some(found);
+            }
+        });
         Ok(())
     }
 

@@ -86,11 +86,13 @@ pub fn count(
 
 /// What was cleaned in the events of a flush.
 pub fn cleaned(flush: &Flush) -> CleanedCounts {
-    let mut counts = CleanedCounts::default();
-    for row in &flush.batch.rows {
-        counts.count(&row.cleaned);
-    }
-    counts
+    flush.batch.cleaned()
+}
+
+/// Properties of the events of a flush that limits left out.
+pub fn trimmed(flush: &Flush) -> u64 {
+    let rows = flush.batch.rows.iter();
+    rows.map(|row| u64::from(row.trimmed)).sum()
 }
 
 /// Counts the heartbeats of a committed flush.

@@ -7,6 +7,7 @@
 
 use clickstream_pipeline::{
     batch::{Batch, DerivedTexts, Row, Texts},
+    decode::columns::{ColumnValue, PromotedColumn},
     event::PAGE_VIEW,
 };
 use tokio_postgres::types::ToSql;
@@ -14,6 +15,7 @@ use tokio_postgres::types::ToSql;
 use super::{
     Topics,
     copy::Binary,
+    promoted::names_behind,
     rows::{Date, Jsonb, Timestamptz},
 };
 
@@ -70,24 +72,29 @@ impl Table {
         })
     }
 
-    /// `copy .. from stdin`, which takes rows as [`append`] writes them.
-    pub fn copy_statement(self, width: Width) -> String {
+    /// `copy .. from stdin`, which takes rows as [`append`] writes them, followed by the values of promoted columns.
+    pub fn copy_statement(self, width: Width, promoted: &[PromotedColumn]) -> String {
         let (table, names) = (self.name(), names(self.written(width)));
-        format!("copy {table} ({names}) from stdin (format binary)")
+        let more = names_behind(promoted);
+        format!("copy {table} ({names}{more}) from stdin (format binary)")
     }
 
-    /// `insert .. select * from unnest(..)`, which takes the parameters that [`arrays`] makes.
-    pub fn insert_statement(self) -> String {
+    /// `insert .. select * from unnest(..)`, which takes the parameters that [`arrays`] makes, followed by those of promoted
+    /// columns.
+    pub fn insert_statement(self, promoted: &[PromotedColumn]) -> String {
+        let types = self.written(Width::Full).map(Column::sql_type);
+        let types = types.chain(promoted.iter().map(|column| column.r#type.sql()));
         let arrays: Vec<String> = (1..)
-            .zip(self.written(Width::Full))
-            .map(|(place, column)| format!("${place}::{}[]", column.sql_type()))
+            .zip(types)
+            .map(|(place, sql_type)| format!("${place}::{sql_type}[]"))
             .collect();
         let (table, names, arrays) = (
             self.name(),
             names(self.written(Width::Full)),
             arrays.join(", "),
         );
-        format!("insert into {table} ({names}) select * from unnest({arrays})")
+        let more = names_behind(promoted);
+        format!("insert into {table} ({names}{more}) select * from unnest({arrays})")
     }
 }
 
@@ -119,6 +126,11 @@ impl<'a> Entry<'a> {
     /// Looked up column by column: rows without them are many.
     fn derived(&self) -> DerivedTexts<'a> {
         self.batch.derived(self.row)
+    }
+
+    /// The value of the batch's promoted column at this place; `None` is null.
+    pub fn column(&self, at: usize) -> Option<ColumnValue<'a>> {
+        self.batch.column(self.row, at)
     }
 
     fn topic(&self) -> &'a str {
@@ -216,7 +228,7 @@ columns! { entry:
     Bot             "bot"              "int"         [Events Late] more = i32::from(entry.row.bot);
     Properties      "properties"       "jsonb"       [Events Late] more = entry.texts.properties.map(Jsonb);
     SourceOffset    "source_offset"    "bigint"      [Events Late] = entry.row.offset;
-    SourceIndex     "source_index"     "smallint"    [Events Late] more;
+    SourceIndex     "source_index"     "smallint"    [Events Late] more = entry.row.index;
     IsLate          "is_late"          "bool"        [Events]      = entry.row.late;
     SourceTopicId   "source_topic_id"  "smallint"    [Events]      = entry.row.source.topic.0;
     SourcePartition "source_partition" "int"         [Events]      = entry.row.source.partition;
@@ -226,6 +238,8 @@ columns! { entry:
 
 #[cfg(test)]
 mod tests {
+    use clickstream_pipeline::{decode::columns::ColumnType, spec::TAKEN_COLUMN_NAMES};
+
     use super::*;
 
     #[test]
@@ -244,6 +258,47 @@ mod tests {
     }
 
     #[test]
+    fn names_that_the_tables_have_are_taken() {
+        let mut ours: Vec<&str> = Column::ALL.map(Column::name).to_vec();
+        ours.push("stored_at");
+        let system = ["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
+        ours.extend(system);
+        ours.sort_unstable();
+        let mut taken = TAKEN_COLUMN_NAMES;
+        taken.sort_unstable();
+        assert_eq!(taken.to_vec(), ours);
+    }
+
+    #[test]
+    fn promoted_columns_come_last_and_are_quoted() {
+        let column = |name: &str, kind| PromotedColumn {
+            name: name.to_owned(),
+            pointer: format!("/{name}"),
+            r#type: kind,
+        };
+        let promoted = [
+            column("select", ColumnType::Text),
+            column("price", ColumnType::Number),
+            column("a\"b", ColumnType::Timestamp),
+        ];
+        for table in [Table::Events, Table::Late] {
+            let names = r#", "select", "price", "a""b")"#;
+            let copy = table.copy_statement(Width::Plain, &promoted);
+            assert!(copy.contains(names), "{copy}");
+            let places = table.written(Width::Full).count();
+            let insert = table.insert_statement(&promoted);
+            assert!(insert.contains(names), "{insert}");
+            let types = format!(
+                "${}::text[], ${}::double precision[], ${}::timestamp with time zone[])",
+                places + 1,
+                places + 2,
+                places + 3
+            );
+            assert!(insert.ends_with(&types), "{insert}");
+        }
+    }
+
+    #[test]
     fn statements_name_each_column_of_their_table_once_and_in_one_order() {
         for table in [Table::Events, Table::Late] {
             let full: Vec<Column> = table.written(Width::Full).collect();
@@ -251,9 +306,9 @@ mod tests {
             assert!(plain.len() < full.len());
             for (width, columns) in [(Width::Plain, plain), (Width::Full, full.clone())] {
                 let list = format!("({})", names(columns));
-                assert!(table.copy_statement(width).contains(&list), "{list}");
+                assert!(table.copy_statement(width, &[]).contains(&list), "{list}");
             }
-            let insert = table.insert_statement();
+            let insert = table.insert_statement(&[]);
             assert!(
                 insert.contains(&format!("({})", names(full.clone()))),
                 "{insert}"

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     Topics,
     columns::{Entry, Table, Width, append},
+    promoted,
     rows::{Date, JSONB_FORM, Jsonb, Timestamptz},
 };
 
@@ -67,7 +68,8 @@ impl Prepared {
 /// The rows as one binary COPY stream into [`Table::Events`], as wide as the batch needs it.
 pub fn encode(batch: &Batch, rows: &[u32]) -> Bytes {
     let width = Width::of(batch);
-    let columns = Table::Events.written(width).count();
+    let promoted = batch.promoted();
+    let columns = Table::Events.written(width).count() + promoted.len();
     let columns = i16::try_from(columns).expect("a table of few columns");
     // names of topics stand in the late ledger alone
     let topics = Topics::new();
@@ -77,7 +79,9 @@ pub fn encode(batch: &Batch, rows: &[u32]) -> Bytes {
     out.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
     for &at in rows {
         out.extend_from_slice(&columns.to_be_bytes());
-        append(&Entry::of(batch, at, &topics), width, &mut out);
+        let entry = Entry::of(batch, at, &topics);
+        append(&entry, width, &mut out);
+        promoted::append(&entry, promoted, &mut out);
     }
     out.extend_from_slice(&(-1i16).to_be_bytes());
     Bytes::from(out)
@@ -163,6 +167,13 @@ impl Binary for i64 {
     }
 }
 
+impl Binary for f64 {
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        put_fixed(self.to_be_bytes(), out);
+    }
+}
+
 impl Binary for Timestamptz {
     #[inline]
     fn put(self, out: &mut Vec<u8>) {
@@ -231,6 +242,7 @@ mod tests {
             let place = Place {
                 source: partition(source),
                 offset,
+                index: 0,
                 received_at,
             };
             let judged = Judged {

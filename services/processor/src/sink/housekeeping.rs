@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clickstream_pipeline::{
+    decode::columns::PromotedColumn,
     engine::Claim,
     event::{Day, EventTime},
     offset::TopicPartition,
@@ -15,6 +16,7 @@ use tracing::{info, warn};
 use super::{
     PostgresSink, SinkFault,
     anchors::{Anchors, Why},
+    promoted,
     transaction::answered,
 };
 use crate::retry;
@@ -82,6 +84,18 @@ impl PostgresSink {
             }
             Err(fault) => Err(fault),
         }
+    }
+
+    /// Whether the target's tables have these promoted columns; the error says what stands in the way.
+    ///
+    /// # Errors
+    /// [`SinkFault`].
+    pub async fn find_columns(
+        &self,
+        wanted: &[PromotedColumn],
+    ) -> Result<Result<(), String>, SinkFault> {
+        let unfit = answered(promoted::unfit(&self.connection.client, wanted)).await?;
+        Ok(unfit.first().map_or(Ok(()), |unfit| Err(unfit.to_string())))
     }
 
     /// Windows with rows from `from` on and, if given, before `to`; no more than 10,000 are counted.

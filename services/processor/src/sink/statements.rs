@@ -1,6 +1,7 @@
 //! The statements of a flush, prepared once a connection.
 
-use tokio_postgres::{Client, Error, Statement};
+use clickstream_pipeline::decode::columns::PromotedColumn;
+use tokio_postgres::{Client, Error, GenericClient, Statement};
 
 use super::columns::Table;
 
@@ -11,6 +12,8 @@ pub struct Statements {
     pub insert_late: Statement,
     pub remove_late: Statement,
     pub insert_dead_letters: Statement,
+    pub admitted_pages: Statement,
+    pub admit_pages: Statement,
     pub add_hits: Statement,
     pub write_parts: Statement,
     pub advance: Statement,
@@ -31,9 +34,23 @@ const REMOVE_LATE: &str = "
     where late.event_id = twins.event_id and late.event_date = twins.event_date";
 
 const INSERT_DEAD_LETTERS: &str = "
-    insert into clickstream_dead_letters (topic, partition, source_offset, reason, detail, payload, received_at)
-    select * from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[])
+    insert into clickstream_dead_letters (topic, partition, source_offset, reason, detail, payload, received_at,
+        source_index)
+    select * from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[],
+        $8::smallint[])
     on conflict do nothing";
+
+const ADMITTED_PAGES: &str = "
+    select wanted.place, pages.url_hashes
+    from unnest($1::timestamptz[], $2::text[], $3::int[]) with ordinality as wanted (window_start, topic, partition, place)
+    join clickstream_admitted_pages as pages using (window_start, topic, partition)";
+
+// a flush that begins where another one began exists only where somebody has set the checkpoint back
+const ADMIT_PAGES: &str = "
+    insert into clickstream_admitted_pages as stored (window_start, topic, partition, source_offset, url_hashes)
+    select * from unnest($1::timestamptz[], $2::text[], $3::int[], $4::bigint[], $5::bytea[])
+    on conflict (window_start, topic, partition, source_offset)
+    do update set url_hashes = stored.url_hashes || excluded.url_hashes";
 
 const ADD_HITS: &str = "
     insert into clickstream_agg_lanes (window_start, window_end, url_hash, lane, hits, url, event_name, site,
@@ -87,22 +104,62 @@ const ADVANCE: &str = "
     where points.topic = moved.topic and points.partition = moved.partition
       and points.claim_token = moved.token and points.next_offset = moved.expected";
 
+/// Inserts events of a table, and returns the keys of those that it did not hold.
+fn insert(table: Table, promoted: &[PromotedColumn]) -> String {
+    let target = match table {
+        Table::Events => "(event_id, event_date) ",
+        Table::Late => "",
+    };
+    let insert = table.insert_statement(promoted);
+    format!("{insert} on conflict {target}do nothing returning event_id, event_date")
+}
+
+/// The inserts of batches with promoted columns, prepared when the first of them comes.
+#[derive(Default)]
+pub struct PromotedInserts {
+    columns: Vec<PromotedColumn>,
+    events: Option<Statement>,
+    late: Option<Statement>,
+}
+
+impl PromotedInserts {
+    /// The insert of a table with these columns. Rules change rarely, so that those of the last ones are enough.
+    pub async fn of(
+        &mut self,
+        client: &impl GenericClient,
+        table: Table,
+        columns: &[PromotedColumn],
+    ) -> Result<Statement, Error> {
+        if self.columns != columns {
+            *self = Self {
+                columns: columns.to_vec(),
+                ..Self::default()
+            };
+        }
+        let prepared = match table {
+            Table::Events => &mut self.events,
+            Table::Late => &mut self.late,
+        };
+        if let Some(statement) = prepared {
+            return Ok(statement.clone());
+        }
+        let statement = client.prepare(&insert(table, columns)).await?;
+        Ok(prepared.insert(statement).clone())
+    }
+}
+
 impl Statements {
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
-        let insert_events = format!(
-            "{} on conflict (event_id, event_date) do nothing returning event_id, event_date",
-            Table::Events.insert_statement()
-        );
-        let insert_late = format!(
-            "{} on conflict do nothing returning event_id, event_date",
-            Table::Late.insert_statement()
-        );
+        let insert_events = insert(Table::Events, &[]);
+        let insert_late = insert(Table::Late, &[]);
         Ok(Self {
             fence: client.prepare(FENCE).await?,
             insert_events: client.prepare(&insert_events).await?,
             insert_late: client.prepare(&insert_late).await?,
             remove_late: client.prepare(REMOVE_LATE).await?,
             insert_dead_letters: client.prepare(INSERT_DEAD_LETTERS).await?,
+            admitted_pages: client.prepare(ADMITTED_PAGES).await?,
+            admit_pages: client.prepare(ADMIT_PAGES).await?,
             add_hits: client.prepare(ADD_HITS).await?,
             write_parts: client.prepare(WRITE_PARTS).await?,
             advance: client.prepare(ADVANCE).await?,

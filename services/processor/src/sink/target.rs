@@ -5,7 +5,10 @@ use thiserror::Error;
 use tokio_postgres::{Client, error::SqlState};
 use uuid::Uuid;
 
-use super::Obstacle;
+use super::{
+    Obstacle,
+    promoted::{Unfit, unfit},
+};
 use crate::{migrate, retry};
 
 /// Stands for the cluster identity where there is no Kubernetes.
@@ -84,6 +87,14 @@ pub enum TargetError {
         wanted_micros: i64,
         /// Size in the schema.
         stored_micros: i64,
+    },
+    /// The tables cannot hold what the spec promotes.
+    #[error("schema \"{schema}\": {unfit}")]
+    Columns {
+        /// Schema of the target.
+        schema: String,
+        /// The first column that does not fit.
+        unfit: Unfit,
     },
     /// The brokers are not those that the schema was filled from.
     #[error("topic {topic}: {obstacle}")]
@@ -212,7 +223,12 @@ pub async fn check(
         });
     }
     check_owner(&schema, row.get(1), row.get(2), owner)?;
-    check_windows(client, &schema, semantic).await
+    check_windows(client, &schema, semantic).await?;
+    let unfit = unfit(client, &semantic.events.columns).await?;
+    match unfit.into_iter().next() {
+        Some(unfit) => Err(TargetError::Columns { schema, unfit }),
+        None => Ok(()),
+    }
 }
 
 /// Makes the schema this pipeline's.
@@ -296,6 +312,13 @@ mod tests {
         let errors = [
             TargetError::NotMigrated {
                 schema: schema.clone(),
+            },
+            TargetError::Columns {
+                schema: schema.clone(),
+                unfit: Unfit::Missing {
+                    table: "clickstream_events",
+                    name: "plan".to_owned(),
+                },
             },
             TargetError::TooOld {
                 schema,

@@ -10,6 +10,7 @@ use std::{
 
 use chrono::{DateTime, NaiveDate};
 use clickstream_pipeline::{
+    admission::{Admission, PageHash},
     batch::Batch,
     commit::{Advance, Position, StoredTwin, Transaction},
     event::{Day, PAGE_VIEW},
@@ -32,8 +33,9 @@ use super::{
     anchors::{Anchors, Why},
     columns::{self, Entry, Table, Width},
     copy::{self, Prepared},
+    promoted,
     rows::{Bits, KeyColumns, Timestamptz},
-    statements::Statements,
+    statements::{PromotedInserts, Statements},
 };
 use crate::failpoints::{crash_point, tuned};
 
@@ -58,6 +60,7 @@ pub struct FlushTransaction<'a> {
     lane: i16,
     settings: String,
     prepared: &'a mut Option<Prepared>,
+    promoted: &'a mut PromotedInserts,
 }
 
 impl<'a> FlushTransaction<'a> {
@@ -79,6 +82,7 @@ impl<'a> FlushTransaction<'a> {
             lane: sink.lane,
             settings,
             prepared: &mut sink.prepared,
+            promoted: &mut sink.promoted,
         })
     }
 
@@ -95,19 +99,25 @@ impl<'a> FlushTransaction<'a> {
 
     /// Inserts rows into the table and returns those that it did not hold.
     async fn insert(
-        &self,
+        &mut self,
         table: Table,
-        statement: &tokio_postgres::Statement,
         batch: &Batch,
         rows: &[u32],
     ) -> Result<Vec<u32>, SinkFault> {
+        let promoted = batch.promoted();
+        let statement = match (table, promoted.is_empty()) {
+            (Table::Events, true) => self.statements.insert_events.clone(),
+            (Table::Late, true) => self.statements.insert_late.clone(),
+            (_, false) => answered(self.promoted.of(&self.tx, table, promoted)).await?,
+        };
         let entries: Vec<Entry<'_>> = rows
             .iter()
             .map(|&at| Entry::of(batch, at, self.topics))
             .collect();
-        let arrays = columns::arrays(table, &entries);
+        let mut arrays = columns::arrays(table, &entries);
+        arrays.extend(promoted::arrays(promoted, &entries));
         let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| &**array as _).collect();
-        let returned = answered(self.tx.query(statement, &params)).await?;
+        let returned = answered(self.tx.query(&statement, &params)).await?;
         let by_key: HashMap<(Uuid, NaiveDate), u32> = rows
             .iter()
             .map(|&at| {
@@ -166,7 +176,7 @@ impl Transaction for FlushTransaction<'_> {
             .and_then(|prepared| prepared.stream_of(batch, rows))
             .unwrap_or_else(|| copy::encode(batch, rows));
         answered(async {
-            let copy = Table::Events.copy_statement(Width::of(batch));
+            let copy = Table::Events.copy_statement(Width::of(batch), batch.promoted());
             let sink = self.tx.copy_in(&copy).await?;
             pin_mut!(sink);
             sink.send(stream).await?;
@@ -183,9 +193,8 @@ impl Transaction for FlushTransaction<'_> {
         batch: &Batch,
         rows: &[u32],
     ) -> Result<Vec<u32>, SinkFault> {
-        let statement = &self.statements.insert_events;
         let inserted = self
-            .insert(Table::Events, statement, batch, rows)
+            .insert(Table::Events, batch, rows)
             .instrument(step("insert"))
             .await?;
         crash_point("after_upsert");
@@ -193,8 +202,7 @@ impl Transaction for FlushTransaction<'_> {
     }
 
     async fn insert_late(&mut self, batch: &Batch, rows: &[u32]) -> Result<Vec<u32>, SinkFault> {
-        let statement = &self.statements.insert_late;
-        self.insert(Table::Late, statement, batch, rows)
+        self.insert(Table::Late, batch, rows)
             .instrument(step("late events"))
             .await
     }
@@ -235,6 +243,7 @@ impl Transaction for FlushTransaction<'_> {
                     partition: row.get(3),
                 },
                 offset: row.get(4),
+                index: row.get(5),
             })
         };
         Ok(found.iter().filter_map(twin).collect())
@@ -260,7 +269,8 @@ impl Transaction for FlushTransaction<'_> {
         let payloads: Vec<&[u8]> = letters.iter().map(|l| batch.payload(l)).collect();
         let received: Vec<Timestamptz> =
             letters.iter().map(|l| Timestamptz(l.received_at)).collect();
-        let params: [&(dyn ToSql + Sync); 7] = [
+        let indexes: Vec<i16> = letters.iter().map(|l| l.index).collect();
+        let params: [&(dyn ToSql + Sync); 8] = [
             &topics,
             &partitions,
             &offsets,
@@ -268,6 +278,7 @@ impl Transaction for FlushTransaction<'_> {
             &details,
             &payloads,
             &received,
+            &indexes,
         ];
         answered(
             self.tx
@@ -275,6 +286,44 @@ impl Transaction for FlushTransaction<'_> {
         )
         .instrument(step("dead letters"))
         .await?;
+        Ok(())
+    }
+
+    async fn admitted_pages(
+        &mut self,
+        parts: &[PartKey],
+    ) -> Result<Vec<(PartKey, Vec<PageHash>)>, SinkFault> {
+        let starts: Vec<Timestamptz> = parts.iter().map(|part| Timestamptz(part.1)).collect();
+        let topics: Vec<&str> = parts.iter().map(|(tp, _)| self.topic(tp.topic)).collect();
+        let partitions: Vec<i32> = parts.iter().map(|(tp, _)| tp.partition).collect();
+        let params: [&(dyn ToSql + Sync); 3] = [&starts, &topics, &partitions];
+        let rows = answered(self.tx.query(&self.statements.admitted_pages, &params))
+            .instrument(step("admitted pages"))
+            .await?;
+        let of = |row: &Row| {
+            // PostgreSQL counts from 1
+            let place = usize::try_from(row.get::<_, i64>(0)).ok()?.checked_sub(1)?;
+            let hashes: &[u8] = row.get(1);
+            let (hashes, _) = hashes.as_chunks::<16>();
+            Some((*parts.get(place)?, hashes.to_vec()))
+        };
+        Ok(rows.iter().filter_map(of).collect())
+    }
+
+    async fn admit_pages(&mut self, admissions: &[Admission]) -> Result<(), SinkFault> {
+        let parts = || admissions.iter().map(|admission| admission.part);
+        let starts: Vec<Timestamptz> = parts().map(|(_, start)| Timestamptz(start)).collect();
+        let topics: Vec<&str> = parts().map(|(tp, _)| self.topic(tp.topic)).collect();
+        let partitions: Vec<i32> = parts().map(|(tp, _)| tp.partition).collect();
+        let offsets: Vec<i64> = admissions.iter().map(|some| some.from.get()).collect();
+        let hashes: Vec<&[u8]> = admissions
+            .iter()
+            .map(|some| some.pages.as_flattened())
+            .collect();
+        let params: [&(dyn ToSql + Sync); 5] = [&starts, &topics, &partitions, &offsets, &hashes];
+        answered(self.tx.execute(&self.statements.admit_pages, &params))
+            .instrument(step("admission"))
+            .await?;
         Ok(())
     }
 
@@ -462,7 +511,7 @@ fn by_day(batch: &Batch, rows: &[u32]) -> BTreeMap<Day, Vec<Uuid>> {
 fn twins_of<'a>(days: impl Iterator<Item = &'a Day>) -> String {
     let of_a_day = (1..).zip(days).map(|(place, day)| {
         format!(
-            "select event_id, event_date, source_topic_id, source_partition, source_offset from clickstream_events \
+            "select event_id, event_date, source_topic_id, source_partition, source_offset, source_index from clickstream_events \
              where event_date = '{}' and event_id = any (${place})",
             day.date()
         )

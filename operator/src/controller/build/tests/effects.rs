@@ -32,7 +32,9 @@ const RULES_OF_THE_PRODUCER: [&str; 4] = [
 ];
 
 /// What decides whether tables are migrated again.
-const MIGRATES: [&str; 6] = [
+const MIGRATES: [&str; 8] = [
+    "events.columns",
+    "events.columns[]",
     "image",
     "targets[].connection",
     "targets[].migration",

@@ -26,6 +26,14 @@ fn a_migration_belongs_to_image_and_target_and_to_nothing_that_changes_often() {
             |document| document["spec"]["targets"][0]["schema"] = json!("other")
         ))
     );
+    let promoting = |name: &str| {
+        of(&pipeline(|document| {
+            let column = json!({ "name": name, "pointer": "/plan", "type": "Text" });
+            document["spec"]["events"] = json!({ "columns": [column] });
+        }))
+    };
+    assert_ne!(before, promoting("plan"));
+    assert_ne!(promoting("tariff"), promoting("plan"));
     let again = pipeline(|_| {});
     let target = &again.document.spec.targets[0];
     let names = |attempt| {

@@ -26,7 +26,7 @@ fn rules(fields: &[(Field, &[&str])]) -> MappingRules {
 }
 
 fn mapper(rules: &MappingRules) -> Mapper {
-    Mapper::new(rules).expect("these rules map something")
+    Mapper::new(rules, &[]).expect("these rules map something")
 }
 
 /// The raw text of a field, or the detail of what is wrong with it.

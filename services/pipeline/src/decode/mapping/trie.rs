@@ -1,14 +1,15 @@
 //! The rules, compiled: one tree of all pointers, so that a record is followed once for all fields.
 
 use super::super::Field;
+use super::super::columns::{MAX_COLUMNS, PromotedColumn};
 use super::pointer::{Pointer, Step};
 use super::rules::{MAX_POINTERS, MappingRules};
 
 /// A set of slots, one bit each.
 pub(super) type Slots = u128;
 
-// each pointer of each field has a slot
-const _: () = assert!(Field::ALL.len() * MAX_POINTERS <= Slots::BITS as usize);
+// each pointer of each field has a slot, and so has each column
+const _: () = assert!(Field::ALL.len() * MAX_POINTERS + MAX_COLUMNS <= Slots::BITS as usize);
 
 /// A place in records that some pointer leads to or through.
 #[derive(Clone, Debug, Default)]
@@ -52,8 +53,11 @@ impl Node {
 #[derive(Clone, Debug)]
 pub(super) struct Trie {
     pub(super) nodes: Vec<Node>,
-    /// The field of each slot. Slots are ordered by field, and within one by precedence.
+    /// The field of each slot. Slots are ordered by field, and within one by precedence; those behind
+    /// them belong to the columns, in their order.
     pub(super) fields: Vec<Field>,
+    /// How many columns have a slot.
+    pub(super) columns: usize,
     /// Where the event begins if it is not the record: the place of the envelope.
     pub(super) envelope: usize,
     /// Where the elements of a batch begin; the same as `envelope` without one.
@@ -62,10 +66,11 @@ pub(super) struct Trie {
 
 impl Trie {
     /// Compiles the rules. What the spec's validation refuses leads nowhere here.
-    pub(super) fn new(rules: &MappingRules) -> Self {
+    pub(super) fn new(rules: &MappingRules, columns: &[PromotedColumn]) -> Self {
         let mut trie = Self {
             nodes: vec![Node::default()],
             fields: Vec::new(),
+            columns: columns.len().min(MAX_COLUMNS),
             envelope: 0,
             event: 0,
         };
@@ -95,15 +100,23 @@ impl Trie {
             for text in pointers.iter().take(MAX_POINTERS) {
                 let slot = trie.fields.len();
                 trie.fields.push(field);
-                if let Some(pointer) = parsed(Some(text)) {
-                    let from = if pointer.from_record { 0 } else { trie.event };
-                    let end = trie.insert(from, &pointer.steps);
-                    trie.nodes[end].ends |= 1 << slot;
-                }
+                trie.lead(text, slot);
             }
+        }
+        for (column, slot) in columns.iter().take(MAX_COLUMNS).zip(trie.fields.len()..) {
+            trie.lead(&column.pointer, slot);
         }
         trie.sum_up();
         trie
+    }
+
+    /// Ends a slot where a pointer leads.
+    fn lead(&mut self, pointer: &str, slot: usize) {
+        if let Some(pointer) = parsed(Some(pointer)) {
+            let from = if pointer.from_record { 0 } else { self.event };
+            let end = self.insert(from, &pointer.steps);
+            self.nodes[end].ends |= 1 << slot;
+        }
     }
 
     /// The place at the end of a way, which is made as far as it is not there.

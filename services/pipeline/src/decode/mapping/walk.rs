@@ -8,18 +8,21 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::super::Field;
+use super::super::object::Seen;
 use super::trie::{Node, Slots, Trie};
 
 /// A slot that no field has.
 const NONE: u8 = u8::MAX;
 
 /// What the pointers led to so far.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Found<'a> {
     /// The raw text of each field.
     pub(super) raw: [Option<&'a str>; Field::ALL.len()],
     /// The slot it comes from.
     from: [u8; Field::ALL.len()],
+    /// The raw text of each column, up to the last one that was found.
+    columns: Vec<Option<&'a str>>,
     /// Slots on whose way a key appeared twice.
     repeated: Slots,
 }
@@ -29,12 +32,13 @@ impl Default for Found<'_> {
         Self {
             raw: [None; Field::ALL.len()],
             from: [NONE; Field::ALL.len()],
+            columns: Vec::new(),
             repeated: 0,
         }
     }
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
     /// Whether a key appeared twice on the way to the field's value, or on a way that would come
     /// first.
     pub(super) fn is_ambiguous(&self, trie: &Trie, field: Field) -> bool {
@@ -44,6 +48,25 @@ impl Found<'_> {
             && slots.any(|(slot, of)| {
                 *of == field && slot <= usize::from(from) && self.repeated & (1 << slot) != 0
             })
+    }
+
+    /// What the record says of each column.
+    pub(super) fn columns(&self, trie: &Trie) -> impl Iterator<Item = Seen<'a>> {
+        (0..trie.columns).map(|at| {
+            let slot = trie.fields.len() + at;
+            match self.columns.get(at) {
+                _ if self.repeated & (1 << slot) != 0 => Seen::Twice,
+                Some(Some(raw)) => Seen::Raw(raw),
+                Some(None) | None => Seen::Nothing,
+            }
+        })
+    }
+
+    fn note_column(&mut self, at: usize, raw: &'a str) {
+        if self.columns.len() <= at {
+            self.columns.resize(at + 1, None);
+        }
+        self.columns[at] = Some(raw);
     }
 }
 
@@ -118,7 +141,12 @@ impl<'t, 'a> Walk<'t, 'a> {
         while slots != 0 && raw != "null" {
             let slot = slots.trailing_zeros() as u8;
             slots &= slots - 1;
-            let field = self.trie.fields[usize::from(slot)] as usize;
+            let Some(field) = self.trie.fields.get(usize::from(slot)) else {
+                let at = usize::from(slot) - self.trie.fields.len();
+                self.found.note_column(at, raw);
+                continue;
+            };
+            let field = *field as usize;
             if slot < self.found.from[field] {
                 self.found.from[field] = slot;
                 self.found.raw[field] = Some(raw);

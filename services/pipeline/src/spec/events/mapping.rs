@@ -21,9 +21,37 @@ impl EventsSpec {
         if let Some(envelope) = &self.envelope {
             rules.envelope = Some(envelope.clone());
         }
+        if let Some(batch) = &self.batch {
+            rules.batch = Some(batch.clone());
+        }
         rules.strip_registry_prefix =
             self.schema_registry_prefix == super::SchemaRegistryPrefix::Strip;
         rules
+    }
+
+    /// What keeps the built-in producer's events from being read, if anything does, as it is called
+    /// below `events`: they have the keys of this project's own names.
+    pub(in crate::spec) fn hides_producer(&self) -> Option<String> {
+        if self.preset.is_some() {
+            return Some("preset".to_owned());
+        }
+        if self.envelope.is_some() {
+            return Some("envelope".to_owned());
+        }
+        let required = [Field::EventId, Field::UserId, Field::EventTs, Field::Url];
+        let hidden = required.map(Field::as_str).into_iter().find(|name| {
+            let is_made = *name == "event_id" && self.id == super::EventIds::FromFields;
+            let leads_there = |pointers: &Vec<String>| {
+                pointers
+                    .iter()
+                    .any(|pointer| pointer.trim_start_matches('$').strip_prefix('/') == Some(name))
+            };
+            let pointers = self.fields.get(*name);
+            !is_made
+                && !self.constants.contains_key(*name)
+                && pointers.is_some_and(|pointers| !leads_there(pointers))
+        });
+        hidden.map(|name| format!("fields.{name}"))
     }
 
     pub(super) fn check_mapping(&self, at: &mut At<'_>) {
@@ -31,6 +59,9 @@ impl EventsSpec {
         self.check_constants(&mut at.field("constants"));
         if let Some(envelope) = &self.envelope {
             check_inner(envelope, &mut at.field("envelope"));
+        }
+        if let Some(batch) = self.batch.as_ref().filter(|batch| !batch.is_empty()) {
+            check_inner(batch, &mut at.field("batch"));
         }
     }
 
@@ -62,10 +93,15 @@ impl EventsSpec {
             check_name(name, &mut at);
             if matches!(Field::from_key(name), Some(Field::EventId | Field::EventTs)) {
                 at.problem("all events would have the same one: name pointers under fields");
+                continue;
             }
             check_text(text, &mut at);
             if !(1..=MAX_CONSTANT_CHARS).contains(&text.chars().count()) {
                 at.problem(format!("write 1 to {MAX_CONSTANT_CHARS} characters"));
+            } else if let Some(Err(rejected)) =
+                Field::from_key(name).map(|field| check_constant(field, text))
+            {
+                at.problem(format!("no event could have it: {}", rejected.rule()));
             }
         }
     }
@@ -87,15 +123,10 @@ pub(super) fn check_text(text: &str, at: &mut At<'_>) {
 
 /// A pointer that begins where nothing is around it yet.
 fn check_inner(text: &str, at: &mut At<'_>) {
-                continue;
     check_text(text, at);
     match text.parse::<Pointer>() {
         Ok(pointer) if pointer.from_record => {
             at.problem("it begins at the record anyhow: leave the `$` out");
-            } else if let Some(Err(rejected)) =
-                Field::from_key(name).map(|field| check_constant(field, text))
-            {
-                at.problem(format!("no event could have it: {}", rejected.rule()));
         }
         Ok(_) => {}
         Err(error) => at.problem(error.to_string()),
@@ -131,19 +162,24 @@ pub(super) mod schema {
         }])
     }
 
+    /// A pointer from the event on, or from the record.
+    pub(in super::super) fn field_pointer(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": MAX_POINTER_CHARS,
+            "pattern": format!(r"^\$?{WAY}"),
+        })
+    }
+
     /// Pointers by the name of a field.
-    pub(in super::super) fn fields(_: &mut SchemaGenerator) -> Schema {
+    pub(in super::super) fn fields(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
             "maxProperties": Field::ALL.len(),
             "additionalProperties": {
                 "type": "array",
                 "maxItems": MAX_POINTERS,
-                "items": {
-                    "type": "string",
-                    "maxLength": MAX_POINTER_CHARS,
-                    "pattern": format!(r"^\$?{WAY}"),
-                },
+                "items": field_pointer(generator),
             },
             "x-kubernetes-validations": known(&Field::ALL),
         })
@@ -155,6 +191,10 @@ pub(super) mod schema {
             .into_iter()
             .filter(|field| !matches!(field, Field::EventId | Field::EventTs))
             .collect();
+        let mut validations = known(&names);
+        if let Value::Array(rules) = &mut validations {
+            rules.extend(own_rules());
+        }
         json_schema!({
             "type": "object",
             "maxProperties": names.len(),
@@ -205,6 +245,15 @@ pub(super) mod schema {
         })
     }
 
+    /// A pointer from the record on, or none: the record itself.
+    pub(in super::super) fn batch_pointer(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": MAX_POINTER_CHARS,
+            "pattern": format!("^$|^{WAY}"),
+        })
+    }
+
     /// A pointer from the record on.
     pub(in super::super) fn pointer(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
@@ -214,7 +263,3 @@ pub(super) mod schema {
         })
     }
 }
-        let mut validations = known(&names);
-        if let Value::Array(rules) = &mut validations {
-            rules.extend(own_rules());
-        }

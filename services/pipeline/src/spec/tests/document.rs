@@ -1,6 +1,7 @@
 use super::problems::text;
 use super::*;
 use crate::bots::BotList;
+use crate::decode::columns::{ColumnType, PromotedColumn};
 use crate::decode::properties::PropertyLimits;
 use crate::derived::DerivedRules;
 use crate::page::{Fragment, PageRules, TrailingSlash};
@@ -98,6 +99,11 @@ fn the_semantic_part_holds_what_decides_verdicts_in_microseconds() {
                 keys: 32,
                 depth: 4,
             }),
+            columns: vec![PromotedColumn {
+                name: text("plan"),
+                pointer: text("/properties/plan"),
+                r#type: ColumnType::Text,
+            }],
             derived: DerivedRules {
                 page: Some(PageRules {
                     trailing_slash: TrailingSlash::Keep,
@@ -106,6 +112,7 @@ fn the_semantic_part_holds_what_decides_verdicts_in_microseconds() {
                     templates: ["/product/:id", "/docs/*rest"]
                         .map(|template| template.parse().unwrap())
                         .to_vec(),
+                    max_per_window: Some(500),
                 }),
                 acquisition: true,
                 bots: Some(BotList::NEWEST),

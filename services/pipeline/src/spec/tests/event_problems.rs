@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::problems::{problems, text};
 use super::*;
+use crate::decode::columns::PromotedColumn;
 
 fn listed(name: &str, pointers: &[&str]) -> BTreeMap<String, Vec<String>> {
     let pointers = pointers.iter().map(|pointer| text(pointer)).collect();
@@ -91,7 +92,6 @@ fn constants_are_texts_of_fields_that_events_may_share() {
         ("user_id", 128, true),
         ("user_id", 129, false),
         ("user_id", 0, false),
-        ("event_id", 1, false),
         ("url", 1024, true),
         ("url", 1025, false),
         ("session_id", 129, false),
@@ -99,6 +99,7 @@ fn constants_are_texts_of_fields_that_events_may_share() {
         ("event_name", 129, false),
         ("site", 255, true),
         ("site", 256, false),
+        ("event_id", 1, false),
         ("event_ts", 1, false),
         ("uri", 1, false),
     ] {
@@ -118,7 +119,6 @@ fn constants_are_texts_of_fields_that_events_may_share() {
     }
 }
 
-#[test]
 #[test]
 fn a_constant_that_no_event_could_have_is_refused_with_the_rule_of_its_field() {
     let of = |name: &str, constant: &str| {
@@ -144,6 +144,7 @@ fn a_constant_that_no_event_could_have_is_refused_with_the_rule_of_its_field() {
     }
 }
 
+#[test]
 fn an_envelope_is_a_pointer_from_the_record() {
     for envelope in ["data", "", "$/data", "/~"] {
         problems(
@@ -155,6 +156,83 @@ fn an_envelope_is_a_pointer_from_the_record() {
         |p| p.spec.events.envelope = Some(text("/payload/after")),
         &[],
     );
+}
+
+#[test]
+fn the_producer_does_not_run_beside_rules_by_which_its_events_cannot_be_read() {
+    const AT: &[&str] = &["spec.producer.enabled"];
+    let with = |change: fn(&mut EventsSpec), paths: &[&str]| {
+        let change = |p: &mut ClickstreamPipeline, enabled| {
+            p.spec.producer.enabled = enabled;
+            p.spec.events = EventsSpec::default();
+            change(&mut p.spec.events);
+        };
+        problems(|p| change(p, true), paths);
+        problems(|p| change(p, false), &[]);
+    };
+    with(|_| (), &[]);
+    with(|events| events.preset = Some(Preset::Segment), AT);
+    with(|events| events.envelope = Some(text("/payload")), AT);
+    for (name, own) in [
+        ("event_id", "/event_id"),
+        ("user_id", "/user_id"),
+        ("event_ts", "$/event_ts"),
+        ("url", "/url"),
+    ] {
+        let fields = |pointers: &[&str], paths: &[&str]| {
+            let fields = listed(name, pointers);
+            problems(
+                |p| {
+                    p.spec.producer.enabled = true;
+                    p.spec.events = EventsSpec {
+                        fields,
+                        ..EventsSpec::default()
+                    };
+                },
+                paths,
+            );
+        };
+        fields(&["/else"], AT);
+        fields(&["/else", own], &[]);
+    }
+    // no event needs these, and neither needs a pointer that a constant or a rule for ids stands for
+    with(|events| events.fields = listed("ip", &["/none"]), &[]);
+    with(
+        |events| {
+            events.fields = listed("user_id", &["/else"]);
+            events.constants.insert(text("user_id"), text("somebody"));
+        },
+        &[],
+    );
+    with(
+        |events| {
+            events.fields = listed("event_id", &["/else"]);
+            events.id = EventIds::FromFields;
+        },
+        &[],
+    );
+    let mut pipeline = full();
+    pipeline.spec.producer.enabled = true;
+    assert_eq!(
+        pipeline.validate().unwrap_err()[0].to_string(),
+        "spec.producer.enabled: its events have this project's own form, which cannot be read with \
+         events.preset: set it to false, or leave that out"
+    );
+}
+
+#[test]
+fn a_batch_is_a_pointer_from_the_envelope_or_the_record_itself() {
+    for batch in ["batch", "$/batch", "/~", "/a\u{1}"] {
+        problems(
+            |p| p.spec.events.batch = Some(text(batch)),
+            &["spec.events.batch"],
+        );
+    }
+    for batch in ["", "/batch", "/payload/events"] {
+        problems(|p| p.spec.events.batch = Some(text(batch)), &[]);
+    }
+    let rules = full().semantic().events.mapping;
+    assert_eq!(rules.batch.as_deref(), Some("/batch"));
 }
 
 #[test]
@@ -323,6 +401,22 @@ fn keys_of_a_page_are_those_that_a_query_can_have_and_templates_are_paths() {
         with(|page| page.templates = vec!["/a/:b".parse().unwrap(); 101]),
         &["spec.events.page.templates"],
     );
+    for (most, problem) in [(0, true), (1, false), (10_000, false), (10_001, true)] {
+        let expected: &[&str] = match problem {
+            true => &["spec.events.page.maxPerWindow"],
+            false => &[],
+        };
+        problems(
+            move |p| {
+                p.spec
+                    .events
+                    .page
+                    .insert(PageSpec::default())
+                    .max_per_window = Some(most)
+            },
+            expected,
+        );
+    }
     let broken = FULL.replace("/product/:id", "/product/:");
     let error = ClickstreamPipeline::from_yaml(&broken).unwrap_err();
     assert!(
@@ -331,4 +425,65 @@ fn keys_of_a_page_are_those_that_a_query_can_have_and_templates_are_paths() {
             .contains("`/product/:` is no template of a path"),
         "{error}"
     );
+}
+
+#[test]
+fn columns_have_names_that_are_free_and_pointers() {
+    let of = |changed: fn(&mut PromotedColumn)| {
+        message(|events| {
+            let mut column = events.columns[0].clone();
+            column.name = text("tariff");
+            changed(&mut column);
+            events.columns.push(column);
+        })
+    };
+    const NAME: &str = "spec.events.columns[1].name: write 1 to 63 lower-case letters, digits and \
+        underscores, not beginning with a digit";
+    const TAKEN: &str = "spec.events.columns[1].name: the tables have a column of that name already, \
+        or may get one: choose another name";
+    assert_eq!(of(|column| column.name.clear()), NAME);
+    assert_eq!(of(|column| column.name = text("Plan")), NAME);
+    assert_eq!(of(|column| column.name = text("Wei\u{df}\"x")), NAME);
+    assert_eq!(of(|column| column.name = text("1st")), NAME);
+    assert_eq!(of(|column| column.name = "x".repeat(64)), NAME);
+    assert_eq!(of(|column| column.name = text("url")), TAKEN);
+    assert_eq!(of(|column| column.name = text("xmin")), TAKEN);
+    assert_eq!(of(|column| column.name = text("clickstream_x")), TAKEN);
+    assert_eq!(
+        of(|column| column.name = text("plan")),
+        "spec.events.columns[1].name: it is named twice"
+    );
+    assert_eq!(
+        of(|column| column.pointer = text("properties.plan")),
+        "spec.events.columns[1].pointer: a JSON pointer begins with `/`: write /properties/plan"
+    );
+    assert_eq!(
+        of(|column| column.pointer = text("/a\u{1}")),
+        "spec.events.columns[1].pointer: leave control characters out"
+    );
+    for (name, pointer) in [
+        ("select", "$/meta/plan"),
+        ("_a", "/items/0/[key=plan]"),
+        (&*"x".repeat(63), "/"),
+    ] {
+        problems(
+            |p| {
+                let column = &mut p.spec.events.columns[0];
+                (column.name, column.pointer) = (text(name), text(pointer));
+            },
+            &[],
+        );
+    }
+    let many = |count: usize| {
+        move |p: &mut ClickstreamPipeline| {
+            let mut column = p.spec.events.columns[0].clone();
+            p.spec.events.columns.clear();
+            for number in 0..count {
+                column.name = format!("c{number}");
+                p.spec.events.columns.push(column.clone());
+            }
+        }
+    };
+    problems(many(32), &[]);
+    problems(many(33), &["spec.events.columns"]);
 }

@@ -8,6 +8,7 @@ use clickstream_pipeline::{
 
 use super::super::{
     partition::PartitionAudit,
+    promoted::Compared,
     report::Kind,
     stored::{Key, Letter, Place, StoredRow},
     tally::Verdict,
@@ -16,12 +17,18 @@ use super::super::{
 /// A valid event of the log.
 pub struct EventRecord<'a> {
     pub offset: i64,
+    /// Which event of its record it is.
+    pub index: i16,
+    /// Whether a row that names the record is this event's, whatever it says of its place in it: no other event of the
+    /// record has that place and this key.
+    pub is_home: &'a dyn Fn(i16) -> bool,
     pub received_at: EventTime,
     pub value: &'a [u8],
     pub event: &'a Event<'a>,
     pub key: Key,
     pub late: bool,
     pub policy: LatePolicy,
+    pub promoted: &'a [Compared],
 }
 
 /// What is stored under an event's key or place.
@@ -42,7 +49,9 @@ impl PartitionAudit<'_> {
         use Verdict::{Accepted, Duplicate, Late, Merged, Rejected};
         let offset = record.offset;
         let source = found.row.map(StoredRow::place).transpose()?;
-        let own = source == Some((self.progress.tp, offset));
+        let own = source.is_some_and(|(tp, at, index)| {
+            (tp, at) == (self.progress.tp, offset) && (record.is_home)(index)
+        });
         if let Some(letter) = &found.letter {
             if letter.reason == RejectReason::RefusedByDatabase.as_str() {
                 self.compare_refused(letter, record, own);
@@ -68,7 +77,7 @@ impl PartitionAudit<'_> {
         let diverted = record.late && record.policy == LatePolicy::Divert;
         if diverted && let Some(row) = &found.late_event {
             self.compare_late_event(record, row)?;
-            if source.is_some_and(|twin| self.same_partition_before(twin, offset)) {
+            if source.is_some_and(|twin| self.same_partition_before(twin, record)) {
                 self.differ(
                     Kind::StrayLateEvent,
                     Some(offset),
@@ -85,7 +94,7 @@ impl PartitionAudit<'_> {
         );
         if let Some(twin) = source {
             let other = twin.0 != self.progress.tp;
-            let first = self.may_come_first(twin, offset);
+            let first = self.may_come_first(twin, record);
             // the row that decided may have gone with its day, and the twin have come in its place; only a twin from before
             // in the same partition has been there ever since
             if (other || !first) && self.shared.retained.day_was_dropped(record.key.1) {
@@ -101,9 +110,9 @@ impl PartitionAudit<'_> {
                 });
             }
             if !record.late || record.policy.stores() {
-                let (tp, at) = twin;
+                let (tp, at, index) = twin;
                 let detail = format!(
-                    "passed over for a twin that is stored only later, from {tp} offset {at}"
+                    "passed over for a twin that is stored only later, from {tp} offset {at} place {index}"
                 );
                 self.differ(Kind::DuplicateOfLater, Some(offset), detail);
                 return Ok(&[Duplicate]);
@@ -125,7 +134,7 @@ impl PartitionAudit<'_> {
             (true, LatePolicy::Drop) if day_gone => &[Late, Duplicate],
             (true, LatePolicy::Drop) => &[Late],
             (true, LatePolicy::Divert) => {
-                if ledger.is_some_and(|twin| self.may_come_first(twin, record.offset)) {
+                if ledger.is_some_and(|twin| self.may_come_first(twin, record)) {
                     return &[Duplicate];
                 }
                 if day_gone || retained.late_event_may_be_gone(record.received_at) {
@@ -163,7 +172,12 @@ impl PartitionAudit<'_> {
         record: &EventRecord<'_>,
         row: &StoredRow,
     ) -> Result<(), tokio_postgres::Error> {
-        let differing = row.differing(record.event, record.received_at)?;
+        let differing = row.differing(
+            record.event,
+            record.index,
+            record.received_at,
+            record.promoted,
+        )?;
         if !differing.is_empty() {
             let detail = format!(
                 "event {}: {} not as in the log",
@@ -191,7 +205,12 @@ impl PartitionAudit<'_> {
         record: &EventRecord<'_>,
         row: &StoredRow,
     ) -> Result<(), tokio_postgres::Error> {
-        let differing = row.differing(record.event, record.received_at)?;
+        let differing = row.differing(
+            record.event,
+            record.index,
+            record.received_at,
+            record.promoted,
+        )?;
         if !differing.is_empty() {
             let detail = format!(
                 "late event {}: {} not as in the log",
@@ -205,10 +224,10 @@ impl PartitionAudit<'_> {
 
     /// Whether a stored twin can have been there when this record was judged. Within a partition the log's order decides,
     /// between partitions the order of commits; what was above its own partition's checkpoint at the snapshot came later.
-    fn may_come_first(&self, twin: Place, offset: i64) -> bool {
-        let (tp, at) = twin;
+    fn may_come_first(&self, twin: Place, record: &EventRecord<'_>) -> bool {
+        let (tp, at, index) = twin;
         if tp == self.progress.tp {
-            return at < offset;
+            return (at, index) < (record.offset, record.index);
         }
         self.shared
             .positions
@@ -216,7 +235,7 @@ impl PartitionAudit<'_> {
             .is_some_and(|next| next.covers(at))
     }
 
-    fn same_partition_before(&self, twin: Place, offset: i64) -> bool {
-        twin.0 == self.progress.tp && twin.1 < offset
+    fn same_partition_before(&self, twin: Place, record: &EventRecord<'_>) -> bool {
+        twin.0 == self.progress.tp && (twin.1, twin.2) < (record.offset, record.index)
     }
 }

@@ -31,7 +31,7 @@ fn event(preset: Preset, record: &str) -> Event<'static> {
 }
 
 /// Name and site of an event.
-fn named(event: &Event<'_>) -> (Option<&str>, Option<&str>) {
+fn named<'e>(event: &'e Event<'_>) -> (Option<&'e str>, Option<&'e str>) {
     (event.event_name.as_deref(), event.site.as_deref())
 }
 
