@@ -14,7 +14,7 @@ pub use self::faults::FaultsArgs;
 pub use self::kind::{E2eArgs, KindArgs, KindCommand, Sources, Surroundings};
 pub(crate) use self::number::within;
 pub use self::up::UpArgs;
-use crate::{images, release, test};
+use crate::{bots, images, release, test};
 
 /// Everything a contributor runs.
 #[derive(Debug, Parser)]
@@ -47,6 +47,8 @@ pub enum Command {
     Images(images::Args),
     /// Make everything that is published: images for two architectures, chart, manifests, plugin, with SBOMs and checksums.
     Release(release::Args),
+    /// Write the patterns by which bots are known, from the npm package that they come from.
+    Bots(bots::Args),
 }
 
 /// The command line of the lab by itself: what it does, and no more.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xtask::args::{Command, LabCommand, Xtask};
-use xtask::{faults, images, lab, release, test};
+use xtask::{bots, faults, images, lab, release, test};
 
 fn main() -> ExitCode {
     let outcome = match &Xtask::parse().command {
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Command::Faults(args) => faults::run(args),
         Command::Images(args) => images::run(args),
         Command::Release(args) => release::run(args),
+        Command::Bots(args) => bots::run(args),
         Command::Lab(LabCommand::Up(args)) => lab::up(args),
         Command::Lab(LabCommand::Bench(args)) => lab::bench(args),
         Command::Lab(LabCommand::Kind(args)) => lab::kind(args),

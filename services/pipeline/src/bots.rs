@@ -1,26 +1,29 @@
 //! What speaks for a program instead of a visitor: a set of signals, none of which is a verdict.
 
 mod list;
+mod matcher;
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{collections::HashMap, fmt, sync::Mutex};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
-/// The user agent holds a word of the list.
+use matcher::Matcher;
+
+/// The user agent names a program of the list.
 pub const LISTED: u8 = 1;
 /// There is no user agent, or an empty one.
 pub const NO_AGENT: u8 = 2;
-/// The user agent names a browser without a screen.
+/// The user agent names a browser without a screen, or one that a program drives.
 pub const HEADLESS: u8 = 4;
 
-/// A version of the list of words. An anchor keeps it, so an audit finds the bots that were found
+/// A version of the list. An anchor keeps it, so an audit finds the bots that were found
 /// then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum BotList {
-    /// The list of the first release that had one.
+    /// `crawler-user-agents` 1.60.0 without what people's user agents contain, and this project's
+    /// own words.
     First = 1,
 }
 
@@ -54,59 +57,68 @@ impl From<BotList> for u8 {
 /// User agents whose signals are remembered; of at most 1 KiB each.
 const MOST_KNOWN: usize = 2_048;
 
-/// Finds the words of a list, compiled once. Most events have a user agent that others had before,
-/// and to look one up takes a tenth of the time that its words take (12 and 158 ns).
-#[derive(Debug)]
+/// What was found for user agents, in two halves: the older one is forgotten when the newer one is
+/// full, so those that go on coming stay known.
+#[derive(Default)]
+struct Known {
+    newer: HashMap<Box<str>, u8, RandomState>,
+    older: HashMap<Box<str>, u8, RandomState>,
+}
+
+impl Known {
+    fn get_or(&mut self, agent: &str, find: impl FnOnce() -> u8) -> u8 {
+        if let Some(&signals) = self.newer.get(agent) {
+            return signals;
+        }
+        let signals = match self.older.get(agent) {
+            Some(&signals) => signals,
+            None => find(),
+        };
+        if self.newer.len() >= MOST_KNOWN / 2 {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(agent.into(), signals);
+        signals
+    }
+}
+
+/// The signals of a user agent by a list: a set of [`LISTED`], [`NO_AGENT`] and [`HEADLESS`].
+#[must_use]
+pub fn signals(list: BotList, agent: Option<&str>) -> u8 {
+    known(agent).map_or(NO_AGENT, |agent| Matcher::of(list).signals(agent))
+}
+
+/// A user agent that says something.
+fn known(agent: Option<&str>) -> Option<&str> {
+    let agent = agent?.trim();
+    (!matches!(agent, "" | "-")).then_some(agent)
+}
+
+/// Finds the signals of user agents, each of them once: most events have one that others had before.
 pub(crate) struct Bots {
-    words: AhoCorasick,
-    signals: &'static [(&'static str, u8)],
-    known: Mutex<HashMap<Box<str>, u8, RandomState>>,
+    matcher: &'static Matcher,
+    known: Mutex<Known>,
 }
 
 impl Bots {
     pub(crate) fn new(list: BotList) -> Self {
-        let signals = match list {
-            BotList::First => list::FIRST,
-        };
-        let words = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::LeftmostLongest)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(signals.iter().map(|(word, _)| word))
-            .expect("a few hundred short words stay below any limit");
         Self {
-            words,
-            signals,
+            matcher: Matcher::of(list),
             known: Mutex::default(),
         }
     }
 
     /// The signals of a user agent.
     pub(crate) fn signals(&self, agent: Option<&str>) -> u8 {
-        let agent = match agent.map(str::trim) {
-            None | Some("" | "-") => return NO_AGENT,
-            Some(agent) => agent,
+        let Some(agent) = known(agent) else {
+            return NO_AGENT;
         };
-        // who would have to wait looks for the words instead: the answer is the same
-        let Ok(mut known) = self.known.try_lock() else {
-            return self.find(agent);
-        };
-        if let Some(&signals) = known.get(agent) {
-            return signals;
+        let find = || self.matcher.signals(agent);
+        match self.known.try_lock() {
+            Ok(mut known) => known.get_or(agent, find),
+            // a thread that would have to wait looks for itself instead: the answer is the same
+            Err(_) => find(),
         }
-        if known.len() >= MOST_KNOWN {
-            known.clear();
-        }
-        let signals = self.find(agent);
-        known.insert(agent.into(), signals);
-        signals
-    }
-
-    fn find(&self, agent: &str) -> u8 {
-        self.words
-            .find_iter(agent)
-            .map(|found| self.signals[found.pattern().as_usize()].1)
-            .fold(0, |all, signal| all | signal)
     }
 }
 
@@ -114,10 +126,16 @@ impl Clone for Bots {
     /// Finds the same, and knows no agent yet.
     fn clone(&self) -> Self {
         Self {
-            words: self.words.clone(),
-            signals: self.signals,
+            matcher: self.matcher,
             known: Mutex::default(),
         }
+    }
+}
+
+impl fmt::Debug for Bots {
+    /// Says nothing of the agents.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bots").finish_non_exhaustive()
     }
 }
 

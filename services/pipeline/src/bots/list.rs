@@ -1,14 +1,64 @@
-//! The words by which programs name themselves in user agents, in lower case. Collected for this
-//! project. A list that was released is never changed: rows were written by it. A new one becomes
-//! another version.
+//! What the list holds besides the patterns of `crawler-user-agents`: words by which programs name
+//! themselves, collected for this project, and what of the patterns is left out. A list that was
+//! released is never changed: rows were written by it. A new one becomes another version.
 
 use super::{HEADLESS, LISTED};
 
 /// A word that holds another one of the list and says nothing.
 const NOTHING: u8 = 0;
 
-/// Version 1. Where words overlap, the one that begins first counts, and the longest of those.
-pub(super) const FIRST: &[(&str, u8)] = &[
+/// Patterns of the package that user agents of people contain too, with what is looked for instead:
+/// `None` is nothing at all.
+pub(super) const NARROWED: &[(&str, Option<&str>)] = &[
+    // a library of apps: what people do in an app may be reported under its name
+    ("okhttp", None),
+    // the build of Android 15 that several makes of telephones have in common
+    (r"AP3A\.240617\.008", None),
+    // the browser inside of Facebook's app
+    ("MetaIAB Facebook", None),
+    // a browser for single sites on macOS
+    ("Fluid", None),
+    // the name that CloudFront gives to every visitor, unless it is told to hand agents on
+    ("Amazon CloudFront", None),
+    // also a make of browsers; its robots call themselves spiders
+    ("Sogou", None),
+    // names of apps: by itself it is the preview of a link, behind `Mozilla/5.0` it is the browser
+    // inside of the app
+    ("WhatsApp", Some("^WhatsApp")),
+    ("Viber", Some("^Viber")),
+    (r"Tumblr\/", Some(r"^Tumblr\/")),
+    (r"PayPal\/", Some(r"^PayPal\/")),
+    (r"Notion\/", Some(r"^Notion\/")),
+    (r"Bluesky\/", Some(r"^Bluesky\/")),
+    (r"Instapaper\/", Some(r"^Instapaper\/")),
+    (r"Overcast\/", Some(r"^Overcast\/")),
+    (r"PocketCasts\/", Some(r"^PocketCasts\/")),
+    (r"Stripe\/", Some(r"^Stripe\/")),
+    (r"Salesforce\.com", Some(r"^Salesforce\.com")),
+    (r"Grammarly\/", Some(r"^Grammarly\/")),
+    ("Hatena", Some("^Hatena")),
+    ("Blackboard", Some("Blackboard Safeassign")),
+    // also where the browser of a portal names it
+    (r"mail\.ru", Some(r"top\.mail\.ru\/passremind")),
+    // also workstations of hospitals, `SynapseWorkstation.3.2.1`
+    ("Synapse", Some("^Synapse ")),
+    // also a browser, `Adventurer/1.0.0.1`
+    ("Adventurer", Some("^Adventurer$")),
+    // also telephones
+    ("Butterfly", Some(r"Butterfly\/")),
+    ("Fever", Some(r"^Fever\/")),
+    ("Sonic", Some(r"Sonic(\/|SiteAuditor)")),
+    // also the end of longer names and of builds
+    (r"008\/", Some(r"^008\/")),
+    (r"RED\/", Some(r"^RED\/")),
+    (r"Make\/", Some(r"^Make\/")),
+    (r"NING\/", Some(r"^NING\/")),
+    (r"BW\/", Some(r"; BW\/")),
+    (r"Code\/1\.", Some(r" Code\/1\.")),
+];
+
+/// The words. Where they overlap, the one that begins first counts, and the longest of those.
+pub(super) const WORDS: &[(&str, u8)] = &[
     // a make of telephones
     ("cubot", NOTHING),
     // what most call themselves
@@ -44,7 +94,6 @@ pub(super) const FIRST: &[(&str, u8)] = &[
     ("facebookexternalhit", LISTED),
     ("facebookcatalog", LISTED),
     ("meta-externalagent", LISTED),
-    ("whatsapp/", LISTED),
     ("skypeuripreview", LISTED),
     ("link preview", LISTED),
     ("embedly", LISTED),
