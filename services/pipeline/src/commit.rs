@@ -1,7 +1,7 @@
 //! The commit protocol: one transaction holds everything a flush means.
 //!
 //! ```text
-//! begin ─ fence ─ rows (copy | insert on conflict) ─ ledgers ─ hits ─ anchors of new rules ─ advance ─ commit
+//! begin ─ fence ─ rows (copy | insert on conflict) ─ ledgers ─ admitted pages ─ hits ─ anchors of new rules ─ advance ─ commit
 //! ```
 //! The protocol is written once against [`Sink`] and [`Transaction`]; PostgreSQL and the simulation's in-memory database
 //! implement them. Nothing here waits on a clock: how long to back off before a repetition is the caller's business.
@@ -16,12 +16,15 @@ use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use crate::{
+    admission::{Admission, AdmittedPages, Folding, LOOKED_UP_AT_ONCE, PageHash},
     batch::{Batch, Row},
     checkpoint::CheckpointDelta,
     engine::{Claim, Flush},
     event::{Day, EventTime},
     offset::{NextOffset, TopicPartition},
-    settle::{Aggregates, HitDelta, Judgement, PartDelta, PartKey, Plan},
+    settle::{
+        Aggregates, HitDelta, Judgement, PartDelta, PartKey, Plan, in_parts, parts_of, pieces,
+    },
     spec::{LatePolicy, SemanticSpec},
     window::{TumblingWindow, Window},
 };
@@ -88,8 +91,10 @@ pub struct StoredTwin {
     pub row: u32,
     /// Partition of the stored event.
     pub source: TopicPartition,
-    /// Offset of the stored event.
+    /// Offset of the stored event's record.
     pub offset: i64,
+    /// Its place in that record.
+    pub index: i16,
 }
 
 /// A database that can begin transactions.
@@ -151,6 +156,16 @@ pub trait Transaction {
         &mut self,
         batch: &Batch,
     ) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Looks up which pages of these windows and partitions have rows of their own; those of one may come in pieces.
+    fn admitted_pages(
+        &mut self,
+        parts: &[PartKey],
+    ) -> impl Future<Output = Result<Vec<(PartKey, Vec<PageHash>)>, Self::Error>>;
+    /// Notes which more of them have, in key order.
+    fn admit_pages(
+        &mut self,
+        admissions: &[Admission],
+    ) -> impl Future<Output = Result<(), Self::Error>>;
     /// Adds hits, in key order.
     fn add_hits(&mut self, hits: &[HitDelta]) -> impl Future<Output = Result<(), Self::Error>>;
     /// Adds hits to parts, and unites their distinct counts with these.
@@ -184,6 +199,8 @@ pub struct Settlement {
     pub suspects: usize,
     /// Rows that only the database could refuse.
     pub refused: usize,
+    /// Hits that were counted as those of other pages, since the rules bound the pages of a window.
+    pub folded: BTreeMap<TopicPartition, u64>,
 }
 
 /// A flush that was not committed, with the flush to repeat where that is the remedy.
@@ -198,8 +215,10 @@ pub struct Unsettled<E> {
 /// How often a flush may look for a refused row before its constraint is taken for something else than a row's fault.
 const MAX_REFUSED: usize = 10_000;
 
-/// Commits a flush by its own rules; everything before `final_until` was already reported final. Rows that the database refuses become dead letters of the same flush; a row wrongly taken for new
-/// makes every row a suspect; both repeat at once. Every other failure is handed back and the flush stays as it is.
+/// Commits a flush by its own rules; everything before `final_until` was already reported final. Rows that the database
+/// refuses become dead letters of the same flush; a row wrongly taken for new makes every row a suspect; both repeat at
+/// once. Every other failure is handed back and the flush stays as it is. `pages` is what the same caller's flushes before
+/// have learnt; it may be empty.
 ///
 /// # Errors
 /// [`Unsettled`] with the remedy that is left to the caller.
@@ -207,11 +226,12 @@ pub async fn settle<S: Sink>(
     sink: &mut S,
     flush: &mut Flush,
     final_until: Option<EventTime>,
+    pages: &mut AdmittedPages,
 ) -> Result<Settlement, Unsettled<S::Error>> {
     let mut distrust = flush.batch.rows.len() < SMALL_FLUSH;
     let mut refused = 0;
     loop {
-        let error = match attempt(sink, flush, final_until, distrust).await {
+        let error = match attempt(sink, flush, final_until, pages, distrust).await {
             Ok(settlement) => {
                 return Ok(Settlement {
                     refused,
@@ -269,6 +289,7 @@ async fn attempt<S: Sink>(
     sink: &mut S,
     flush: &mut Flush,
     final_until: Option<EventTime>,
+    pages: &mut AdmittedPages,
     distrust: bool,
 ) -> Result<Settlement, S::Error> {
     let mut tx = sink.begin().await?;
@@ -291,23 +312,55 @@ async fn attempt<S: Sink>(
     let windows = TumblingWindow::new(flush.rules.window_micros);
     let mut aggregates = Aggregates::new(windows, policy, final_until);
     let mut judgement = Judgement::default();
+    let bound = flush.rules.events.derived.most_pages();
+    if bound.is_none() {
+        pages.clear();
+    }
+    let mut folding = bound.map(|bound| pages.fold(bound, flush));
+    // which page is admitted follows from all accepted rows before it, and from what was admitted before the flush
+    let unknown = match &mut folding {
+        Some(folding) if plan.suspects.is_empty() => !folding
+            .unknown(parts_of(batch, &plan.new, policy))
+            .is_empty(),
+        folding => folding.is_some(),
+    };
     if !plan.new.is_empty() {
         // the verdict on these rows is known if the COPY succeeds: they are counted while the server writes them
         let (copied, ()) = futures_util::future::join(tx.copy_new(batch, &plan.new), async {
-            aggregates.add(batch, &plan.new);
+            match &mut folding {
+                None => aggregates.add(batch, &plan.new),
+                Some(_) if unknown => {}
+                Some(folding) => {
+                    let mut rows = plan.new.clone();
+                    in_parts(batch, &mut rows);
+                    aggregates.add_folded(batch, &rows, folding);
+                }
+            }
         })
         .await;
         copied?;
     }
     if !plan.suspects.is_empty() {
         judgement.inserted = tx.insert_suspects(batch, &plan.suspects).await?;
-        aggregates.add(batch, &judgement.inserted);
+        if folding.is_none() {
+            aggregates.add(batch, &judgement.inserted);
+        }
+    }
+    if unknown && let Some(folding) = &mut folding {
+        let mut rows = [&plan.new[..], &judgement.inserted].concat();
+        in_parts(batch, &mut rows);
+        add_folded(&mut tx, batch, &rows, &mut aggregates, folding, policy).await?;
     }
     if !plan.late.is_empty() {
         judgement.late = judge_late(&mut tx, batch, &plan.late, policy).await?;
     }
     if !batch.dead_letters.is_empty() {
         tx.insert_dead_letters(batch).await?;
+    }
+    let spans = &batch.spans;
+    let admissions = folding.map(|folding| folding.into_admissions(|tp| spans[&tp].from));
+    if let Some(admissions) = admissions.as_ref().filter(|some| !some.is_empty()) {
+        tx.admit_pages(admissions).await?;
     }
     let hits = aggregates.hits();
     if !hits.is_empty() {
@@ -331,13 +384,38 @@ async fn attempt<S: Sink>(
         .collect();
     tx.advance(&advances).await?;
     tx.commit().await?;
+    if let Some(admissions) = admissions {
+        pages.committed(admissions, &deltas);
+    }
     Ok(Settlement {
         deltas,
         distrusted: misjudged(batch, &plan.suspects, &judgement.inserted),
         copied: plan.new.len(),
         suspects: plan.suspects.len(),
         refused: 0,
+        folded: aggregates.into_folded(),
     })
+}
+
+/// Counts accepted rows, sorted by part, with the pages looked up of so many parts at a time: an event each of thousands
+/// of windows needs no more memory than that.
+async fn add_folded<T: Transaction>(
+    tx: &mut T,
+    batch: &Batch,
+    rows: &[u32],
+    aggregates: &mut Aggregates,
+    folding: &mut Folding<'_>,
+    policy: LatePolicy,
+) -> Result<(), T::Error> {
+    for piece in pieces(batch, rows, LOOKED_UP_AT_ONCE) {
+        let unknown = folding.unknown(parts_of(batch, piece, policy));
+        if !unknown.is_empty() {
+            let found = tx.admitted_pages(&unknown).await?;
+            folding.learn(&unknown, found);
+        }
+        aggregates.add_folded(batch, piece, folding);
+    }
+    Ok(())
 }
 
 /// The partitions of which a row was called new at intake and was stored already.
@@ -380,7 +458,7 @@ async fn judge_late<T: Transaction>(
                 .spans
                 .get(&twin.source)
                 .is_some_and(|span| !span.from.covers(twin.offset));
-            !this_flush || (twin.source, twin.offset) < row.place()
+            !this_flush || (twin.source, twin.offset, twin.index) < row.place()
         })
     };
     let duplicates: BTreeSet<u32> = diverted
@@ -499,6 +577,7 @@ mod tests {
             let place = Place {
                 source: partition(number),
                 offset: 0,
+                index: 0,
                 received_at,
             };
             let judged = Judged {

@@ -26,6 +26,15 @@ pub struct DerivedRules {
     pub bots: Option<BotList>,
 }
 
+impl DerivedRules {
+    /// The most pages of a window and a Kafka partition that have rows of their own, where there is a bound.
+    #[must_use]
+    pub fn most_pages(&self) -> Option<usize> {
+        let most = self.page.as_ref()?.max_per_window?;
+        Some(most.try_into().unwrap_or(usize::MAX))
+    }
+}
+
 /// What was derived from the fields of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Derived<'a> {

@@ -11,6 +11,7 @@
 //! event with the same id and day is already stored.
 
 pub mod acquisition;
+pub mod admission;
 pub mod batch;
 pub mod bots;
 pub mod checkpoint;

@@ -16,7 +16,9 @@ mod template;
 use std::borrow::Cow;
 
 pub(crate) use address::host;
-pub use rules::{Fragment, MAX_KEY_CHARS, MAX_KEYS, MAX_TEMPLATES, PageRules, TrailingSlash};
+pub use rules::{
+    Fragment, MAX_KEY_CHARS, MAX_KEYS, MAX_TEMPLATES, MOST_PER_WINDOW, PageRules, TrailingSlash,
+};
 pub use template::{MAX_TEMPLATE_CHARS, NoTemplate, TEMPLATE_PATTERN, Template};
 
 use address::Address;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
+    admission::{Folding, OTHER_PAGES, PageHash},
     batch::{Batch, Row},
     checkpoint::{CheckpointDelta, Counters},
     event::{Day, EventTime, PAGE_VIEW},
@@ -50,7 +51,7 @@ pub struct HitDelta {
     /// The site, where it is known.
     pub site: Option<String>,
     /// See [`page_hash`]: what keys hold, since a long page does not fit a btree.
-    pub url_hash: [u8; 16],
+    pub url_hash: PageHash,
     /// How many hits to add.
     pub hits: i64,
     /// Those of them that something speaks for being a program's.
@@ -76,7 +77,7 @@ pub struct PartDelta {
 }
 
 /// A page, what happened there, and the site: what hits are counted by within a window.
-type Page<S> = (S, Option<S>, Option<S>);
+pub type Page<S> = (S, Option<S>, Option<S>);
 
 /// How many hits, and how many of them something speaks for being a program's.
 type Hits = (i64, i64);
@@ -89,6 +90,8 @@ pub struct Aggregates {
     hits: HashMap<(EventTime, Page<String>), Hits, RandomState>,
     parts: BTreeMap<PartKey, PartDelta>,
     counters: BTreeMap<TopicPartition, Counters>,
+    /// Hits that were counted as those of other pages.
+    folded: BTreeMap<TopicPartition, u64>,
     final_until: Option<EventTime>,
 }
 
@@ -152,6 +155,7 @@ impl Aggregates {
             hits: HashMap::default(),
             parts: BTreeMap::new(),
             counters: BTreeMap::new(),
+            folded: BTreeMap::new(),
             final_until,
         }
     }
@@ -159,6 +163,32 @@ impl Aggregates {
     /// Counts rows that are stored. A late one touches no aggregate with policy `Store`, and its own window's with `Merge`:
     /// hits add up whenever they come.
     pub fn add(&mut self, batch: &Batch, rows: &[u32]) {
+        self.count(batch, rows, |_, _| true);
+    }
+
+    /// The same where the rules bound the pages that have rows of their own. The rows come as [`in_parts`] sorts them, and
+    /// their parts are known.
+    pub fn add_folded(&mut self, batch: &Batch, rows: &[u32], folding: &mut Folding<'_>) {
+        let mut part = None;
+        let mut is_own: HashMap<Page<&str>, bool, RandomState> = HashMap::default();
+        self.count(batch, rows, |row, page| {
+            let key = part_key(row);
+            if part.replace(key) != Some(key) {
+                is_own.clear();
+            }
+            // a page that was refused once is refused in the rest of the flush
+            *is_own
+                .entry(page)
+                .or_insert_with(|| folding.admits(key, page))
+        });
+    }
+
+    fn count<'b>(
+        &mut self,
+        batch: &'b Batch,
+        rows: &[u32],
+        mut is_own: impl FnMut(&Row, Page<&'b str>) -> bool,
+    ) {
         let mut hits: HashMap<(EventTime, Page<&str>), Hits, RandomState> = HashMap::default();
         for &at in rows {
             let row = &batch.rows[at as usize];
@@ -173,7 +203,11 @@ impl Aggregates {
             let revised = i64::from(self.final_until.is_some_and(|until| end <= until));
             counters.revised += revised;
             let texts = batch.texts(row);
-            let page = (batch.page(row), texts.event_name, texts.site);
+            let mut page = (batch.page(row), texts.event_name, texts.site);
+            if !is_own(row, page) {
+                page = OTHER_PAGES;
+                *self.folded.entry(row.source).or_default() += 1;
+            }
             let bot = i64::from(row.bot != 0);
             add(hits.entry((row.window_start, page)).or_default(), (1, bot));
             let part = self.parts.entry(part_key(row)).or_default();
@@ -193,6 +227,11 @@ impl Aggregates {
             );
             add(self.hits.entry((window, page)).or_default(), n);
         }
+    }
+
+    /// How many hits of each partition were counted as those of other pages.
+    pub fn into_folded(self) -> BTreeMap<TopicPartition, u64> {
+        self.folded
     }
 
     /// Hits to add, in the order of their key.
@@ -299,7 +338,7 @@ impl Aggregates {
 }
 
 /// The first 16 bytes of SHA-256 of a page's address; in SQL: `substr(sha256(convert_to(url, 'UTF8')), 1, 16)`.
-pub fn url_hash(url: &str) -> [u8; 16] {
+pub fn url_hash(url: &str) -> PageHash {
     let digest = Sha256::digest(url.as_bytes());
     let mut hash = [0; 16];
     hash.copy_from_slice(&digest[..16]);
@@ -308,7 +347,7 @@ pub fn url_hash(url: &str) -> [u8; 16] {
 
 /// The key of a page within a window: [`url_hash`] of a page view on no site of its own, which is what the first releases
 /// counted by; otherwise the same of page, name and site, each behind a zero byte that none of them holds.
-pub fn page_hash(url: &str, event_name: Option<&str>, site: Option<&str>) -> [u8; 16] {
+pub fn page_hash(url: &str, event_name: Option<&str>, site: Option<&str>) -> PageHash {
     let event_name = event_name.unwrap_or(PAGE_VIEW);
     if event_name == PAGE_VIEW && site.is_none() {
         return url_hash(url);
@@ -334,6 +373,44 @@ fn is_counted(row: &Row, policy: LatePolicy) -> bool {
 
 fn part_key(row: &Row) -> PartKey {
     (row.source, row.window_start)
+}
+
+/// The parts in which some of the rows count.
+pub fn parts_of(batch: &Batch, rows: &[u32], policy: LatePolicy) -> Vec<PartKey> {
+    let mut last = None;
+    let mut parts: HashSet<PartKey, RandomState> = HashSet::default();
+    for &at in rows {
+        let row = &batch.rows[at as usize];
+        if is_counted(row, policy) && last.replace(part_key(row)) != Some(part_key(row)) {
+            parts.insert(part_key(row));
+        }
+    }
+    parts.into_iter().collect()
+}
+
+/// Sorts rows by part, and within a part in the order of the log.
+pub fn in_parts(batch: &Batch, rows: &mut [u32]) {
+    rows.sort_unstable_by_key(|&at| {
+        let row = &batch.rows[at as usize];
+        (part_key(row), row.place())
+    });
+}
+
+/// The rows, sorted by part, in pieces of so many parts.
+pub fn pieces<'r>(
+    batch: &'r Batch,
+    rows: &'r [u32],
+    parts: usize,
+) -> impl Iterator<Item = &'r [u32]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let of = |at: &u32| part_key(&batch.rows[*at as usize]);
+        let by_part = rest.chunk_by(|one, next| of(one) == of(next));
+        let len: usize = by_part.take(parts).map(<[u32]>::len).sum();
+        let (piece, more) = rest.split_at(len);
+        rest = more;
+        (len > 0).then_some(piece)
+    })
 }
 
 #[cfg(test)]
@@ -362,6 +439,7 @@ mod tests {
                     partition,
                 },
                 offset,
+                index: 0,
                 received_at,
             };
             let judged = Judged {
@@ -399,6 +477,7 @@ mod tests {
                     partition: 0,
                 },
                 offset,
+                index: 0,
                 received_at,
             };
             let judged = Judged {

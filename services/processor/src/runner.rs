@@ -8,6 +8,7 @@ use std::{
 
 use chrono::Utc;
 use clickstream_pipeline::{
+    admission::AdmittedPages,
     commit::{Failure as _, Remedy, Settlement, settle},
     engine::Flush,
     event::{Day, EventTime},
@@ -97,6 +98,8 @@ pub struct Writer {
     metrics: WriterMetrics,
     sink: Option<PostgresSink>,
     final_until: Option<EventTime>,
+    /// Which pages of the windows of late have rows of their own.
+    pages: AdmittedPages,
     days: HashSet<Day>,
     /// Days that are to get a partition.
     due_days: BTreeSet<Day>,
@@ -132,6 +135,7 @@ impl Writer {
             metrics,
             sink: None,
             final_until: None,
+            pages: AdmittedPages::default(),
             days: HashSet::new(),
             due_days: BTreeSet::new(),
             days_locked_until: None,
@@ -236,7 +240,7 @@ impl Writer {
             let Some(sink) = self.sink.as_mut() else {
                 return Ok(());
             };
-            let settled = settle(sink, flush, self.final_until);
+            let settled = settle(sink, flush, self.final_until, &mut self.pages);
             let (settled, ahead) = while_ahead(settled, &self.shared, self.next.is_none()).await;
             if let Some(ahead) = ahead {
                 let (next, prepared) = ahead
@@ -316,9 +320,15 @@ impl Writer {
             .flat_map(|flush| flush.claims.keys().copied())
             .collect();
         let cleaned = outcome::cleaned(flush);
+        let trimmed = outcome::trimmed(flush);
+        if let Some(sink) = &mut self.sink {
+            self.metrics.keys_left_out.inc_by(sink.take_left_out_keys());
+        }
         self.shared.with(|state| {
             state.in_flight = ahead;
             state.cleaned.add(&cleaned);
+            state.trimmed += trimmed;
+            state.folded += settlement.folded.values().sum::<u64>();
             state.engine.distrust(settlement.distrusted.iter().copied());
             for (tp, delta) in &settlement.deltas {
                 if let Some(view) = state.view.get_mut(tp) {
@@ -339,7 +349,10 @@ impl Writer {
                 .get(&tp.topic)
                 .map_or("", String::as_str);
             self.metrics.committed(topic, *tp, &delta.counters);
+            let folded = settlement.folded.get(tp).copied().unwrap_or(0);
+            self.metrics.folded(topic, *tp, folded);
         }
+        self.metrics.trimmed.inc_by(trimmed);
         outcome::count(
             &self.metrics,
             flush,

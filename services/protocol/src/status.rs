@@ -29,6 +29,12 @@ pub struct ProcessorStatus {
     /// reason (`{"ip":{"list":3}}`): they were repaired or left out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub cleaned: BTreeMap<String, BTreeMap<String, u64>>,
+    /// How many entries of the properties of these events a limit left out, or had to be changed to be stored.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub trimmed_properties: u64,
+    /// How many hits of these events were counted as those of other pages, since the rules bound the pages of a window.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub folded_hits: u64,
     /// PostgreSQL answers, and refuses what it writes again and again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
@@ -116,6 +122,10 @@ pub struct Refused {
     pub class: String,
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
@@ -189,6 +199,8 @@ mod tests {
             halted: Vec::new(),
             rules: Some("4f1d2c3b5a69".to_owned()),
             cleaned: [("ip".to_owned(), [("list".to_owned(), 3)].into())].into(),
+            trimmed_properties: 2,
+            folded_hits: 5,
             refused: Some(Refused {
                 since: "2026-01-01T00:00:00.000Z".to_owned(),
                 class: "resources".to_owned(),
@@ -202,7 +214,8 @@ mod tests {
                 r#""watermark":null,"paused":false,"state":"reading","counters":{"consumed":0,"accepted":0,"merged":0,"#,
                 r#""duplicate":0,"rejected":0,"late":0,"skipped":0,"revised":0},"last_commit_at":null,"#,
                 r#""oldest_unprocessed_seconds":null,"heartbeat_at":null,"open_transaction_seconds":1.5,"gaps":[]}],"#,
-                r#""halted":[],"rules":"4f1d2c3b5a69","cleaned":{"ip":{"list":3}},"refused":{"since":"2026-01-01T00:00:00.000Z","class":"resources"}}"#,
+                r#""halted":[],"rules":"4f1d2c3b5a69","cleaned":{"ip":{"list":3}},"trimmed_properties":2,"folded_hits":5,"#,
+                r#""refused":{"since":"2026-01-01T00:00:00.000Z","class":"resources"}}"#,
             )
         );
     }

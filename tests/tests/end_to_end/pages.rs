@@ -2,6 +2,7 @@
 //! rules that change, and audited.
 
 use crate::{
+    progress::SHORT_SESSION,
     records::{Click, Placed, clicks, now},
     rules::{Document, followed},
     stack::{Stack, StackOptions},
@@ -150,5 +151,75 @@ async fn rules_for_pages_that_come_change_and_go_count_each_record_by_those_at_i
             .await?,
         50
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flood_of_pages_makes_no_more_rows_than_the_bound_whoever_is_killed() -> anyhow::Result<()>
+{
+    const BOUND: i64 = 100;
+    let stack = Stack::new(StackOptions {
+        partitions: 4,
+        spec: format!("  events: {{ page: {{ maxPerWindow: {BOUND} }} }}\n"),
+        ..StackOptions::default()
+    })
+    .await?;
+    // two windows, 5,000 pages, one of them with the name of all others; every tenth click comes twice
+    let at = now();
+    let flood: Vec<Placed> = clicks(0..20_000, at)
+        .iter()
+        .enumerate()
+        .flat_map(|(number, click)| {
+            let page = match number % 5_000 {
+                30 => "(other)".to_owned(),
+                page => format!("https://shop.example/{page}"),
+            };
+            let at = click.at.micros() / 1_000 - i64::from(number / 4 % 2 == 0) * 60_000;
+            let json = format!(
+                r#"{{"event_id":"{}","user_id":"{}","event_ts":{at},"url":"{page}"}}"#,
+                click.id, click.user,
+            );
+            let partition = i32::try_from(number % 4).unwrap_or_default();
+            let times = 1 + usize::from(number % 10 == 0);
+            vec![(partition, Some(json.into_bytes())); times]
+        })
+        .collect();
+    let start = |generation: u32| stack.start_with(&format!("p{generation}"), &[SHORT_SESSION]);
+    let mut processors = [start(0)?, start(1)?];
+    let mut kills = 0;
+    for piece in flood.chunks(2_500) {
+        let goal = stack.consumed().await? + 300;
+        stack.place(piece.to_vec()).await?;
+        let reached =
+            format!("select coalesce(sum(consumed), 0) >= {goal} from clickstream_checkpoints");
+        stack
+            .eventually("some of it is committed", &reached)
+            .await?;
+        let victim = &mut processors[kills % 2];
+        victim.kill()?;
+        kills += 1;
+        *victim = start(1 + u32::try_from(kills)?)?;
+    }
+    stack.drained().await?;
+    stack.ends_clean(&[&processors[0], &processors[1]]).await?;
+
+    assert_eq!(stack.total("accepted").await?, 20_000);
+    let hits = "select sum(hits)::bigint from clickstream_agg_minute";
+    assert_eq!(stack.count(hits).await?, 20_000);
+    let most = "select max(pages)::bigint from (
+        select count(*) as pages from clickstream_agg_minute group by window_start) as windows";
+    let most = stack.count(most).await?;
+    assert!((BOUND..=4 * BOUND + 1).contains(&most), "{most} rows");
+    let listed = "select max(pages)::bigint from (
+        select sum(octet_length(url_hashes) / 16) as pages from clickstream_admitted_pages
+        group by window_start, partition) as parts";
+    assert_eq!(stack.count(listed).await?, BOUND);
+    let others = "select sum(hits)::bigint from clickstream_agg_minute
+        where url = '(other)' and event_name = '' and site is null";
+    assert!(stack.count(others).await? > 15_000);
+    // a page of that name is a page like any other
+    let named = "select sum(hits)::bigint from clickstream_agg_minute
+        where url = '(other)' and event_name = 'page_view'";
+    assert_eq!(stack.count(named).await?, 4);
     Ok(())
 }

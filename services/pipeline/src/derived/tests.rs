@@ -21,6 +21,7 @@ fn rules() -> DerivedRules {
             fragment: Fragment::Remove,
             query: Vec::new(),
             templates: vec!["/product/:id".parse().unwrap()],
+            max_per_window: None,
         }),
         acquisition: true,
         bots: Some(BotList::NEWEST),

@@ -8,6 +8,8 @@ use super::Template;
 pub const MAX_KEYS: usize = 64;
 /// Longest such key, in characters.
 pub const MAX_KEY_CHARS: usize = 128;
+/// The largest bound of the pages of a window: as much as is looked up of a window at once.
+pub const MOST_PER_WINDOW: u32 = 10_000;
 /// Most templates.
 pub const MAX_TEMPLATES: usize = 100;
 
@@ -25,6 +27,9 @@ pub struct PageRules {
     /// The first that matches the path stands in its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<Template>,
+    /// The most pages of a window and a Kafka partition that have rows of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_window: Option<u32>,
 }
 
 /// What becomes of slashes at the end of a path.

@@ -12,6 +12,7 @@ fn rules() -> PageRules {
         fragment: Fragment::Remove,
         query: Vec::new(),
         templates: Vec::new(),
+        max_per_window: None,
     }
 }
 
@@ -301,6 +302,7 @@ fn any_rules() -> impl Strategy<Value = PageRules> {
             fragment: [Fragment::Remove, Fragment::Keep][usize::from(fragment)],
             query,
             templates,
+            max_per_window: None,
         })
 }
 

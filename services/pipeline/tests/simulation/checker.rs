@@ -14,6 +14,7 @@ use std::{
 };
 
 use clickstream_pipeline::{
+    admission::PageHash,
     checkpoint::Counters,
     decode::RejectReason,
     offset::TopicPartition,
@@ -21,6 +22,8 @@ use clickstream_pipeline::{
     spec::{LatePolicy, OptionalFields, SemanticSpec},
     watermark::EventClock,
 };
+
+use sha2::{Digest, Sha256};
 
 use crate::{
     database::Database,
@@ -43,23 +46,42 @@ struct ByRules {
     /// From which offset on which rules are in force.
     changes: Vec<(i64, Arc<SemanticSpec>)>,
     /// For every entry.
-    entries: Vec<Judged>,
+    entries: Vec<JudgedEntry>,
+}
+
+/// A record as the rules at its offset have it.
+struct JudgedEntry {
+    /// What it holds: itself, the elements of its batch, or nothing.
+    held: Vec<Judged>,
+    t: Option<i64>,
+    /// The last 31 event times.
+    times: Vec<i64>,
 }
 
 struct Judged {
-    /// Why it is no event by these rules; nor is one without a value.
+    /// Which element of the record's batch; none where the record is read as a whole.
+    element: Option<usize>,
+    /// Why it is no event by these rules.
     rejected: Option<RejectReason>,
     late: bool,
     policy: LatePolicy,
     /// Whether a text that says nothing is left out.
     cleans: bool,
-    /// Whether hits are counted by pages that rules make.
-    by_page: bool,
+    /// By which pages hits are counted.
+    pages: ByPage,
     /// Whether bots are counted apart.
     marks: bool,
-    t: Option<i64>,
-    /// The last 31 event times.
-    times: Vec<i64>,
+}
+
+/// What the rules make of a URL.
+#[derive(Copy, Clone)]
+enum ByPage {
+    /// It is the page.
+    Url,
+    /// It is the page as well, and its host the site; no more pages than these have rows of their own.
+    Site(Option<u32>),
+    /// All URLs of the shop are one page of it; with the same bound.
+    Template(Option<u32>),
 }
 
 #[derive(Default)]
@@ -71,6 +93,7 @@ struct Expected {
     letters: BTreeMap<Place, Letter>,
     hits: BTreeMap<(i64, String), i64>,
     parts: BTreeMap<(TopicPartition, i64), Group>,
+    admitted: BTreeMap<(TopicPartition, i64), Vec<PageHash>>,
     counters: BTreeMap<TopicPartition, Counters>,
     overtaken: u64,
 }
@@ -125,6 +148,9 @@ impl Oracle {
         same("late events", &expected.late, &state.late)?;
         same("dead letters", &expected.letters, &state.letters)?;
         same("hits", &expected.hits, &state.hits)?;
+        let admitted = state.admitted.iter();
+        let admitted = admitted.map(|(&(tp, start), pages)| ((tp, start.micros()), pages.clone()));
+        same("admitted pages", &expected.admitted, &admitted.collect())?;
         self.check_parts(&expected, state)?;
         self.check_checkpoints(log, &expected, state)?;
         self.check_anchors(log, db)?;
@@ -166,17 +192,25 @@ impl Oracle {
         (number, seen): (usize, usize),
     ) {
         let entries = &log.partitions[&tp].entries;
+        let mut all = Vec::new();
         for (entry, judged) in entries.iter().zip(&self.judged[&tp].entries) {
             if entry.offset < from || entry.offset >= to {
                 continue;
             }
-            let counters = expected.counters.entry(tp).or_default();
-            if let Some(reason) = judged.rejected {
-                reject(expected, tp, entry, reason);
-                continue;
+            if judged.held.is_empty() {
+                expected.counters.entry(tp).or_default().skipped += 1;
             }
-            let Truth::Event(facts) = &entry.truth else {
-                counters.skipped += 1;
+            all.extend(judged.held.iter().map(|judged| (entry, judged)));
+        }
+        for (entry, judged) in all {
+            let part = part_of(entry, judged.element);
+            let place = (tp, entry.offset, judged.element.unwrap_or(0) as i16);
+            let counters = expected.counters.entry(tp).or_default();
+            let (Truth::Event(facts), None) = (part.truth, judged.rejected) else {
+                let reason = judged
+                    .rejected
+                    .expect("what is held is an event or rejected");
+                reject(expected, place, entry.received, part.value, reason);
                 continue;
             };
             let policy = judged.policy;
@@ -191,7 +225,7 @@ impl Oracle {
                 stored_facts.referrer = stored_facts.referrer.filter(|text| !text.is_empty());
             }
             let row = Stored {
-                place: (tp, entry.offset),
+                place,
                 facts: stored_facts,
                 late: judged.late,
             };
@@ -202,7 +236,8 @@ impl Oracle {
                 counters.consumed += 1;
                 counters.duplicate += 1;
             } else if tried && facts.url.starts_with(REFUSED) {
-                reject(expected, tp, entry, RejectReason::RefusedByDatabase);
+                let reason = RejectReason::RefusedByDatabase;
+                reject(expected, place, entry.received, part.value, reason);
             } else if apart {
                 counters.consumed += 1;
                 counters.late += 1;
@@ -228,9 +263,8 @@ impl Oracle {
                 {
                     counters.revised += 1;
                 }
-                // all URLs that the database takes are of one template
-                let page: &str = if judged.by_page { PAGE } else { &facts.url };
-                *expected.hits.entry((window, page.to_owned())).or_default() += 1;
+                let page = page_of(expected, (tp, window), judged.pages, &facts.url);
+                *expected.hits.entry((window, page)).or_default() += 1;
                 let group = expected.parts.entry((tp, window)).or_default();
                 group.hits += 1;
                 group.bots += i64::from(judged.marks && facts.agent.is_none());
@@ -343,20 +377,78 @@ fn changes_of(state: &State, tp: TopicPartition) -> Vec<(i64, Arc<SemanticSpec>)
     changes
 }
 
-fn reject(expected: &mut Expected, tp: TopicPartition, entry: &Entry, reason: RejectReason) {
-    let counters = expected.counters.entry(tp).or_default();
+/// What a hit is counted by: its own page if that is among the first ones of the window and partition, as many as the
+/// rules say.
+fn page_of(
+    expected: &mut Expected,
+    part: (TopicPartition, i64),
+    pages: ByPage,
+    url: &str,
+) -> String {
+    // what the database takes is of the shop
+    let (page, most) = match pages {
+        ByPage::Url => (url, None),
+        ByPage::Site(most) => (url, most),
+        ByPage::Template(most) => (PAGE, most),
+    };
+    let Some(most) = most else {
+        return page.to_owned();
+    };
+    let digest = Sha256::digest(format!("{page}\0page_view\0shop.example"));
+    let hash: PageHash = digest[..16].try_into().expect("16 bytes");
+    let admitted = expected.admitted.entry(part).or_default();
+    if admitted.contains(&hash) {
+        return page.to_owned();
+    }
+    if admitted.len() < most as usize {
+        admitted.push(hash);
+        return page.to_owned();
+    }
+    "(other)".to_owned()
+}
+
+fn reject(
+    expected: &mut Expected,
+    place: Place,
+    received: i64,
+    payload: &[u8],
+    reason: RejectReason,
+) {
+    let counters = expected.counters.entry(place.0).or_default();
     counters.consumed += 1;
     counters.rejected += 1;
     let letter = Letter {
         reason,
-        received: entry.received,
-        payload: entry.value.clone().unwrap_or_default(),
+        received,
+        payload: payload.to_vec(),
     };
-    expected.letters.insert((tp, entry.offset), letter);
+    expected.letters.insert(place, letter);
+}
+
+/// A record, or an element of its batch.
+struct PartOf<'a> {
+    truth: &'a Truth,
+    value: &'a [u8],
+    odd: bool,
+}
+
+fn part_of(entry: &Entry, element: Option<usize>) -> PartOf<'_> {
+    match (&entry.truth, element) {
+        (Truth::Batch(parts), Some(at)) => PartOf {
+            truth: &parts[at].truth,
+            value: &parts[at].value,
+            odd: parts[at].odd,
+        },
+        _ => PartOf {
+            truth: &entry.truth,
+            value: entry.value.as_deref().unwrap_or_default(),
+            odd: entry.odd,
+        },
+    }
 }
 
 /// `T` by the book: sort the last 31, the missing ones first, take the 16th, never go back.
-fn judge(entries: &[Entry], changes: &[(i64, Arc<SemanticSpec>)]) -> Vec<Judged> {
+fn judge(entries: &[Entry], changes: &[(i64, Arc<SemanticSpec>)]) -> Vec<JudgedEntry> {
     let mut all = Vec::new();
     let mut t: Option<i64> = None;
     let mut judged = Vec::new();
@@ -364,24 +456,37 @@ fn judge(entries: &[Entry], changes: &[(i64, Arc<SemanticSpec>)]) -> Vec<Judged>
     for entry in entries {
         let spec = changes.iter().rev().find(|(at, _)| *at <= entry.offset);
         let spec = spec.map_or(&start, |(_, rules)| &**rules);
-        let mut late = false;
-        let rejected = rejected(entry, spec);
-        if let (Truth::Event(facts), None) = (&entry.truth, rejected) {
-            let end = (facts.ts.div_euclid(spec.window_micros) + 1) * spec.window_micros;
-            late = t.is_some_and(|t| end + spec.allowed_lateness_micros <= t - spec.delay_micros);
-            all.push(facts.ts);
-            let mut last: Vec<Option<i64>> = all.iter().rev().take(31).copied().map(Some).collect();
-            last.resize(31, None);
-            last.sort_unstable();
-            t = t.max(last[15]);
+        let mut held = Vec::new();
+        for element in elements_of(entry, spec) {
+            let mut late = false;
+            let rejected = rejected(entry, element, spec);
+            if let (Truth::Event(facts), None) = (part_of(entry, element).truth, rejected) {
+                let end = (facts.ts.div_euclid(spec.window_micros) + 1) * spec.window_micros;
+                late =
+                    t.is_some_and(|t| end + spec.allowed_lateness_micros <= t - spec.delay_micros);
+                all.push(facts.ts);
+                let mut last: Vec<Option<i64>> =
+                    all.iter().rev().take(31).copied().map(Some).collect();
+                last.resize(31, None);
+                last.sort_unstable();
+                t = t.max(last[15]);
+            }
+            held.push(Judged {
+                element,
+                rejected,
+                late,
+                policy: spec.late_policy,
+                pages: match &spec.events.derived.page {
+                    None => ByPage::Url,
+                    Some(rules) if rules.templates.is_empty() => ByPage::Site(rules.max_per_window),
+                    Some(rules) => ByPage::Template(rules.max_per_window),
+                },
+                marks: spec.events.derived.bots.is_some(),
+                cleans: spec.events.optional_fields == OptionalFields::Clean,
+            });
         }
-        judged.push(Judged {
-            rejected,
-            late,
-            policy: spec.late_policy,
-            by_page: spec.events.derived.page.is_some(),
-            marks: spec.events.derived.bots.is_some(),
-            cleans: spec.events.optional_fields == OptionalFields::Clean,
+        judged.push(JudgedEntry {
+            held,
             t,
             times: all[all.len().saturating_sub(31)..].to_vec(),
         });
@@ -389,20 +494,38 @@ fn judge(entries: &[Entry], changes: &[(i64, Arc<SemanticSpec>)]) -> Vec<Judged>
     judged
 }
 
-/// Why a record is no event by these rules.
-fn rejected(entry: &Entry, spec: &SemanticSpec) -> Option<RejectReason> {
-    let len = entry.value.as_ref().map_or(0, Vec::len);
+/// What a record holds by these rules: the elements of its batch, or itself.
+fn elements_of(entry: &Entry, spec: &SemanticSpec) -> Vec<Option<usize>> {
+    let is_read = entry
+        .value
+        .as_ref()
+        .is_some_and(|value| value.len() <= spec.max_event_bytes);
     match &entry.truth {
+        Truth::Tombstone => Vec::new(),
+        Truth::Batch(parts) if is_read && spec.events.mapping.batch.is_some() => {
+            (0..parts.len()).map(Some).collect()
+        }
+        _ => vec![None],
+    }
+}
+
+/// Why a record, or an element of its batch, is no event by these rules.
+fn rejected(entry: &Entry, element: Option<usize>, spec: &SemanticSpec) -> Option<RejectReason> {
+    let len = entry.value.as_ref().map_or(0, Vec::len);
+    let part = part_of(entry, element);
+    match part.truth {
         Truth::Tombstone => None,
         _ if len > spec.max_event_bytes => Some(RejectReason::TooLarge),
         Truth::Rejected(reason) => Some(*reason),
+        // an object without any field of an event
+        Truth::Batch(_) => Some(RejectReason::MissingField),
         Truth::Event(facts) if facts.ts > facts.received + spec.max_future_skew_micros => {
             Some(RejectReason::TimestampInFuture)
         }
         // fields are looked at in a fixed order, the optional ones last
         Truth::Event(_) => {
             let is_refused = spec.events.optional_fields == OptionalFields::Reject;
-            (entry.odd && is_refused).then_some(RejectReason::InvalidField)
+            (part.odd && is_refused).then_some(RejectReason::InvalidField)
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clickstream_pipeline::{
+    admission::AdmittedPages,
     checkpoint::Counters,
     commit::settle,
     engine::{Engine, Flush, Intake, Record},
@@ -93,7 +94,12 @@ fn a_refused_resend_whose_twin_the_filter_forgot_within_the_flush_is_a_duplicate
         flush.batch.rows.iter().all(|row| !row.suspect),
         "the filter has forgotten the first id"
     );
-    let settled = finish(settle(&mut connection, &mut flush, None));
+    let settled = finish(settle(
+        &mut connection,
+        &mut flush,
+        None,
+        &mut AdmittedPages::default(),
+    ));
     let settlement = settled.expect("one row is no reason to stop");
     let expected = Counters {
         consumed: 501,

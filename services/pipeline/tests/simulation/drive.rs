@@ -133,6 +133,7 @@ pub fn assert_everything_happened(tally: &Tally) {
         ("failed seeks", tally.unsought),
         ("changes of the rules", tally.changed),
         ("anchors of changes", tally.anchored),
+        ("hits of other pages", tally.folded),
     ];
     for (what, count) in counts {
         assert!(count > 100, "only {count} {what} in all seeds");
@@ -164,5 +165,6 @@ impl Tally {
         self.unsought += other.unsought;
         self.changed += other.changed;
         self.anchored += other.anchored;
+        self.folded += other.folded;
     }
 }

@@ -7,6 +7,8 @@ use clickstream_pipeline::{
     offset::{TopicId, TopicPartition},
 };
 
+use serde_json::Value;
+
 use crate::{dice::Dice, scenario::Scenario};
 
 /// Where event time starts: ten minutes before midnight UTC, so that days change within a log.
@@ -48,6 +50,19 @@ pub enum Truth {
     Rejected(RejectReason),
     /// An event, unless it is dated further ahead than the rules allow; whether or not the database takes it.
     Event(Facts),
+    /// Several records in one, where the rules say that there are such; otherwise an object that is no event.
+    Batch(Vec<Part>),
+}
+
+/// An element of a batch.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its bytes.
+    pub value: Vec<u8>,
+    /// What it is.
+    pub truth: Truth,
+    /// Whether an optional field of it cannot be used.
+    pub odd: bool,
 }
 
 /// A record in its partition.
@@ -183,8 +198,31 @@ impl Writer<'_> {
             0..3 => (None, Truth::Tombstone),
             3..9 => self.malformed(),
             9..30 if !self.sent.is_empty() => self.resent(partition),
+            30..50 if self.scenario.batches => self.batch(partition),
             _ => self.fresh(partition),
         }
+    }
+
+    /// Several events in one record, some of them twice or broken; now and then none.
+    fn batch(&mut self, partition: usize) -> (Option<Vec<u8>>, Truth) {
+        let mut parts = Vec::new();
+        for _ in 0..self.dice.below(6) {
+            let (value, truth) = match self.dice.below(10) {
+                0 => self.malformed(),
+                1..4 if !self.sent.is_empty() => self.resent(partition),
+                _ => self.fresh(partition),
+            };
+            let odd = std::mem::take(&mut self.odd);
+            // of what is no JSON there is no batch
+            if let Some(value) =
+                value.filter(|value| serde_json::from_slice::<Value>(value).is_ok())
+            {
+                parts.push(Part { value, truth, odd });
+            }
+        }
+        let values: Vec<&[u8]> = parts.iter().map(|part| &part.value[..]).collect();
+        let value = [br#"{"batch":["#, &values.join(&b","[..])[..], b"]}"].concat();
+        (Some(value), Truth::Batch(parts))
     }
 
     fn fresh(&mut self, partition: usize) -> (Option<Vec<u8>>, Truth) {

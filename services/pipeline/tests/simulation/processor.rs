@@ -12,6 +12,7 @@ use std::{
 };
 
 use clickstream_pipeline::{
+    admission::AdmittedPages,
     commit::{Remedy, Settlement, Unsettled, settle},
     engine::{Engine, Flush},
     event::EventTime,
@@ -79,6 +80,8 @@ pub struct Tally {
     pub changed: u64,
     /// Partitions of committed flushes that began with other rules.
     pub anchored: u64,
+    /// Hits that were counted as those of other pages.
+    pub folded: u64,
 }
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -90,6 +93,7 @@ enum Work {
 
 struct Settled {
     connection: Connection,
+    pages: AdmittedPages,
     flush: Flush,
     result: Result<Settlement, Unsettled<Error>>,
 }
@@ -119,6 +123,8 @@ pub struct Processor {
     now: Duration,
     /// Absent while work is under way.
     connection: Option<Connection>,
+    /// What it knows of admitted pages; taken along by the flush under way.
+    pages: AdmittedPages,
     work: Option<Work>,
     retry: Option<Flush>,
     /// Partitions of the flush under way.
@@ -144,6 +150,7 @@ impl Processor {
             now: Duration::ZERO,
             dice: Dice::new(scenario.seed, 100 + number),
             connection: Some(Connection::open(database)),
+            pages: AdmittedPages::default(),
             work: None,
             retry: None,
             in_flight: BTreeSet::new(),
@@ -267,10 +274,12 @@ impl Processor {
             flush.rules = Arc::clone(self.engine.rules());
         }
         let final_until = self.scenario.final_until.map(EventTime::from_micros);
+        let mut pages = std::mem::take(&mut self.pages);
         self.work = Some(Work::Flush(Box::pin(async move {
-            let result = settle(&mut connection, &mut flush, final_until).await;
+            let result = settle(&mut connection, &mut flush, final_until, &mut pages).await;
             Settled {
                 connection,
+                pages,
                 flush,
                 result,
             }
@@ -342,10 +351,12 @@ impl Processor {
     fn settled(&mut self, settled: Settled, tally: &mut Tally) -> Result<(), String> {
         let Settled {
             connection,
+            pages,
             mut flush,
             result,
         } = settled;
         self.connection = Some(connection);
+        self.pages = pages;
         for partition in std::mem::take(&mut flush.fenced) {
             tally.fenced += 1;
             let pause = Duration::from_millis(self.dice.below(20) as u64);
@@ -358,6 +369,7 @@ impl Processor {
                 let spans = flush.batch.spans.values();
                 tally.anchored += spans.filter(|span| span.new_rules).count() as u64;
                 tally.copied += settlement.copied as u64;
+                tally.folded += settlement.folded.values().sum::<u64>();
                 tally.refused += settlement.refused as u64;
                 tally.distrusted += u64::from(!settlement.distrusted.is_empty());
                 if settlement.deltas.values().any(|d| !d.counters.conserved()) {

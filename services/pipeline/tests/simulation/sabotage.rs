@@ -38,11 +38,17 @@ pub enum Sabotage {
     FlushFollowsNewerRules,
     /// A change of the rules writes no anchor.
     ChangeWithoutAnchor,
+    /// Dead letters of one record have one key, so that of a batch the first one alone is kept.
+    BatchHasOneDeadLetter,
+    /// After a claim it is not looked up which pages of a window have rows of their own.
+    AdmittedPagesAreNotReadAgain,
+    /// Pages that got rows of their own keep them when their transaction does not commit.
+    AdmittedOutsideTransaction,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::NoFence,
         Self::AdvanceOutsideTransaction,
         Self::DeadLettersOutsideTransaction,
@@ -60,5 +66,8 @@ impl Sabotage {
         Self::ChangeAfterClaimGoesUnnoticed,
         Self::FlushFollowsNewerRules,
         Self::ChangeWithoutAnchor,
+        Self::BatchHasOneDeadLetter,
+        Self::AdmittedPagesAreNotReadAgain,
+        Self::AdmittedOutsideTransaction,
     ];
 }

@@ -2,6 +2,7 @@
 
 use clickstream_pipeline::{
     bots::BotList,
+    decode::mapping::MappingRules,
     derived::DerivedRules,
     page::{Fragment, PageRules, TrailingSlash},
     spec::{EventRules, LatePolicy, OptionalFields, SemanticSpec},
@@ -28,6 +29,8 @@ pub struct Scenario {
     pub whole_seconds: bool,
     /// Whether ids are resent to other partitions as well.
     pub across_partitions: bool,
+    /// Whether some records hold several events.
+    pub batches: bool,
     /// How many processors run at a time.
     pub processors: usize,
     /// Rows at which intake waits for a flush.
@@ -56,15 +59,18 @@ pub struct Scenario {
     pub sabotage: Option<Sabotage>,
 }
 
-/// The page of most events, where rules make pages.
+/// The page of events where the rules have a template.
 pub const PAGE: &str = "https://shop.example/p/:page";
 
-fn pages() -> PageRules {
+/// Rules by which all URLs that the database takes are one page, or each is a page of its own, on one site.
+fn pages(dice: &mut Dice) -> PageRules {
+    let template = "/p/:page".parse().expect("a template");
     PageRules {
         trailing_slash: TrailingSlash::Remove,
         fragment: Fragment::Remove,
         query: Vec::new(),
-        templates: vec!["/p/:page".parse().expect("a template")],
+        templates: dice.chance(500).then_some(template).into_iter().collect(),
+        max_per_window: dice.pick(&[None, Some(1), Some(2), Some(3)]),
     }
 }
 
@@ -82,6 +88,9 @@ impl Scenario {
         };
         let calm = dice.chance(150);
         let window_micros = dice.pick(&[1, 7, 60, 3_600]) * second;
+        // of its own, so that seeds without batches are what they were
+        let mut batch = Dice::new(seed, 9);
+        let batches = batch.chance(500);
         let mut rules = || SemanticSpec {
             window_micros,
             delay_micros: dice.pick(&[0, 1, 10]) * second,
@@ -93,11 +102,17 @@ impl Scenario {
                 LatePolicy::Store,
                 LatePolicy::Drop,
             ]),
-            max_event_bytes: dice.pick(&[700, 700, 1_000]),
+            max_event_bytes: dice.pick(&[700, 700, 1_000])
+                * if batches { batch.pick(&[1, 2, 4]) } else { 1 },
             events: EventRules {
+                mapping: MappingRules {
+                    // not by all rules: what is a batch by some is a broken record by others
+                    batch: (batches && batch.chance(800)).then(|| "/batch".to_owned()),
+                    ..MappingRules::default()
+                },
                 optional_fields: dice.pick(&[OptionalFields::Clean, OptionalFields::Reject]),
                 derived: DerivedRules {
-                    page: dice.chance(400).then(pages),
+                    page: dice.chance(500).then(|| pages(&mut dice)),
                     acquisition: dice.chance(200),
                     bots: dice.chance(300).then_some(BotList::NEWEST),
                 },
@@ -118,6 +133,7 @@ impl Scenario {
             records: usize::try_from(records).expect("positive"),
             whole_seconds: dice.chance(400),
             across_partitions: dice.chance(500),
+            batches,
             processors: dice.pick(&[1, 2, 2, 3, 4]),
             flush_rows: if large {
                 dice.pick(&[20, 100, 1_000, 1_000])

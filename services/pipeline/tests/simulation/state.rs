@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use clickstream_pipeline::{
+    admission::PageHash,
     checkpoint::Counters,
     decode::RejectReason,
     engine::Claim,
@@ -18,8 +19,10 @@ use crate::log::Facts;
 
 /// `(event_id, UTC day)`.
 pub type Key = (u128, i64);
-/// A record's place in the log.
-pub type Place = (TopicPartition, i64);
+/// A place in the log.
+pub type Offset = (TopicPartition, i64);
+/// An event's place in the log: the last number is its place in the record.
+pub type Place = (TopicPartition, i64, i16);
 
 /// A stored event or late event.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -114,6 +117,8 @@ pub struct Changes {
     pub parts: BTreeMap<PartKey, Part>,
     /// Whether these users and visits replace those that are stored (for sabotage only).
     pub replaces: bool,
+    /// Pages that got rows of their own, in the order of the log.
+    pub admitted: BTreeMap<PartKey, Vec<PageHash>>,
     /// Moved checkpoints.
     pub steps: BTreeMap<TopicPartition, Step>,
     /// How many commits had happened when late events were looked up among the stored ones.
@@ -121,7 +126,7 @@ pub struct Changes {
     /// A claim.
     pub claim: Option<(TopicPartition, Claim, u64)>,
     /// Anchors. Where one stands already, its rules are replaced.
-    pub anchors: BTreeMap<Place, Anchor>,
+    pub anchors: BTreeMap<Offset, Anchor>,
 }
 
 /// Committed state.
@@ -137,10 +142,12 @@ pub struct State {
     pub hits: BTreeMap<(i64, String), i64>,
     /// Traffic parts.
     pub parts: BTreeMap<PartKey, Part>,
+    /// Pages that have rows of their own, in the order of the log.
+    pub admitted: BTreeMap<PartKey, Vec<PageHash>>,
     /// Checkpoints.
     pub checkpoints: BTreeMap<TopicPartition, Progress>,
     /// Anchors.
-    pub anchors: BTreeMap<Place, Anchor>,
+    pub anchors: BTreeMap<Offset, Anchor>,
     /// A key that was stored twice: the primary key did not hold.
     pub broken: Option<String>,
 }
@@ -178,6 +185,7 @@ impl State {
             part.visitors.unite(&change.visitors);
             part.sessions.unite(&change.sessions);
         }
+        self.admit(&changes.admitted);
         for (place, anchor) in &changes.anchors {
             let stored = self.anchors.entry(*place);
             let stored = stored.or_insert_with(|| anchor.clone());
@@ -197,6 +205,13 @@ impl State {
             });
             row.claim = claim;
             row.backend = backend;
+        }
+    }
+
+    /// Gives pages rows of their own.
+    pub fn admit(&mut self, pages: &BTreeMap<PartKey, Vec<PageHash>>) {
+        for (part, more) in pages {
+            self.admitted.entry(*part).or_default().extend(more);
         }
     }
 

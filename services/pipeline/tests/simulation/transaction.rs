@@ -4,6 +4,7 @@
 use std::{cell::RefMut, collections::BTreeMap, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
 use clickstream_pipeline::{
+    admission::{Admission, PageHash},
     batch::{Batch, Row},
     checkpoint::Counters,
     commit::{Advance, Position, Sink, StoredTwin, Transaction},
@@ -316,11 +317,12 @@ impl Transaction for Tx {
             keys.insert(key_of(&stored(batch, &batch.rows[at as usize])), at);
         }
         let twin = |(key, &at): (&Key, &u32)| {
-            let (source, offset) = db.state.events.get(key).or_else(|| own.get(key))?.place;
+            let (source, offset, index) = db.state.events.get(key).or_else(|| own.get(key))?.place;
             Some(StoredTwin {
                 row: at,
                 source,
                 offset,
+                index,
             })
         };
         Ok(keys.iter().filter_map(twin).collect())
@@ -339,8 +341,12 @@ impl Transaction for Tx {
     async fn insert_dead_letters(&mut self, batch: &Batch) -> Result<(), Error> {
         let mut db = self.step().await?;
         let at_once = db.sabotaged(Sabotage::DeadLettersOutsideTransaction);
+        let one = db.sabotaged(Sabotage::BatchHasOneDeadLetter);
         for letter in &batch.dead_letters {
-            let place = (letter.source, letter.offset);
+            let place = (letter.source, letter.offset, letter.index);
+            if one && letter.index != 0 {
+                continue;
+            }
             let row = Letter {
                 reason: letter.reason,
                 received: letter.received_at.micros(),
@@ -351,6 +357,33 @@ impl Transaction for Tx {
             } else {
                 db.own(self.id)?.changes.letters.insert(place, row);
             }
+        }
+        Ok(())
+    }
+
+    async fn admitted_pages(
+        &mut self,
+        parts: &[PartKey],
+    ) -> Result<Vec<(PartKey, Vec<PageHash>)>, Error> {
+        let db = self.step().await?;
+        let forgotten = db.sabotaged(Sabotage::AdmittedPagesAreNotReadAgain);
+        let admitted = |part: &PartKey| Some((*part, db.state.admitted.get(part)?.clone()));
+        Ok(parts
+            .iter()
+            .filter(|_| !forgotten)
+            .filter_map(admitted)
+            .collect())
+    }
+
+    async fn admit_pages(&mut self, admissions: &[Admission]) -> Result<(), Error> {
+        let mut db = self.step().await?;
+        let pages = admissions.iter();
+        let pages = pages.map(|admission| (admission.part, admission.pages.clone()));
+        let pages: BTreeMap<_, _> = pages.collect();
+        if db.sabotaged(Sabotage::AdmittedOutsideTransaction) {
+            db.state.admit(&pages);
+        } else {
+            db.own(self.id)?.changes.admitted = pages;
         }
         Ok(())
     }

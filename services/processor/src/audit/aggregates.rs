@@ -10,6 +10,7 @@ use std::{
 };
 
 use clickstream_pipeline::{
+    admission::PageHash,
     event::{Event, EventTime},
     offset::TopicPartition,
     settle::page_hash,
@@ -266,9 +267,9 @@ impl OpenWindows {
         }
     }
 
-    /// Counts an accepted event.
-    pub fn add(&mut self, window: Window, event: &Event<'_>, sums: &mut Sums<'_>) {
-        let (page, bot) = (sums.fingerprints.of(&page_of(event)), is_bot(event));
+    /// Counts an accepted event as a hit of this page.
+    pub fn add(&mut self, window: Window, page: &PageHash, event: &Event<'_>, sums: &mut Sums<'_>) {
+        let (page, bot) = (sums.fingerprints.of(page), is_bot(event));
         let sum = sums
             .windows
             .entry(window.start)
@@ -349,8 +350,8 @@ pub fn differing(
     windows
 }
 
-/// What the hit of an event is counted by.
-fn page_of(event: &Event<'_>) -> [u8; 16] {
+/// What the hit of an event is counted by, if its page has a row of its own.
+pub fn page_of(event: &Event<'_>) -> PageHash {
     let page = event.derived.as_deref().and_then(|d| d.page.as_deref());
     page_hash(
         page.unwrap_or(&event.url),

@@ -1,13 +1,16 @@
 //! One partition: every record of the log against what is stored of it, slice by slice, in log order.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use clickstream_pipeline::{
     admission::PageHash,
-    decode::{Element, Rejected},
+    decode::{
+        Element, Rejected,
+        properties::{ListedKey, UnlistedKeys},
+    },
     event::{Event, EventTime},
     offset::{NextOffset, TopicPartition},
     spec::LatePolicy,
@@ -18,8 +21,10 @@ use rdkafka::consumer::BaseConsumer;
 use tokio::sync::mpsc;
 
 mod event;
+mod held;
 
 use event::{EventRecord, Found};
+use held::{Held, late_event_of};
 
 use super::{
     admissions::{Admissions, Admitted, other_pages},
@@ -33,7 +38,7 @@ use super::{
     retained::Retained,
     slices::Reach,
     snapshot::{Progress, State},
-    stored::{Key, Letter, Lookup, Stored, StoredRow},
+    stored::{Letter, Lookup, Stored, StoredRow},
     tally::{Tally, Verdict},
 };
 
@@ -66,6 +71,8 @@ pub struct Recomputed {
     pub windows: u64,
     /// The rules that records were judged by.
     pub rules: Vec<RulesReport>,
+    /// Keys that properties of stored events have, and that are not listed.
+    pub unlisted: BTreeSet<ListedKey>,
 }
 
 /// What an audit of a partition starts from.
@@ -95,6 +102,7 @@ pub struct PartitionAudit<'a> {
     hits_after: Option<i64>,
     windows: Option<OpenWindows>,
     admissions: Admissions,
+    unlisted: UnlistedKeys,
     sums: Sums<'a>,
     differences: &'a mut Differences,
 }
@@ -134,6 +142,7 @@ impl<'a> PartitionAudit<'a> {
                 .windows
                 .then(|| OpenWindows::new(progress.tp, grace, held)),
             admissions: Admissions::default(),
+            unlisted: UnlistedKeys::default(),
             given,
             sums,
             differences,
@@ -179,6 +188,7 @@ impl<'a> PartitionAudit<'a> {
             matched: self.matched,
             hits_after: self.hits_after,
             windows,
+            unlisted: self.unlisted.new,
         })
     }
 
@@ -350,6 +360,12 @@ impl<'a> PartitionAudit<'a> {
                 };
                 let verdict = self.compare_event(&record, found)?;
                 self.tally.count(verdict);
+                if let ([Verdict::Accepted | Verdict::Merged], Some(json)) =
+                    (verdict, event.properties.as_deref())
+                {
+                    let keys = &self.shared.lookups[0].keys;
+                    keys.look(json, &mut self.unlisted);
+                }
                 let bound = judged.spec.events.derived.most_pages();
                 let admitted = stored.admitted.get(&window.start);
                 let page = self.page(verdict, &record, *window, bound, admitted);
@@ -549,48 +565,6 @@ impl<'a> PartitionAudit<'a> {
         found.offset = offset;
         self.differences.add(Some(self.progress.tp), found);
     }
-}
-
-/// What a record holds at one place.
-struct Held<'a> {
-    record: &'a LoggedRecord,
-    element: Element<'a>,
-    outcome: &'a Outcome,
-    /// The verdicts on all that the record holds.
-    siblings: &'a [Outcome],
-}
-
-impl Held<'_> {
-    /// Whether a row with this event's key that names this record and the place `at` in it is this event's: the place is
-    /// its own, or that of no event with the key, and this is the first one of the record.
-    fn is_home(&self, key: Key, at: i16) -> bool {
-        let own = usize::try_from(self.element.index).ok();
-        let has_key = |outcome: &Outcome| matches!(outcome, Outcome::Event { key: other, .. } if *other == key);
-        let named = usize::try_from(at).ok();
-        let named = named.filter(|&named| self.siblings.get(named).is_some_and(has_key));
-        named.or_else(|| self.siblings.iter().position(has_key)) == own
-    }
-}
-
-/// The row of the late ledger at a place, or the one of this event that names another place in its record.
-fn late_event_of(
-    rows: &mut BTreeMap<(i64, i16), StoredRow>,
-    place: (i64, i16),
-    key: Key,
-    is_home: &dyn Fn(i16) -> bool,
-) -> Option<StoredRow> {
-    let (offset, _) = place;
-    let misplaced = || {
-        let mut all = rows.range((offset, i16::MIN)..=(offset, i16::MAX));
-        let own = all.find(|((_, at), row)| is_home(*at) && row.key().is_ok_and(|own| own == key));
-        own.map(|(place, _)| *place)
-    };
-    let place = if rows.contains_key(&place) {
-        place
-    } else {
-        misplaced()?
-    };
-    rows.remove(&place)
 }
 
 impl Letter {

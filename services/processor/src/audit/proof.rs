@@ -24,6 +24,7 @@ use super::{
     coverage::{Coverage, Outcome},
     partition::{Given, PartitionAudit, Recomputed, Shared},
     progress::Progress as Done,
+    promoted,
     recount::Counted,
     report::{AuditReport, Difference, Differences, Kind, PartitionReport},
     retained::Retained,
@@ -301,6 +302,8 @@ impl Proof {
             let audit = PartitionAudit::new(&shared, progress, given, sums, &mut self.differences);
             recomputed.push(audit.run().await?);
         }
+        let keys = recomputed.iter().flat_map(|done| &done.unlisted);
+        self.notes.extend(promoted::unlisted(&keys.collect()));
         self.notes.extend(gone.into_iter().map(|(name, sql_type)| {
             format!("column \"{name}\" was promoted as {sql_type}, and is not there any more as that: not compared")
         }));

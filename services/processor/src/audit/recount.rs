@@ -12,6 +12,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clickstream_pipeline::{
+    admission::{OTHER_PAGES, PageHash},
     event::EventTime,
     offset::{TopicId, TopicPartition},
     settle::page_hash,
@@ -21,7 +22,9 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, IsolationLevel, Transaction, types::ToSql};
 
 use super::{
+    admissions::{self, Admitted, other_pages},
     aggregates::{Fingerprints, Part, Traffic, WindowSum, shown},
+    bounds::{Bound, Bounds},
     column::Instant,
     days::end_of_piece,
     report::{Difference, Differences, Kind},
@@ -34,7 +37,7 @@ use crate::sink::columns::{Column, names};
 const STRETCH_HITS: i64 = 200_000;
 
 /// What is read of a row.
-const READ: [Column; 10] = [
+const READ: [Column; 11] = [
     Column::EventTs,
     Column::Url,
     Column::EventName,
@@ -45,6 +48,7 @@ const READ: [Column; 10] = [
     Column::SessionId,
     Column::SourceTopicId,
     Column::SourcePartition,
+    Column::SourceOffset,
 ];
 
 /// What is compared, and with what left out.
@@ -66,6 +70,8 @@ pub struct Counted {
     pub windows: usize,
     /// Stored traffic, by partition.
     pub parts: HashMap<TopicPartition, u64>,
+    /// Windows of which nothing tells any more by which bound their pages were counted.
+    pub undecided: usize,
 }
 
 /// Hits of one page in one window, and those of them that something speaks for being a program's:
@@ -74,6 +80,56 @@ struct Page {
     url: String,
     stored: [i64; 2],
     rows: [i64; 2],
+    /// Those rows that may have been hits of other pages, and for those the other way round.
+    unsure: i64,
+}
+
+/// Admitted pages by window and partition, while rows are counted.
+#[derive(Default)]
+struct Parts {
+    by_key: HashMap<(EventTime, TopicPartition), (Admitted, HashSet<PageHash>)>,
+    /// Pages that have no row of their own although the bound was not reached.
+    left_out: BTreeMap<(EventTime, TopicPartition), i64>,
+    bounds: Bounds,
+}
+
+/// To which row a hit came.
+enum CameTo {
+    OwnPage,
+    OtherPages,
+    /// To that of other pages if its rules had a bound.
+    Unsure,
+}
+
+impl Parts {
+    fn came_to(
+        &mut self,
+        start: EventTime,
+        (tp, offset): (TopicPartition, i64),
+        page: &PageHash,
+    ) -> CameTo {
+        let bound = || self.bounds.at(tp, offset);
+        let Some((admitted, met)) = self.by_key.get_mut(&(start, tp)) else {
+            if let Bound::Known(Some(_)) = bound() {
+                *self.left_out.entry((start, tp)).or_default() += 1;
+            }
+            return CameTo::OwnPage;
+        };
+        if admitted.has_own_row(page, offset) {
+            met.insert(*page);
+            return CameTo::OwnPage;
+        }
+        match bound() {
+            Bound::Known(None) => CameTo::OwnPage,
+            Bound::Known(Some(most)) => {
+                if admitted.len() < most && !admitted.lists(page) {
+                    *self.left_out.entry((start, tp)).or_default() += 1;
+                }
+                CameTo::OtherPages
+            }
+            Bound::Unknown => CameTo::Unsure,
+        }
+    }
 }
 
 /// Stretches of all time, cut between windows so that each holds a bounded number of hits.
@@ -158,7 +214,8 @@ impl Recount<'_> {
     ) -> anyhow::Result<()> {
         let bounds: [DateTime<Utc>; 2] = [instant(stretch.start), instant(stretch.end)];
         let mut pages = self.lanes(&tx, bounds).await?;
-        let mut traffic = self.rows(&tx, bounds, &mut pages).await?;
+        let mut admitted = self.admitted(&tx, bounds).await?;
+        let mut traffic = self.rows(&tx, bounds, &mut pages, &mut admitted).await?;
         let parts = self.parts(&tx, bounds).await?;
         tx.commit().await?;
 
@@ -167,9 +224,12 @@ impl Recount<'_> {
             .into_iter()
             .filter(|start| !self.is_gone(*start))
             .count();
+        self.compare_admitted(&admitted, differences);
+        let undecided = undecided(&pages);
+        counted.undecided += undecided.len();
         let mut differing: Vec<_> = pages
             .into_iter()
-            .filter(|(_, page)| page.stored != page.rows)
+            .filter(|((start, _), page)| page.stored != page.rows && !undecided.contains(start))
             .collect();
         differing.sort_unstable_by_key(|(key, _)| *key);
         for ((start, _), page) in differing {
@@ -201,6 +261,29 @@ impl Recount<'_> {
         Ok(())
     }
 
+    /// Every admitted page must have a hit, and every page must be admitted while the bound is not reached.
+    fn compare_admitted(&self, parts: &Parts, differences: &mut Differences) {
+        let mut wrong: BTreeMap<(EventTime, TopicPartition), String> = BTreeMap::new();
+        for (&key, (admitted, met)) in &parts.by_key {
+            if met.len() != admitted.len() {
+                let (listed, met) = (admitted.len(), met.len());
+                wrong.insert(key, format!("{listed} pages are admitted, {met} by rows"));
+            }
+        }
+        for (&key, hits) in &parts.left_out {
+            let detail = format!("{hits} hits of pages that are not admitted, below the bound");
+            wrong.insert(key, detail);
+        }
+        for ((start, tp), detail) in wrong {
+            if !self.is_gone(start) {
+                let topic = self.topics.get(&tp.topic).map_or("", String::as_str);
+                let found = Difference::new(Kind::AdmittedPagesDiffer, detail);
+                let found = found.of(topic, tp.partition).in_window(start);
+                differences.add(Some(tp), found);
+            }
+        }
+    }
+
     fn compare_traffic(
         &self,
         start: EventTime,
@@ -223,7 +306,7 @@ impl Recount<'_> {
         &self,
         tx: &Transaction<'_>,
         bounds: [DateTime<Utc>; 2],
-    ) -> anyhow::Result<HashMap<(EventTime, [u8; 16]), Page>> {
+    ) -> anyhow::Result<HashMap<(EventTime, PageHash), Page>> {
         let rows = tx
             .query(
                 "select window_start, url_hash, sum(hits)::bigint as hits, min(url) as url,
@@ -240,6 +323,7 @@ impl Recount<'_> {
                 url: row.try_get("url")?,
                 stored: [row.try_get("hits")?, row.try_get("bot_hits")?],
                 rows: [0; 2],
+                unsure: 0,
             };
             let start = row.try_get::<_, Instant>("window_start")?.0;
             pages.insert((start, hash.try_into()?), page);
@@ -251,7 +335,8 @@ impl Recount<'_> {
         &self,
         tx: &Transaction<'_>,
         bounds: [DateTime<Utc>; 2],
-        pages: &mut HashMap<(EventTime, [u8; 16]), Page>,
+        pages: &mut HashMap<(EventTime, PageHash), Page>,
+        admitted: &mut Parts,
     ) -> anyhow::Result<BTreeMap<(EventTime, TopicPartition), Traffic>> {
         let last = bounds[1] - TimeDelta::microseconds(1);
         let (first, last) = (bounds[0].date_naive(), last.date_naive());
@@ -291,17 +376,25 @@ impl Recount<'_> {
                 Some(row.try_get(Column::EventName.name())?),
                 row.try_get(Column::Site.name())?,
             );
-            let page = pages.entry((start, page)).or_insert_with(|| Page {
-                url: url.to_owned(),
-                stored: [0; 2],
-                rows: [0; 2],
-            });
-            page.rows[0] += 1;
-            page.rows[1] += i64::from(bot);
             let tp = TopicPartition {
                 topic: TopicId(row.try_get(Column::SourceTopicId.name())?),
                 partition: row.try_get(Column::SourcePartition.name())?,
             };
+            let place = (tp, row.try_get(Column::SourceOffset.name())?);
+            let came_to = admitted.came_to(start, place, &page);
+            let unsure = i64::from(matches!(came_to, CameTo::Unsure));
+            if unsure != 0 {
+                entry(pages, start, page, url).unsure += unsure;
+            }
+            let counted = match came_to {
+                CameTo::OwnPage => entry(pages, start, page, url),
+                CameTo::OtherPages | CameTo::Unsure => {
+                    entry(pages, start, other_pages(), OTHER_PAGES.0)
+                }
+            };
+            counted.unsure += unsure;
+            counted.rows[0] += 1;
+            counted.rows[1] += i64::from(bot);
             traffic.entry((start, tp)).or_default().add(
                 row.try_get(Column::UserId.name())?,
                 row.try_get(Column::SessionId.name())?,
@@ -309,6 +402,39 @@ impl Recount<'_> {
             );
         }
         Ok(traffic)
+    }
+
+    async fn admitted(
+        &self,
+        tx: &Transaction<'_>,
+        bounds: [DateTime<Utc>; 2],
+    ) -> anyhow::Result<Parts> {
+        let rows = tx
+            .query(
+                &format!(
+                    "select {}, topics.topic_id, pages.partition
+                     from clickstream_admitted_pages as pages join clickstream_topics as topics using (topic)
+                     where window_start >= $1 and window_start < $2
+                     order by window_start, topic, partition, source_offset",
+                    admissions::COLUMNS
+                ),
+                &[&bounds[0], &bounds[1]],
+            )
+            .await?;
+        let mut parts = Parts {
+            bounds: Bounds::read(tx).await?,
+            ..Parts::default()
+        };
+        for row in rows {
+            let start = row.try_get::<_, Instant>(0)?.0;
+            let tp = TopicPartition {
+                topic: TopicId(row.try_get(3)?),
+                partition: row.try_get(4)?,
+            };
+            let (admitted, _) = parts.by_key.entry((start, tp)).or_default();
+            admitted.add(&row)?;
+        }
+        Ok(parts)
     }
 
     async fn parts(
@@ -338,6 +464,42 @@ impl Recount<'_> {
         }
         Ok(parts)
     }
+}
+
+fn entry<'p>(
+    pages: &'p mut HashMap<(EventTime, PageHash), Page>,
+    start: EventTime,
+    hash: PageHash,
+    url: &str,
+) -> &'p mut Page {
+    pages.entry((start, hash)).or_insert_with(|| Page {
+        url: url.to_owned(),
+        stored: [0; 2],
+        rows: [0; 2],
+        unsure: 0,
+    })
+}
+
+/// Windows that would differ if all hits of which it is not known had come to the row of other pages, and that may be right
+/// all the same.
+fn undecided(pages: &HashMap<(EventTime, PageHash), Page>) -> HashSet<EventTime> {
+    let mut windows: HashMap<EventTime, (bool, bool, i64)> = HashMap::new();
+    let other = other_pages();
+    for ((start, hash), page) in pages {
+        let (differs, may_be_right, more) = windows.entry(*start).or_insert((false, true, 0));
+        let [stored, counted] = [page.stored[0], page.rows[0]];
+        *differs |= page.stored != page.rows;
+        // what is missing among the other pages is more at pages of their own
+        *more += stored - counted;
+        *may_be_right &= match *hash == other {
+            true => (0..=page.unsure).contains(&(counted - stored)),
+            false => (0..=page.unsure).contains(&(stored - counted)),
+        };
+    }
+    let undecided = windows
+        .into_iter()
+        .filter(|(_, (differs, may_be_right, more))| *differs && *may_be_right && *more == 0);
+    undecided.map(|(start, _)| start).collect()
 }
 
 fn instant(time: EventTime) -> DateTime<Utc> {

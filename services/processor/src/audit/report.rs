@@ -58,6 +58,8 @@ pub enum Kind {
     SketchDiffers,
     /// An aggregate row whose own columns contradict each other.
     AggregateMalformed,
+    /// The pages that have rows of their own are not those of the log.
+    AdmittedPagesDiffer,
     /// A gap is recorded where the log still has records.
     GapContradicted,
     /// The log ends before what was read from it.
@@ -285,6 +287,7 @@ impl Kind {
             Self::EstimateDiffers => "estimate_differs",
             Self::SketchDiffers => "sketch_differs",
             Self::AggregateMalformed => "aggregate_malformed",
+            Self::AdmittedPagesDiffer => "admitted_pages_differ",
             Self::GapContradicted => "gap_contradicted",
             Self::LogEndsEarly => "log_ends_early",
             Self::FinalTooFar => "final_too_far",

@@ -10,7 +10,10 @@ use std::{
 
 use chrono::DateTime;
 use clickstream_pipeline::{
-    decode::{columns::PromotedColumn, properties::is_same_json},
+    decode::{
+        columns::PromotedColumn,
+        properties::{ListedKeys, is_same_json},
+    },
     event::{Day, Event, EventTime, PAGE_VIEW},
     offset::{TopicId, TopicPartition},
     spec::PostgresSettings,
@@ -31,6 +34,7 @@ use super::{
 use crate::sink::{
     columns::{Column, Table, names},
     connect,
+    keys::listed,
 };
 
 /// Name of the audit's sessions. It is not the processors', which end sessions of their own name at a claim.
@@ -63,6 +67,8 @@ pub struct Lookup {
     admitted: Statement,
     /// The tables' columns.
     pub columns: TableColumns,
+    /// Keys of properties that are listed.
+    pub keys: ListedKeys,
 }
 
 /// What to look up.
@@ -137,6 +143,7 @@ impl Lookup {
         );
         Ok(Self {
             columns: TableColumns::read(&client).await?,
+            keys: listed(&client).await?,
             admitted: client.prepare(&admitted).await?,
             letters: client.prepare(LETTERS).await?,
             late_events: client.prepare(&late_events).await?,
@@ -188,7 +195,10 @@ impl Lookup {
         }
         for row in late_events {
             let row = StoredRow(row);
-            let place = (row.get(Column::SourceOffset)?, row.get(Column::SourceIndex)?);
+            let place = (
+                row.get(Column::SourceOffset)?,
+                row.get(Column::SourceIndex)?,
+            );
             stored.late_events.insert(place, row);
         }
         for row in late_keys {

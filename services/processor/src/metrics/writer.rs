@@ -79,6 +79,8 @@ pub struct WriterMetrics {
     folded: IntCounterVec,
     /// Properties that were left out or changed.
     pub trimmed: IntCounter,
+    /// Keys of properties that the list leaves out.
+    pub keys_left_out: IntCounter,
     future: IntCounterVec,
     flushes: IntCounterVec,
     /// Partitions that turned out to be another owner's.
@@ -176,6 +178,7 @@ impl WriterMetrics {
             cleaned: counters("clickstream_cleaned_fields_total", "Optional fields and promoted columns (spec.events.columns) of committed events (resends too) that could not be used as they came, by name and by what was the matter: empty, repeated_key, wrong_type, bad_characters, not_an_address and out_of_range are left out; list, trimmed, number and too_long are repaired. The events themselves are kept. Alert when a field is cleaned in more than 1 % of the records and was not before: a client has changed.", &["field", "reason"])?,
             folded: counters("clickstream_folded_hits_total", "Hits that were counted as the page (other), since spec.events.page.maxPerWindow other pages of their window and partition had come before theirs. Alert when they are more than 5 % of the records for an hour: some client sends distinct URLs without end, or the bound is too small.", &place)?,
             trimmed: counter("clickstream_trimmed_properties_total", "Entries of the properties of committed events (resends too) that spec.events.propertyLimits left out, or that had to be changed to be stored. The events themselves are kept. When it rises, look at what the events say and raise the limits.")?,
+            keys_left_out: counter("clickstream_property_keys_left_out_total", "How often a property of a stored event had a key that clickstream_property_keys does not list: 1,000 are listed already, or the pointer to it is longer than 256 characters. The property itself is stored. A client that puts ids or texts where keys belong makes it rise.")?,
             future: counters("clickstream_future_events_total", "Events dated more than a second after Kafka's time stamp, by what became of them: tolerated (within maxFutureSkew) or rejected (beyond it, in the dead letters). Alert when they are more than 1 % of the records: some client's clock is wrong.", &["skew"])?,
             flushes: counters("clickstream_flushes_total", "Flushes by outcome: committed, repeated (nothing was written, tried again), unknown (the session was lost on the way; the database is asked what it holds), fenced (all of it was another owner's), failed (the process ends). Alert on failed.", &["outcome"])?,
             fenced: counter("clickstream_fenced_commits_total", "Partitions that another owner had claimed when a flush wanted to write them. A few with a rebalance are in order.")?,
@@ -243,6 +246,7 @@ impl WriterMetrics {
             self.cleaned,
             self.folded,
             self.trimmed,
+            self.keys_left_out,
             self.future,
             self.flushes,
             self.fenced,

@@ -14,7 +14,7 @@ struct File {
 }
 
 /// Oldest first.
-const FILES: [File; 12] = [
+const FILES: [File; 14] = [
     File {
         name: "V1__tables",
         brings: "tables of events, windows, checkpoints and ledgers",
@@ -74,6 +74,16 @@ const FILES: [File; 12] = [
         name: "V12__fields",
         brings: "more fields of events, several events in a record",
         sql: include_str!("../../../../sql/V12__fields.sql"),
+    },
+    File {
+        name: "V13__admitted_pages",
+        brings: "a bound for the pages of a window",
+        sql: include_str!("../../../../sql/V13__admitted_pages.sql"),
+    },
+    File {
+        name: "V14__property_keys",
+        brings: "a list of the keys that properties have",
+        sql: include_str!("../../../../sql/V14__property_keys.sql"),
     },
 ];
 

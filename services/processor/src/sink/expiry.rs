@@ -77,6 +77,8 @@ pub struct HoldsBack {
 pub enum Ledger {
     /// Hits per window and page.
     Pages,
+    /// Which pages of a window have rows of their own.
+    AdmittedPages,
     /// Traffic per window and partition.
     Traffic,
     /// Dead letters.
@@ -102,7 +104,7 @@ impl Retention {
     /// The instant before which rows of a ledger go. Windows are kept by their end and found by their start.
     pub fn before(&self, ledger: Ledger, window_micros: i64) -> Option<DateTime<Utc>> {
         match ledger {
-            Ledger::Pages | Ledger::Traffic => self
+            Ledger::Pages | Ledger::AdmittedPages | Ledger::Traffic => self
                 .aggregates?
                 .checked_sub_signed(TimeDelta::microseconds(window_micros)),
             Ledger::DeadLetters => self.dead_letters,
@@ -113,8 +115,9 @@ impl Retention {
 
 impl Ledger {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Pages,
+        Self::AdmittedPages,
         Self::Traffic,
         Self::DeadLetters,
         Self::LateEvents,
@@ -124,6 +127,7 @@ impl Ledger {
     fn delete(self) -> String {
         let (table, age) = match self {
             Self::Pages => ("clickstream_agg_lanes", "window_start"),
+            Self::AdmittedPages => ("clickstream_admitted_pages", "window_start"),
             Self::Traffic => ("clickstream_traffic_parts", "window_start"),
             Self::DeadLetters => ("clickstream_dead_letters", "stored_at"),
             Self::LateEvents => ("clickstream_late_events", "stored_at"),

@@ -13,6 +13,7 @@ use clickstream_pipeline::{
     admission::{Admission, PageHash},
     batch::Batch,
     commit::{Advance, Position, StoredTwin, Transaction},
+    decode::properties::UnlistedKeys,
     event::{Day, PAGE_VIEW},
     offset::{TopicId, TopicPartition},
     settle::{HitDelta, PartDelta, PartKey},
@@ -33,6 +34,7 @@ use super::{
     anchors::{Anchors, Why},
     columns::{self, Entry, Table, Width},
     copy::{self, Prepared},
+    keys::{self, Keys},
     promoted,
     rows::{Bits, KeyColumns, Timestamptz},
     statements::{PromotedInserts, Statements},
@@ -61,6 +63,9 @@ pub struct FlushTransaction<'a> {
     settings: String,
     prepared: &'a mut Option<Prepared>,
     promoted: &'a mut PromotedInserts,
+    keys: &'a mut Keys,
+    /// Keys of properties that are listed with this transaction.
+    unlisted: UnlistedKeys,
 }
 
 impl<'a> FlushTransaction<'a> {
@@ -83,6 +88,8 @@ impl<'a> FlushTransaction<'a> {
             settings,
             prepared: &mut sink.prepared,
             promoted: &mut sink.promoted,
+            keys: &mut sink.keys,
+            unlisted: UnlistedKeys::default(),
         })
     }
 
@@ -104,6 +111,7 @@ impl<'a> FlushTransaction<'a> {
         batch: &Batch,
         rows: &[u32],
     ) -> Result<Vec<u32>, SinkFault> {
+        self.keys.look(batch, rows, &mut self.unlisted);
         let promoted = batch.promoted();
         let statement = match (table, promoted.is_empty()) {
             (Table::Events, true) => self.statements.insert_events.clone(),
@@ -180,6 +188,8 @@ impl Transaction for FlushTransaction<'_> {
             let sink = self.tx.copy_in(&copy).await?;
             pin_mut!(sink);
             sink.send(stream).await?;
+            // while the server takes the rows
+            self.keys.look(batch, rows, &mut self.unlisted);
             sink.finish().await
         })
         .instrument(step("copy"))
@@ -460,6 +470,8 @@ impl Transaction for FlushTransaction<'_> {
             &counts(|a| a.delta.counters.revised),
             &counts(|a| a.delta.counters.merged),
         ];
+        // the last for which a flush may have to wait for another one, which then has only its own checkpoints to move
+        answered(keys::list(&self.tx, &self.unlisted)).await?;
         let moved = answered(self.tx.execute(&self.statements.advance, &params))
             .instrument(step("advance"))
             .await?;
@@ -474,8 +486,11 @@ impl Transaction for FlushTransaction<'_> {
     }
 
     async fn commit(self) -> Result<(), SinkFault> {
+        let Self {
+            tx, keys, unlisted, ..
+        } = self;
         let committed = async {
-            let commit = self.tx.commit();
+            let commit = tx.commit();
             pin_mut!(commit);
             if crate::failpoints::ENABLED {
                 // one poll sends the COMMIT, the yield lets the connection's task put it on the wire; on another thread that may be quick
@@ -491,9 +506,11 @@ impl Transaction for FlushTransaction<'_> {
             }
             answered(commit).await?;
             crash_point("commit_acknowledged");
-            Ok(())
+            Ok::<_, SinkFault>(())
         };
-        committed.instrument(step("commit")).await
+        committed.instrument(step("commit")).await?;
+        keys.committed(&unlisted);
+        Ok(())
     }
 }
 

@@ -6,7 +6,8 @@ use super::{EventsSpec, mapping::check_text};
 use crate::bots::BotList;
 use crate::derived::DerivedRules;
 use crate::page::{
-    Fragment, MAX_KEY_CHARS, MAX_KEYS, MAX_TEMPLATES, PageRules, Template, TrailingSlash,
+    Fragment, MAX_KEY_CHARS, MAX_KEYS, MAX_TEMPLATES, MOST_PER_WINDOW, PageRules, Template,
+    TrailingSlash,
 };
 use crate::spec::validate::At;
 
@@ -30,6 +31,13 @@ pub struct PageSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::templates"))]
     pub templates: Vec<Template>,
+    /// The most pages of a window and a Kafka partition that are counted by themselves, each with
+    /// the names of its events and sites: the first ones in the order of the log. All hits of pages
+    /// that come after them are counted as the page `(other)`. Live. 1 to 10000. Default: none,
+    /// every page is counted by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10_000)))]
+    pub max_per_window: Option<u32>,
 }
 
 /// What becomes of where visitors come from.
@@ -62,6 +70,7 @@ impl PageSpec {
             fragment: self.fragment,
             query: self.query_keys.clone(),
             templates: self.templates.clone(),
+            max_per_window: self.max_per_window,
         }
     }
 
@@ -88,6 +97,9 @@ impl PageSpec {
         if self.templates.len() > MAX_TEMPLATES {
             at.field("templates")
                 .problem(format!("name at most {MAX_TEMPLATES} templates"));
+        }
+        if let Some(most) = self.max_per_window {
+            at.field("maxPerWindow").within(most, 1..=MOST_PER_WINDOW);
         }
     }
 }
