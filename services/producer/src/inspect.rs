@@ -167,3 +167,40 @@ fn cut(text: &str) -> String {
     }
     short
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+    use super::*;
+    use crate::replay::fields::FieldMap;
+
+    #[test]
+    fn why_an_event_will_be_rejected_is_said_with_the_logs_own_name() {
+        let folder = std::env::temp_dir().join(format!("inspect-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("visits.csv");
+        let long = "x".repeat(9_000);
+        std::fs::write(
+            &path,
+            format!("event_ts,Page\n1795168801,/{long}\nsoon,/a\n"),
+        )
+        .unwrap();
+        let reading = Reading {
+            paths: vec![path],
+            format: None,
+            fields: "url=Page".parse::<FieldMap>().unwrap(),
+        };
+        let seen =
+            Inspection::of(&reading, ReplayOptions::default(), &SemanticSpec::default()).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let [url, time] = seen.rejected.as_slice() else {
+            panic!("{seen:?}");
+        };
+        assert!(
+            url.contains("url (`Page` in the log): longer than 8192 bytes"),
+            "{url}"
+        );
+        assert!(time.contains(": event_ts: "), "{time}");
+    }
+}
