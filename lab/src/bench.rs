@@ -18,6 +18,7 @@ mod latency;
 mod leaderless;
 mod load;
 mod machine;
+mod mapped;
 mod metrics;
 #[cfg(feature = "operator")]
 mod operator;
@@ -69,6 +70,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
             (Some(stand), Benchmark::Start) => start::run(stand, &args).await,
             (Some(stand), Benchmark::ExactlyOnce) => exactly_once::run(stand, &args).await,
             (Some(stand), Benchmark::Memory) => drain::memory(stand, &args).await,
+            (Some(stand), Benchmark::Mapped) => mapped::run(stand, &args).await,
             (Some(stand), Benchmark::Metrics) => metrics::run(stand, &args).await,
             (Some(stand), Benchmark::Tracing) => tracing::run(stand, &args).await,
             (Some(stand), Benchmark::Console) => console::run(stand, &args).await,

@@ -57,6 +57,8 @@ struct Style {
     covered: Duration,
     /// The part of the events that comes late.
     late: f64,
+    /// What becomes of a payload before it is sent.
+    form: fn(Vec<u8>) -> Vec<u8>,
 }
 
 impl Default for Style {
@@ -65,6 +67,7 @@ impl Default for Style {
             sampled: false,
             covered: COVERED,
             late: 0.0,
+            form: |payload| payload,
         }
     }
 }
@@ -91,6 +94,22 @@ impl Backlog {
         let style = Style {
             covered,
             late,
+            ..Style::default()
+        };
+        Self::filled(stand, contents, style).await
+    }
+
+    /// The same, with every payload in another form.
+    ///
+    /// # Errors
+    /// Kafka refuses.
+    pub async fn fill_as(
+        stand: &Stand,
+        contents: Contents,
+        form: fn(Vec<u8>) -> Vec<u8>,
+    ) -> anyhow::Result<Self> {
+        let style = Style {
+            form,
             ..Style::default()
         };
         Self::filled(stand, contents, style).await
@@ -144,9 +163,10 @@ fn write(log: &Log, contents: Contents, style: Style) -> anyhow::Result<()> {
         .set("partitioner", "murmur2_random");
     let producer: BaseProducer = config.create()?;
     for (number, record) in (1_u64..).zip(generator.take(usize::try_from(contents.records)?)) {
+        let payload = (style.form)(record.payload);
         let mut next = BaseRecord::to(log.topic())
             .key(&record.key)
-            .payload(&record.payload);
+            .payload(&payload);
         if style.sampled && number % ONE_IN == 0 {
             let parent = format!("00-{number:032x}-{number:016x}-01");
             let header = Header {

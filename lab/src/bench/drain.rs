@@ -216,7 +216,17 @@ pub async fn drain_with(
     backlog: &Backlog,
     with: impl FnOnce(Trial) -> Trial,
 ) -> anyhow::Result<(DrainRun, Trial, Process)> {
-    let trial = with(stand.trial(backlog.log.topic()).await?);
+    measured(with(stand.trial(backlog.log.topic()).await?), backlog).await
+}
+
+/// Drains a backlog into a fresh schema that is made already.
+///
+/// # Errors
+/// The processor dies or stands still.
+pub async fn measured(
+    trial: Trial,
+    backlog: &Backlog,
+) -> anyhow::Result<(DrainRun, Trial, Process)> {
     let load = Load::now()?;
     let exec = Instant::now();
     let processor = trial.processor()?;

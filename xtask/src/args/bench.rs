@@ -79,6 +79,8 @@ pub enum Benchmark {
     ExactlyOnce,
     /// Resident memory at rest after a backlog.
     Memory,
+    /// The same backlog with nested fields that are found by pointers, and with properties that are kept.
+    Mapped,
     /// A backlog with metrics that are read every second, against one without.
     Metrics,
     /// A backlog drained and produced with spans that go to a real Collector, against both without.
@@ -101,13 +103,14 @@ pub enum Benchmark {
 
 impl Benchmark {
     /// All of them, in the order in which they run.
-    pub const EACH: [Self; 14] = [
+    pub const EACH: [Self; 15] = [
         Self::Drain,
         Self::Restart,
         Self::Memory,
         Self::Start,
         Self::Latency,
         Self::ExactlyOnce,
+        Self::Mapped,
         Self::Metrics,
         Self::Tracing,
         Self::Console,
@@ -144,6 +147,7 @@ impl Benchmark {
             Self::Start => "start",
             Self::ExactlyOnce => "exactly-once",
             Self::Memory => "memory",
+            Self::Mapped => "mapped",
             Self::Metrics => "metrics",
             Self::Tracing => "tracing",
             Self::Console => "console",
