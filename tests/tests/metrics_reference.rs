@@ -17,7 +17,7 @@ lags as well as instants (`_timestamp_seconds`, since 1970).
 - **A value that is not known has no series.** There is no `-1` to filter out; `absent()` finds what is missing.
 - **Counters count what one process did**, so `sum()` over the pods is the total, and `rate()` bridges restarts. Where a help text says
   *the same in all processors of a target*, the number is the database's: take `max()`.
-- **Label sets are closed.** Topics and partitions come from the spec, everything else from lists in the code; nothing that a client,
+- **Label sets are closed.** Topics, partitions and promoted columns come from the spec, everything else from lists in the code; nothing that a client,
   a server or a log holds becomes a label. Series of a partition or a pipeline vanish with it.
 - **Gauges are set once a second**, also while PostgreSQL or Kafka is away.
 - **`clickstream_conservation_difference`** is the account of every record: consumed = accepted + duplicate + rejected + late, in the

@@ -7,6 +7,7 @@ mod connection;
 mod copy;
 pub mod expiry;
 mod housekeeping;
+pub mod keys;
 mod pooling;
 pub mod promoted;
 mod release;
@@ -30,6 +31,7 @@ pub use clickstream_pipeline::ownership::Obstacle;
 pub use connection::{ConnectError, Connection, application, connect};
 pub use copy::Prepared;
 pub use housekeeping::DayMade;
+use keys::Keys;
 pub use pooling::require_own_session;
 use statements::{PromotedInserts, Statements};
 pub use target::{LOCAL_CLUSTER, Owner, TargetError, check, consumer_group, take};
@@ -57,6 +59,8 @@ pub struct PostgresSink {
     prepared: Option<Prepared>,
     /// Statements of batches with promoted columns.
     promoted: PromotedInserts,
+    /// Keys that properties have.
+    keys: Keys,
 }
 
 /// What can go wrong between begin and commit.
@@ -111,6 +115,7 @@ impl PostgresSink {
         owner: String,
     ) -> Result<Self, SinkFault> {
         let statements = transaction::answered(Statements::prepare(&connection.client)).await?;
+        let keys = transaction::answered(Keys::read(&connection.client)).await?;
         let lane = claim::take_lane(&connection.client).await?;
         let session_key = claim::take_session_key(&connection.client).await?;
         Ok(Self {
@@ -123,6 +128,7 @@ impl PostgresSink {
             owner,
             prepared: None,
             promoted: PromotedInserts::default(),
+            keys,
         })
     }
 
@@ -139,6 +145,11 @@ impl PostgresSink {
     /// The backend's process id, for `/status`.
     pub fn backend_pid(&self) -> i32 {
         self.connection.backend_pid
+    }
+
+    /// How often properties had a key that is not to be listed, since this was asked last.
+    pub fn take_left_out_keys(&mut self) -> u64 {
+        self.keys.take_left_out()
     }
 
     fn topic(&self, id: TopicId) -> &str {

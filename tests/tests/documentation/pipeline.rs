@@ -57,7 +57,8 @@ impl Pipeline {
             format!(
                 "apiVersion: clickstream.dev/v1alpha1\nkind: ClickstreamPipeline\nmetadata:\n  name: {name}\nspec:\n  \
                  kafka:\n    bootstrapServers: {servers}\n  topics:\n  - name: {topic}\n    management: External\n  \
-                 watermark:\n    idleTimeout: 1s\n  targets:\n  - name: main\n    connection:\n      host: 127.0.0.1\n      \
+                 watermark:\n    idleTimeout: 1s\n  events:\n    properties: Store\n    columns:\n    \
+                 - {{ name: plan, pointer: /account/plan, type: Text }}\n    - {{ name: price, pointer: /price, type: Number }}\n  targets:\n  - name: main\n    connection:\n      host: 127.0.0.1\n      \
                  port: {port}\n      database: {database}\n      user: postgres\n      sslMode: Disable\n    readers: [{ONLOOKER}]\n    rawReaders: [{READER}]\n",
             ),
         )?;

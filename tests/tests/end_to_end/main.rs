@@ -3,6 +3,8 @@
 mod as_they_come;
 mod audits;
 mod bad_input;
+mod batches;
+mod columns;
 mod commands;
 mod compression;
 mod crash_points;
@@ -25,6 +27,7 @@ mod malformed;
 mod mapped;
 mod metrics;
 mod migrations;
+mod other_ids;
 mod ownership;
 mod pages;
 mod pooling;

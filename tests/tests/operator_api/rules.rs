@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use clickstream_operator::crd::ClickstreamPipeline;
 use clickstream_testbed::unique_name;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::ConfigMap};
 use kube::{ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 
@@ -138,5 +138,49 @@ async fn an_image_that_is_named_gets_new_rules_by_new_pods() -> anyhow::Result<(
         .await?;
     let mut same = maps.iter().filter(|found| found.uid() == map.uid());
     assert!(same.all(|found| found.data == map.data));
+    Ok(())
+}
+
+#[tokio::test]
+async fn rules_with_new_columns_reach_processors_once_a_migration_has_added_them()
+-> anyhow::Result<()> {
+    let mut stage = Stage::new(Migrations::Succeed).await?;
+    let operator = stage.operator()?;
+    let topic = unique_name("clicks");
+    stage
+        .apply(&stage.pipeline("shop", &topic, json!({})))
+        .await?;
+    stage
+        .condition("shop", "Ready", "True", "")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    let before = deployment(&stage, "shop").await?;
+    let map = document(&stage, &before, "kind: ClickstreamPipeline").await?;
+    let jobs = stage.all::<Job>().list(&ListParams::default()).await?;
+    stage.play(Migrations::Fail("column \"plan\" is of type integer"));
+    let events = json!({
+        "columns": [{ "name": "plan", "pointer": "/plan", "type": "Text" }],
+        "optionalFields": "Reject",
+    });
+    stage
+        .apply(&stage.pipeline("shop", &topic, json!({ "events": events })))
+        .await?;
+    stage
+        .condition("shop", "DatabaseReady", "False", "MigrationFailed")
+        .await
+        .map_err(|error| error.context(operator.log_tail()))?;
+    let more = stage.all::<Job>().list(&ListParams::default()).await?;
+    assert!(more.items.len() > jobs.items.len());
+    let held = document(&stage, &before, "kind: ClickstreamPipeline").await?;
+    assert_eq!(
+        held.data, map.data,
+        "a pod that restarts finds rules that it can start with"
+    );
+
+    stage.play(Migrations::Succeed);
+    let now = document(&stage, &before, "name: plan").await?;
+    assert_eq!(map.uid(), now.uid());
+    let after = deployment(&stage, "shop").await?;
+    assert_eq!(template(&before), template(&after));
     Ok(())
 }

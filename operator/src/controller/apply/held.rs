@@ -7,6 +7,7 @@ use clickstream_protocol::{
 };
 use serde_json::{Value, json};
 
+use super::targets::Wait;
 use crate::{
     controller::{
         applier::{Changed, Owner},
@@ -27,7 +28,13 @@ use crate::{
 /// both are only made again where somebody has deleted them. Pods that are pinned may never roll,
 /// and people said the same about them when they were made, so they are scraped as the operator's
 /// settings have it; unless they are older than what guards them.
-pub fn follows(owner: &Owner, child: &Child, live: &Live, pinned: bool, context: &Context) -> bool {
+pub fn follows(
+    owner: &Owner,
+    child: &Child,
+    live: &Live,
+    wait: &Wait<'_>,
+    context: &Context,
+) -> bool {
     let stores = &context.stores;
     let is_missing = || {
         stores
@@ -38,9 +45,10 @@ pub fn follows(owner: &Owner, child: &Child, live: &Live, pinned: bool, context:
         Kind::ConfigMap => {
             let is_theirs = live.labels.get(CONFIG_MAP) == Some(&child.name);
             let is_understood = is_of_version(live, context.upgrades.release());
-            is_theirs && (changes_in_place(child) && is_understood || is_missing())
+            let may_change = changes_in_place(child) && is_understood && !wait.columns;
+            is_theirs && (may_change || is_missing())
         }
-        Kind::PodMonitor => pinned && fits(owner, child, context) || is_missing(),
+        Kind::PodMonitor => wait.pinned && fits(owner, child, context) || is_missing(),
         _ => true,
     }
 }

@@ -76,6 +76,8 @@ struct Entry {
     refuted: bool,
     /// An attempt of it has ended without tables.
     repeated: bool,
+    /// The spec promotes keys of events to columns, which it adds.
+    columns: bool,
 }
 
 impl Migrations {
@@ -188,6 +190,13 @@ impl Migrations {
     /// How far a target is.
     pub fn state(&self, index: usize) -> &State {
         &self.targets[index].state
+    }
+
+    /// Whether columns may be missing that rules of the newest spec write. What waits for its turn is of another version,
+    /// which follows no rules of this one.
+    pub fn adds_columns(&self, index: usize) -> bool {
+        let entry = &self.targets[index];
+        entry.columns && !entry.state.is_done() && entry.state != State::Queued
     }
 
     /// How far a target is, as one of the words that metrics have for it.

@@ -59,13 +59,17 @@ pub struct Targets {
 }
 
 /// What of a workload has to wait, so that its pods run on as they are.
-struct Wait<'w> {
+#[derive(Default)]
+pub struct Wait<'w> {
     /// Why there is no newest version yet.
     held_back: Option<&'static str>,
     /// Other pipelines roll first.
     queued: bool,
     /// It stays as the release before made it.
-    pinned: bool,
+    pub pinned: bool,
+    /// Rules that are followed in place wait for the columns that they write: a pod that restarts meanwhile could not
+    /// start with them.
+    pub columns: bool,
     /// As it comes back meanwhile if somebody deletes it.
     before: Option<&'w children::Workload>,
 }
@@ -110,6 +114,7 @@ impl Targets {
                 held_back,
                 queued: gate.holds_target(index),
                 pinned: gate.pins_target(index),
+                columns: migrations.adds_columns(index),
                 before: before.as_ref().filter(|_| topics.usable()),
             };
             let mut workload = all.bring(owner, now, &wait, &mut kept, context).await?;
@@ -128,6 +133,7 @@ impl Targets {
                 held_back,
                 queued: gate.holds_producer(),
                 pinned: gate.pins_producer(),
+                columns: false,
                 before: None,
             };
             let mut workload = all.bring(owner, now, &wait, &mut kept, context).await?;
@@ -174,7 +180,7 @@ impl Targets {
             }
             (Some(live), _) => {
                 for child in &now.around {
-                    if follows(owner, child, &live, wait.pinned, context) {
+                    if follows(owner, child, &live, wait, context) {
                         self.apply_child(owner, child, context).await?;
                     }
                 }
@@ -227,7 +233,7 @@ impl Targets {
         for child in built.around.iter().filter(is_monitor) {
             if live
                 .as_ref()
-                .is_none_or(|live| follows(owner, child, live, false, context))
+                .is_none_or(|live| follows(owner, child, live, &Wait::default(), context))
             {
                 self.apply_child(owner, child, context).await?;
             }

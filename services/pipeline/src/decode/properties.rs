@@ -16,10 +16,14 @@
 
 mod compare;
 mod json;
+mod keys;
 
 use std::fmt::Write as _;
 
 pub use compare::is_same_json;
+pub use keys::{
+    KeyType, LISTED_LEVELS, ListedKey, ListedKeys, MOST_LISTED, UnknownKeyType, UnlistedKeys,
+};
 
 use json::Cursor;
 

@@ -1,18 +1,24 @@
 //! Promoted columns: what they must hold by the rules at a record's offset, from the record alone.
 //!
 //! A column is compared where the rules name it. Elsewhere (before it was promoted, and after) what it
-//! holds is nobody's claim: people fill it from `properties`, say.
+//! holds is nobody's claim: people fill it from `properties`, say. And keys of properties that should be listed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clickstream_pipeline::{
-    decode::columns::{ColumnType, ColumnValue, PromotedColumn},
+    decode::{
+        columns::{ColumnType, ColumnValue, PromotedColumn},
+        properties::ListedKey,
+    },
     event::Event,
 };
 use tokio_postgres::{Client, Error, Row};
 
 use super::column::Instant;
 use crate::{migrate::quoted, sink::columns::Table};
+
+/// Keys that are named in a note; the others are counted.
+const NAMED_KEYS: usize = 10;
 
 /// The columns of both tables as they are now: by table and name their types.
 #[derive(Debug, Default)]
@@ -132,5 +138,20 @@ fn holds(
                 .as_ref()
                 == value
         }
+    })
+}
+
+/// What is to be said of keys of properties that are not listed. It is no difference: a release that keeps no list may
+/// have stored them, and people may take keys off it.
+pub fn unlisted(keys: &BTreeSet<&ListedKey>) -> Option<String> {
+    let named = keys.iter().take(NAMED_KEYS);
+    let named: Vec<String> = named.map(|(key, kind)| format!("{key} ({kind})")).collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "clickstream_property_keys lacks {} keys that properties have: {}{}",
+            keys.len(),
+            named.join(", "),
+            if keys.len() > named.len() { ", .." } else { "" }
+        )
     })
 }

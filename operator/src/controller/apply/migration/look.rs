@@ -64,6 +64,7 @@ pub(super) fn look(
         runs_on: runs_on.clone(),
         refuted: false,
         repeated: false,
+        columns: !valid.document.spec.events.columns.is_empty(),
     };
     if waits_its_turn {
         return entry(State::Queued, None);

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::model::{Json, at, field, is_member};
 use super::*;
+use crate::decode::columns::{ColumnType, MAX_COLUMNS};
 
 /// Few names, so that pointers often lead somewhere and keys often repeat.
 const NAMES: [&str; 8] = ["a", "b", "c", "0", "1", "key", "é~/", ""];
@@ -100,9 +101,41 @@ fn outcome(fields: &Fields<'_>, field: Field) -> Result<Option<String>, ()> {
     raw(fields, field).map_err(drop)
 }
 
+/// A column for each pointer of the fields.
+fn columns(rules: &MappingRules) -> Vec<PromotedColumn> {
+    let pointers = rules.fields.values().flatten().take(MAX_COLUMNS);
+    pointers
+        .map(|pointer| PromotedColumn {
+            name: String::new(),
+            pointer: pointer.clone(),
+            r#type: ColumnType::Text,
+        })
+        .collect()
+}
+
+/// What the model finds at a column's pointer.
+fn alone(
+    column: &PromotedColumn,
+    record: &Json,
+    event: Option<&Json>,
+    space: &str,
+) -> model::Value {
+    let rules = rules(&[(Field::Url, &[&column.pointer])]);
+    field(&rules, record, event, Field::Url, space)
+}
+
+fn said(seen: Seen<'_>) -> model::Value {
+    match seen {
+        Seen::Nothing => Ok(None),
+        Seen::Raw(raw) => Ok(Some(raw.to_owned())),
+        Seen::Twice => Err(()),
+    }
+}
+
 /// Compares the one pass with the model for a record; whether the record got as far as fields.
 fn agree(rules: &MappingRules, record: &Json, space: &str) -> Result<bool, TestCaseError> {
-    let Some(mapper) = Mapper::new(rules, &[]) else {
+    let columns = columns(rules);
+    let Some(mapper) = Mapper::new(rules, &columns) else {
         return Ok(false);
     };
     let mut record = record.clone();
@@ -168,6 +201,10 @@ fn agree(rules: &MappingRules, record: &Json, space: &str) -> Result<bool, TestC
                 let expected = field(rules, &record, event.as_ref(), one, space);
                 prop_assert_eq!(outcome(&read.fields, one), expected, "{}", one);
             }
+            for (column, seen) in columns.iter().zip(&read.columns) {
+                let expected = alone(column, &record, event.as_ref(), space);
+                prop_assert_eq!(said(*seen), expected, "{}", column.pointer);
+            }
             prop_assert_eq!(read.body.is_some(), is_event);
             Ok(true)
         }
@@ -181,6 +218,10 @@ fn agree(rules: &MappingRules, record: &Json, space: &str) -> Result<bool, TestC
                 for one in Field::ALL {
                     let expected = field(rules, &record, Some(element), one, space);
                     prop_assert_eq!(outcome(&read.fields, one), expected, "{}", one);
+                }
+                for (column, seen) in columns.iter().zip(&read.columns) {
+                    let expected = alone(column, &record, Some(element), space);
+                    prop_assert_eq!(said(*seen), expected, "{}", column.pointer);
                 }
             }
             Ok(true)

@@ -1,0 +1,360 @@
+//! Keys of events with columns of their own: added by a migration, written both ways, followed live, and audited.
+
+use std::time::Duration;
+
+use clickstream_pipeline::event::EventTime;
+use serde_json::{Value, json};
+
+use crate::{
+    load::Load,
+    metrics::sum,
+    records::{Placed, before, now},
+    rules::{Document, followed},
+    stack::{Stack, StackOptions},
+    watch::{end, logged},
+};
+
+/// Beyond window, delay and allowed lateness together (1 m + 10 s + 10 m).
+const LONG_AGO: Duration = Duration::from_secs(15 * 60);
+
+const COLUMNS: &str = "  events:
+    columns:
+    - { name: select, pointer: /account/plan, type: Text }
+    - { name: seats, pointer: /account/seats, type: Integer }
+    - { name: price, pointer: '/items/[sku=basic]/price', type: Number }
+    - { name: trial, pointer: /trial, type: Boolean }
+    - { name: signed_up, pointer: /account/since, type: Timestamp }
+  lateEvents: { policy: Divert }
+";
+
+fn event(number: u64, at: EventTime) -> Value {
+    json!({
+        "event_id": format!("0195514e-8d8b-7c2b-a5f7-{number:012x}"),
+        "user_id": format!("user-{}", number % 7),
+        "event_ts": at.micros() / 1000,
+        "url": format!("/{}", number % 5),
+        "account": {
+            "plan": format!("plan \"{}\"", number % 3),
+            "seats": number,
+            "since": "2026-01-31T12:00:00+01:00",
+        },
+        "items": [{ "sku": "other", "price": 1 }, { "sku": "basic", "price": number as f64 / 4.0 }],
+        "trial": number % 2 == 0,
+    })
+}
+
+fn on(number: u64, record: &Value) -> Placed {
+    ((number % 2) as i32, Some(record.to_string().into_bytes()))
+}
+
+async fn stack_with(spec: &str) -> anyhow::Result<Stack> {
+    Stack::new(StackOptions {
+        partitions: 2,
+        spec: spec.to_owned(),
+        ..StackOptions::default()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_stands_at_a_pointer_stands_in_its_column_whichever_way_it_is_written()
+-> anyhow::Result<()> {
+    let stack = stack_with(COLUMNS).await?;
+    let at = now();
+    // by COPY, then again, of which all are suspects
+    let many: Vec<Placed> = (0..400).map(|n| on(n, &event(n, at))).collect();
+    stack.place(many).await?;
+    let processor = stack.start_watched("one")?;
+    stack.drained().await?;
+    let copied = stack
+        .count("select count(*) from clickstream_events where seats is not null")
+        .await?;
+    assert_eq!(copied, 400);
+    // few at a time, by INSERT; with what cannot be used, what is absent, and a late one for the ledger
+    let mut odd = event(500, at);
+    odd["account"] = json!({ "plan": { "name": "x" }, "seats": "many", "since": "tomorrow" });
+    odd["trial"] = json!("yes");
+    odd["items"] = json!([{ "sku": "basic", "price": "1e999" }]);
+    let mut bare = event(501, at);
+    for key in ["account", "items", "trial"] {
+        bare.as_object_mut().map(|event| event.remove(key));
+    }
+    let mut long = event(502, at);
+    long["account"]["plan"] = json!("ß".repeat(1_000));
+    long["account"]["seats"] = json!("12");
+    long["trial"] = json!("true");
+    let late = event(503, before(at, LONG_AGO));
+    let records = [&odd, &bare, &long, &late, &event(1, at)];
+    stack
+        .place(records.iter().map(|record| on(0, record)).collect())
+        .await?;
+    stack.drained().await?;
+
+    let rows = stack.client.query_one(
+        r#"select
+            bool_and("select" = 'plan "' || seats % 3 || '"' and price = seats / 4.0
+                and trial = (seats % 2 = 0) and signed_up = '2026-01-31T11:00:00Z')
+                filter (where user_id <> '' and source_offset < 200),
+            count(*) filter (where num_nulls("select", seats, price, trial, signed_up) = 5),
+            bool_or("select" = repeat('ß', 512) and seats = 12 and trial)
+        from clickstream_events"#,
+        &[],
+    );
+    let rows = rows.await?;
+    assert!(rows.get::<_, bool>(0), "{}", processor.process.log_tail());
+    assert_eq!(rows.get::<_, i64>(1), 2);
+    assert!(rows.get::<_, bool>(2));
+    let ledger = r#"select bool_and("select" = 'plan "2"' and seats = 503 and not trial) and count(*) = 1
+        from clickstream_late_events"#;
+    assert!(stack.client.query_one(ledger, &[]).await?.get::<_, bool>(0));
+    let told = "select bool_and(col_description(attrelid, attnum) like 'What the event has at /account/seats (%')
+        and count(*) = 2 from pg_attribute
+        where attname = 'seats' and attrelid in ('clickstream_events'::regclass, 'clickstream_late_events'::regclass)";
+    assert!(stack.client.query_one(told, &[]).await?.get::<_, bool>(0));
+
+    let series = processor.series().await?;
+    let cleaned = |column: &str, reason: &str| {
+        let labels = format!("field=\"{column}\",reason=\"{reason}\"");
+        sum(&series, "clickstream_cleaned_fields_total", &labels)
+    };
+    assert_eq!(cleaned("select", "wrong_type"), 1.0);
+    assert_eq!(cleaned("select", "too_long"), 1.0);
+    assert_eq!(cleaned("seats", "wrong_type"), 1.0);
+    assert_eq!(cleaned("price", "out_of_range"), 1.0);
+    let (_, status) = processor.get("/status").await?;
+    let status: Value = serde_json::from_str(&status)?;
+    assert_eq!(status["cleaned"]["trial"]["wrong_type"], 1, "{status}");
+
+    end(&processor.process).await?;
+    stack.audit().await?;
+    for (table, place) in [
+        (
+            "clickstream_events",
+            "source_offset = 7 and source_partition = 0",
+        ),
+        ("clickstream_late_events", "true"),
+    ] {
+        let changed = format!("update {table} set seats = seats + 1, trial = null where {place}");
+        assert_eq!(stack.client.execute(&changed, &[]).await?, 1);
+        let (code, report) = stack.command(&["audit"]).await?;
+        assert_eq!(code, 3, "{report}");
+        assert!(
+            report.contains("seats, trial not as in the log"),
+            "{report}"
+        );
+        let back = format!(
+            "update {table} set seats = seats - 1, trial = (seats - 1) % 2 = 0 where {place}"
+        );
+        stack.client.execute(&back, &[]).await?;
+    }
+    // a column that somebody has dropped cannot be compared, and costs no audit
+    let drop = "alter table clickstream_events drop column price";
+    stack.client.batch_execute(drop).await?;
+    let report = stack.audit().await?;
+    let notes = report["notes"].to_string();
+    assert!(
+        notes.contains("price") && notes.contains("not compared"),
+        "{notes}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_column_that_is_added_under_load_is_written_once_it_is_there() -> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions::default()).await?;
+    let document = Document::of(&stack)?;
+    let load = Load::start(&stack, 2_000, &["--late", "0.05", "--duplicates", "0.05"]).await?;
+    let one = stack.start_watched("one")?;
+    let mut two = stack.start("two")?;
+    stack.moves_by(2_000).await?;
+    document
+        .says("  events: { columns: [{ name: agent, pointer: /user_agent, type: Text }] }\n")?;
+    logged(&one.process, "has no column").await?;
+    let series = one.series().await?;
+    assert_eq!(sum(&series, "clickstream_document_not_followed", ""), 1.0);
+    // they go on by their rules, and one that starts meanwhile asks for the migration
+    stack.moves_by(2_000).await?;
+    two.kill()?;
+    two = stack.start("two")?;
+    logged(&two, "run `clickstream-processor migrate`").await?;
+    let (code, said) = stack.command(&["migrate"]).await?;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("added a promoted column"), "{said}");
+    followed(&one.process, 1).await?;
+    two = stack.start("two")?;
+    stack.moves_by(4_000).await?;
+    // and away again: the column stays, and is null from then on
+    document.says("")?;
+    followed(&one.process, 2).await?;
+    stack.moves_by(4_000).await?;
+    let sent = load.finish().await?;
+    stack.drained().await?;
+    assert_eq!(stack.consumed().await?, sent);
+    stack.ends_clean(&[&one.process, &two]).await?;
+    let counts = stack
+        .client
+        .query_one(
+            "select count(*) filter (where agent = user_agent), count(*) filter (where agent is null),
+                 count(*) filter (where agent <> user_agent) from clickstream_events",
+            &[],
+        )
+        .await?;
+    let (promoted, before_or_after, others): (i64, i64, i64) =
+        (counts.get(0), counts.get(1), counts.get(2));
+    assert!(
+        promoted > 1_000 && before_or_after > 1_000,
+        "{promoted} {before_or_after}"
+    );
+    assert_eq!(others, 0);
+    // what people put where no rules named the column is theirs
+    let filled = "update clickstream_events set agent = 'filled in' where agent is null";
+    stack.client.execute(filled, &[]).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_column_of_somebodys_own_is_taken_where_it_fits_and_otherwise_nothing_is_changed()
+-> anyhow::Result<()> {
+    let stack = stack_with("").await?;
+    let document = Document::of(&stack)?;
+    stack
+        .client
+        .batch_execute(
+            "alter table clickstream_events add column fits bigint, add column other int,
+                 add column strict text not null default '', add column \"made\" text generated always as ('x') stored",
+        )
+        .await?;
+    let columns = |columns: &str| document.says(&format!("  events: {{ columns: [{columns}] }}\n"));
+    let fits = "{ name: fits, pointer: /fits, type: Integer }";
+    for (column, says) in [
+        (
+            "{ name: other, pointer: /o, type: Integer }",
+            "column \"other\" of clickstream_events is of type integer, and spec.events.columns wants bigint",
+        ),
+        ("{ name: strict, pointer: /o, type: Text }", "drop not null"),
+        ("{ name: made, pointer: /o, type: Text }", "is generated"),
+    ] {
+        columns(&format!("{fits}, {column}"))?;
+        let (code, said) = stack.command(&["migrate"]).await?;
+        assert_eq!(code, 1, "{said}");
+        assert!(
+            said.contains(says) && said.contains("nothing was changed"),
+            "{said}"
+        );
+        let added = "select count(*) from pg_attribute
+            where attname = 'fits' and attrelid = 'clickstream_late_events'::regclass";
+        assert_eq!(stack.count(added).await?, 0);
+        let (code, said) = stack.command(&["run", "--name", "one"]).await?;
+        assert_ne!(code, 0, "{said}");
+        assert!(said.contains("schema \"clickstream\": "), "{said}");
+    }
+    columns(fits)?;
+    let (code, said) = stack.command(&["migrate"]).await?;
+    assert_eq!(code, 0, "{said}");
+    let mut record = event(1, now());
+    record["fits"] = json!(17);
+    let one = stack.start("one")?;
+    stack.place(vec![on(1, &record)]).await?;
+    stack.drained().await?;
+    assert_eq!(
+        stack.count("select fits from clickstream_events").await?,
+        17
+    );
+    end(&one).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+/// Every key that a stored event has is listed by the commit that stores it, whoever else lists it.
+#[tokio::test]
+async fn keys_of_properties_are_listed_with_the_first_event_that_has_them() -> anyhow::Result<()> {
+    let reader = clickstream_testbed::unique_name("reader");
+    let stack = stack_with("  events: { properties: Store }\n").await?;
+    let at = now();
+    let one = stack.start_watched("one")?;
+    let two = stack.start("two")?;
+    stack
+        .place((0..200).map(|n| on(n, &event(n, at))).collect())
+        .await?;
+    let mut more = event(300, at);
+    more["account"]["seats"] = json!(null);
+    more["a/b~c"] = json!([1]);
+    stack.place(vec![on(0, &more)]).await?;
+    stack.drained().await?;
+    let rows = stack
+        .client
+        .query(
+            "select key || ' ' || type from clickstream_property_keys order by key collate \"C\", type",
+            &[],
+        )
+        .await?;
+    let keys: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        keys,
+        [
+            "/account object",
+            "/account/plan string",
+            "/account/seats null",
+            "/account/seats number",
+            "/account/since string",
+            "/a~1b~0c array",
+            "/items array",
+            "/trial boolean",
+        ]
+    );
+    // a client that makes keys up fills the list, and no more than that
+    let mut flood = Vec::new();
+    for number in 400..440 {
+        let mut record = event(number, at);
+        for key in 0..40 {
+            record[format!("k{number}-{key}")] = json!(key);
+        }
+        flood.push(on(0, &record));
+    }
+    stack.place(flood).await?;
+    stack.drained().await?;
+    let listed = "select count(*) from clickstream_property_keys";
+    assert_eq!(stack.count(listed).await?, 1_000);
+    let series = one.series().await?;
+    let left_out = sum(&series, "clickstream_property_keys_left_out_total", "");
+    let stored = stack
+        .count("select count(*) from clickstream_events, jsonb_object_keys(properties) as k where k like 'k4%'")
+        .await?;
+    assert_eq!(stored, 1_600);
+    assert!(left_out == 0.0 || left_out >= 600.0, "{left_out}");
+    end(&one.process).await?;
+    end(&two).await?;
+    let report = stack.audit().await?;
+    assert!(
+        !report["notes"]
+            .to_string()
+            .contains("clickstream_property_keys"),
+        "{report}"
+    );
+    let taken = "delete from clickstream_listed_keys where key like '/k%' or key = '/trial'";
+    stack.client.execute(taken, &[]).await?;
+    let report = stack.audit().await?;
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("/trial (boolean)"), "{notes}");
+
+    // who may read views only may read these
+    stack
+        .client
+        .batch_execute(&format!("create role {reader} login password 'r'"))
+        .await?;
+    let text = std::fs::read_to_string(&stack.document)?;
+    let named = format!("    schema: clickstream\n    readers: [{reader}]\n");
+    std::fs::write(
+        &stack.document,
+        text.replace("    schema: clickstream\n", &named),
+    )?;
+    let (code, said) = stack.command(&["migrate"]).await?;
+    assert_eq!(code, 0, "{said}");
+    let may = format!(
+        "select has_table_privilege('{reader}', 'clickstream_property_keys', 'select')
+             and not has_table_privilege('{reader}', 'clickstream_listed_keys', 'select')"
+    );
+    assert!(stack.client.query_one(&may, &[]).await?.get::<_, bool>(0));
+    Ok(())
+}
