@@ -14,6 +14,7 @@ pub mod mapping;
 mod object;
 pub mod properties;
 mod reason;
+mod split;
 mod timestamp;
 
 use std::borrow::Cow;
@@ -21,14 +22,16 @@ use std::sync::Arc;
 
 pub use cleaned::{CleanReason, Cleaned, CleanedCounts};
 pub use reason::{Field, RejectReason, Rejected, UnknownRejectReason};
+pub use split::MAX_BATCH_DAYS;
 
 use columns::PromotedColumn;
 use mapping::{Batches, Located, Mapper, Read};
 use object::Fields;
 use properties::PropertyLimits;
+use split::Split;
 
 use crate::derived::{Deriver, Source};
-use crate::event::{self, Day, Event, EventTime};
+use crate::event::{self, Event, EventTime};
 use crate::spec::{EventIds, IpRange, OptionalFields, RulesVersion, SemanticSpec};
 
 /// Reads records by the rules of one spec, from which it was compiled.
@@ -66,10 +69,6 @@ pub struct Element<'a> {
     /// The event, or the first reason against it.
     pub verdict: Result<Event<'a>, Rejected>,
 }
-
-/// Days that the events of one record may have. They are in one flush, and each day is a partition of
-/// the table that the flush opens and locks.
-pub const MAX_BATCH_DAYS: usize = 16;
 
 /// Bytes that a schema registry's serializers put in front: 0x00 and the schema's id.
 const REGISTRY_PREFIX_BYTES: usize = 5;
@@ -359,87 +358,6 @@ impl Decoder {
             site,
             cleaned: Cleaned::default(),
         })
-    }
-}
-
-/// A record that may be a batch, on its way to its events.
-struct Split<'d> {
-    decoder: &'d Decoder,
-    mapper: &'d Mapper,
-    /// The record's value.
-    payload: &'d [u8],
-    received_at: EventTime,
-    /// The days of the events so far.
-    days: Vec<Day>,
-}
-
-impl Split<'_> {
-    /// Hands over what the record holds.
-    fn record(&mut self, text: &str, each: &mut impl FnMut(Element<'_>)) -> Result<(), Rejected> {
-        if self.mapper.batches() == Batches::Records && mapping::is_array(text) {
-            for (index, raw) in (0..).zip(mapping::elements(text)?) {
-                let event = self
-                    .decoder
-                    .mapped(self.mapper, raw.get(), self.received_at);
-                self.element(index, raw.get(), event, each);
-            }
-            return Ok(());
-        }
-        match self.mapper.read(text)? {
-            Read::Text(inner) => self.read(self.mapper.read_text(&inner)?, each),
-            read => self.read(read, each),
-        }
-    }
-
-    fn read(&mut self, read: Read<'_>, each: &mut impl FnMut(Element<'_>)) -> Result<(), Rejected> {
-        match read {
-            Read::Event(found) => each(Element {
-                index: 0,
-                payload: self.payload,
-                verdict: Ok(self
-                    .decoder
-                    .located(self.mapper, &found, self.received_at)?),
-            }),
-            Read::Batch(elements) => {
-                for (index, &raw) in (0..).zip(&elements.raw) {
-                    let found = self.mapper.element(&elements, raw);
-                    let event = found.and_then(|found| {
-                        self.decoder.located(self.mapper, &found, self.received_at)
-                    });
-                    self.element(index, raw.get(), event, each);
-                }
-            }
-            Read::Text(_) => return Err(several()),
-        }
-        Ok(())
-    }
-
-    /// Hands over one element of a batch.
-    fn element(
-        &mut self,
-        index: i16,
-        raw: &str,
-        event: Result<Event<'_>, Rejected>,
-        each: &mut impl FnMut(Element<'_>),
-    ) {
-        each(Element {
-            index,
-            payload: raw.as_bytes(),
-            verdict: event.and_then(|event| self.within_days(event)),
-        });
-    }
-
-    /// The event, unless its record holds events of more days than a flush can take at once.
-    fn within_days<'a>(&mut self, event: Event<'a>) -> Result<Event<'a>, Rejected> {
-        let day = event.event_ts.day();
-        if !self.days.contains(&day) {
-            if self.days.len() == MAX_BATCH_DAYS {
-                let detail = format!("events of more than {MAX_BATCH_DAYS} days in one record");
-                return Err(Rejected::record(RejectReason::TooLarge, detail));
-            }
-            self.days.push(day);
-        }
-        Ok(event)
     }
 }
 

@@ -33,6 +33,9 @@ pub(super) fn of_payload(rejected: Rejected, payload: &[u8]) -> Rejected {
                 .find(|(bytes, _)| payload.starts_with(bytes));
             known.map(|(_, looks)| *looks)
         }
+        RejectReason::NotAnObject if super::mapping::begins_array(payload) => {
+            Some("an array, see spec.events.batch")
+        }
         _ => None,
     };
     match looks {
@@ -50,6 +53,13 @@ pub(super) fn of_missing(field: Field, text: &str) -> String {
     let is_there = |key: &str| keys.get(key).is_some_and(|value| value.get() != "null");
     let likely = others(field).iter().find(|key| is_there(key));
     let is_null = keys.contains_key(field.as_str());
+    let is_list = |key: &str| {
+        keys.get(key)
+            .is_some_and(|value| value.get().starts_with('['))
+    };
+    if let (None, Some(key)) = (likely, LISTS.iter().find(|key| is_list(key))) {
+        return format!("{field}: required, but absent; `{key}` is a list, see spec.events.batch");
+    }
     match (likely, is_null) {
         (Some(key), _) => {
             format!("{field}: required, but absent; `{key}` is there, see spec.events.fields")
@@ -58,6 +68,9 @@ pub(super) fn of_missing(field: Field, text: &str) -> String {
         (None, false) => format!("{field}: required, but absent"),
     }
 }
+
+/// The names that other feeds have for a list of events.
+const LISTS: [&str; 4] = ["batch", "events", "records", "messages"];
 
 /// The names that other feeds have for a field, the likeliest first.
 const fn others(field: Field) -> &'static [&'static str] {

@@ -255,10 +255,15 @@ impl Mapper {
     }
 }
 
-/// Whether a text begins as an array.
+/// Whether a document is an array, if it is JSON.
 pub(super) fn is_array(text: &str) -> bool {
-    text.trim_start_matches([' ', '\t', '\n', '\r'])
-        .starts_with('[')
+    begins_array(text.as_bytes())
+}
+
+/// Whether bytes begin as an array does.
+pub(super) fn begins_array(payload: &[u8]) -> bool {
+    let space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    payload.iter().find(|byte| !space(byte)) == Some(&b'[')
 }
 
 /// The raw elements of an array.

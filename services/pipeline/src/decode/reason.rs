@@ -10,7 +10,8 @@ use std::str::FromStr;
 pub enum RejectReason {
     /// The payload has zero bytes (a null value is no payload at all, and is skipped instead).
     Empty,
-    /// The payload is longer than `spec.processor.maxEventBytes`.
+    /// The payload is longer than `spec.processor.maxEventBytes`, or it holds more events, or events
+    /// of more days, than one record may.
     TooLarge,
     /// The payload is not UTF-8.
     InvalidUtf8,

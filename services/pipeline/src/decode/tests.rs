@@ -3,6 +3,7 @@
     reason = "a test that cannot build its own input should stop there"
 )]
 
+mod batches;
 mod cleaning;
 mod columns;
 mod documents;

@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::*;
-use crate::{offset::TopicId, spec::LatePolicy};
+use crate::{batch::Row, offset::TopicId, spec::LatePolicy};
 
 fn partition(partition: i32) -> TopicPartition {
     TopicPartition {
@@ -292,4 +292,72 @@ fn windows_of_another_size_are_refused_and_change_nothing() {
     };
     assert_eq!(engine.change_rules(&other), Err(WindowsDiffer));
     assert_eq!(**engine.rules(), SemanticSpec::default());
+}
+
+fn batches() -> SemanticSpec {
+    let mut spec = SemanticSpec::default();
+    spec.events.mapping.batch = Some("/batch".to_owned());
+    spec
+}
+
+fn click(id: u128) -> String {
+    let id = Uuid::from_u128(id);
+    format!(r#"{{"event_id":"{id}","user_id":1,"event_ts":1710114600000,"url":"/"}}"#)
+}
+
+#[test]
+fn the_events_of_a_batch_have_its_offset_and_their_places_in_it_and_are_in_one_flush() {
+    let tp = partition(0);
+    let mut engine = Engine::new(&batches(), 1 << 20, 1);
+    claimed(&mut engine, tp);
+    let batch = format!(
+        r#"{{"batch":[{}, 7 ,{},{}]}}"#,
+        click(1),
+        click(2),
+        click(1)
+    );
+    assert_eq!(read(&mut engine, tp, 4, batch.as_bytes()), Intake::Buffered);
+    assert_eq!(
+        read(&mut engine, tp, 5, click(3).as_bytes()),
+        Intake::Buffered
+    );
+    let flush = engine.take_flush(false).unwrap();
+    let places: Vec<_> = flush.batch.rows.iter().map(Row::place).collect();
+    assert_eq!(places, [(tp, 4, 0), (tp, 4, 2), (tp, 4, 3), (tp, 5, 0)]);
+    let suspects: Vec<_> = flush.batch.rows.iter().map(|row| row.suspect).collect();
+    assert_eq!(suspects, [false, false, true, false]);
+    let letter = &flush.batch.dead_letters[0];
+    assert_eq!((letter.offset, letter.index), (4, 1));
+    assert_eq!(flush.batch.payload(letter), b"7");
+    assert_eq!(flush.batch.spans[&tp].to, NextOffset::at(6));
+    // each row keeps its own element, and not the record
+    let mut flushed = flush.batch;
+    flushed.refuse(1, String::new());
+    let refused = flushed.dead_letters.last().unwrap();
+    assert_eq!((refused.offset, refused.index), (4, 2));
+    assert_eq!(flushed.payload(refused), click(2).as_bytes());
+}
+
+#[test]
+fn an_empty_batch_is_skipped_by_the_rules_that_it_was_read_by() {
+    let tp = partition(0);
+    let mut engine = Engine::new(&batches(), 0, 1);
+    claimed(&mut engine, tp);
+    assert_eq!(
+        read(&mut engine, tp, 0, br#"{"batch":[]}"#),
+        Intake::Skipped
+    );
+    // by these it is a broken event
+    assert_eq!(engine.change_rules(&SemanticSpec::default()), Ok(true));
+    let flush = engine.take_flush(false).unwrap();
+    assert_eq!(*flush.rules, batches());
+    let span = &flush.batch.spans[&tp];
+    assert_eq!((span.to.get(), span.skipped, span.new_rules), (1, 1, false));
+    assert_eq!(
+        read(&mut engine, tp, 1, br#"{"batch":[]}"#),
+        Intake::Buffered
+    );
+    let flush = engine.take_flush(false).unwrap();
+    assert!(flush.batch.spans[&tp].new_rules);
+    assert_eq!(flush.batch.dead_letters.len(), 1);
 }

@@ -98,7 +98,7 @@ async fn name(
         let rows = client
             .query_raw(
                 &format!(
-                    "select event_id, event_date, source_offset from {table} as rows
+                    "select event_id, event_date, source_offset, source_index from {table} as rows
                      where {condition} and source_topic_id = $1 and source_partition = $2
                        and source_offset >= $3 and source_offset < $4"
                 ),
@@ -107,16 +107,16 @@ async fn name(
             .await?;
         futures_util::pin_mut!(rows);
         while let Some(row) = rows.try_next().await? {
-            let (id, date, offset): (Uuid, Date, i64) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            if keys.get(&offset) != Some(&(id, date.0)) {
-                strays.push((offset, date.0, id));
+            let (id, date): (Uuid, Date) = (row.try_get(0)?, row.try_get(1)?);
+            let place: (i64, i16) = (row.try_get(2)?, row.try_get(3)?);
+            if keys.get(&place) != Some(&(id, date.0)) {
+                strays.push((place, date.0, id));
             }
         }
     }
     strays.sort_unstable();
-    for &(offset, day, id) in &strays {
-        let why = if keys.contains_key(&offset) {
+    for &(place, day, id) in &strays {
+        let why = if keys.contains_key(&place) {
             "the record there is another event"
         } else {
             "there is no valid event there"
@@ -124,18 +124,18 @@ async fn name(
         let detail = format!("row of event {id} of {day} names this record, but {why}");
         let found =
             Difference::new(Kind::StrayRow, detail).of(&progress.topic, progress.tp.partition);
-        differences.add(Some(progress.tp), found.at(offset));
+        differences.add(Some(progress.tp), found.at(place.0));
     }
     Ok(!strays.is_empty())
 }
 
-/// Keys of the valid events of a stretch of the log.
+/// Keys of the valid events of a stretch of the log, by offset and place in the record.
 async fn keys(
     consumer: &Arc<BaseConsumer>,
     progress: &Progress,
     anchors: Vec<Anchor>,
     stretch: Range<i64>,
-) -> anyhow::Result<HashMap<i64, Key>> {
+) -> anyhow::Result<HashMap<(i64, i16), Key>> {
     let consumer = Arc::clone(consumer);
     let progress = progress.clone();
     tokio::task::spawn_blocking(move || {
@@ -152,9 +152,12 @@ async fn keys(
                 let at = rules.partition_point(|(next, _)| *next <= record.offset);
                 let decoder = at.checked_sub(1).map_or(&before, |at| &rules[at].1);
                 let value = slice.value(record).unwrap_or_default();
-                if let Ok(event) = decoder.decode(value, record.received_at) {
-                    keys.insert(record.offset, (event.event_id, event.event_ts.day()));
-                }
+                decoder.decode_each(value, record.received_at, |element| {
+                    if let Ok(event) = element.verdict {
+                        let key = (event.event_id, event.event_ts.day());
+                        keys.insert((record.offset, element.index), key);
+                    }
+                });
             }
             true
         })?;

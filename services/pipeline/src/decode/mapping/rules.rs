@@ -24,7 +24,8 @@ pub struct MappingRules {
     /// Pointer to the event within the record: an object, or a text that holds one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envelope: Option<String>,
-    /// Pointer to an array, within the envelope, of which each element is an event.
+    /// Pointer to an array, within the envelope, of which each element is an event; empty where the
+    /// record itself is an array, of which each element is read as a record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
     /// Whether five bytes that begin with 0x00 are taken off the front: the prefix of a schema

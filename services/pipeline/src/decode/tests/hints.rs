@@ -13,6 +13,7 @@ fn detail(payload: &[u8]) -> String {
     assert!(
         first.detail.starts_with("not UTF-8 from byte")
             || first.detail.contains(" at line ")
+            || first.detail == "valid JSON, but not an object"
             || first.detail.ends_with("required, but absent or null"),
         "{}",
         first.detail
@@ -41,6 +42,20 @@ fn a_record_that_is_no_json_says_what_it_begins_with() {
     }
     let told = detail(&valid.as_bytes()[..20]);
     assert!(told.starts_with("EOF while parsing"), "{told}");
+}
+
+#[test]
+fn a_record_of_several_events_says_how_they_are_read() {
+    let valid = with("url", "\"/\"");
+    assert_eq!(
+        detail(format!(" [{valid}]").as_bytes()),
+        "an array, see spec.events.batch; valid JSON, but not an object"
+    );
+    assert_eq!(
+        detail(format!("{{\"batch\":[{valid}]}}").as_bytes()),
+        "event_id: required, but absent; `batch` is a list, see spec.events.batch"
+    );
+    assert_eq!(detail(b"{\"batch\":{}}"), "event_id: required, but absent");
 }
 
 #[test]
