@@ -234,3 +234,166 @@ impl Folding<'_> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{batch::Batch, checkpoint::Counters, offset::TopicId, spec::SemanticSpec};
+
+    const TP: TopicPartition = TopicPartition {
+        topic: TopicId(1),
+        partition: 0,
+    };
+    const BOUND: usize = 3;
+
+    fn flush(from: usize, to: usize, claims: u128) -> Flush {
+        let claim = Claim {
+            token: Uuid::from_u128(claims),
+            epoch: 1,
+        };
+        let span = crate::batch::Span {
+            from: NextOffset::at(from as i64),
+            to: NextOffset::at(to as i64),
+            clock: Default::default(),
+            skipped: 0,
+            received: None,
+            heartbeats: Vec::new(),
+            at_end: false,
+            new_rules: false,
+        };
+        let mut batch = Batch::default();
+        batch.spans.insert(TP, span);
+        Flush {
+            batch,
+            claims: [(TP, claim)].into(),
+            fenced: Vec::new(),
+            rules: Arc::new(SemanticSpec::default()),
+        }
+    }
+
+    fn delta(flush: &Flush) -> BTreeMap<TopicPartition, CheckpointDelta> {
+        let span = &flush.batch.spans[&TP];
+        let delta = CheckpointDelta {
+            from: span.from,
+            to: span.to,
+            clock: span.clock.clone(),
+            counters: Counters::default(),
+        };
+        [(TP, delta)].into()
+    }
+
+    fn part(window: u8) -> PartKey {
+        (TP, EventTime::from_micros(i64::from(window)))
+    }
+
+    /// Which hits came to rows of their pages' own, by the book.
+    fn expected(hits: &[(u8, u8)]) -> Vec<bool> {
+        let mut admitted: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
+        hits.iter()
+            .map(|(window, page)| {
+                let pages = admitted.entry(*window).or_default();
+                if !pages.contains(page) && pages.len() < BOUND {
+                    pages.push(*page);
+                }
+                pages.contains(page)
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn which_pages_have_rows_depends_on_neither_flushes_nor_claims_nor_what_was_forgotten(
+            hits in prop::collection::vec((0u8..4, 0u8..8), 1..60),
+            // how long each flush is, and whether it is claimed anew, not committed the first time, or much was forgotten
+            cuts in prop::collection::vec((1usize..9, any::<bool>(), any::<bool>(), any::<bool>()), 60),
+        ) {
+            let mut stored: BTreeMap<PartKey, Vec<PageHash>> = BTreeMap::new();
+            let mut pages = AdmittedPages::default();
+            let mut own = Vec::new();
+            let (mut from, mut claims) = (0, 1);
+            for (len, claimed, fails, forgets) in cuts {
+                let to = (from + len).min(hits.len());
+                claims += u128::from(claimed);
+                if forgets {
+                    pages.make_room(2);
+                }
+                for attempt in 0..=usize::from(fails) {
+                    let flush = flush(from, to, claims);
+                    let mut folding = pages.fold(BOUND, &flush);
+                    let mut parts: Vec<PartKey> = hits[from..to].iter().map(|hit| part(hit.0)).collect();
+                    parts.sort_unstable();
+                    parts.dedup();
+                    let unknown = folding.unknown(parts);
+                    let found = unknown.iter().filter_map(|part| Some((*part, stored.get(part)?.clone())));
+                    let found = found.collect();
+                    folding.learn(&unknown, found);
+                    let is_own: Vec<bool> = hits[from..to]
+                        .iter()
+                        .map(|(window, page)| folding.admits(part(*window), (&page.to_string(), None, None)))
+                        .collect();
+                    let admissions = folding.into_admissions(|_| NextOffset::at(from as i64));
+                    if attempt == usize::from(fails) {
+                        for admission in &admissions {
+                            stored.entry(admission.part).or_default().extend(&admission.pages);
+                        }
+                        pages.committed(admissions, &delta(&flush));
+                        own.extend(is_own);
+                    }
+                }
+                from = to;
+            }
+            prop_assert_eq!(own, expected(&hits[..from]));
+        }
+    }
+
+    #[test]
+    fn a_window_that_no_flush_touches_is_forgotten_and_so_is_all_that_takes_too_much_room() {
+        let mut pages = AdmittedPages::default();
+        let count = |pages: &AdmittedPages| -> usize {
+            let known = pages.partitions.values();
+            known.map(|known| known.windows.len()).sum()
+        };
+        let visit = |pages: &mut AdmittedPages, at: usize, window: u8| {
+            let flush = flush(at, at + 1, 1);
+            let mut folding = pages.fold(BOUND, &flush);
+            let unknown = folding.unknown(vec![part(window)]);
+            folding.learn(&unknown, Vec::new());
+            assert!(folding.admits(part(window), ("/", None, None)));
+            let admissions = folding.into_admissions(|_| NextOffset::at(at as i64));
+            pages.committed(admissions, &delta(&flush));
+        };
+        for window in 0..8 {
+            visit(&mut pages, window.into(), window);
+        }
+        assert_eq!(count(&pages), 8);
+        // each of them is one window and one page
+        pages.make_room(16);
+        assert_eq!(count(&pages), 8);
+        pages.make_room(15);
+        assert_eq!(count(&pages), 3, "no more than half of it is left");
+        for at in 8..8 + 2 * KEPT_FOR as usize {
+            visit(&mut pages, at, 7);
+        }
+        assert_eq!(count(&pages), 1);
+    }
+
+    #[test]
+    fn no_page_of_an_event_is_the_one_of_other_pages() {
+        let (text, name, site) = OTHER_PAGES;
+        let other = page_hash(text, name, site);
+        for (name, site) in [
+            (None, None),
+            (Some("page_view"), None),
+            (Some("(other)"), None),
+            (None, Some("shop.example")),
+            (Some("(other)"), Some("(other)")),
+        ] {
+            assert_ne!(page_hash(text, name, site), other, "{name:?} {site:?}");
+        }
+    }
+}

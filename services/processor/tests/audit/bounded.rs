@@ -72,8 +72,9 @@ async fn no_more_pages_than_the_bound_have_rows_and_no_hit_is_lost() -> anyhow::
     let copy = filled().await?.copy().await?;
     assert_clean(&copy.audit().await?);
     let most = "select max(pages) from (select count(*) as pages from clickstream_agg_minute group by window_start) as windows";
-    // three of each partition, and those of all others
-    assert_eq!(count(&copy, most).await?, 7);
+    // three of each partition, which may be the same, and those of all others
+    let most = count(&copy, most).await?;
+    assert!((4..=7).contains(&most), "{most}");
     let hits = "select sum(hits)::bigint from clickstream_agg_minute";
     let accepted = "select sum(accepted)::bigint from clickstream_checkpoints";
     assert_eq!(count(&copy, hits).await?, count(&copy, accepted).await?);
@@ -195,7 +196,8 @@ async fn where_no_anchor_tells_the_bound_any_more_nothing_is_proven() -> anyhow:
         .await?;
     let report = pipeline.audit().await?;
     assert_eq!(report.outcome, Outcome::NotProven, "{report}");
-    let words = "pages of 1 windows: no anchor tells any more by which maxPerWindow";
+    // and windows that late events came to
+    let words = "windows: no anchor tells any more by which maxPerWindow";
     assert!(report.to_string().contains(words), "{report}");
     Ok(())
 }
