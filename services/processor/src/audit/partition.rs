@@ -360,10 +360,10 @@ impl<'a> PartitionAudit<'a> {
                 };
                 let verdict = self.compare_event(&record, found)?;
                 self.tally.count(verdict);
-                if let ([Verdict::Accepted | Verdict::Merged], Some(json)) =
-                    (verdict, event.properties.as_deref())
+                if let [Verdict::Accepted | Verdict::Merged] = verdict
+                    && let Some(json) = event.properties.as_deref()
+                    && let Some(keys) = &self.shared.lookups[0].keys
                 {
-                    let keys = &self.shared.lookups[0].keys;
                     keys.look(json, &mut self.unlisted);
                 }
                 let bound = judged.spec.events.derived.most_pages();

@@ -21,6 +21,7 @@ use clickstream_pipeline::{
 use futures_util::future::try_join_all;
 use tokio_postgres::{
     Client, Row, Statement,
+    error::SqlState,
     types::{FromSql, ToSql, Type},
 };
 use uuid::Uuid;
@@ -67,8 +68,8 @@ pub struct Lookup {
     admitted: Statement,
     /// The tables' columns.
     pub columns: TableColumns,
-    /// Keys of properties that are listed.
-    pub keys: ListedKeys,
+    /// Keys of properties that are listed; `None`: the role may not read the list.
+    pub keys: Option<ListedKeys>,
 }
 
 /// What to look up.
@@ -143,7 +144,12 @@ impl Lookup {
         );
         Ok(Self {
             columns: TableColumns::read(&client).await?,
-            keys: listed(&client).await?,
+            keys: match listed(&client).await {
+                Ok(keys) => Some(keys),
+                // an auditor whose rights were granted before there was a list
+                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => None,
+                Err(error) => return Err(error.into()),
+            },
             admitted: client.prepare(&admitted).await?,
             letters: client.prepare(LETTERS).await?,
             late_events: client.prepare(&late_events).await?,
