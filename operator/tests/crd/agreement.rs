@@ -102,6 +102,62 @@ fn of_what_templates_say_both_refuse_the_same() {
     }
 }
 
+/// Texts that stand in for fields, each by the rules of its own field, and places of batches.
+#[test]
+fn of_constants_and_batches_both_refuse_the_same() {
+    let schema = schema();
+    let compiled = compile_schema(&schema);
+    let validator = Validator::new();
+    let (fits, over) = ("x".repeat(128), "x".repeat(129));
+    let (site, long_site) = ("x".repeat(255), "é".repeat(128));
+    let (agent, long_agent) = ("x".repeat(1024), "é".repeat(513));
+    let mut changes = Vec::new();
+    for (name, text, is_taken) in [
+        ("user_id", &*fits, true),
+        ("user_id", &over, false),
+        ("user_id", "", false),
+        ("url", &agent, true),
+        ("ip", "192.0.2.1", true),
+        ("ip", "2001:db8::1", true),
+        ("ip", "office", false),
+        ("ip", "192.0.2.256", false),
+        ("ip", "192.0.2.1:80", false),
+        ("session_id", &fits, true),
+        ("session_id", &over, false),
+        ("user_agent", &agent, true),
+        ("user_agent", &long_agent, false),
+        ("event_name", &fits, true),
+        ("event_name", &over, false),
+        ("site", &site, true),
+        ("site", &long_site, false),
+        ("event_id", "a", false),
+        ("event_ts", "1", false),
+        ("page", "/", false),
+    ] {
+        let constants = json!({ "referrer": "unknown", name: text });
+        changes.push(("constants", constants, is_taken));
+    }
+    for (batch, is_taken) in [
+        (json!(""), true),
+        (json!("/batch"), true),
+        (json!("/payload/[key=events]/0"), true),
+        (json!("batch"), false),
+        (json!("$/batch"), false),
+        (json!("/~2"), false),
+        (json!(0), false),
+    ] {
+        changes.push(("batch", batch, is_taken));
+    }
+    for (field, value, is_taken) in changes {
+        let mut document = full();
+        document["spec"]["events"][field] = value.clone();
+        let ours = we_take(&document);
+        let api = the_api_takes(&validator, &schema, &compiled, &document);
+        let told = format!("{field}: {value}\n  processor: {ours:?}\n  API: {api:?}");
+        assert_eq!((ours.is_ok(), api.is_ok()), (is_taken, is_taken), "{told}");
+    }
+}
+
 #[test]
 fn what_one_refuses_so_does_the_other() {
     let schema = schema();

@@ -69,6 +69,30 @@ fn rules_between_fields_say_what_to_do() {
             "outside 1s to 24h",
         ),
         (
+            vec![
+                ("/spec/producer/enabled", json!(true)),
+                ("/spec/events/preset", json!("Segment")),
+            ],
+            "spec.producer.enabled",
+            "cannot be read with events.preset: set it to false",
+        ),
+        (
+            vec![
+                ("/spec/producer/enabled", json!(true)),
+                ("/spec/events/envelope", json!("/payload")),
+            ],
+            "spec.producer.enabled",
+            "cannot be read with events.envelope: set it to false",
+        ),
+        (
+            vec![
+                ("/spec/producer/enabled", json!(true)),
+                ("/spec/events/fields/url", json!(["/else"])),
+            ],
+            "spec.producer.enabled",
+            "cannot be read with these events.fields: set it to false",
+        ),
+        (
             vec![("/spec/watermark/idleTimeout", json!("0"))],
             "spec.watermark.idleTimeout",
             "outside 1s to 24h",

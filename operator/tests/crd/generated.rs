@@ -36,6 +36,53 @@ fn the_reference_is_what_the_code_prints() {
     is_current("docs/reference.md", &reference());
 }
 
+/// The numbers that a schema holds values to, but for fields below it that have a description of
+/// their own.
+fn bounds(schema: &Value, found: &mut Vec<u64>) {
+    // a quantity's bounds are a rule, and the length of its text is nobody's concern
+    if schema["x-kubernetes-int-or-string"] == true {
+        return;
+    }
+    for key in ["maxItems", "maxLength", "minimum", "maximum"] {
+        found.extend(schema[key].as_u64());
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() && schema[inner]["properties"].is_null() {
+            bounds(&schema[inner], found);
+        }
+    }
+}
+
+/// Whether a description names a number, and not as a part of another one.
+fn names(description: &str, number: u64) -> bool {
+    description
+        .split(|letter: char| !letter.is_ascii_digit())
+        .any(|word| word == number.to_string())
+}
+
+#[test]
+fn what_fields_of_events_are_held_to_stands_in_their_descriptions() {
+    fn unsaid(schema: &Value, path: &str, missing: &mut Vec<String>) {
+        for (name, field) in schema["properties"].as_object().unwrap() {
+            let path = format!("{path}.{name}");
+            let description = field["description"].as_str().unwrap().replace(',', "");
+            let mut numbers = Vec::new();
+            bounds(field, &mut numbers);
+            numbers.retain(|number| !names(&description, *number));
+            missing.extend(numbers.iter().map(|number| format!("{path}: {number}")));
+            for inner in [field, &field["items"]] {
+                if inner["properties"].is_object() {
+                    unsaid(inner, &path, missing);
+                }
+            }
+        }
+    }
+    let mut missing = Vec::new();
+    let schema = schema();
+    unsaid(field(&schema, "spec.events"), "events", &mut missing);
+    assert_eq!(missing, [""; 0]);
+}
+
 #[test]
 fn the_definition_fits_into_a_plain_kubectl_apply() {
     // kubectl keeps it once more in an annotation, and all annotations together may have 256 KiB

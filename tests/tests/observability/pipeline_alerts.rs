@@ -1,6 +1,7 @@
 //! Each alert about a pipeline, provoked for real: the rules of the chart with shorter times, the real processor, and what goes wrong.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -20,10 +21,11 @@ use crate::{
 };
 
 /// Every alert that a test below provokes, with times and bounds that fit a test; what it asks for stays the chart's.
-const SHORTER: [(&str, &str, &str); 26] = [
+const SHORTER: [(&str, &str, &str); 27] = [
     ("DataLossDetected", "window", "10s"),
     ("DeadLetterRateHigh", "for", "0s"),
     ("DeadLetterRateHigh", "window", "8s"),
+    ("DocumentNotFollowed", "for", "0s"),
     ("FutureTimestampSpike", "for", "0s"),
     ("FutureTimestampSpike", "window", "8s"),
     ("HangingTransaction", "for", "0s"),
@@ -252,6 +254,28 @@ async fn a_transaction_that_its_producer_does_not_end_shows_until_it_is_ended() 
             "select count(*) = 10 from clickstream_events where event_id::text like '%-00000900000_'",
         )
         .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_cannot_be_followed_shows_until_it_can() -> anyhow::Result<()> {
+    let scene = Scene::new(StackOptions::default(), &rules(&SHORTER)?).await?;
+    let _processor = scene.processor("processor-0")?;
+    scene.scraped().await?;
+    let document = &scene.stack.document;
+    let before = fs::read_to_string(document)?;
+    fs::write(
+        document,
+        format!("{before}  watermark: {{ delay: 100h }}\n"),
+    )?;
+    scene.fires("DocumentNotFollowed").await?;
+    fs::write(document, format!("{before}  watermark: {{ delay: 1s }}\n"))?;
+    scene.resolves("DocumentNotFollowed").await?;
+    let followed = scene
+        .prometheus
+        .query("clickstream_rules_changes_total == 1")
+        .await?;
+    ensure!(followed.len() == 1, "the change was followed: {followed:?}");
+    Ok(())
 }
 
 /// Writes ten events to partition 0 in a transaction, and leaves it open for as long as the producer lives.

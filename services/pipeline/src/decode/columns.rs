@@ -42,7 +42,7 @@ pub struct PromotedColumn {
         schemars(schema_with = "crate::spec::events::columns::schema::name")
     )]
     pub name: String,
-    /// Where the value stands: a JSON pointer, as under `fields`. Live.
+    /// Where the value stands: a JSON pointer of at most 256 characters, as under `fields`. Live.
     #[cfg_attr(
         feature = "schema",
         schemars(schema_with = "crate::spec::events::columns::schema::pointer")

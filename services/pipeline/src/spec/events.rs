@@ -34,9 +34,9 @@ const MOST_PROXIES: usize = 64;
 pub struct EventsSpec {
     /// Where the id of an event comes from, by which a resend is told from another click. Live. Default `EventId`.
     pub id: EventIds,
-    /// Addresses of proxies that are trusted to say who called them, as ranges such as `10.0.0.0/8`, at most 64. With any,
-    /// an `ip` that is a list means the right-most address that is none of theirs; without, the left-most one. Live.
-    /// Default: none.
+    /// Addresses of proxies that are trusted to say who called them, as ranges such as `10.0.0.0/8`, at most 64 of at most
+    /// 64 characters. With any, an `ip` that is a list means the right-most address that is none of theirs; without, the
+    /// left-most one. Without effect with `optionalFields: Reject`, which takes no list at all. Live. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(
         feature = "schema",
@@ -55,7 +55,8 @@ pub struct EventsSpec {
     /// Where each field stands, by the field's name: 1 to 8 JSON pointers, such as
     /// `/context/page/url`, of which the first counts that leads to something other than null. One
     /// that begins with `$/` starts at the record, outside of an envelope; `[key=name]` is the
-    /// element of an array whose `key` is the text `name`. Live. Default: at the key of its own
+    /// element of an array whose `key` is the text `name`. A pointer has at most 256 characters and
+    /// 16 steps. An empty list leaves the field to its constant. Live. Default: at the key of its own
     /// name, or where the preset says.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "mapping::schema::fields"))]
@@ -68,13 +69,16 @@ pub struct EventsSpec {
         schemars(schema_with = "mapping::schema::constants")
     )]
     pub constants: BTreeMap<String, String>,
-    /// JSON pointer to the event inside the record: an object, or a text that holds one as JSON.
+    /// JSON pointer to the event inside the record: an object, or a text that holds one as JSON. It
+    /// has at most 256 characters and 16 steps, and no `$` in front. Of a record without it, only
+    /// fields with a `$` in front are found.
     /// Live. Default: the record is the event, or the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "mapping::schema::pointer"))]
     pub envelope: Option<String>,
     /// JSON pointer to an array within the event's envelope, or within the record: each element of it
-    /// is an event, at most 1000 and of at most 16 days. A record without the array is one event.
+    /// is an event, at most 1000 and of at most 16 days. It has at most 256 characters and 16 steps. A
+    /// record without the array is one event.
     /// Empty text: the record is an array, of which each element is read as a record. Pointers of
     /// fields begin at the element, and those with a `$` in front at the record. Live. Default: none,
     /// each record is one event.

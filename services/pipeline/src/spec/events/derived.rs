@@ -21,11 +21,13 @@ pub struct PageSpec {
     /// What stands behind `#`. Live. Default `Remove`.
     pub fragment: Fragment,
     /// Keys of the query that pages keep, as they are written in URLs, in the order in which pages
-    /// have them; at most 64. All others are left out. Live. Default: none.
+    /// have them: at most 64, each of 1 to 128 characters without `&`, `=`, `#` and spaces, and none of
+    /// them twice. All others are left out. Live. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "schema::query_keys"))]
     pub query_keys: Vec<String>,
-    /// Paths that are counted as one page, such as `/product/:id` and `/docs/*rest`, at most 100:
+    /// Paths that are counted as one page, such as `/product/:id` and `/docs/*rest`, at most 100 of at
+    /// most 255 characters:
     /// `:name` stands for one segment, `*rest` at the end for one or more. The first that matches
     /// stands in the page instead of the path. Live. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
