@@ -37,7 +37,7 @@ fn main() {
     };
     let (inputs, seed) = (number(1_000_000), number(1));
     let start = Instant::now();
-    let (mut events, mut rejected) = (0_u64, 0_u64);
+    let (mut events, mut rejected, mut batches) = (0_u64, 0_u64, 0_u64);
     for round in 0..inputs.div_ceil(2 * RECORDS) {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9).wrapping_add(round));
         let mapping = rules(&mut dice);
@@ -48,6 +48,9 @@ fn main() {
         let mapped = mapped.decoder();
         for _ in 0..RECORDS {
             let record = record(&mut dice, &mapping);
+            if dice.below(4) == 0 {
+                batches += compare_batch(&mut dice, &record, &mapping, &plain);
+            }
             let text = record.to_string();
             let fast = mapped.decode(text.as_bytes(), RECEIVED_AT);
             match compare(&fast, &record, &mapping, &plain) {
@@ -66,8 +69,8 @@ fn main() {
         }
     }
     println!(
-        "{} records compared ({events} events, {rejected} rejected) and as many damaged ones read, \
-         seed {seed}: no difference, no panic, {:.0} s",
+        "{} records compared ({events} events, {rejected} rejected), {batches} elements of batches, \
+         and as many damaged ones of both read, seed {seed}: no difference, no panic, {:.0} s",
         events + rejected,
         start.elapsed().as_secs_f64()
     );
@@ -88,6 +91,14 @@ fn compare(
             Err("no event".to_owned())
         };
     };
+    compare_flat(fast, &flat, plain)
+}
+
+fn compare_flat(
+    fast: &Result<Event<'_>, Rejected>,
+    flat: &Value,
+    plain: &Decoder,
+) -> Result<(), String> {
     let text = flat.to_string();
     let slow = plain.decode(text.as_bytes(), RECEIVED_AT);
     let is_same = match (fast, &slow) {
@@ -100,6 +111,64 @@ fn compare(
     } else {
         Err(format!("{slow:?} of {text}"))
     }
+}
+
+/// Puts a few records of this form into one, reads it, and panics unless each of them is read as it would be by itself.
+/// Returns how many there were.
+fn compare_batch(dice: &mut Dice, record: &Value, rules: &MappingRules, plain: &Decoder) -> u64 {
+    let mut elements = vec![record.clone(); dice.below(3) as usize];
+    elements.extend((0..dice.below(3)).map(|_| tree(dice, 2)));
+    let is_inside = rules.envelope.is_none() && dice.below(2) == 0;
+    let mut spec = SemanticSpec::default();
+    spec.events.mapping = MappingRules {
+        batch: Some(if is_inside {
+            "/\u{fc}b".to_owned()
+        } else {
+            String::new()
+        }),
+        ..rules.clone()
+    };
+    let mut outer = Map::new();
+    if is_inside && let Value::Object(shared) = record {
+        outer.extend(shared.clone());
+        outer.insert("\u{fc}b".to_owned(), Value::Array(elements.clone()));
+    }
+    let whole = match is_inside {
+        true => Value::Object(outer),
+        false => Value::Array(elements.clone()),
+    };
+    let text = whole.to_string();
+    let mut read = 0;
+    spec.decoder()
+        .decode_each(text.as_bytes(), RECEIVED_AT, |element| {
+            let value = &elements[read];
+            assert_eq!(element.index as usize, read);
+            assert_eq!(element.payload, value.to_string().as_bytes());
+            let compared = if !value.is_object() {
+                // what is no object is no event, whatever a pointer leads to
+                element
+                    .verdict
+                    .is_err()
+                    .then_some(())
+                    .ok_or_else(String::new)
+            } else if is_inside {
+                let flat = fields_of(&whole, Some(value), rules);
+                compare_flat(&element.verdict, &flat, plain)
+            } else {
+                compare(&element.verdict, value, rules, plain)
+            };
+            if let Err(slow) = compared {
+                panic!(
+                    "{rules:#?}\n{text}\n  element {read}: {:?}\n  by itself: {slow}",
+                    element.verdict
+                );
+            }
+            read += 1;
+        });
+    assert_eq!(read, elements.len(), "{rules:#?}\n{text}");
+    let damaged = damaged(dice, text.into_bytes());
+    spec.decoder().decode_each(&damaged, RECEIVED_AT, |_| ());
+    read as u64
 }
 
 /// The record under our own names.
@@ -115,6 +184,11 @@ fn flattened(record: &Value, rules: &MappingRules) -> Option<Value> {
         Some(envelope) => record.pointer(envelope),
         None => Some(&record),
     };
+    Some(fields_of(&record, event, rules))
+}
+
+/// The fields of an event under our own names.
+fn fields_of(record: &Value, event: Option<&Value>, rules: &MappingRules) -> Value {
     let mut flat = Map::new();
     for field in Field::ALL {
         let own = vec![format!("/{field}")];
@@ -131,7 +205,7 @@ fn flattened(record: &Value, rules: &MappingRules) -> Option<Value> {
             flat.insert(field.to_string(), value);
         }
     }
-    Some(Value::Object(flat))
+    Value::Object(flat)
 }
 
 const NAMES: [&str; 10] = ["a", "b", "c", "0", "1", "url", "user_id", "ü~/", "", "data"];
