@@ -223,3 +223,45 @@ async fn a_flood_of_pages_makes_no_more_rows_than_the_bound_whoever_is_killed() 
     assert_eq!(stack.count(named).await?, 4);
     Ok(())
 }
+
+#[tokio::test]
+async fn what_is_counted_as_other_pages_and_what_limits_leave_out_of_properties_is_told()
+-> anyhow::Result<()> {
+    let stack = Stack::new(StackOptions {
+        partitions: 1,
+        spec: "  events: { page: { maxPerWindow: 10 }, properties: Store, propertyLimits: { maxKeys: 1 } }\n"
+            .to_owned(),
+        ..StackOptions::default()
+    })
+    .await?;
+    let processor = stack.start_watched("one")?;
+    // ten pages of their own, five hits each of fifteen others; of three properties one is kept
+    let records = clicks(0..125, now());
+    let records = records.iter().enumerate().map(|(number, click)| {
+        let json = format!(
+            r#"{{"event_id":"{}","user_id":"{}","event_ts":{},"url":"/{}","a":1,"b":2,"c":3}}"#,
+            click.id,
+            click.user,
+            click.at.micros() / 1_000,
+            number % 25,
+        );
+        (0, Some(json.into_bytes()))
+    });
+    stack.place(records.collect()).await?;
+    stack.drained().await?;
+    let folded = format!(
+        "clickstream_folded_hits_total{{partition=\"0\",topic=\"{}\"}} 75\n",
+        stack.topic
+    );
+    processor.shows("/metrics", &folded).await?;
+    processor
+        .shows("/metrics", "clickstream_trimmed_properties_total 250\n")
+        .await?;
+    for said in ["\"trimmed_properties\":250", "\"folded_hits\":75"] {
+        processor.shows("/status", said).await?;
+    }
+    stack.ends_clean(&[&processor.process]).await?;
+    let others = "select sum(hits)::bigint from clickstream_agg_minute where url = '(other)'";
+    assert_eq!(stack.count(others).await?, 75);
+    Ok(())
+}

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use anyhow::bail;
 use clickstream_pipeline::{
     admission::{OTHER_PAGES, PageHash},
     event::EventTime,
@@ -45,6 +46,27 @@ pub struct Admissions {
     met: HashMap<EventTime, usize>,
     /// Windows of which nothing more can be said.
     left: HashSet<EventTime>,
+}
+
+/// Whether the role may read the list. A role without the right can audit what was never bounded.
+///
+/// # Errors
+/// It may not, and some pages were; or what the server says.
+pub async fn may_read(client: &Client) -> anyhow::Result<bool> {
+    let row = client
+        .query_one(
+            "select has_table_privilege('clickstream_admitted_pages', 'select'),
+                exists (select from clickstream_anchors where spec #>> '{events,derived,page,max_per_window}' is not null)",
+            &[],
+        )
+        .await?;
+    let (may, bounded): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    if bounded && !may {
+        bail!(
+            "spec.events.page.maxPerWindow is or was set, and the role may not read clickstream_admitted_pages: grant it select"
+        );
+    }
+    Ok(may)
 }
 
 /// What hits of pages beyond the bound are counted as.

@@ -1,14 +1,14 @@
 //! One partition: every record of the log against what is stored of it, slice by slice, in log order.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
 use clickstream_pipeline::{
     admission::PageHash,
     decode::{
-        Element, Rejected,
+        Rejected,
         properties::{ListedKey, UnlistedKeys},
     },
     event::{Event, EventTime},
@@ -89,6 +89,8 @@ pub struct Given<'a> {
     pub held: usize,
     /// All windows.
     pub size: TumblingWindow,
+    /// Whether admitted pages can be read.
+    pub admitted: bool,
 }
 
 /// The audit of one partition.
@@ -160,6 +162,7 @@ impl<'a> PartitionAudit<'a> {
             let progress = self.progress;
             if let Some(anchor) = self.given.anchors.first()
                 && !self.given.start.is_whole()
+                && self.given.admitted
             {
                 self.admissions = Admissions::before(client, progress, anchor.next.get()).await?;
             }
@@ -173,9 +176,11 @@ impl<'a> PartitionAudit<'a> {
                 let (retained, windows) = (self.shared.retained, self.given.size);
                 let is_gone = |start| retained.window_is_gone(windows.starting_at(start));
                 let admissions = std::mem::take(&mut self.admissions);
-                admissions
-                    .compare(client, progress, reached.get(), is_gone, self.differences)
-                    .await?;
+                if self.given.admitted {
+                    admissions
+                        .compare(client, progress, reached.get(), is_gone, self.differences)
+                        .await?;
+                }
             }
         }
         let windows = self

@@ -17,7 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio_postgres::Client;
 
 use super::{
-    Options,
+    Options, admissions,
     aggregates::{Fingerprints, Sums, WindowSum},
     anchors::Start,
     census::Census,
@@ -60,6 +60,8 @@ pub struct Proof {
     pub(super) differences: Differences,
     pub(super) notes: Vec<String>,
     pub(super) not_proven: Vec<String>,
+    /// Whether the role may read which pages were admitted.
+    pub(super) sees_admitted: bool,
 }
 
 impl Proof {
@@ -93,6 +95,7 @@ impl Proof {
             &mut differences,
         )
         .await?;
+        let sees_admitted = admissions::may_read(&client).await?;
         let snapshot = Snapshot::take(&mut client).await?;
         if let Some(day) = &snapshot.expiry.leaving {
             bail!("retention is dropping {day} at this moment; run the audit again in a minute");
@@ -125,6 +128,7 @@ impl Proof {
             differences,
             notes: Vec::new(),
             not_proven: Vec::new(),
+            sees_admitted,
         };
         proof.find_starts(topics).await?;
         Ok(proof)
@@ -291,6 +295,7 @@ impl Proof {
                 windows: whole,
                 held: self.held_windows,
                 size: self.windows,
+                admitted: self.sees_admitted,
             };
             let sums = Sums {
                 fingerprints: &self.fingerprints,

@@ -61,6 +61,8 @@ pub struct Recount<'a> {
     pub retained: &'a Retained,
     /// Keys of the sets' fingerprints.
     pub fingerprints: &'a Fingerprints,
+    /// Whether admitted pages can be read.
+    pub admitted: bool,
 }
 
 /// What was compared.
@@ -409,6 +411,9 @@ impl Recount<'_> {
         tx: &Transaction<'_>,
         bounds: [DateTime<Utc>; 2],
     ) -> anyhow::Result<Parts> {
+        if !self.admitted {
+            return Ok(Parts::default());
+        }
         let rows = tx
             .query(
                 &format!(

@@ -150,6 +150,9 @@ impl Proof {
             ("clickstream_late_events", Kind::StrayLateEvent),
             ("clickstream_admitted_pages", Kind::AdmittedPagesDiffer),
         ] {
+            if kind == Kind::AdmittedPagesDiffer && !self.sees_admitted {
+                continue;
+            }
             let rows = self
                 .client
                 .query(
@@ -274,6 +277,7 @@ impl Proof {
             windows: self.windows,
             retained: &self.retained,
             fingerprints: &self.fingerprints,
+            admitted: self.sees_admitted,
         };
         recount
             .run(&mut self.client, stretch, counted, &mut self.differences)

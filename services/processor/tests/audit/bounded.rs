@@ -2,6 +2,7 @@
 
 use chrono::{TimeDelta, Utc};
 use clickstream_processor::audit::{AuditReport, Kind, Outcome};
+use clickstream_testbed::unique_name;
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -159,7 +160,7 @@ async fn where_the_log_has_no_beginning_the_list_is_compared_with_rows() -> anyh
     }
     // behind the anchor the log decides, as ever
     let behind = "where ctid = (select ctid from clickstream_admitted_pages
-        where partition = 1 and source_offset > 502 order by window_start, source_offset limit 1)";
+        where partition = 1 and source_offset >= 502 order by window_start, source_offset limit 1)";
     let report = after(
         cut().await?,
         &format!("delete from clickstream_admitted_pages {behind}"),
@@ -199,5 +200,35 @@ async fn where_no_anchor_tells_the_bound_any_more_nothing_is_proven() -> anyhow:
     // and windows that late events came to
     let words = "windows: no anchor tells any more by which maxPerWindow";
     assert!(report.to_string().contains(words), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_role_without_the_list_audits_what_was_never_bounded_and_nothing_else()
+-> anyhow::Result<()> {
+    for (rules, is_bounded) in [("{ policy: Merge }", false), (RULES, true)] {
+        let mut pipeline = Pipeline::new(1, rules, "").await?;
+        let from = Utc::now() - TimeDelta::hours(2);
+        pipeline.send(clicks(1, 0..60, from)).await?;
+        pipeline.drain().await?;
+        let role = unique_name("auditor");
+        pipeline
+            .client
+            .batch_execute(&format!(
+                "create role {role} login; grant usage on schema clickstream to {role};
+                 grant select on all tables in schema clickstream to {role};
+                 revoke select on clickstream_admitted_pages from {role}"
+            ))
+            .await?;
+        pipeline.set_user(&role);
+        match (pipeline.audit().await, is_bounded) {
+            (Ok(report), false) => assert_clean(&report),
+            (Err(error), true) => {
+                let said = format!("{error:#}");
+                assert!(said.contains("grant it select"), "{said}");
+            }
+            (audited, _) => panic!("bounded: {is_bounded}, {audited:?}"),
+        }
+    }
     Ok(())
 }
