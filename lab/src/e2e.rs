@@ -9,6 +9,7 @@
 
 mod chart;
 mod console;
+mod existing;
 mod faults;
 mod figures;
 mod plugin;
@@ -144,7 +145,8 @@ async fn long_list(
     faults::deleted_and_applied(pipeline, &document(2, args)?, steps).await?;
     faults::audited(pipeline, plugin, steps).await?;
     faults::records_dropped(pipeline, steps).await?;
-    faults::audited(pipeline, plugin, steps).await
+    faults::audited(pipeline, plugin, steps).await?;
+    existing::read(pipeline.cluster(), plugin, steps).await
 }
 
 /// The quickstart's document with this number of processors, a rate that leaves room for what is tested, and the console's role.
