@@ -12,7 +12,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::{
     dashboards::boards,
-    records::{before, clicks, now},
+    records::{Click, before, clicks, now},
     rules::{alerts, rules},
     scene::{LOOK, PATIENCE, Scene, all_give_data, filled_in, label_values, while_that_goes_on},
     stack::{Stack, StackOptions},
@@ -22,7 +22,7 @@ use crate::{
 async fn every_panel_about_pipelines_has_data_behind_it() -> anyhow::Result<()> {
     let (views_only, everything) = (role("views").await?, role("everything").await?);
     let options = StackOptions {
-        spec: "  watermark:\n    idleTimeout: 1s\n".to_owned(),
+        spec: "  watermark:\n    idleTimeout: 1s\n  events:\n    bots: Mark\n".to_owned(),
         target: format!("    readers: [{views_only}]\n    rawReaders: [{everything}]\n"),
         ..StackOptions::default()
     };
@@ -80,12 +80,15 @@ async fn every_panel_about_pipelines_has_data_behind_it() -> anyhow::Result<()> 
     expressions.extend(metrics_of_alerts(|name| {
         !name.starts_with("clickstream_pipeline_")
     })?);
-    // sessions that an administrator ends, now and again in the middle of a flush
+    // sessions that an administrator ends, now and again in the middle of a flush; events of programs, with
+    // addresses that are none, which are cleaned
     let ends = async {
-        loop {
+        for number in 3_000_000.. {
+            scene.stack.send(vec![crawl(number)]).await?;
             scene.stack.count("select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()").await?;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+        Ok(())
     };
     while_that_goes_on(ends, all_give_data(&scene.prometheus, expressions)).await?;
 
@@ -121,6 +124,14 @@ async fn every_panel_about_pipelines_has_data_behind_it() -> anyhow::Result<()> 
     }
     scene.stack.audit().await?;
     Ok(())
+}
+
+/// A click of a program whose sender did not know its address.
+fn crawl(number: u64) -> (String, Option<Vec<u8>>) {
+    let json = Click::new(number, now()).json();
+    let more = br#","ip":"-","user_agent":"curl/8.7.1"}"#;
+    let value = [&json[..json.len() - 1], more].concat();
+    (format!("program-{number}"), Some(value))
 }
 
 /// Brings three partitions to the present, and then events of three hours ago to the fourth.
