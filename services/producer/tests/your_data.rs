@@ -99,7 +99,7 @@ fn shell(folder: &Path, line: &str) -> Option<String> {
     for program in ["jq", "awk", "sed"] {
         let is_used = line.split(' ').any(|word| word == program);
         if is_used && !sh(&format!("command -v {program}")).status.success() {
-            println!("NOTICE: {program} is not installed, so `{line}` was not run");
+            eprintln!("notice: {program} is not installed, so `{line}` was not run");
             return None;
         }
     }

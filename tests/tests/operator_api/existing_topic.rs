@@ -29,7 +29,7 @@ const EVENTS: u64 = 60;
 fn event(number: u64, at: u64) -> Value {
     let (plan, page) = (number % 4, number % 3);
     let mut event = json!({
-        "type": if number % 2 == 0 { "page" } else { "track" },
+        "type": if number.is_multiple_of(2) { "page" } else { "track" },
         "messageId": format!("ajs-next-{number}"),
         "anonymousId": format!("anonymous-{}", number % 10),
         "originalTimestamp": at + number,
