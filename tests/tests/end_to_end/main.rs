@@ -33,6 +33,7 @@ mod pages;
 mod pooling;
 mod postgres_faults;
 mod progress;
+mod property_keys;
 mod rack;
 mod readers;
 mod records;

@@ -23,6 +23,9 @@ fn documents(pipeline: &ValidatedPipeline) -> Vec<(&'static str, Child)> {
         maps.next().unwrap()
     };
     let created = ["clicks".to_owned()];
+    // the full pipeline maps its events, beside which no producer runs
+    let mut producing = ValidatedPipeline::plain(pipeline.document.clone());
+    producing.document.spec.producer.enabled = true;
     let processor = target(pipeline, target_spec, &settings, &created).around;
     vec![
         ("processor", of(processor)),
@@ -32,7 +35,7 @@ fn documents(pipeline: &ValidatedPipeline) -> Vec<(&'static str, Child)> {
         ),
         (
             "producer",
-            of(producer(pipeline, &settings).unwrap().around),
+            of(producer(&producing, &settings).unwrap().around),
         ),
     ]
 }
