@@ -21,8 +21,8 @@ pub use rows::{
     Checkpoint, Core, DeadLetter, Page, Rules, SampleRow, StoredRows, Totals, WindowFacts,
 };
 use statements::{
-    CHECKPOINTS, DEAD_LETTERS, FINAL_UNTIL, GAPS, NEWEST_WINDOW, PAGES, PARTS, PIPELINE, ROWS,
-    RULES, SAMPLE, TOTALS, TRAFFIC, WINDOW_PAGES, WINDOW_URLS, WINDOW_VISITORS,
+    BOTS, CHECKPOINTS, DEAD_LETTERS, FINAL_UNTIL, GAPS, NEWEST_WINDOW, PAGES, PARTS, PIPELINE,
+    ROWS, RULES, SAMPLE, TOTALS, TRAFFIC, WINDOW_PAGES, WINDOW_URLS, WINDOW_VISITORS,
 };
 
 use crate::given::GivenConnection;
@@ -208,6 +208,19 @@ impl Database {
                 )
                 .await?;
             Ok(rows.iter().map(page).collect())
+        })
+    }
+
+    /// How many hits of the windows of the span something speaks for being a program's.
+    ///
+    /// # Errors
+    /// [`ReadError`], also where the tables do not tell programs apart yet.
+    pub async fn bots(&mut self, span: Span) -> Result<i64, ReadError> {
+        reading!(self, PAGE_STATEMENT_MILLIS, |transaction| async {
+            let row = transaction
+                .query_one(BOTS, &[&instant(span.from), &instant(span.to)])
+                .await?;
+            Ok(row.get(0))
         })
     }
 

@@ -153,6 +153,7 @@ impl Poller {
                 Some(error.to_string())
             }
         };
+        put(&mut sections, "cleaned", &view::cleaned(&answers));
         let answers_now = database_error.is_none();
         let sources = view::sources(&Sources {
             now,
@@ -198,10 +199,13 @@ impl Poller {
                 .filter(|window| window.start >= span.from)
                 .map(|window| window.hits)
                 .sum();
-            let section = self.database.pages(span).await.map_or_else(
-                |error| view::unavailable(&error),
-                |pages| view::pages(&pages, hits, PAGE_WINDOWS, core.window),
-            );
+            let section = match self.database.pages(span).await {
+                Ok(pages) => {
+                    let bots = self.database.bots(span).await.ok();
+                    view::pages(&pages, hits, bots, PAGE_WINDOWS, core.window)
+                }
+                Err(error) => view::unavailable(&error),
+            };
             put(sections, "pages", &section);
         }
     }

@@ -84,13 +84,35 @@ pub fn traffic(core: &Core, windows: &[Window]) -> Value {
     })
 }
 
-/// The top pages of a span, with the hits of all pages of it.
-pub fn pages(pages: &[Page], all_hits: i64, windows: i64, window: i64) -> Value {
+/// The top pages of a span, with the hits of all pages of it, and those of programs where they are known.
+pub fn pages(pages: &[Page], all_hits: i64, bots: Option<i64>, windows: i64, window: i64) -> Value {
     let rows: Vec<_> = pages
         .iter()
         .map(|page| json!([page.url, page.hits]))
         .collect();
-    json!({ "hits": all_hits, "seconds": windows * window, "rows": rows })
+    json!({ "hits": all_hits, "bots": bots, "seconds": windows * window, "rows": rows })
+}
+
+/// Optional fields that were not usable as they came, by field and reason, the most first. Each processor counts from
+/// its own start.
+pub fn cleaned(answers: &[Answer]) -> Value {
+    let told = answers
+        .iter()
+        .filter_map(|answer| answer.said.as_ref().ok());
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for (field, reasons) in told.flat_map(|told| &told.status.cleaned) {
+        for (reason, count) in reasons {
+            let sum = counts.entry((field, reason)).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+    }
+    let mut rows: Vec<_> = counts.into_iter().collect();
+    rows.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|((field, reason), count)| json!([field, reason, count]))
+        .collect();
+    json!({ "rows": rows })
 }
 
 /// The newest dead letters: never their content.
@@ -409,6 +431,41 @@ mod tests {
         ] {
             assert_eq!(partitions(&one, RULES, &answers)["lag"], 2);
         }
+    }
+
+    #[test]
+    fn what_processors_cleaned_is_summed_up_and_the_most_comes_first() {
+        let cleans = |counts: &[(&str, &str, u64)]| {
+            let mut answer = answer(1, None);
+            let told = answer.said.as_mut().unwrap();
+            for (field, reason, count) in counts {
+                let field = told.status.cleaned.entry((*field).to_owned()).or_default();
+                field.insert((*reason).to_owned(), *count);
+            }
+            answer
+        };
+        let away = Answer {
+            address: "b".to_owned(),
+            said: Err(AskError::Silent),
+        };
+        let found = cleaned(&[
+            cleans(&[("ip", "empty", 2), ("site", "trimmed", 4)]),
+            away,
+            cleans(&[("ip", "empty", 3), ("ip", "list", u64::MAX)]),
+        ]);
+        let expected = json!([
+            ["ip", "list", u64::MAX],
+            ["ip", "empty", 5],
+            ["site", "trimmed", 4]
+        ]);
+        assert_eq!(found["rows"], expected);
+        assert_eq!(cleaned(&[])["rows"], json!([]));
+    }
+
+    #[test]
+    fn hits_of_programs_are_told_where_they_are_known() {
+        assert_eq!(pages(&[], 9, Some(4), 5, 60)["bots"], 4);
+        assert_eq!(pages(&[], 9, None, 5, 60)["bots"], Value::Null);
     }
 
     #[test]

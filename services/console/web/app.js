@@ -4,11 +4,11 @@ import { byId, setText } from './dom.js';
 import { Explain } from './explain.js';
 import { Flow } from './flow.js';
 import { latency, minute, number, time, windowName } from './format.js';
-import { deadLetters, pages, partitions, tiles } from './panels.js';
+import { cleaned, deadLetters, pages, partitions, tiles } from './panels.js';
 
 const STALE_MILLIS = 8000;
 const SUMMARY_MILLIS = 60_000;
-const SECTIONS = ['sources', 'traffic', 'flow', 'partitions', 'pages', 'latency', 'deadLetters'];
+const SECTIONS = ['sources', 'traffic', 'flow', 'partitions', 'pages', 'latency', 'deadLetters', 'cleaned'];
 
 const state = {};
 const explain = new Explain(() => {
@@ -35,6 +35,7 @@ const draw = {
   pages,
   partitions: (section) => partitions(section, state.sources),
   deadLetters: (section) => deadLetters(section, state.sources),
+  cleaned: (section) => cleaned(section, state.sources),
   latency: () => {},
   sources: (section) => {
     setText(byId('pipeline'), section.pipeline ?? '');

@@ -62,7 +62,8 @@ export const pages = (section) => {
   const host = byId('pages');
   if (section.unavailable) return show(host, note(`Not shown: ${section.unavailable}.`));
   const origin = commonHost(section.rows.map(([url]) => url));
-  setText(byId('pages-note'), `last ${duration(section.seconds)}${origin ? ` · ${origin.replace(/^https?:\/\//, '')}` : ''}`);
+  const bots = section.bots > 0 && section.hits > 0 ? ` · ${share(Math.min(section.bots, section.hits), section.hits)} by programs` : '';
+  setText(byId('pages-note'), `last ${duration(section.seconds)}${bots}${origin ? ` · ${origin.replace(/^https?:\/\//, '')}` : ''}`);
   if (section.rows.length === 0) return show(host, note('No pages yet.'));
   const most = section.rows[0][1];
   return show(host, el('ol', { class: 'pages' }, section.rows.map(([url, hits]) => el('li', {},
@@ -123,4 +124,14 @@ export const deadLetters = (section, sources) => {
     bytes(letter.bytes),
   ]);
   return show(host, table('Last dead letters, newest first', columns, rows));
+};
+
+export const cleaned = (section, sources) => {
+  const host = byId('cleaned');
+  if (section.rows.length === 0) {
+    return show(host, note(sources && !sources.processorsNamed ? 'No processors named: not known.' : 'None. A field that is repaired or left out would stand here with the reason.'));
+  }
+  const columns = [['Field', ''], ['Reason', 'reason'], ['Events', 'number']];
+  const rows = section.rows.map(([field, reason, count]) => [el('code', {}, ...breakable(field)), el('code', {}, ...breakable(reason)), number(count)]);
+  return show(host, table('Cleaned fields since the processors began, the most first', columns, rows));
 };

@@ -11,6 +11,12 @@ mod load;
 mod looks;
 mod numbers;
 mod outages;
+#[path = "../end_to_end/records.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use more of it"
+)]
+mod records;
 #[path = "../end_to_end/stack.rs"]
 #[allow(
     dead_code,

@@ -4,6 +4,7 @@ use clickstream_testbed::{browser::Browser, free_port};
 
 use crate::{
     load::Load,
+    records::{Click, now},
     stage::{Stage, is_clean, open, shows, written},
 };
 
@@ -122,6 +123,28 @@ async fn the_page_shows_the_numbers_of_the_tables_and_they_add_up() -> anyhow::R
         .await?;
     shows(&page, "#letters tbody tr", newest.get(0)).await?;
     shows(&page, "#letters tbody tr", newest.get(1)).await?;
+
+    // programs, one of which did not know its address: what a field lacked, and how many hits are theirs
+    shows(&page, "#cleaned", "None.").await?;
+    let bots = "select sum(bot_hits)::bigint from clickstream_traffic_minute";
+    let without_agent = stage.count(bots).await?;
+    let crawls = (0..30).map(|number| {
+        let json = Click::new(4_000_000 + number, now()).json();
+        let more: &[u8] = match number {
+            0 => br#","ip":"-","user_agent":"curl/8.7.1"}"#,
+            _ => br#","user_agent":"Googlebot/2.1"}"#,
+        };
+        (
+            format!("program-{number}"),
+            Some([&json[..json.len() - 1], more].concat()),
+        )
+    });
+    stage.stack.send(crawls.collect()).await?;
+    stage.stack.drained().await?;
+    // some of the traffic has no user agent
+    assert_eq!(stage.count(bots).await?, without_agent + 30);
+    shows(&page, "#cleaned tbody tr", "ipempty1").await?;
+    shows(&page, "#pages-note", "% by programs").await?;
 
     is_clean(&page, port)?;
     Ok(())

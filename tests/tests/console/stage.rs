@@ -33,6 +33,7 @@ impl Stage {
             .batch_execute(&format!("create role {reader} login"))
             .await?;
         let stack = Stack::new(StackOptions {
+            spec: "  events: { bots: Mark }\n".to_owned(),
             target: format!("    rawReaders: [{reader}]\n"),
             ..StackOptions::default()
         })

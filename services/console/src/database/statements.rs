@@ -25,6 +25,10 @@ pub(super) const PAGES: &str = "select left(url, $4), sum(hits)::bigint as hits
     from clickstream_agg_lanes where window_start >= $1 and window_start <= $2
     group by url order by hits desc, 1 limit $3";
 
+// by itself: tables of before version 12 do not tell programs apart
+pub(super) const BOTS: &str = "select coalesce(sum(bot_hits), 0)::bigint
+    from clickstream_traffic_minute where window_start >= $1 and window_start <= $2";
+
 // the newest of each partition by the primary key, read backwards: the table has no index by time
 pub(super) const DEAD_LETTERS: &str = "select letters.topic, letters.partition, letters.source_offset, letters.reason, letters.detail,
         octet_length(letters.payload)::bigint, letters.received_at
