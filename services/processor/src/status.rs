@@ -70,7 +70,9 @@ impl ProcessorHealth {
             }
             for (column, reason, count) in state.cleaned.columns() {
                 let column = status.cleaned.entry(column.to_owned());
-                column.or_default().insert(reason.as_str().to_owned(), count);
+                column
+                    .or_default()
+                    .insert(reason.as_str().to_owned(), count);
             }
             status.trimmed_properties = state.trimmed;
             status.folded_hits = state.folded;
