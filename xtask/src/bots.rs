@@ -51,7 +51,7 @@ pub fn run(_: &Args) -> Result<()> {
     for (name, text) in package.files() {
         let path = workspace_root().join(FOLDER).join(name);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        println!("{FOLDER}/{name}");
+        eprintln!("{FOLDER}/{name}");
     }
     Ok(())
 }
@@ -170,7 +170,7 @@ mod tests {
         let package = match Package::fetch() {
             Ok(package) => package,
             Err(error) => {
-                println!("notice: not compared with the package: {error:#}");
+                eprintln!("notice: not compared with the package: {error:#}");
                 return;
             }
         };
