@@ -1,6 +1,11 @@
 //! `cargo xtask bots`: what the pipeline takes over from the npm package `crawler-user-agents`.
 
-use std::{fs, io::Read as _, path::Path, process::Command};
+use std::{
+    fs,
+    io::Read as _,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
@@ -46,14 +51,14 @@ struct Package {
 ///
 /// # Errors
 /// npm cannot get the package, or a file cannot be written.
-pub fn run(_: &Args) -> Result<()> {
+pub fn run(_: &Args) -> Result<ExitCode> {
     let package = Package::fetch()?;
     for (name, text) in package.files() {
         let path = workspace_root().join(FOLDER).join(name);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         eprintln!("{FOLDER}/{name}");
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Package {
