@@ -21,7 +21,7 @@ use xtask::args::{Lab, LabCommand};
 async fn main() -> ExitCode {
     let outcome = match Lab::parse().command {
         LabCommand::Up(args) => Box::pin(up::run(args)).await,
-        LabCommand::Bench(args) => bench::run(args).await,
+        LabCommand::Bench(args) => Box::pin(bench::run(args)).await,
         LabCommand::Kind(args) => kind::run(args).await,
         LabCommand::E2e(args) => e2e::run(args).await,
     };

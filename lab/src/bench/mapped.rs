@@ -28,6 +28,9 @@ const NESTED: Aim = Aim::at_least(0.85, 0.95);
 /// The same with five properties kept.
 const WITH_PROPERTIES: Aim = Aim::at_least(0.65, 0.75);
 
+/// What a form's document says besides the quickstart's.
+type Change = fn(&mut ClickstreamPipeline);
+
 /// One round: our own form, nested, and nested with properties.
 type Round = [DrainRun; 3];
 
@@ -45,7 +48,7 @@ pub async fn run(stand: &Stand, args: &BenchArgs) -> anyhow::Result<Vec<Figure>>
     let nested = Backlog::fill_as(stand, contents, |payload| nested(payload, false)).await?;
     let with_properties =
         Backlog::fill_as(stand, contents, |payload| self::nested(payload, true)).await?;
-    let forms: [(&str, &Backlog, fn(&mut ClickstreamPipeline)); 3] = [
+    let forms: [(&str, &Backlog, Change); 3] = [
         ("own form", &plain, |_| {}),
         ("nested", &nested, maps),
         ("nested, properties", &with_properties, keeps_properties),
@@ -97,7 +100,7 @@ async fn drained(
     stand: &Stand,
     name: &str,
     backlog: &Backlog,
-    change: fn(&mut ClickstreamPipeline),
+    change: Change,
 ) -> anyhow::Result<DrainRun> {
     let trial = stand.trial_with(backlog.log.topic(), change).await?;
     let (run, trial, processor) = drain::measured(trial, backlog).await?;

@@ -41,7 +41,7 @@ pub fn event(number: u64, at: EventTime) -> Value {
             "since": "2026-01-31T12:00:00+01:00",
         },
         "items": [{ "sku": "other", "price": 1 }, { "sku": "basic", "price": number as f64 / 4.0 }],
-        "trial": number % 2 == 0,
+        "trial": number.is_multiple_of(2),
     })
 }
 
