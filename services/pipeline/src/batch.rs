@@ -1,5 +1,7 @@
 //! What intake has buffered for the next flush: rows, dead letters and how far each partition got.
 
+mod columns;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -9,11 +11,10 @@ use std::{
 
 use uuid::Uuid;
 
+use columns::ColumnPlace;
+
 use crate::{
-    decode::{
-        CleanReason, Cleaned, CleanedCounts, RejectReason, Rejected,
-        columns::{ColumnValue, Finite, Promoted, PromotedColumn},
-    },
+    decode::{Cleaned, RejectReason, Rejected, columns::PromotedColumn},
     derived::Derived,
     event::{Day, Event, EventTime, PAGE_VIEW, UserId},
     offset::{NextOffset, TopicPartition},
@@ -79,23 +80,6 @@ struct DerivedPlaces {
     page: Text<u16>,
     referrer_host: Text<u16>,
     campaign: [Text<u16>; 5],
-}
-
-/// A value of a promoted column.
-#[derive(Copy, Clone, Debug)]
-enum PlacedValue {
-    Text(Text<u16>),
-    Integer(i64),
-    Number(Finite),
-    Boolean(bool),
-    Timestamp(EventTime),
-}
-
-/// What became of a promoted column of an event.
-#[derive(Copy, Clone, Debug)]
-struct ColumnPlace {
-    value: Option<PlacedValue>,
-    cleaned: Option<CleanReason>,
 }
 
 /// A place in the arena. Starts are 32 bits wide: a batch is capped far below 4 GiB.
@@ -255,45 +239,6 @@ impl Batch {
     /// Whether one of the events has more than the fields of the first releases, or one that has left had.
     pub fn says_more(&self) -> bool {
         self.says_more
-    }
-
-    /// The promoted columns that have to be written: none where no event has a value for one.
-    pub fn promoted(&self) -> &[PromotedColumn] {
-        if self.promotes { &self.promoted } else { &[] }
-    }
-
-    /// The value of a row for the column at this place of [`Self::promoted`]; `None` is null.
-    pub fn column(&self, row: &Row, at: usize) -> Option<ColumnValue<'_>> {
-        let place = self.columns.get(row.columns as usize + at)?;
-        Some(match place.value? {
-            PlacedValue::Text(text) => ColumnValue::Text(self.text(text)?.into()),
-            PlacedValue::Integer(number) => ColumnValue::Integer(number),
-            PlacedValue::Number(number) => ColumnValue::Number(number),
-            PlacedValue::Boolean(truth) => ColumnValue::Boolean(truth),
-            PlacedValue::Timestamp(time) => ColumnValue::Timestamp(time),
-        })
-    }
-
-    /// Counts what was cleaned in the events, those included that turned out to be duplicates.
-    pub fn cleaned(&self) -> CleanedCounts {
-        let mut counts = CleanedCounts::default();
-        for row in &self.rows {
-            counts.count(&row.cleaned);
-        }
-        for (at, column) in self.promoted.iter().enumerate() {
-            let places = self.rows.iter().map(|row| row.columns as usize + at);
-            for place in places.filter_map(|place| self.columns.get(place)) {
-                if let Some(reason) = place.cleaned {
-                    counts.count_column(&column.name, reason, 1);
-                }
-            }
-        }
-        counts
-    }
-
-    /// Notes the columns of the rules that all its events were read by.
-    pub fn promote(&mut self, columns: &Arc<[PromotedColumn]>) {
-        self.promoted = Arc::clone(columns);
     }
 
     /// Makes this the batch of a flush that no other one has the number of.
@@ -512,23 +457,6 @@ impl Batch {
         at
     }
 
-    fn push_column(&mut self, start: u32, record: &str, promoted: &Promoted<'_>) {
-        let value = promoted.value.as_ref().map(|value| match value {
-            ColumnValue::Text(text) => {
-                PlacedValue::Text(self.place_text(start, record, Some(text)))
-            }
-            ColumnValue::Integer(number) => PlacedValue::Integer(*number),
-            ColumnValue::Number(number) => PlacedValue::Number(*number),
-            ColumnValue::Boolean(truth) => PlacedValue::Boolean(*truth),
-            ColumnValue::Timestamp(time) => PlacedValue::Timestamp(*time),
-        });
-        self.promotes |= value.is_some();
-        self.columns.push(ColumnPlace {
-            value,
-            cleaned: promoted.cleaned,
-        });
-    }
-
     /// Stores a text that stands in no record.
     fn push_text(&mut self, text: &str) -> Text<u32> {
         let start = position(self.arena.len());
@@ -592,42 +520,4 @@ fn position(at: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-    use super::*;
-    use crate::{offset::TopicId, spec::SemanticSpec, window::TumblingWindow};
-
-    #[test]
-    fn a_record_behind_a_prefix_is_refused_as_it_came() {
-        let mut spec = SemanticSpec::default();
-        spec.events.mapping.strip_registry_prefix = true;
-        let decoder = spec.decoder();
-        let json = br#"{"event_id":"6f9619ff-8b86-d011-b42d-00c04fc964ff","user_id":"anna",
-            "event_ts":1772366398123,"url":"/a\u0062"}"#;
-        let place = Place {
-            source: TopicPartition {
-                topic: TopicId(1),
-                partition: 0,
-            },
-            offset: 7,
-            index: 0,
-            received_at: EventTime::from_micros(1_772_366_400_000_000),
-        };
-        for prefix in [&[][..], &[0, 0, 0, 0, 9], &[0, 0xff, 0xfe, 0x80, 0]] {
-            let payload = [prefix, json].concat();
-            let event = decoder.decode(&payload, place.received_at).unwrap();
-            let mut batch = Batch::default();
-            let judged = Judged {
-                window: TumblingWindow::new(spec.window_micros).containing(event.event_ts),
-                late: false,
-                suspect: false,
-            };
-            batch.push_event(place, &payload, &event, judged);
-            let texts = batch.texts(&batch.rows[0]);
-            assert_eq!((texts.user_id, texts.url), ("anna", "/ab"));
-            batch.refuse(0, String::new());
-            assert_eq!(batch.payload(&batch.dead_letters[0]), payload);
-        }
-    }
-}
+mod tests;
