@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use clickstream_pipeline::decode::mapping::MappingRules;
 use clickstream_pipeline::decode::{Decoder, Field, Rejected};
-use clickstream_pipeline::event::{Event, EventTime};
+use clickstream_pipeline::event::{Event, EventTime, id};
 use clickstream_pipeline::spec::SemanticSpec;
 use serde_json::{Map, Value, json};
 
@@ -91,16 +91,21 @@ fn compare(
             Err("no event".to_owned())
         };
     };
-    compare_flat(fast, &flat, plain)
+    compare_flat(fast, &flat, plain, None)
 }
 
+/// `place`, if given, is that of an element that has its record's id.
 fn compare_flat(
     fast: &Result<Event<'_>, Rejected>,
     flat: &Value,
     plain: &Decoder,
+    place: Option<i16>,
 ) -> Result<(), String> {
     let text = flat.to_string();
-    let slow = plain.decode(text.as_bytes(), RECEIVED_AT);
+    let mut slow = plain.decode(text.as_bytes(), RECEIVED_AT);
+    if let (Ok(event), Some(place)) = (&mut slow, place) {
+        event.event_id = id::of_element(event.event_id, place);
+    }
     let is_same = match (fast, &slow) {
         (Ok(fast), Ok(slow)) => fast == slow,
         (Err(fast), Err(slow)) => (fast.reason, fast.field) == (slow.reason, slow.field),
@@ -153,7 +158,8 @@ fn compare_batch(dice: &mut Dice, record: &Value, rules: &MappingRules, plain: &
                     .ok_or_else(String::new)
             } else if is_inside {
                 let flat = fields_of(&whole, Some(value), rules);
-                compare_flat(&element.verdict, &flat, plain)
+                let place = has_id_of_record(&whole, value, rules).then_some(element.index);
+                compare_flat(&element.verdict, &flat, plain, place)
             } else {
                 compare(&element.verdict, value, rules, plain)
             };
@@ -187,19 +193,32 @@ fn flattened(record: &Value, rules: &MappingRules) -> Option<Value> {
     Some(fields_of(&record, event, rules))
 }
 
+/// Whether the first pointer that leads to an id begins at the record.
+fn has_id_of_record(record: &Value, event: &Value, rules: &MappingRules) -> bool {
+    let pointers = rules.fields.get(Field::EventId.as_str());
+    let leads = |pointer: &&String| value_at(record, Some(event), pointer).is_some();
+    let first = pointers.and_then(|all| all.iter().find(leads));
+    first.is_some_and(|pointer| pointer.starts_with('$'))
+}
+
+/// What a pointer leads to, unless it is null.
+fn value_at<'v>(record: &'v Value, event: Option<&'v Value>, pointer: &str) -> Option<&'v Value> {
+    let value = match pointer.strip_prefix('$') {
+        Some(outer) => record.pointer(outer),
+        None => event.and_then(|event| event.pointer(pointer)),
+    };
+    value.filter(|value| !value.is_null())
+}
+
 /// The fields of an event under our own names.
 fn fields_of(record: &Value, event: Option<&Value>, rules: &MappingRules) -> Value {
     let mut flat = Map::new();
     for field in Field::ALL {
         let own = vec![format!("/{field}")];
         let pointers = rules.fields.get(field.as_str()).unwrap_or(&own);
-        let found = pointers.iter().find_map(|pointer| {
-            let value = match pointer.strip_prefix('$') {
-                Some(outer) => record.pointer(outer),
-                None => event.and_then(|event| event.pointer(pointer)),
-            };
-            value.filter(|value| !value.is_null())
-        });
+        let found = pointers
+            .iter()
+            .find_map(|pointer| value_at(record, event, pointer));
         let constant = rules.constants.get(field.as_str()).map(|text| json!(text));
         if let Some(value) = found.cloned().or(constant) {
             flat.insert(field.to_string(), value);

@@ -25,6 +25,9 @@ const COLUMNS: &str = "  events:
     - { name: price, pointer: '/items/[sku=basic]/price', type: Number }
     - { name: trial, pointer: /trial, type: Boolean }
     - { name: signed_up, pointer: /account/since, type: Timestamp }
+    - { name: day, pointer: /day, type: Text }
+    - { name: before, pointer: /before, type: Timestamp }
+    - { name: most_rows, pointer: /rows, type: Integer }
   lateEvents: { policy: Divert }
 ";
 
@@ -111,6 +114,9 @@ async fn what_stands_at_a_pointer_stands_in_its_column_whichever_way_it_is_writt
     let ledger = r#"select bool_and("select" = 'plan "2"' and seats = 503 and not trial) and count(*) = 1
         from clickstream_late_events"#;
     assert!(stack.client.query_one(ledger, &[]).await?.get::<_, bool>(0));
+    // days were made beside columns that are called as parameters of functions are, and days leave
+    let outliers = "select clickstream_expire_outliers('2001-01-01', 10)";
+    assert_eq!(stack.count(outliers).await?, 0);
     let told = "select bool_and(col_description(attrelid, attnum) like 'What the event has at /account/seats (%')
         and count(*) = 2 from pg_attribute
         where attname = 'seats' and attrelid in ('clickstream_events'::regclass, 'clickstream_late_events'::regclass)";

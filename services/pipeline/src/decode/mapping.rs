@@ -74,6 +74,8 @@ pub(super) struct Located<'a> {
     pub(super) body: Option<&'a str>,
     /// What the record says of each column.
     pub(super) columns: Vec<Seen<'a>>,
+    /// Whether its id is the one that the record has for all its elements.
+    pub(super) has_id_of_record: bool,
 }
 
 /// What stands in a text inside the record.
@@ -135,6 +137,12 @@ impl Mapper {
         let text = object::opened(text)?;
         let walk = Walk::through(&self.trie, place, text, outer)
             .map_err(|error| object::invalid_json(&error))?;
+        if walk.is_batch_repeated {
+            // events of one of the two would be lost without a trace
+            let at = self.rules.batch.as_deref().unwrap_or_default();
+            let detail = format!("a key appears twice on the way to the batch at {at}");
+            return Err(Rejected::record(RejectReason::NotAnObject, detail));
+        }
         if let Some(raw) = walk.quoted {
             return self.quoted(raw, walk.found).map(Read::Text);
         }
@@ -213,7 +221,10 @@ impl Mapper {
         let text = object::opened(raw.get())?;
         let walk = Walk::through(&self.trie, self.trie.event, text, elements.outer.clone())
             .map_err(|error| object::invalid_json(&error))?;
-        Ok(self.located(&walk.found, Some(text)))
+        Ok(Located {
+            has_id_of_record: walk.found.is_of(&elements.outer, Field::EventId),
+            ..self.located(&walk.found, Some(text))
+        })
     }
 
     fn located<'a>(&'a self, found: &Found<'a>, body: Option<&'a str>) -> Located<'a> {
@@ -221,6 +232,7 @@ impl Mapper {
             fields: self.fields(found),
             body,
             columns: found.columns(&self.trie).collect(),
+            has_id_of_record: false,
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::mapping::{self, Batches, Mapper, Read};
 use super::{Decoder, Element, RejectReason, Rejected, several};
-use crate::event::{Day, Event, EventTime};
+use crate::event::{self, Day, Event, EventTime};
+use crate::spec::EventIds;
 
 /// Days that the events of one record may have. They are in one flush, and each day is a partition of
 /// the table that the flush opens and locks.
@@ -54,7 +55,10 @@ impl Split<'_> {
                 for (index, &raw) in (0..).zip(&elements.raw) {
                     let found = self.mapper.element(&elements, raw);
                     let event = found.and_then(|found| {
-                        self.decoder.located(self.mapper, &found, self.received_at)
+                        let event = self
+                            .decoder
+                            .located(self.mapper, &found, self.received_at)?;
+                        Ok(self.with_own_id(event, found.has_id_of_record, index))
                     });
                     self.element(index, raw.get(), event, each);
                 }
@@ -62,6 +66,18 @@ impl Split<'_> {
             Read::Text(_) => return Err(several()),
         }
         Ok(())
+    }
+
+    /// The event with an id of its own where it has the record's: by its place in the record, so that
+    /// the same record sent again has the same events.
+    fn with_own_id<'a>(&self, event: Event<'a>, has_id_of_record: bool, index: i16) -> Event<'a> {
+        if !has_id_of_record || self.decoder.ids != EventIds::EventId {
+            return event;
+        }
+        Event {
+            event_id: event::id::of_element(event.event_id, index),
+            ..event
+        }
     }
 
     /// Hands over one element of a batch.

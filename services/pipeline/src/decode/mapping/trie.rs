@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub(super) is_event: bool,
     /// The array of events is here.
     pub(super) is_batch: bool,
+    /// The array of events is here or below.
+    pub(super) leads_to_batch: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -164,10 +166,13 @@ impl Trie {
             };
             let next = node.keys.iter().map(|child| child.node);
             let next = next.chain(node.members.iter().map(|member| member.node));
-            let below = next.fold(node.ends | elements, |sum, next| {
-                sum | self.nodes[next].below
+            let none = (node.ends | elements, node.is_batch);
+            let (below, leads_to_batch) = next.fold(none, |(slots, batch), next| {
+                let next = &self.nodes[next];
+                (slots | next.below, batch || next.leads_to_batch)
             });
             self.nodes[at].below = below;
+            self.nodes[at].leads_to_batch = leads_to_batch;
         }
     }
 }

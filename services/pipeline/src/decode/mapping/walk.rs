@@ -39,6 +39,12 @@ impl Default for Found<'_> {
 }
 
 impl<'a> Found<'a> {
+    /// Whether the value of a field is the one that was found in `outer`, around the event.
+    pub(super) fn is_of(&self, outer: &Self, field: Field) -> bool {
+        let from = self.from[field as usize];
+        from != NONE && from == outer.from[field as usize]
+    }
+
     /// Whether a key appeared twice on the way to the field's value, or on a way that would come
     /// first.
     pub(super) fn is_ambiguous(&self, trie: &Trie, field: Field) -> bool {
@@ -82,6 +88,8 @@ pub(super) struct Walk<'t, 'a> {
     pub(super) quoted: Option<&'a str>,
     /// The raw text of the array of events.
     pub(super) batch: Option<&'a str>,
+    /// Whether a key appeared twice on the way to it.
+    pub(super) is_batch_repeated: bool,
 }
 
 impl<'t, 'a> Walk<'t, 'a> {
@@ -102,6 +110,7 @@ impl<'t, 'a> Walk<'t, 'a> {
             event: None,
             quoted: None,
             batch: None,
+            is_batch_repeated: false,
         };
         walk.object(&trie.nodes[place], text)?;
         Ok(walk)
@@ -154,6 +163,12 @@ impl<'t, 'a> Walk<'t, 'a> {
         }
     }
 
+    /// Takes note of a second way to this place.
+    fn repeat(&mut self, node: &Node) {
+        self.found.repeated |= node.below;
+        self.is_batch_repeated |= node.leads_to_batch;
+    }
+
     /// Where the value of a key begins, for a key that was just read out of the text.
     fn value_of(&self, key: &str) -> Option<&'a str> {
         let end = (key.as_ptr() as usize + key.len()).checked_sub(self.text.as_ptr() as usize)?;
@@ -203,7 +218,7 @@ impl<'a> Visitor<'a> for Object<'_, '_, 'a> {
             if seen & (1 << place) != 0 {
                 // a null counts as an appearance too: which of the two was meant is not ours to
                 // guess
-                self.walk.found.repeated |= node.below;
+                self.walk.repeat(node);
             }
             seen |= 1 << place;
             let begins = self.walk.value_of(key);
@@ -272,7 +287,7 @@ impl<'a> Visitor<'a> for Array<'_, '_, 'a> {
                 }
                 let node = &trie.nodes[member.node];
                 if seen & (1 << place) != 0 {
-                    walk.found.repeated |= node.below;
+                    walk.repeat(node);
                 }
                 seen |= 1 << place;
                 walk.take(node, element).map_err(serde::de::Error::custom)?;

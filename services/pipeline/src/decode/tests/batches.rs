@@ -219,3 +219,60 @@ fn batches_of_products_are_read_by_their_presets() {
         assert_ne!(ids[0], ids[1], "{preset:?}");
     }
 }
+
+#[test]
+fn a_key_that_appears_twice_on_the_way_to_the_batch_rejects_the_record_and_skips_no_event() {
+    let valid = event(1).0;
+    let twice = |at: &str| {
+        let detail = format!("a key appears twice on the way to the batch at {at}");
+        Err((RejectReason::NotAnObject, detail))
+    };
+    for record in [
+        format!(r#"{{"batch":[{valid}],"batch":[]}}"#),
+        format!(r#"{{"batch":[{valid}],"b\u0061tch":[]}}"#),
+        format!(r#"{{"batch":[],"batch":[{valid}]}}"#),
+        format!(r#"{{"batch":[{valid}],"batch":[{valid}]}}"#),
+        format!(r#"{{"batch":[{valid}],"batch":null}}"#),
+    ] {
+        let shown = shown(&at("/batch"), record.as_bytes());
+        assert_eq!(shown, [(0, record.clone(), twice("/batch"))]);
+    }
+    let inside = at("/data/items");
+    let record = format!(r#"{{"data":{{"items":[{valid}]}},"data":{{"items":[]}}}}"#);
+    assert_eq!(
+        shown(&inside, record.as_bytes()),
+        [(0, record.clone(), twice("/data/items"))]
+    );
+}
+
+#[test]
+fn elements_under_one_id_of_their_record_are_events_of_their_own_and_the_same_when_sent_again() {
+    let decoder = decoder(|events| {
+        events.preset = Some(Preset::CloudEvents);
+        events.batch = Some("/items".to_owned());
+    });
+    let ids = |record: &str| {
+        let mut ids = Vec::new();
+        decoder.decode_each(record.as_bytes(), RECEIVED_AT, |element| {
+            ids.push(element.verdict.unwrap().event_id);
+        });
+        ids
+    };
+    let own = r#""event_id":"6f9619ff-8b86-d011-b42d-00c04fc964ff","#;
+    let item = |id: &str, url: &str| format!(r#"{{{id}"user_id":"anna","url":"{url}"}}"#);
+    let record = |id: &str| {
+        let items = [item("", "/a"), item(own, "/b"), item("", "/c")].join(",");
+        format!(r#"{{"id":"{id}","time":"2026-03-01T09:00:00Z","data":{{"items":[{items}]}}}}"#)
+    };
+    let first = ids(&record("A-1"));
+    assert_eq!(first[1].to_string(), "6f9619ff-8b86-d011-b42d-00c04fc964ff");
+    let of_record = event::id::of_text("A-1");
+    let of = |place: i32| event::id::of_text(&format!("{of_record}/{place}"));
+    assert_eq!((first[0], first[2]), (of(0), of(2)));
+    assert_eq!(ids(&record("A-1")), first);
+    assert_ne!(ids(&record("A-2"))[0], first[0]);
+    // a record that is one event keeps its id
+    let single =
+        r#"{"id":"A-1","time":"2026-03-01T09:00:00Z","data":{"user_id":"anna","url":"/"}}"#;
+    assert_eq!(ids(single), [of_record]);
+}
