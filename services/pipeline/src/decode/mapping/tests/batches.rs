@@ -98,3 +98,15 @@ fn a_batch_of_another_kind_is_refused_and_so_is_one_that_appears_twice() {
         "not_an_object: a key appears twice on the way to the batch at /batch"
     );
 }
+
+#[test]
+fn a_batch_may_stand_in_an_array_at_the_envelope() {
+    let rules = batch_rules(Some("/data"), "/0");
+    let all = events(&rules, r#"{"data":[[{"page":{"url":"/a"}}],7]}"#).unwrap();
+    assert_eq!(all.len(), 1);
+    let error = events(&rules, r#"{"data":[true]}"#).unwrap_err();
+    assert_eq!(
+        error,
+        "not_an_object: the value at /0 is not an array of events"
+    );
+}
