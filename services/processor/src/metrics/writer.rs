@@ -171,7 +171,7 @@ impl WriterMetrics {
         };
         let metrics = Self {
             read,
-            records: counters("clickstream_records_total", "Records committed by this process, by outcome: accepted, duplicate, rejected, late, skipped (tombstones and heartbeats).", &["topic", "partition", "outcome"])?,
+            records: counters("clickstream_records_total", "Records committed by this process, by outcome: accepted, duplicate, rejected, late, skipped (tombstones, heartbeats, empty batches).", &["topic", "partition", "outcome"])?,
             rejected: counters("clickstream_records_rejected_total", "Records in the dead letters, by reason. Alert when they are more than 1 % of the records for ten minutes.", &["reason"])?,
             merged: counters("clickstream_merged_events_total", "Accepted events that came after their window's grace and were counted in it all the same (lateEvents.policy Merge).", &place)?,
             revised: counters("clickstream_revised_hits_total", "Hits that came to a window after it had been reported final; the window counts them all the same.", &place)?,
