@@ -108,7 +108,9 @@ async fn another_size_of_windows_is_refused_before_anything_is_changed() -> anyh
     stack
         .client
         .batch_execute(
-            "delete from clickstream_migrations
+            // as if the newest migration had not been there yet
+            "drop table clickstream_listed_keys cascade;
+             delete from clickstream_migrations
              where version = (select max(version) from clickstream_migrations)",
         )
         .await?;
