@@ -488,22 +488,23 @@ fn entry<'p>(
 /// Windows that would differ if all hits of which it is not known had come to the row of other pages, and that may be right
 /// all the same.
 fn undecided(pages: &HashMap<(EventTime, PageHash), Page>) -> HashSet<EventTime> {
-    let mut windows: HashMap<EventTime, (bool, bool, i64)> = HashMap::new();
+    let mut windows: HashMap<EventTime, (bool, bool, [i64; 2])> = HashMap::new();
     let other = other_pages();
     for ((start, hash), page) in pages {
-        let (differs, may_be_right, more) = windows.entry(*start).or_insert((false, true, 0));
-        let [stored, counted] = [page.stored[0], page.rows[0]];
+        let (differs, may_be_right, more) = windows.entry(*start).or_insert((false, true, [0; 2]));
         *differs |= page.stored != page.rows;
-        // what is missing among the other pages is more at pages of their own
-        *more += stored - counted;
-        *may_be_right &= match *hash == other {
-            true => (0..=page.unsure).contains(&(counted - stored)),
-            false => (0..=page.unsure).contains(&(stored - counted)),
-        };
+        // of hits, and of those of them that are bots'
+        for (at, more) in more.iter_mut().enumerate() {
+            // what is missing among the other pages is more at pages of their own
+            let at_page = page.stored[at] - page.rows[at];
+            *more += at_page;
+            let moved = if *hash == other { -at_page } else { at_page };
+            *may_be_right &= (0..=page.unsure).contains(&moved);
+        }
     }
     let undecided = windows
         .into_iter()
-        .filter(|(_, (differs, may_be_right, more))| *differs && *may_be_right && *more == 0);
+        .filter(|(_, (differs, may_be_right, more))| *differs && *may_be_right && *more == [0; 2]);
     undecided.map(|(start, _)| start).collect()
 }
 
