@@ -142,7 +142,7 @@ impl ListedKeys {
         at.types |= bit;
     }
 
-    /// Adds to `unlisted` what properties have and the list does not. `json` is what [`super::collect`] has kept.
+    /// Adds to `unlisted` what properties have and the list does not. `json` is what the limits have left of an event.
     pub fn look(&self, json: &str, unlisted: &mut UnlistedKeys) {
         self.look_below(Some(&self.keys), json, &mut Vec::new(), unlisted);
     }
