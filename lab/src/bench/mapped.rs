@@ -1,5 +1,5 @@
-//! What it costs to find the fields of an event by pointers, and to keep its properties: the same
-//! clicks as events of our own form, as nested ones, and as nested ones with properties.
+//! What it costs to find the fields of an event by pointers, and to keep its properties: clicks of one
+//! generator as events of our own form, as nested ones, and as nested ones with properties.
 
 use clickstream_pipeline::spec::{ClickstreamPipeline, PropertiesPolicy};
 use clickstream_producer::generator::IdForm;
@@ -63,15 +63,6 @@ pub async fn run(stand: &Stand, args: &BenchArgs) -> anyhow::Result<Vec<Figure>>
         }
         rounds.push(Round::try_from(runs).map_err(|_| anyhow::anyhow!("not three forms"))?);
     }
-    let accepted = rounds
-        .iter()
-        .flatten()
-        .map(|run| run.accepted)
-        .collect::<Vec<_>>();
-    anyhow::ensure!(
-        accepted.iter().all(|rows| *rows == accepted[0]),
-        "the same clicks, but {accepted:?} rows"
-    );
     Ok(figures(&rounds))
 }
 
