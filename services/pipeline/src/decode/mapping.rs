@@ -181,7 +181,7 @@ impl Mapper {
     }
 
     fn quoted<'a>(&self, raw: &'a str, outer: Found<'a>) -> Result<Text<'a>, Rejected> {
-        match walk::unquoted(raw) {
+        match object::unquoted(raw) {
             Some(text) => Ok(Text { text, outer }),
             None => Err(Rejected::record(
                 RejectReason::InvalidJson,

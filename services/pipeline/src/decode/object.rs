@@ -145,6 +145,15 @@ impl<'de> Visitor<'de> for Collect {
     }
 }
 
+/// The text of a raw JSON string, if it has one: lone surrogates have none.
+pub(super) fn unquoted(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(inner));
+    }
+    serde_json::from_str(raw).ok().map(Cow::Owned)
+}
+
 /// The field a raw key (quotes included) stands for, in whichever spelling.
 fn known(raw: &str) -> Option<Field> {
     if memchr::memchr(b'\\', raw.as_bytes()).is_some() {

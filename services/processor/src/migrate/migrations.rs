@@ -82,7 +82,7 @@ const FILES: [File; 14] = [
     },
     File {
         name: "V14__property_keys",
-        brings: "a list of the keys that properties have",
+        brings: "a list of the keys that properties have, and columns of any name",
         sql: include_str!("../../../../sql/V14__property_keys.sql"),
     },
 ];

@@ -1,14 +1,13 @@
 //! One pass over a record: follows the tree of pointers and keeps the raw text of what they lead
 //! to. What no pointer leads to is proved to be JSON and skipped, without recursion.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::super::Field;
-use super::super::object::Seen;
+use super::super::object::{Seen, unquoted};
 use super::trie::{Node, Slots, Trie};
 
 /// A slot that no field has.
@@ -180,15 +179,6 @@ impl<'t, 'a> Walk<'t, 'a> {
 
 /// The four characters that JSON calls whitespace.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
-
-/// The text of a raw JSON string, if it has one: lone surrogates have none.
-pub(super) fn unquoted(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Some(Cow::Borrowed(inner));
-    }
-    serde_json::from_str(raw).ok().map(Cow::Owned)
-}
 
 struct Object<'w, 't, 'a> {
     walk: &'w mut Walk<'t, 'a>,

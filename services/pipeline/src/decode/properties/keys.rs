@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::json::Cursor;
 use crate::decode::mapping::MAX_POINTER_CHARS;
+use crate::decode::object::unquoted;
 
 /// Levels of objects whose keys are listed.
 pub const LISTED_LEVELS: usize = 3;
@@ -156,7 +157,7 @@ impl ListedKeys {
     ) {
         let mut cursor = Cursor::inside(object);
         while let Some((key, value)) = cursor.entry() {
-            let Some(key) = plain(key) else { continue };
+            let Some(key) = unquoted(key) else { continue };
             let node = listed.and_then(|keys| keys.get(&*key));
             let kind = KeyType::of(value);
             way.push(key);
@@ -186,15 +187,6 @@ impl ListedKeys {
             unlisted.new.insert(found);
         }
     }
-}
-
-/// The text of a raw key; what was kept has no lone surrogates.
-fn plain(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Some(Cow::Borrowed(inner));
-    }
-    serde_json::from_str(raw).ok().map(Cow::Owned)
 }
 
 /// The pointer to a key, if it is one that may be written in a spec.
