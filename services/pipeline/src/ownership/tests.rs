@@ -447,8 +447,8 @@ impl World {
             Step::Turn => self.turn(),
             Step::Answer(answers) => self.answer(answers.then_some((0, 100))),
             Step::Callback(p) => {
-                let granted =
-                    self.standing(p) == Some(Standing::Starting) && !self.sought.contains(&tp(p));
+                let partition = self.ownership.partitions.get(&tp(p));
+                let granted = partition.is_some_and(|p| matches!(p.phase, Phase::Granted(_)));
                 self.on(Event::CallbackEnds(vec![tp(p)]));
                 if granted {
                     self.fetched.insert(tp(p));
