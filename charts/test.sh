@@ -213,7 +213,7 @@ else
   for file in "$work"/pipelines/*.yaml; do
     # the document is judged before any Secret is read, and there are none here
     "$processor" migrate --pipeline "$file" --secrets-dir "$work/no-secrets" >"$work/out" 2>&1
-    if grep -qE 'is given neither in the spec nor in a Secret|has no key' "$work/out"; then ok; else bad "$(basename "$file") is no pipeline" "$work/out"; fi
+    if grep -qE 'is given neither in the spec nor in a Secret|there is no folder' "$work/out"; then ok; else bad "$(basename "$file") is no pipeline" "$work/out"; fi
   done
 fi
 lines=$(wc -l <manifests/examples/minimal.yaml)

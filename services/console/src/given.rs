@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clickstream_pipeline::spec::{
-    CaSecret, ConnectionSecret, ConnectionSpec, PostgresSettings, SecretError, Secrets, SslMode,
+    CaSecret, ConnectionSecret, ConnectionSpec, PostgresSettings, SecretError, Secrets, SslMode, or,
 };
 
 /// Looks a variable of the environment up.
@@ -104,6 +104,20 @@ impl Secrets for GivenConnection {
             .filter(|_| allowed)
             .and_then(|(_, variable)| (self.variables)(variable)))
     }
+
+    fn absent(&self, _: &str, keys: &[&str]) -> String {
+        let said = KEYS.iter().filter(|(key, _)| keys.contains(key));
+        let variables: Vec<&str> = said.map(|(_, variable)| *variable).collect();
+        let variables = or(&variables);
+        match &self.directory {
+            Some(folder) => format!(
+                "folder {} has no file {}, and the environment no variable {variables}",
+                folder.display(),
+                or(keys)
+            ),
+            None => format!("the environment has no variable {variables}"),
+        }
+    }
 }
 
 fn has_password(text: &str) -> bool {
@@ -185,6 +199,14 @@ mod tests {
         let error = format!("{:#}", given(None, &[]).settings().unwrap_err());
         assert!(
             error.contains("--database-secret") && error.contains("host"),
+            "{error}"
+        );
+        assert!(error.contains("no variable `PGHOST`"), "{error}");
+        let mut mounted = given(None, &[]);
+        mounted.directory = Some(PathBuf::from("/nowhere"));
+        let error = format!("{:#}", mounted.settings().unwrap_err());
+        assert!(
+            error.contains("folder /nowhere has no file `host` or `uri`"),
             "{error}"
         );
         let error = given(Some("postgresql://r@db/a"), &[("PGSSLMODE", "prefer")]).settings();

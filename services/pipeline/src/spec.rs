@@ -50,7 +50,7 @@ pub use processing::{
 };
 pub use quantity::{Bytes, Duration, QuantityError};
 pub use rules::text_without_rules;
-pub use secret::{CaSecret, ClientCertSecret, Redacted, SecretError, Secrets};
+pub use secret::{CaSecret, ClientCertSecret, Redacted, SecretError, Secrets, or};
 pub use secret_keys::SecretKeys;
 pub use semantic::{LatePolicy, SemanticSpec};
 pub use target::{Durability, MigrationSpec, RetentionSpec, TargetSpec};

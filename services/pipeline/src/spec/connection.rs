@@ -172,23 +172,31 @@ impl ConnectionSpec {
             .map(|secret| secret.read(secrets))
             .transpose()?
             .unwrap_or_default();
-        let unset = |what, field| SecretError::Unset { what, field };
+        let unset = |what, field, key: fn(&ConnectionSecret) -> &String| SecretError::Unset {
+            what,
+            field,
+            absent: self.secret.as_ref().map(|secret| {
+                let keys = [key(secret).as_str(), secret.uri_key.as_str()];
+                let named = if given.has_uri { &keys[..1] } else { &keys[..] };
+                secrets.absent(&secret.name, named)
+            }),
+        };
 
         let host = self
             .host
             .clone()
-            .or(given.host)
-            .ok_or_else(|| unset("the host of PostgreSQL", "host"))?;
+            .or_else(|| given.host.clone())
+            .ok_or_else(|| unset("the host of PostgreSQL", "host", |secret| &secret.host_key))?;
         let database = self
             .database
             .clone()
-            .or(given.database)
-            .ok_or_else(|| unset("the database", "database"))?;
+            .or_else(|| given.database.clone())
+            .ok_or_else(|| unset("the database", "database", |secret| &secret.database_key))?;
         let user = self
             .user
             .clone()
-            .or(given.user)
-            .ok_or_else(|| unset("the PostgreSQL role", "user"))?;
+            .or_else(|| given.user.clone())
+            .ok_or_else(|| unset("the PostgreSQL role", "user", |secret| &secret.user_key))?;
         let ca_pem = self
             .ca_secret
             .as_ref()
@@ -294,6 +302,7 @@ struct Given {
     user: Option<String>,
     password: Option<String>,
     ssl_mode: Option<SslMode>,
+    has_uri: bool,
 }
 
 impl ConnectionSecret {
@@ -308,7 +317,9 @@ impl ConnectionSecret {
             key: key.to_owned(),
             rule,
         };
-        let uri = match value(&self.uri_key)? {
+        let uri = value(&self.uri_key)?;
+        let has_uri = uri.is_some();
+        let uri = match uri {
             Some(uri) => PostgresUri::parse(&uri).map_err(|rule| malformed(&self.uri_key, rule))?,
             None => PostgresUri::default(),
         };
@@ -342,6 +353,7 @@ impl ConnectionSecret {
             user: user.or(uri.user),
             password: value(&self.password_key)?.or(uri.password),
             ssl_mode: uri.ssl_mode,
+            has_uri,
         })
     }
 

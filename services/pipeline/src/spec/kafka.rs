@@ -238,8 +238,7 @@ impl KafkaUserSecret {
             Some(name) => Ok(name),
             None if self.username_key == username() => Ok(self.name.clone()),
             None => Err(SecretError::Missing {
-                secret: self.name.clone(),
-                key: self.username_key.clone(),
+                absent: secrets.absent(&self.name, &[&self.username_key]),
                 what: "the name of the Kafka user",
             }),
         }

@@ -16,28 +16,41 @@ pub trait Secrets {
     /// # Errors
     /// [`SecretError`] when the value exists and cannot be read.
     fn read(&self, secret: &str, key: &str) -> Result<Option<String>, SecretError>;
+
+    /// Says, for messages, where a value was looked for that none of these keys holds.
+    fn absent(&self, secret: &str, keys: &[&str]) -> String {
+        format!("Secret `{secret}` has no key {}", or(keys))
+    }
+}
+
+/// Lists names in backticks, any of which would do.
+#[must_use]
+pub fn or(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(" or ")
 }
 
 /// A Secret does not hold what the spec expects of it. Never contains a value.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The key is not there.
-    #[error("Secret `{secret}` has no key `{key}`; add it, or name the key that holds {what}")]
+    #[error("{absent}; add it, or name the key that holds {what}")]
     Missing {
-        /// Name of the Secret.
-        secret: String,
-        /// The key looked for.
-        key: String,
+        /// What is not there: [`Secrets::absent`].
+        absent: String,
         /// What the key should hold, for the message.
         what: &'static str,
     },
     /// Nothing gives a value that is required.
-    #[error("{what} is given neither in the spec nor in a Secret; set `{field}`")]
+    #[error("{what} is given neither in the spec nor in a Secret{} set `{field}`",
+        absent.as_ref().map_or(";".to_owned(), |absent| format!(": {absent}; add it, or")))]
     Unset {
         /// What is not given.
         what: &'static str,
         /// Field of the connection that can give it.
         field: &'static str,
+        /// What the Secret of the connection lacks, if it has one: [`Secrets::absent`].
+        absent: Option<String>,
     },
     /// The value has the wrong form.
     #[error("key `{key}` of Secret `{secret}`: {rule}")]
@@ -170,8 +183,7 @@ pub(super) fn required(
 ) -> Result<String, SecretError> {
     let value = secrets.read(secret, key)?;
     value.ok_or_else(|| SecretError::Missing {
-        secret: secret.to_owned(),
-        key: key.to_owned(),
+        absent: secrets.absent(secret, &[key]),
         what,
     })
 }

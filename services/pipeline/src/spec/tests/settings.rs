@@ -1,3 +1,4 @@
+use super::problems::text;
 use super::*;
 
 /// The Secret that CloudNativePG writes for an application.
@@ -308,19 +309,26 @@ fn what_a_connection_lacks_is_named() {
     for (uri, error) in [
         (
             "postgresql:///d",
-            "the host of PostgreSQL is given neither in the spec nor in a Secret; set `host`",
+            "the host of PostgreSQL is given neither in the spec nor in a Secret: Secret `pg-app` has no key `host`; add it, or set `host`",
         ),
         (
             "postgresql://u@h",
-            "the database is given neither in the spec nor in a Secret; set `database`",
+            "the database is given neither in the spec nor in a Secret: Secret `pg-app` has no key `dbname`; add it, or set `database`",
         ),
         (
             "postgresql://h/d",
-            "the PostgreSQL role is given neither in the spec nor in a Secret; set `user`",
+            "the PostgreSQL role is given neither in the spec nor in a Secret: Secret `pg-app` has no key `username`; add it, or set `user`",
         ),
     ] {
         assert_eq!(connect(&uri_only(uri)), Err(error.to_owned()));
     }
+    assert_eq!(
+        connect(&Table::default()),
+        Err(text(
+            "the host of PostgreSQL is given neither in the spec nor in a Secret: Secret `pg-app` \
+             has no key `host` or `uri`; add it, or set `host`"
+        ))
+    );
 }
 
 #[test]
