@@ -24,8 +24,8 @@ comment on column clickstream_property_keys.type is 'What the key holds, as json
 comment on column clickstream_property_keys.first_seen is 'When the first event with it was stored.';
 
 -- People name columns of clickstream_events, by spec.events.columns or by themselves. The two functions that read its rows have
--- parameters of which one could be such a name: "day" was ambiguous then, and for "before" the column was taken. Nothing else
--- changes in them.
+-- parameters of which one could be such a name: "day" was ambiguous then, and for "before" the column was taken. A column that is
+-- generated is generated in a new day as well, which could not be attached without. Nothing else changes in them.
 
 create or replace function clickstream_add_day(day date, most_rows int) returns text
 language plpgsql security definer
@@ -35,6 +35,10 @@ as $$
 #variable_conflict use_variable
 declare
     table_name text := 'clickstream_events_' || to_char(day, 'YYYYMMDD');
+    -- what is generated cannot be moved: the day makes it itself
+    columns text := (
+        select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+        where attrelid = 'clickstream_events'::regclass and attnum > 0 and not attisdropped and attgenerated = '');
     outliers bigint;
     brin record;
     granted record;
@@ -51,7 +55,7 @@ begin
     end if;
     -- made beside the parent and attached when it is complete: attaching takes a weaker lock on the parent than
     -- "create table .. partition of", so that readers and writers of other days go on
-    execute format('create table %I (like clickstream_events including defaults including constraints including indexes)', table_name);
+    execute format('create table %I (like clickstream_events including defaults including generated including constraints including indexes)', table_name);
     execute format(
         'alter table %I add constraint %I check (event_date = %L and event_ts >= %L and event_ts < %L)',
         table_name, table_name || '_day', day,
@@ -71,8 +75,8 @@ begin
     if outliers > 0 then
         lock table clickstream_events_default in access exclusive mode;
         execute format(
-            'with moved as (delete from clickstream_events_default where event_date = %L returning *) insert into %I select * from moved',
-            day, table_name);
+            'with moved as (delete from clickstream_events_default where event_date = %L returning *) insert into %I (%s) select %s from moved',
+            day, table_name, columns, columns);
     end if;
     execute format('alter table clickstream_events attach partition %I for values from (%L) to (%L)', table_name, day, day + 1);
     execute format('comment on table %I is %L', table_name, 'Events of ' || day || ' (UTC).');

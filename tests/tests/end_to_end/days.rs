@@ -169,6 +169,45 @@ async fn a_long_query_does_not_stop_the_stream_when_a_new_day_is_due() -> anyhow
 }
 
 #[tokio::test]
+async fn a_generated_column_that_people_have_added_is_in_new_days_too() -> anyhow::Result<()> {
+    let stack = stack("").await?;
+    let processor = stack.start("one")?;
+    let today = now();
+    let at = before(today, DAY * 20);
+    stack.place(on_both(clicks(0..100, at))).await?;
+    stack.drained().await?;
+    let add = "alter table clickstream_events
+        add column weekday smallint generated always as (extract(isodow from event_date)::smallint) stored";
+    stack.client.batch_execute(add).await?;
+
+    // a day that is made before its rows come, and one that finds rows of it in the default partition
+    let at = before(today, DAY * 10);
+    stack.place(on_both(clicks(100..500, at))).await?;
+    stack.drained().await?;
+    let reader = stack.postgres.connect(&stack.database).await?;
+    reader
+        .batch_execute("begin; select count(*) from clickstream.clickstream_events")
+        .await?;
+    let at = before(today, DAY * 5);
+    stack.place(on_both(clicks(500..600, at))).await?;
+    stack.drained().await?;
+    let outliers = "select count(*) from clickstream_events_default";
+    assert_eq!(stack.count(outliers).await?, 100);
+    reader.batch_execute("commit").await?;
+    stack
+        .eventually(
+            "every row is in the partition of its day, with its weekday",
+            "select count(*) = 600 and bool_and(weekday = extract(isodow from event_ts at time zone 'UTC'))
+                and bool_and(tableoid <> 'clickstream_events_default'::regclass)
+             from clickstream_events",
+        )
+        .await?;
+    end(&processor).await?;
+    stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn late_events_make_no_partitions_also_in_the_first_flush_after_a_start() -> anyhow::Result<()>
 {
     let stack = stack("").await?;
