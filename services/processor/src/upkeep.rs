@@ -27,6 +27,11 @@ use crate::{
 
 /// How often it looks for what is past its time, or worth statistics.
 const EVERY: Duration = Duration::from_secs(60);
+/// How often it tries to take out the days that are past their time, of each turn. An attempt makes readers and flushes wait
+/// for a tenth of a second, so beside queries that follow each other without a gap it is the many attempts that succeed.
+const ATTEMPTS: u32 = 20;
+/// How long readers and flushes are left alone between two of them.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the task is given.
 pub struct Upkeep {
@@ -148,18 +153,29 @@ impl Upkeep {
         let waiting = present.iter().filter(|day| overdue(day) && !may_go(day));
         self.tell(waiting.count(), held, told);
         let Some(oldest) = oldest else { return Ok(()) };
+        let mut attempts = ATTEMPTS;
         for day in present.into_iter().filter(may_go) {
-            if stop.is_cancelled() {
-                return Ok(());
-            }
-            if expiry::detach(client, day).await? {
-                self.drop_detached(client, day).await?;
-            } else {
-                self.metrics.days_changed(DayChange::LockMissed, 1);
-                debug!(%day, "a lock stands in the way of dropping a day; it is tried again");
+            while !self.drop_day(client, day).await? {
+                attempts -= 1;
+                if attempts == 0 {
+                    return self.expire_outliers(client, oldest, stop).await;
+                }
+                tokio::time::sleep(PAUSE).await;
             }
         }
         self.expire_outliers(client, oldest, stop).await
+    }
+
+    /// Drops a day. `false`: a lock stood in the way, as it would of the days after it.
+    async fn drop_day(&self, client: &Client, day: Day) -> Result<bool, SinkFault> {
+        let detached = expiry::detach(client, day).await?;
+        if detached {
+            self.drop_detached(client, day).await?;
+        } else {
+            self.metrics.days_changed(DayChange::LockMissed, 1);
+            debug!(%day, "a lock stands in the way of dropping a day; it is tried again");
+        }
+        Ok(detached)
     }
 
     /// What the planner and the indexes know. A day that is over is summarised once for each life of this process, which

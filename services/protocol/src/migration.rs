@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const LONGEST_REPORT: usize = 4096;
 
 /// Version of the tables that this release's migrations bring.
-pub const SCHEMA_VERSION: i32 = 14;
+pub const SCHEMA_VERSION: i32 = 15;
 
 /// What is there after a migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -99,7 +99,7 @@ async fn a_day_is_made_although_a_row_of_it_comes_into_the_default_partition_mea
     stack
         .eventually(
             "all rows are in their day",
-            "select count(*) = 101 from clickstream_events_20160229",
+            "select count(*) = 101 from clickstream_events where tableoid = to_regclass('clickstream_events_20160229')",
         )
         .await?;
     assert_eq!(stack.total("accepted").await?, 100);

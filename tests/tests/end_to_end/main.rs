@@ -4,6 +4,7 @@ mod as_they_come;
 mod audits;
 mod bad_input;
 mod batches;
+mod busy_readers;
 mod columns;
 mod commands;
 mod compression;

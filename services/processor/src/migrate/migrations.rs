@@ -14,7 +14,7 @@ struct File {
 }
 
 /// Oldest first.
-const FILES: [File; 14] = [
+const FILES: [File; 15] = [
     File {
         name: "V1__tables",
         brings: "tables of events, windows, checkpoints and ledgers",
@@ -84,6 +84,11 @@ const FILES: [File; 14] = [
         name: "V14__property_keys",
         brings: "a list of the keys that properties have, and columns of any name",
         sql: include_str!("../../../../sql/V14__property_keys.sql"),
+    },
+    File {
+        name: "V15__prompt_days",
+        brings: "days that come and go while readers wait a tenth of a second at most",
+        sql: include_str!("../../../../sql/V15__prompt_days.sql"),
     },
 ];
 

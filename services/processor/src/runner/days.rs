@@ -1,4 +1,4 @@
-//! Day partitions: the days around T before a flush, today and tomorrow ahead of time. Only outliers go to the default
+//! Day partitions: the days around T before a flush, and those from today on ahead of time. Only outliers go to the default
 //! partition; creating a day moves its rows out of there.
 
 use std::{
@@ -8,6 +8,7 @@ use std::{
 
 use chrono::Utc;
 use clickstream_pipeline::{
+    batch::Row,
     engine::Flush,
     event::{Day, EventTime, MICROS_PER_DAY},
 };
@@ -25,8 +26,12 @@ const AT_ONCE: usize = 32;
 const MOST_DUE: usize = 4_000;
 /// So many late events of one day in one flush are a log that is read out of order.
 const A_LOG: usize = 1_000;
-/// After somebody's lock stood in the way, nothing is created for so long: the flush that ran into it lost a second.
-const RETRY: Duration = Duration::from_secs(10);
+/// Days that are made before they begin. A query that runs for hours can keep a day from being made, and has to be over
+/// before that day is there.
+const AHEAD: i64 = 3;
+/// After somebody's lock stood in the way, nothing is created for so long: the flush and the readers that ran into it lost a
+/// tenth of a second.
+const RETRY: Duration = Duration::from_secs(2);
 
 impl Writer {
     /// Creates the days that lie on the way of the log's time: those of events that were on time when they were read, and
@@ -42,14 +47,15 @@ impl Writer {
         }
         let stores_late = flush.rules.late_policy.stores();
         let mut late: HashMap<Day, usize> = HashMap::new();
-        // once over the rows, however many partitions the flush holds
-        for row in &flush.batch.rows {
-            let day = row.day();
-            if row.late {
+        // once over the rows, however many partitions the flush holds; rows of one partition and day mostly follow each other
+        let alike = |row: &Row| (row.source, row.late, row.day());
+        for run in flush.batch.rows.chunk_by(|a, b| alike(a) == alike(b)) {
+            let (source, is_late, day) = alike(&run[0]);
+            if is_late {
                 if stores_late {
-                    *late.entry(day).or_default() += 1;
+                    *late.entry(day).or_default() += run.len();
                 }
-            } else if bounds.get(&row.source).is_some_and(|to| day <= *to) {
+            } else if bounds.get(&source).is_some_and(|to| day <= *to) {
                 self.want(day);
             }
         }
@@ -59,11 +65,12 @@ impl Writer {
         self.create_due_days().await
     }
 
-    /// Creates today and tomorrow by the wall clock.
+    /// Creates today and the days after it by the wall clock.
     pub(super) async fn create_days_ahead(&mut self) -> Result<(), SinkFault> {
         let now = EventTime::from_micros(Utc::now().timestamp_micros());
-        self.want(now.day());
-        self.want(day_after(now, 1));
+        for days in 0..=AHEAD {
+            self.want(day_after(now, days));
+        }
         self.create_due_days().await
     }
 
