@@ -79,7 +79,7 @@ fn a_document_that_cannot_be_read_shows_its_other_problems_too() {
     for said in [
         "spec.kafka.servers: unknown field, expected one of bootstrapServers, tls, sasl, admin (line 5)",
         "spec.kafka.bootstrapServers: required, but missing",
-        "spec.targets[0].replicas: expected an integer, found a string",
+        "spec.targets[0].replicas: expected a whole number from 1 to 1000, found a string",
         "spec.targets[0].schema: ",
         "spec.window.size: ",
         "spec.suspend: expected true or false, found a string",

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use clickstream_pipeline::spec::{ClickstreamPipeline, SpecError};
+use clickstream_pipeline::spec::{self, ClickstreamPipeline, SpecError};
 use kube::core::cel::{ErrorKind, Validator};
 use serde_json::Value;
 
@@ -17,6 +17,16 @@ pub struct Problem {
     pub message: String,
     /// The line, where it is known.
     pub line: Option<usize>,
+}
+
+impl From<spec::Problem> for Problem {
+    fn from(spec::Problem { path, message }: spec::Problem) -> Self {
+        Self {
+            path,
+            message,
+            line: None,
+        }
+    }
 }
 
 /// The schema that the cluster has from the same release.
@@ -43,7 +53,9 @@ pub fn problems(content: &Value, text: Option<&str>) -> Vec<Problem> {
     let (own, complete) = own_problems(content, text);
     let mut problems = own;
     let known = problems.len();
-    for other in misfits(content).into_iter().chain(broken_rules(content)) {
+    let mut others = [misfits(content), broken_rules(content)].concat();
+    spec::Problem::name_entries(&mut others, content);
+    for other in others.into_iter().map(Problem::from) {
         let is_said = |said: &Problem| {
             // of a document that could be read we have said everything, if sometimes of a field inside of it
             let inside = complete
@@ -75,12 +87,7 @@ fn own_problems(content: &Value, text: Option<&str>) -> (Vec<Problem>, bool) {
     match read {
         Ok(pipeline) => {
             let problems = pipeline.validate().err().unwrap_or_default();
-            let problems = problems.into_iter().map(|problem| Problem {
-                path: problem.path,
-                message: problem.message,
-                line: None,
-            });
-            (problems.collect(), true)
+            (problems.into_iter().map(Problem::from).collect(), true)
         }
         Err(SpecError::Syntax { message }) => (unread("document".to_owned(), message, None), false),
         Err(SpecError::Field {
@@ -111,19 +118,15 @@ fn bare(content: &Value) -> Option<Value> {
     Some(bare)
 }
 
-fn misfits(content: &Value) -> Vec<Problem> {
+fn misfits(content: &Value) -> Vec<spec::Problem> {
     let said = schema::misfits(&SCHEMA, content).into_iter();
-    said.map(|(path, message)| Problem {
-        path,
-        message,
-        line: None,
-    })
-    .collect()
+    said.map(|(path, message)| spec::Problem { path, message })
+        .collect()
 }
 
 /// The rules that the API server evaluates. A rule that trips over a value of another type says nothing of use: the
 /// schema has said it.
-fn broken_rules(content: &Value) -> Vec<Problem> {
+fn broken_rules(content: &Value) -> Vec<spec::Problem> {
     let broken = Validator::new().validate(&SCHEMA, content, None);
     let broken = broken
         .err()
@@ -137,10 +140,9 @@ fn broken_rules(content: &Value) -> Vec<Problem> {
                 Some((path, message)) if error.field_path.is_empty() => (path, message),
                 _ => (error.field_path.as_str(), error.message.as_str()),
             };
-            Problem {
+            spec::Problem {
                 path: path.to_owned(),
                 message: message.to_owned(),
-                line: None,
             }
         })
         .collect()

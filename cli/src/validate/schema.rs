@@ -84,12 +84,12 @@ fn own_problem(schema: &Value, value: &Value) -> Option<String> {
         _ => value.is_string() || value.is_i64() || value.is_u64(),
     };
     if !is_type {
-        let wanted = wanted.unwrap_or("string or integer");
-        return Some(format!(
-            "expected {}, found {}",
-            with_article(wanted),
-            kind(value)
-        ));
+        let wanted = with_article(wanted.unwrap_or("string or integer"));
+        let bounds = match (number("minimum"), number("maximum")) {
+            (Some(least), Some(most)) => format!(" from {least} to {most}"),
+            _ => String::new(),
+        };
+        return Some(format!("expected {wanted}{bounds}, found {}", kind(value)));
     }
     if let Some(values) = schema["enum"]
         .as_array()
@@ -152,7 +152,7 @@ fn with_article(kind: &str) -> &str {
         "array" => "a list",
         "string" => "a string",
         "boolean" => "true or false",
-        "integer" => "an integer",
+        "integer" => "a whole number",
         "number" => "a number",
         other => other,
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use clickstream_pipeline::spec::{
     ClickstreamPipeline as Document, ConnectionSpec, PipelineSpec, PodSettings, Problem,
-    SecretError, SecretKeys, Secrets,
+    SecretError, SecretKeys, Secrets, in_words,
 };
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -228,9 +228,11 @@ impl ValidatedPipeline {
 pub fn validate(pipeline: &ClickstreamPipeline) -> Result<ValidatedPipeline, Vec<Problem>> {
     let document = pipeline.document();
     let mut problems = document.validate().err().unwrap_or_default();
+    let own = problems.len();
     for (path, pod) in document.spec.places_of_pods() {
         check_pod(&path, &pod, &mut problems);
     }
+    Problem::name_entries(&mut problems[own..], &document);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -244,7 +246,7 @@ fn check_pod(path: &str, pod: &PodSettings<'_>, problems: &mut Vec<Problem>) {
     if let Err(error) = PodOptions::try_from(pod) {
         problems.push(Problem {
             path: format!("{path}.{}", error.field),
-            message: error.source.to_string(),
+            message: in_words(&error.source.to_string()),
         });
     }
 }

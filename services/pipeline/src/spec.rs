@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use connection::{ConnectionSecret, ConnectionSpec, PostgresSettings, SslMode};
-pub use document::{OPERATOR, SpecError, WRITTEN_BY};
+pub use document::{OPERATOR, SpecError, WRITTEN_BY, in_words};
 pub use events::{
     AcquisitionPolicy, BotsPolicy, EventIds, EventRules, EventsSpec, OptionalFields, PageSpec,
     Preset, PropertiesPolicy, PropertyLimitsSpec, RulesVersion, SchemaRegistryPrefix,
@@ -260,6 +260,16 @@ impl ClickstreamPipeline {
     /// # Errors
     /// One [`Problem`] per broken rule, in the order of the document.
     pub fn validate(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = self.problems();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Problem::name_entries(&mut problems, self);
+        Err(problems)
+    }
+
+    /// Every broken rule, without the names of what it is broken in.
+    fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut at = At::top(&mut problems);
         if self.api_version != format!("{GROUP}/{VERSION}") {
@@ -271,11 +281,7 @@ impl ClickstreamPipeline {
         }
         self.metadata.check(&mut at.field("metadata"));
         self.spec.check(&mut at.field("spec"));
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems)
-        }
+        problems
     }
 }
 

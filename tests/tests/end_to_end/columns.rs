@@ -269,9 +269,6 @@ async fn a_column_of_somebodys_own_is_taken_where_it_fits_and_otherwise_nothing_
         assert_ne!(code, 0, "{said}");
         assert!(said.contains("schema \"clickstream\": "), "{said}");
     }
-    // the days to come could not have it
-    let drop = "alter table clickstream_events drop column made";
-    stack.client.batch_execute(drop).await?;
     columns(fits)?;
     let (code, said) = stack.command(&["migrate"]).await?;
     assert_eq!(code, 0, "{said}");

@@ -5,7 +5,9 @@ use serde::Deserialize;
 use serde_path_to_error::{Path, Segment, Track};
 use serde_yaml::{Mapping, Value};
 
-use super::ClickstreamPipeline;
+use super::{ClickstreamPipeline, validate::entries};
+
+mod numbers;
 
 /// A document that cannot be read as a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +42,7 @@ impl ClickstreamPipeline {
     /// [`SpecError`] for the first place that does not fit.
     pub fn from_yaml(text: &str) -> Result<Self, SpecError> {
         // untyped first: this alone tells broken syntax and repeated keys from fields that do not fit
-        serde_yaml::from_str::<serde_yaml::Value>(text).map_err(|error| SpecError::Syntax {
+        let untyped = serde_yaml::from_str::<Value>(text).map_err(|error| SpecError::Syntax {
             message: error.to_string(),
         })?;
         let mut track = Track::new();
@@ -49,7 +51,7 @@ impl ClickstreamPipeline {
             deserializer,
             &mut track,
         ))
-        .map_err(|error| describe(&error, &track.path().to_string()))
+        .map_err(|error| describe(&error, &track.path(), &untyped))
     }
 
     /// Reads a document as a service is given it, and names the fields that were left out. The operator's documents
@@ -80,7 +82,7 @@ impl ClickstreamPipeline {
                 Err(refused) => refused,
             };
             let path = track.path();
-            error = describe(&refused, &path.to_string());
+            error = describe(&refused, &path, &document);
             if matches!(&error, SpecError::Field { message, .. } if message.starts_with(UNKNOWN))
                 && remove(&mut document, &path).is_some()
             {
@@ -153,17 +155,20 @@ fn at<'v>(whole: &'v mut Value, place: &[Value]) -> Option<&'v mut Value> {
     })
 }
 
-/// Takes the field at this place out of a document.
-fn remove(document: &mut Value, path: &Path) -> Option<Value> {
-    let keys: Option<Vec<Value>> = path
-        .iter()
+/// The keys and positions that lead to a place.
+fn keys(path: &Path) -> Option<Vec<Value>> {
+    path.iter()
         .map(|segment| match segment {
             Segment::Map { key } => Some(key.as_str().into()),
             Segment::Seq { index } => Some((*index).into()),
             Segment::Enum { .. } | Segment::Unknown => None,
         })
-        .collect();
-    let keys = keys?;
+        .collect()
+}
+
+/// Takes the field at this place out of a document.
+fn remove(document: &mut Value, path: &Path) -> Option<Value> {
+    let keys = keys(path)?;
     let (field, parent) = keys.split_last()?;
     at(document, parent)?.as_mapping_mut()?.shift_remove(field)
 }
@@ -171,9 +176,17 @@ fn remove(document: &mut Value, path: &Path) -> Option<Value> {
 /// How the message about a field begins that no release before has known.
 const UNKNOWN: &str = "unknown field";
 
+/// Serde's sentence about a value of the wrong type, with what is expected in words where it has the name of a Rust type.
+#[must_use]
+pub fn in_words(message: &str) -> String {
+    numbers::in_words(message, None)
+}
+
 /// Turns serde's sentence about a Rust type into one about a field of the document.
-fn describe(error: &serde_yaml::Error, path: &str) -> SpecError {
+fn describe(error: &serde_yaml::Error, place: &Path, document: &Value) -> SpecError {
     let text = error.to_string();
+    let path = place.to_string();
+    let path = path.as_str();
     let message = without_place(&text, error, path);
     let (path, message) = if let Some(rest) = message.strip_prefix("unknown field `") {
         // the path already ends with the unknown field; what is left are the known ones, each in backticks
@@ -192,18 +205,15 @@ fn describe(error: &serde_yaml::Error, path: &str) -> SpecError {
         };
         (path, "required, but missing".to_owned())
     } else {
-        let message = match message.split_once("expected struct ") {
-            Some((before, _)) => format!("{before}expected a mapping"),
-            None => message.to_owned(),
-        };
+        let message = numbers::in_words(message, Some((document, place)));
         (
             if path == "." { "document" } else { path }.to_owned(),
             message,
         )
     };
     SpecError::Field {
+        message: message + &entries(document, &path),
         path,
-        message,
         line: error.location().map(|place| place.line()),
     }
 }

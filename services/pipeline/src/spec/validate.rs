@@ -3,6 +3,9 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use serde::Serialize;
+use serde_yaml::Value;
+
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -16,6 +19,49 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.message)
     }
+}
+
+impl Problem {
+    /// Adds to each message the names of the entries of lists that its path leads through. A position alone makes people
+    /// count, and it is another one once an entry before it is removed.
+    pub fn name_entries(problems: &mut [Self], document: &impl Serialize) {
+        let Ok(document) = serde_yaml::to_value(document) else {
+            return;
+        };
+        for problem in problems {
+            problem.message += &entries(&document, &problem.path);
+        }
+    }
+}
+
+/// Longer names say nothing that a position would not.
+const LONGEST_NAME: usize = 63;
+
+/// The names of the entries that lead to a path, the innermost first: ` (in `plan`)`; nothing where none has a name.
+pub(super) fn entries(document: &Value, path: &str) -> String {
+    let mut names = Vec::new();
+    let mut place = Some(document);
+    // a key with a point in it ends the walk, since nothing is found by its first half
+    for step in path.split(['.', '[']) {
+        place = match step.strip_suffix(']') {
+            Some(index) => {
+                let entry = place.and_then(|list| list.get(index.parse::<usize>().ok()?));
+                let name = entry.and_then(|entry| entry.get("name")?.as_str());
+                let is_short = |name: &&str| (1..=LONGEST_NAME).contains(&name.len());
+                names.extend(name.filter(is_short).map(|name| {
+                    let name = name.escape_debug();
+                    format!("`{name}`")
+                }));
+                entry
+            }
+            None => place.and_then(|fields| fields.get(step)),
+        };
+    }
+    names.reverse();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(" (in {})", names.join(" of "))
 }
 
 /// A place in the document, and the list that problems there are added to.

@@ -178,7 +178,13 @@ fn what_does_not_fit_is_named_with_its_path_and_line() {
             "port: 6432",
             "port: 65536",
             "port: 65536",
-            "spec.targets[0].connection.port: invalid value: integer `65536`, expected u16",
+            "spec.targets[0].connection.port: invalid value: integer `65536`, expected a whole number from 1 to 65535 (in `warehouse`)",
+        ),
+        (
+            "rate: 10",
+            "rate: many",
+            "rate: many",
+            "spec.producer.rate: invalid type: string \"many\", expected a whole number from 1 to 1000000",
         ),
         (
             "policy: Store",
@@ -202,7 +208,7 @@ fn what_does_not_fit_is_named_with_its_path_and_line() {
             "events: 2160h",
             "events: 90d",
             "events: 90d",
-            "spec.targets[0].retention.events: `d` is no unit of time; use us, ms, s, m or h (a day is 24h)",
+            "spec.targets[0].retention.events: `d` is no unit of time; use us, ms, s, m or h (a day is 24h) (in `warehouse`)",
         ),
         (
             "filterMemory: 64Mi",
@@ -217,6 +223,108 @@ fn what_does_not_fit_is_named_with_its_path_and_line() {
         let error = ClickstreamPipeline::from_yaml(&text).unwrap_err();
         assert_eq!(error.to_string(), format!("{message} (line {line})"));
     }
+}
+
+#[test]
+fn whatever_a_field_with_a_number_holds_instead_its_bounds_are_told() {
+    let whole = "a whole number from";
+    for (path, expected) in [
+        ("events.page.maxPerWindow", format!("{whole} 1 to 10000")),
+        (
+            "events.propertyLimits.maxKeys",
+            format!("{whole} 1 to 1024"),
+        ),
+        ("events.propertyLimits.maxDepth", format!("{whole} 1 to 16")),
+        ("producer.seed", format!("{whole} 0 to 9007199254740991")),
+        ("producer.users", format!("{whole} 1 to 1000000000")),
+        ("producer.late", text("a number from 0 to 1")),
+        ("processor.lagTarget", format!("{whole} 1 to 1000000000000")),
+        ("processor.replicas", format!("{whole} 1 to 1000")),
+        ("processor.flush.maxRows", format!("{whole} 1 to 1000000")),
+    ] {
+        for wrong in [
+            serde_yaml::Value::from("many"),
+            serde_yaml::Value::from(true),
+            serde_yaml::Value::from(vec![1]),
+            serde_yaml::Value::from(-1),
+        ] {
+            let mut document = serde_yaml::to_value(full()).unwrap();
+            let field = path
+                .split('.')
+                .fold(&mut document["spec"], |at, key| &mut at[key]);
+            assert!(!field.is_null(), "{path}");
+            *field = wrong.clone();
+            if wrong.is_i64() && path == "producer.late" {
+                continue;
+            }
+            let written = serde_yaml::to_string(&document).unwrap();
+            let SpecError::Field {
+                path: found,
+                message,
+                ..
+            } = ClickstreamPipeline::from_yaml(&written).unwrap_err()
+            else {
+                panic!("{path} is a field");
+            };
+            assert_eq!(found, format!("spec.{path}"));
+            assert!(
+                message.ends_with(&format!(", expected {expected}")),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_type_alone_bounds_a_number_beside_something_else_that_cannot_be_read() {
+    let broken = changed("rate: 10", "rate: many").replacen("suspend: true", "suspend: 1", 1);
+    let error = ClickstreamPipeline::from_yaml(&broken).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("expected a whole number from 0 to 4294967295"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_entry_of_a_list_is_named_beside_its_position() {
+    let unread = |old: &str, new: &str| {
+        let error = ClickstreamPipeline::from_yaml(&changed(old, new)).unwrap_err();
+        error.to_string()
+    };
+    let columns = unread("type: Text", "type: Word");
+    assert!(
+        columns.starts_with("spec.events.columns[0].type: unknown variant `Word`")
+            && columns.contains(" (in `plan`) (line "),
+        "{columns}"
+    );
+    let mut pipeline = full();
+    pipeline.spec.events.columns[0].pointer = text("plan");
+    pipeline.spec.targets[1].schema = text("Bad");
+    pipeline.spec.topics[0].partitions = Some(0);
+    let topic = pipeline.spec.topics[0].name.clone();
+    let target = pipeline.spec.targets[1].name.clone();
+    let said = pipeline.validate().unwrap_err();
+    let ends = [
+        format!(" (in `{topic}`)"),
+        text(" (in `plan`)"),
+        format!(" (in `{target}`)"),
+    ];
+    assert_eq!(said.len(), ends.len(), "{said:?}");
+    for (problem, end) in said.iter().zip(ends) {
+        assert!(problem.message.ends_with(&end), "{problem}");
+    }
+}
+
+#[test]
+fn a_name_that_is_long_or_has_control_characters_spoils_no_message() {
+    let message = |name: &str| {
+        let mut pipeline = full();
+        pipeline.spec.events.columns[0].name = text(name);
+        pipeline.validate().unwrap_err()[0].message.clone()
+    };
+    assert!(message("a\nb").ends_with(" (in `a\\nb`)"));
+    assert!(!message(&"a".repeat(64)).contains("(in"));
 }
 
 #[test]

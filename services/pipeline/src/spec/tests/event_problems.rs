@@ -441,25 +441,33 @@ fn columns_have_names_that_are_free_and_pointers() {
         underscores, not beginning with a digit";
     const TAKEN: &str = "spec.events.columns[1].name: the tables have a column of that name already, \
         or may get one: choose another name";
+    let named = |said: &str, name: &str| format!("{said} (in `{name}`)");
     assert_eq!(of(|column| column.name.clear()), NAME);
-    assert_eq!(of(|column| column.name = text("Plan")), NAME);
-    assert_eq!(of(|column| column.name = text("Wei\u{df}\"x")), NAME);
-    assert_eq!(of(|column| column.name = text("1st")), NAME);
     assert_eq!(of(|column| column.name = "x".repeat(64)), NAME);
-    assert_eq!(of(|column| column.name = text("url")), TAKEN);
-    assert_eq!(of(|column| column.name = text("xmin")), TAKEN);
-    assert_eq!(of(|column| column.name = text("clickstream_x")), TAKEN);
+    let plan = of(|column| column.name = text("Plan"));
+    assert_eq!(plan, named(NAME, "Plan"));
+    let sharp = of(|column| column.name = text("Wei\u{df}\"x"));
+    assert_eq!(sharp, named(NAME, "Wei\u{df}\\\"x"));
+    let first = of(|column| column.name = text("1st"));
+    assert_eq!(first, named(NAME, "1st"));
+    let url = of(|column| column.name = text("url"));
+    assert_eq!(url, named(TAKEN, "url"));
+    let xmin = of(|column| column.name = text("xmin"));
+    assert_eq!(xmin, named(TAKEN, "xmin"));
+    let ours = of(|column| column.name = text("clickstream_x"));
+    assert_eq!(ours, named(TAKEN, "clickstream_x"));
     assert_eq!(
         of(|column| column.name = text("plan")),
-        "spec.events.columns[1].name: it is named twice"
+        "spec.events.columns[1].name: it is named twice (in `plan`)"
     );
     assert_eq!(
         of(|column| column.pointer = text("properties.plan")),
-        "spec.events.columns[1].pointer: a JSON pointer begins with `/`: write /properties/plan"
+        "spec.events.columns[1].pointer: a JSON pointer begins with `/`: write /properties/plan \
+         (in `tariff`)"
     );
     assert_eq!(
         of(|column| column.pointer = text("/a\u{1}")),
-        "spec.events.columns[1].pointer: leave control characters out"
+        "spec.events.columns[1].pointer: leave control characters out (in `tariff`)"
     );
     for (name, pointer) in [
         ("select", "$/meta/plan"),
