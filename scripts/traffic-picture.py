@@ -25,9 +25,12 @@ NAMED = {"blue": "#3274d9", "light-blue": "#8ab8ff", "orange": "#ff9830"}
 
 
 def query(sql, since, until):
-    """Rows of a query as dictionaries, Grafana's macro filled in."""
+    """Rows of a query as dictionaries, Grafana's macros filled in: intervals of a minute."""
     between = rf"\1 between to_timestamp({since}) and to_timestamp({until})"
     sql = re.sub(r"\$__timeFilter\(([a-z_.]+)\)", between, sql)
+    minute = r'to_timestamp(floor(extract(epoch from \1) / 60) * 60) as "time"'
+    sql = re.sub(r"\$__timeGroupAlias\(([a-z_.]+), \$__interval\)", minute, sql)
+    sql = sql.replace("$__interval_ms", "60000")
     answer = subprocess.run(
         ["psql", "--csv", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--command", "set timezone = 'UTC'", "--command", sql],
         capture_output=True, text=True, check=True,

@@ -146,6 +146,38 @@ fn every_panel_has_a_title_a_description_a_unit_and_a_datasource_that_can_be_cho
     }
 }
 
+/// Grafana chooses an interval of which a panel has room for so many; by windows, 90 days were 129,600 points.
+#[test]
+fn what_is_drawn_over_time_has_a_point_for_an_interval_and_never_a_sum_of_visitors() {
+    let mut drawn = 0;
+    for board in boards() {
+        for panel in board.panels() {
+            let place = format!("{}: {}", board.name, panel["title"]);
+            for target in panel["targets"].as_array().unwrap() {
+                let Some(sql) = target["rawSql"].as_str() else {
+                    continue;
+                };
+                for number in [
+                    "sum(visitors",
+                    "sum(sessions",
+                    "avg(visitors",
+                    "avg(sessions",
+                ] {
+                    assert!(!sql.contains(number), "{place}: {number})");
+                }
+                if panel["type"] == "timeseries" {
+                    drawn += 1;
+                    assert!(sql.contains("$__timeGroupAlias("), "{place}: {sql}");
+                    assert!(sql.contains(", $__interval)"), "{place}: {sql}");
+                    // windows are a minute at the least
+                    assert_eq!(panel["interval"], "1m", "{place}");
+                }
+            }
+        }
+    }
+    assert!(drawn >= 8, "{drawn} panels");
+}
+
 #[test]
 fn no_panel_covers_another_or_leaves_the_page() {
     for board in boards() {

@@ -233,13 +233,19 @@ async fn sign_in(scene: &Scene, role: &str) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-/// Runs a query as Grafana would, until it returns a value in every column.
+/// Runs a query as Grafana would, until it returns a value in every column: with points of a minute, and of an hour.
 async fn returns_rows(client: &Client, place: &str, query: &str) -> anyhow::Result<()> {
-    let query = with_macros(query)?;
+    for minutes in [1, 60] {
+        gives_rows(client, place, &with_macros(query, minutes)?).await?;
+    }
+    Ok(())
+}
+
+async fn gives_rows(client: &Client, place: &str, query: &str) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
         let answer = client
-            .simple_query(&query)
+            .simple_query(query)
             .await
             .with_context(|| format!("{place}: {query}"))?;
         let rows: Vec<_> = answer
@@ -260,13 +266,15 @@ async fn returns_rows(client: &Client, place: &str, query: &str) -> anyhow::Resu
     }
 }
 
-/// Grafana's macros, for the last hour.
-fn with_macros(query: &str) -> anyhow::Result<String> {
+/// Grafana's macros, for the last hour, with a point for so many minutes.
+fn with_macros(query: &str, minutes: u64) -> anyhow::Result<String> {
     let filter = regex::Regex::new(r"\$__timeFilter\(([a-z_.]+)\)")?;
+    let group = regex::Regex::new(r"\$__timeGroupAlias\(([a-z_.]+), \$__interval\)")?;
     let until = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)?
         .as_secs();
     let from = until - Duration::from_secs(3_600).as_secs();
+    let seconds = minutes * 60;
     let query = filter.replace_all(
         query,
         format!(
@@ -274,6 +282,11 @@ fn with_macros(query: &str) -> anyhow::Result<String> {
             until + 60
         ),
     );
+    let query = group.replace_all(
+        &query,
+        format!("floor(extract(epoch from $1) / {seconds}) * {seconds} as \"time\""),
+    );
+    let query = query.replace("$__interval_ms", &(seconds * 1_000).to_string());
     ensure!(!query.contains("$_"), "a macro is left: {query}");
-    Ok(query.into_owned())
+    Ok(query)
 }
