@@ -268,12 +268,8 @@ mod tests {
         };
         let mut batch = Batch::default();
         batch.spans.insert(TP, span);
-        Flush {
-            batch,
-            claims: [(TP, claim)].into(),
-            fenced: Vec::new(),
-            rules: Arc::new(SemanticSpec::default()),
-        }
+        let rules = Arc::new(SemanticSpec::default());
+        Flush::new(batch, [(TP, claim)].into(), rules)
     }
 
     fn delta(flush: &Flush) -> BTreeMap<TopicPartition, CheckpointDelta> {

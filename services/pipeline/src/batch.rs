@@ -1,6 +1,7 @@
 //! What intake has buffered for the next flush: rows, dead letters and how far each partition got.
 
 mod columns;
+mod said;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,6 +11,8 @@ use std::{
 };
 
 use uuid::Uuid;
+
+pub use said::{More, Said};
 
 use columns::ColumnPlace;
 
@@ -208,8 +211,8 @@ pub struct Batch {
     columns: Vec<ColumnPlace>,
     /// Whether one of them holds a value.
     promotes: bool,
-    /// Whether an event has more than the fields of the first releases.
-    says_more: bool,
+    /// Which of the values that came after the first releases events have.
+    said: Said,
     identity: Identity,
 }
 
@@ -236,9 +239,9 @@ impl Batch {
         self.identity
     }
 
-    /// Whether one of the events has more than the fields of the first releases, or one that has left had.
-    pub fn says_more(&self) -> bool {
-        self.says_more
+    /// Which of the values that came after the first releases one of the events has, or one that has left had.
+    pub fn said(&self) -> Said {
+        self.said
     }
 
     /// Makes this the batch of a flush that no other one has the number of.
@@ -250,6 +253,33 @@ impl Batch {
     pub fn mark_duplicate(&mut self, row: usize) {
         self.identity.edition += 1;
         self.rows[row].duplicate = true;
+    }
+
+    /// An empty batch in the memory of this one, where a quarter of it or more was filled: what is taken from the system
+    /// again for each flush has to be cleared by it page by page. A smaller batch gives back what a larger one took.
+    #[must_use]
+    pub fn recycled(self) -> Option<Self> {
+        if self.rows.len() < self.rows.capacity() / 4 {
+            return None;
+        }
+        let Self {
+            mut rows,
+            mut arena,
+            mut derived,
+            mut columns,
+            ..
+        } = self;
+        rows.clear();
+        arena.clear();
+        derived.clear();
+        columns.clear();
+        Some(Self {
+            rows,
+            arena,
+            derived,
+            columns,
+            ..Self::default()
+        })
     }
 
     /// Whether there is nothing at all to commit.
@@ -293,6 +323,14 @@ impl Batch {
             .filter(|name| *name != PAGE_VIEW);
         let derived = event.derived.as_deref();
         let bot = derived.map_or(0, |derived| derived.bot);
+        if let Some(derived) = derived {
+            self.said.add(More::Page, derived.page.is_some());
+            self.said
+                .add(More::ReferrerHost, derived.referrer_host.is_some());
+            let has_campaign = derived.campaign.iter().any(Option::is_some);
+            self.said.add(More::Campaign, has_campaign);
+            self.said.add(More::Bot, bot != 0);
+        }
         let derived = derived.map(|derived| self.push_derived(start, record, derived));
         let columns = position(self.columns.len());
         for promoted in &event.columns {
@@ -334,11 +372,10 @@ impl Batch {
             columns,
             bot,
         };
-        self.says_more |= place.index != 0
-            || derived.is_some()
-            || event_name.is_some()
-            || event.site.is_some()
-            || event.properties.is_some();
+        self.said.add(More::Index, place.index != 0);
+        self.said.add(More::EventName, event_name.is_some());
+        self.said.add(More::Site, event.site.is_some());
+        self.said.add(More::Properties, event.properties.is_some());
         self.days.count(row.day());
         if row.late {
             self.late_windows.insert(row.window_start);

@@ -7,6 +7,7 @@
 //! implement them. Nothing here waits on a clock: how long to back off before a repetition is the caller's business.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashSet},
     future::Future,
     sync::Arc,
@@ -121,11 +122,13 @@ pub trait Transaction {
         &mut self,
         positions: &[Position],
     ) -> impl Future<Output = Result<Vec<TopicPartition>, Self::Error>>;
-    /// Writes rows that are believed new; the primary key verifies it.
+    /// Writes rows that are believed new; the primary key verifies it. Does `meanwhile` while the
+    /// database takes them: it is called once, unless the transaction has failed by then.
     fn copy_new(
         &mut self,
         batch: &Batch,
         rows: &[u32],
+        meanwhile: impl FnOnce(),
     ) -> impl Future<Output = Result<(), Self::Error>>;
     /// Writes rows that may be stored already and returns those that were not.
     fn insert_suspects(
@@ -307,7 +310,11 @@ async fn attempt<S: Sink>(
     }
     let batch = &flush.batch;
     let policy = flush.rules.late_policy;
-    let plan = Plan::of(batch, policy, distrust);
+    let planned = flush.planned().filter(|_| !distrust);
+    let plan = planned.map_or_else(
+        || Cow::Owned(Plan::of(batch, policy, distrust)),
+        Cow::Borrowed,
+    );
 
     let windows = TumblingWindow::new(flush.rules.window_micros);
     let mut aggregates = Aggregates::new(windows, policy, final_until);
@@ -324,21 +331,29 @@ async fn attempt<S: Sink>(
             .is_empty(),
         folding => folding.is_some(),
     };
+    let mut hits = None;
     if !plan.new.is_empty() {
         // the verdict on these rows is known if the COPY succeeds: they are counted while the server writes them
-        let (copied, ()) = futures_util::future::join(tx.copy_new(batch, &plan.new), async {
+        let count = || {
             match &mut folding {
-                None => aggregates.add(batch, &plan.new),
-                Some(_) if unknown => {}
+                None => {
+                    // in the order in which they lie in memory: to jump between them takes longer than to count them
+                    let mut rows = plan.new.clone();
+                    rows.sort_unstable();
+                    aggregates.add(batch, &rows);
+                }
+                Some(_) if unknown => return,
                 Some(folding) => {
                     let mut rows = plan.new.clone();
                     in_parts(batch, &mut rows);
                     aggregates.add_folded(batch, &rows, folding);
                 }
             }
-        })
-        .await;
-        copied?;
+            if plan.suspects.is_empty() {
+                hits = Some(aggregates.hits());
+            }
+        };
+        tx.copy_new(batch, &plan.new, count).await?;
     }
     if !plan.suspects.is_empty() {
         judgement.inserted = tx.insert_suspects(batch, &plan.suspects).await?;
@@ -362,7 +377,7 @@ async fn attempt<S: Sink>(
     if let Some(admissions) = admissions.as_ref().filter(|some| !some.is_empty()) {
         tx.admit_pages(admissions).await?;
     }
-    let hits = aggregates.hits();
+    let hits = hits.unwrap_or_else(|| aggregates.hits());
     if !hits.is_empty() {
         tx.add_hits(&hits).await?;
         let parts: Vec<_> = aggregates.parts().collect();

@@ -16,11 +16,12 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    batch::{Batch, Judged, Place, Span},
+    batch::{Batch, Identity, Judged, Place, Span},
     decode::Decoder,
     event::{Event, EventTime},
     filter::FingerprintFilter,
     offset::{NextOffset, TopicPartition},
+    settle::Plan,
     spec::SemanticSpec,
     watermark::EventClock,
     window::{Lateness, TumblingWindow},
@@ -109,6 +110,36 @@ pub struct Flush {
     pub fenced: Vec<TopicPartition>,
     /// The rules that all its records were judged by, and by which it is written.
     pub rules: Arc<SemanticSpec>,
+    planned: Option<(Identity, Plan)>,
+}
+
+impl Flush {
+    /// A flush that was not planned yet.
+    pub fn new(
+        batch: Batch,
+        claims: BTreeMap<TopicPartition, Claim>,
+        rules: Arc<SemanticSpec>,
+    ) -> Self {
+        Self {
+            batch,
+            claims,
+            fenced: Vec::new(),
+            rules,
+            planned: None,
+        }
+    }
+
+    /// Plans it ahead of its transaction, which takes some milliseconds: no lock is held meanwhile.
+    pub fn plan(&mut self) -> &Plan {
+        let plan = Plan::of(&self.batch, self.rules.late_policy, false);
+        &self.planned.insert((self.batch.identity(), plan)).1
+    }
+
+    /// The plan that was made ahead, if it still is one of these rows.
+    pub fn planned(&self) -> Option<&Plan> {
+        let (of, plan) = self.planned.as_ref()?;
+        (*of == self.batch.identity()).then_some(plan)
+    }
 }
 
 /// State of all partitions that this process owns, and the batch that is growing.
@@ -123,6 +154,8 @@ pub struct Engine {
     filter: FingerprintFilter,
     partitions: HashMap<TopicPartition, Partition, foldhash::fast::RandomState>,
     batch: Batch,
+    /// Takes the place of the next batch that is taken.
+    spare: Option<Batch>,
     /// Batches that were taken: the number of the last one.
     flushes: u64,
     /// A heartbeat waits: it is committed as soon as an event would be, since that is what it measures.
@@ -167,6 +200,7 @@ impl Engine {
             filter: FingerprintFilter::new(filter_bytes, filter_seed),
             partitions: HashMap::default(),
             batch: Batch::default(),
+            spare: None,
             flushes: 0,
             beating: false,
             passed: false,
@@ -336,7 +370,8 @@ impl Engine {
             self.follow_changed();
             return None;
         }
-        let mut batch = std::mem::take(&mut self.batch);
+        let spare = self.spare.take().unwrap_or_default();
+        let mut batch = std::mem::replace(&mut self.batch, spare);
         self.flushes += 1;
         batch.number(self.flushes);
         batch.promote(self.decoder.promoted());
@@ -371,12 +406,12 @@ impl Engine {
         }
         let rules = Arc::clone(&self.rules);
         self.follow_changed();
-        (!batch.is_empty()).then_some(Flush {
-            batch,
-            claims,
-            fenced: Vec::new(),
-            rules,
-        })
+        (!batch.is_empty()).then(|| Flush::new(batch, claims, rules))
+    }
+
+    /// Fills this empty batch after the one that is growing: [`Batch::recycled`].
+    pub fn reuse(&mut self, empty: Batch) {
+        self.spare = Some(empty);
     }
 
     /// A row of each of these partitions was called new and was already there: until the filter has learnt the partition's

@@ -20,7 +20,7 @@ use crate::{
 
 /// Which way each row of a batch goes. Numbers are places in `batch.rows`; each list is in the primary key's order, which
 /// keeps writes to neighbouring index leaves and locks in one order.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Plan {
     /// Surely new: COPY.
     pub new: Vec<u32>,
@@ -298,11 +298,11 @@ impl Aggregates {
                 },
             );
         }
-        for row in &batch.rows {
+        for run in batch.rows.chunk_by(|a, b| a.source == b.source) {
             count(
-                row.source,
+                run[0].source,
                 Counters {
-                    consumed: 1,
+                    consumed: i64::try_from(run.len()).unwrap_or(i64::MAX),
                     ..Counters::default()
                 },
             );
@@ -417,7 +417,7 @@ pub fn pieces<'r>(
 mod tests {
     use super::*;
     use crate::{
-        batch::{Judged, Place},
+        batch::{Judged, Place, Said},
         offset::TopicId,
         spec::SemanticSpec,
     };
@@ -486,7 +486,7 @@ mod tests {
                 suspect: false,
             };
             batch.push_event(place, payload, &event, judged);
-            assert_eq!(batch.says_more(), offset > 1);
+            assert_eq!(batch.said() != Said::NOTHING, offset > 1);
         }
         let mut aggregates = Aggregates::new(windows, LatePolicy::Merge, None);
         aggregates.add(&batch, &[0, 1, 2, 3, 4]);

@@ -252,6 +252,10 @@ impl Writer {
             match settled {
                 Ok(settlement) => {
                     self.committed(flush, &settlement, started);
+                    // given back outside of the lock, where it is not used again
+                    if let Some(empty) = std::mem::take(&mut flush.batch).recycled() {
+                        self.shared.with(|state| state.engine.reuse(empty));
+                    }
                     return Ok(());
                 }
                 Err(unsettled) => {

@@ -273,6 +273,10 @@ impl Processor {
         if self.sabotaged(Sabotage::FlushFollowsNewerRules) {
             flush.rules = Arc::clone(self.engine.rules());
         }
+        // ahead of its transaction, as a processor does it while the flush before is being committed
+        if flush.batch.rows.len().is_multiple_of(2) {
+            flush.plan();
+        }
         let final_until = self.scenario.final_until.map(EventTime::from_micros);
         let mut pages = std::mem::take(&mut self.pages);
         self.work = Some(Work::Flush(Box::pin(async move {
@@ -376,6 +380,9 @@ impl Processor {
                     return Err("a settlement's counters are not conserved".to_owned());
                 }
                 self.engine.distrust(settlement.distrusted);
+                if let Some(empty) = flush.batch.recycled() {
+                    self.engine.reuse(empty);
+                }
             }
             Err(unsettled) => match unsettled.remedy {
                 Remedy::Repeat { .. } => {

@@ -247,8 +247,14 @@ impl Transaction for Tx {
         Ok(held)
     }
 
-    async fn copy_new(&mut self, batch: &Batch, rows: &[u32]) -> Result<(), Error> {
+    async fn copy_new(
+        &mut self,
+        batch: &Batch,
+        rows: &[u32],
+        meanwhile: impl FnOnce(),
+    ) -> Result<(), Error> {
         self.step().await?;
+        meanwhile();
         for &at in rows {
             let row = stored(batch, &batch.rows[at as usize]);
             check(&row)?;

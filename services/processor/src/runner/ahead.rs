@@ -26,7 +26,8 @@ pub async fn work_ahead(shared: &Shared) -> Ahead {
         if let Some(flush) = flush {
             shared.notify_reader();
             return tokio::task::spawn_blocking(move || {
-                let prepared = Prepared::of(&flush.batch, flush.rules.late_policy);
+                let mut flush = flush;
+                let prepared = Prepared::of(&mut flush);
                 (flush, prepared)
             });
         }

@@ -6,7 +6,7 @@
 //! keeps complete. A test compares the table with a migrated schema.
 
 use clickstream_pipeline::{
-    batch::{Batch, DerivedTexts, Row, Texts},
+    batch::{Batch, DerivedTexts, More, Row, Said, Texts},
     decode::columns::{ColumnValue, PromotedColumn},
     event::PAGE_VIEW,
 };
@@ -28,14 +28,10 @@ pub enum Table {
     Late,
 }
 
-/// How many columns a COPY has.
+/// Which columns a COPY has: those of the first releases, and those that an event has a value for. The
+/// others take their defaults.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Width {
-    /// Those of the first releases; the others take their defaults.
-    Plain,
-    /// All that are written.
-    Full,
-}
+pub struct Width(Said);
 
 /// An event that is about to be written.
 #[derive(Copy, Clone)]
@@ -67,9 +63,8 @@ impl Table {
 
     /// Those of them that a processor writes.
     pub fn written(self, width: Width) -> impl Iterator<Item = Column> {
-        self.columns().filter(move |column| {
-            column.is_written() && (width == Width::Full || !column.is_more())
-        })
+        self.columns()
+            .filter(move |&column| column.is_written() && width.has(column))
     }
 
     /// `copy .. from stdin`, which takes rows as [`append`] writes them, followed by the values of promoted columns.
@@ -82,7 +77,7 @@ impl Table {
     /// `insert .. select * from unnest(..)`, which takes the parameters that [`arrays`] makes, followed by those of promoted
     /// columns.
     pub fn insert_statement(self, promoted: &[PromotedColumn]) -> String {
-        let types = self.written(Width::Full).map(Column::sql_type);
+        let types = self.written(Width::FULL).map(Column::sql_type);
         let types = types.chain(promoted.iter().map(|column| column.r#type.sql()));
         let arrays: Vec<String> = (1..)
             .zip(types)
@@ -90,7 +85,7 @@ impl Table {
             .collect();
         let (table, names, arrays) = (
             self.name(),
-            names(self.written(Width::Full)),
+            names(self.written(Width::FULL)),
             arrays.join(", "),
         );
         let more = names_behind(promoted);
@@ -99,13 +94,20 @@ impl Table {
 }
 
 impl Width {
+    /// All columns that are written.
+    pub const FULL: Self = Self(Said::EVERYTHING);
+
     /// What the events of a batch need. Each column in a COPY takes the server about 1 % of its time for a row, so those that no
     /// event has a value for are left out.
     pub fn of(batch: &Batch) -> Self {
-        if batch.says_more() {
-            Self::Full
-        } else {
-            Self::Plain
+        Self(batch.said())
+    }
+
+    #[inline]
+    const fn has(self, column: Column) -> bool {
+        match column.more() {
+            Some(more) => self.0.holds(more),
+            None => true,
         }
     }
 }
@@ -146,7 +148,7 @@ pub fn names(columns: impl IntoIterator<Item = Column>) -> String {
 }
 
 macro_rules! columns {
-    ($entry:ident: $($column:ident $name:literal $sql_type:literal [$($table:ident)+] $($more:ident)? $(= $value:expr)?;)+) => {
+    ($entry:ident: $($column:ident $name:literal $sql_type:literal [$($table:ident)+] $(more $more:ident)? $(= $value:expr)?;)+) => {
         /// A column of [`Table::Events`], of [`Table::Late`] or of both.
         #[derive(Copy, Clone, PartialEq, Eq, Debug)]
         pub enum Column {
@@ -172,9 +174,9 @@ macro_rules! columns {
                 match self { $(Self::$column => &[$(Table::$table),+]),+ }
             }
 
-            /// Whether it came after the first releases, so that plain events leave it to its default.
-            pub const fn is_more(self) -> bool {
-                match self { $(Self::$column => !stringify!($($more)?).is_empty()),+ }
+            /// What came after the first releases, so that events without it leave the column to its default.
+            pub const fn more(self) -> Option<More> {
+                match self { $(Self::$column => columns!(@more $($more)?)),+ }
             }
 
             /// Whether events have a value for it; otherwise it takes its default.
@@ -186,9 +188,7 @@ macro_rules! columns {
         /// Appends an event's row of [`Table::Events`] to a COPY stream of this width.
         #[inline]
         pub fn append($entry: &Entry<'_>, width: Width, out: &mut Vec<u8>) {
-            $($(if Column::$column.tables().contains(&Table::Events)
-                && (width == Width::Full || !Column::$column.is_more())
-            {
+            $($(if Column::$column.tables().contains(&Table::Events) && width.has(Column::$column) {
                 $value.put(out);
             })?)+
         }
@@ -202,6 +202,8 @@ macro_rules! columns {
             arrays
         }
     };
+    (@more) => { None };
+    (@more $more:ident) => { Some(More::$more) };
 }
 
 // Columns of both tables come first, so that each has the same place in the lists of both.
@@ -216,19 +218,19 @@ columns! { entry:
     ReceivedAt      "received_at"      "timestamptz" [Events Late] = Timestamptz(entry.row.received_at);
     SessionId       "session_id"       "text"        [Events Late] = entry.texts.session_id;
     UserAgent       "user_agent"       "text"        [Events Late] = entry.texts.user_agent;
-    EventName       "event_name"       "text"        [Events Late] more = entry.texts.event_name.unwrap_or(PAGE_VIEW);
-    Site            "site"             "text"        [Events Late] more = entry.texts.site;
-    Page            "page"             "text"        [Events Late] more = entry.derived().page;
-    ReferrerHost    "referrer_host"    "text"        [Events Late] more = entry.derived().referrer_host;
-    UtmSource       "utm_source"       "text"        [Events Late] more = entry.derived().campaign[0];
-    UtmMedium       "utm_medium"       "text"        [Events Late] more = entry.derived().campaign[1];
-    UtmCampaign     "utm_campaign"     "text"        [Events Late] more = entry.derived().campaign[2];
-    UtmTerm         "utm_term"         "text"        [Events Late] more = entry.derived().campaign[3];
-    UtmContent      "utm_content"      "text"        [Events Late] more = entry.derived().campaign[4];
-    Bot             "bot"              "int"         [Events Late] more = i32::from(entry.row.bot);
-    Properties      "properties"       "jsonb"       [Events Late] more = entry.texts.properties.map(Jsonb);
+    EventName       "event_name"       "text"        [Events Late] more EventName    = entry.texts.event_name.unwrap_or(PAGE_VIEW);
+    Site            "site"             "text"        [Events Late] more Site         = entry.texts.site;
+    Page            "page"             "text"        [Events Late] more Page         = entry.derived().page;
+    ReferrerHost    "referrer_host"    "text"        [Events Late] more ReferrerHost = entry.derived().referrer_host;
+    UtmSource       "utm_source"       "text"        [Events Late] more Campaign     = entry.derived().campaign[0];
+    UtmMedium       "utm_medium"       "text"        [Events Late] more Campaign     = entry.derived().campaign[1];
+    UtmCampaign     "utm_campaign"     "text"        [Events Late] more Campaign     = entry.derived().campaign[2];
+    UtmTerm         "utm_term"         "text"        [Events Late] more Campaign     = entry.derived().campaign[3];
+    UtmContent      "utm_content"      "text"        [Events Late] more Campaign     = entry.derived().campaign[4];
+    Bot             "bot"              "int"         [Events Late] more Bot          = i32::from(entry.row.bot);
+    Properties      "properties"       "jsonb"       [Events Late] more Properties   = entry.texts.properties.map(Jsonb);
     SourceOffset    "source_offset"    "bigint"      [Events Late] = entry.row.offset;
-    SourceIndex     "source_index"     "smallint"    [Events Late] more = entry.row.index;
+    SourceIndex     "source_index"     "smallint"    [Events Late] more Index        = entry.row.index;
     IsLate          "is_late"          "bool"        [Events]      = entry.row.late;
     SourceTopicId   "source_topic_id"  "smallint"    [Events]      = entry.row.source.topic.0;
     SourcePartition "source_partition" "int"         [Events]      = entry.row.source.partition;
@@ -238,9 +240,18 @@ columns! { entry:
 
 #[cfg(test)]
 mod tests {
-    use clickstream_pipeline::{decode::columns::ColumnType, spec::TAKEN_COLUMN_NAMES};
+    use clickstream_pipeline::{
+        batch::{Judged, Place},
+        decode::columns::ColumnType,
+        event::{Event, EventTime},
+        offset::{TopicId, TopicPartition},
+        spec::{SemanticSpec, TAKEN_COLUMN_NAMES},
+        window::TumblingWindow,
+    };
 
     use super::*;
+
+    const PLAIN: Width = Width(Said::NOTHING);
 
     #[test]
     fn a_column_has_the_same_place_in_the_lists_of_all_tables_that_an_audit_reads() {
@@ -255,6 +266,61 @@ mod tests {
                 .iter()
                 .all(|column| column.tables() == [Table::Late])
         );
+    }
+
+    #[test]
+    fn a_copy_has_the_columns_that_an_event_has_a_value_for_and_as_many_values() {
+        let batch = of_one_event(|event| {
+            event.site = Some("shop".into());
+            event.properties = Some("{\"a\":1}".into());
+        });
+        let width = Width::of(&batch);
+        let more: Vec<Column> = Table::Events
+            .written(width)
+            .filter(|column| column.more().is_some())
+            .collect();
+        assert_eq!(more, [Column::Site, Column::Properties]);
+        let topics = Topics::new();
+        let mut row = Vec::new();
+        append(&Entry::of(&batch, 0, &topics), width, &mut row);
+        let (mut values, mut rest) = (0, &row[..]);
+        while let Some((len, behind)) = rest.split_first_chunk() {
+            let len = usize::try_from(i32::from_be_bytes(*len)).unwrap_or(0);
+            rest = &behind[len..];
+            values += 1;
+        }
+        assert_eq!(values, Table::Events.written(width).count());
+        let plain = of_one_event(|event| event.event_name = Some(PAGE_VIEW.into()));
+        assert_eq!(Width::of(&plain), PLAIN);
+    }
+
+    /// A batch of one event, which is changed before.
+    fn of_one_event(change: impl FnOnce(&mut Event<'_>)) -> Batch {
+        let spec = SemanticSpec::default();
+        let received_at = EventTime::from_micros(1_772_366_400_000_000);
+        let payload = br#"{"event_id":"6f9619ff-8b86-d011-b42d-00c04fc964ff","user_id":1,
+            "event_ts":1772366398123,"url":"/"}"#;
+        let decoder = spec.decoder();
+        let event = decoder.decode(payload, received_at);
+        let mut event = event.expect("a valid event");
+        change(&mut event);
+        let place = Place {
+            source: TopicPartition {
+                topic: TopicId(1),
+                partition: 0,
+            },
+            offset: 7,
+            index: 0,
+            received_at,
+        };
+        let judged = Judged {
+            window: TumblingWindow::new(spec.window_micros).containing(event.event_ts),
+            late: false,
+            suspect: false,
+        };
+        let mut batch = Batch::default();
+        batch.push_event(place, payload, &event, judged);
+        batch
     }
 
     #[test]
@@ -283,9 +349,9 @@ mod tests {
         ];
         for table in [Table::Events, Table::Late] {
             let names = r#", "select", "price", "a""b")"#;
-            let copy = table.copy_statement(Width::Plain, &promoted);
+            let copy = table.copy_statement(PLAIN, &promoted);
             assert!(copy.contains(names), "{copy}");
-            let places = table.written(Width::Full).count();
+            let places = table.written(Width::FULL).count();
             let insert = table.insert_statement(&promoted);
             assert!(insert.contains(names), "{insert}");
             let types = format!(
@@ -301,10 +367,10 @@ mod tests {
     #[test]
     fn statements_name_each_column_of_their_table_once_and_in_one_order() {
         for table in [Table::Events, Table::Late] {
-            let full: Vec<Column> = table.written(Width::Full).collect();
-            let plain: Vec<Column> = table.written(Width::Plain).collect();
+            let full: Vec<Column> = table.written(Width::FULL).collect();
+            let plain: Vec<Column> = table.written(PLAIN).collect();
             assert!(plain.len() < full.len());
-            for (width, columns) in [(Width::Plain, plain), (Width::Full, full.clone())] {
+            for (width, columns) in [(PLAIN, plain), (Width::FULL, full.clone())] {
                 let list = format!("({})", names(columns));
                 assert!(table.copy_statement(width, &[]).contains(&list), "{list}");
             }

@@ -6,9 +6,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use clickstream_pipeline::{
     batch::{Batch, Identity},
+    engine::Flush,
     event::{Day, EventTime},
-    settle::Plan,
-    spec::LatePolicy,
 };
 use uuid::Uuid;
 
@@ -48,12 +47,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Plans and encodes what the batch will most likely send by COPY.
-    pub fn of(batch: &Batch, policy: LatePolicy) -> Self {
-        let rows = Plan::of(batch, policy, false).new;
-        let stream = encode(batch, &rows);
+    /// Plans the flush, and encodes what it will most likely send by COPY.
+    pub fn of(flush: &mut Flush) -> Self {
+        let rows = flush.plan().new.clone();
+        let stream = encode(&flush.batch, &rows);
         Self {
-            batch: batch.identity(),
+            batch: flush.batch.identity(),
             rows,
             stream,
         }
@@ -209,9 +208,12 @@ impl Binary for IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
     use clickstream_pipeline::{
         batch::{Judged, Place},
         offset::{TopicId, TopicPartition},
+        settle::Plan,
         spec::SemanticSpec,
         window::TumblingWindow,
     };
@@ -225,9 +227,9 @@ mod tests {
         }
     }
 
-    /// A batch of events, each by its partition, its offset and the last digit of its id. An id that
+    /// A flush of events, each by its partition, its offset and the last digit of its id. An id that
     /// has come before is suspect, as the filter says it.
-    fn batch(number: u64, events: &[(i32, i64, u8)]) -> Batch {
+    fn flush(number: u64, events: &[(i32, i64, u8)]) -> Flush {
         let decoder = SemanticSpec::default().decoder();
         let received_at = EventTime::from_micros(1_710_114_600_000_000);
         let mut batch = Batch::default();
@@ -254,35 +256,38 @@ mod tests {
             batch.push_event(place, payload.as_bytes(), &event, judged);
         }
         batch.number(number);
-        batch
+        Flush::new(batch, BTreeMap::new(), Arc::new(SemanticSpec::default()))
     }
 
     #[test]
     fn a_stream_is_used_for_the_batch_that_it_was_encoded_from() {
-        let batch = batch(1, &[(0, 0, 1), (1, 0, 2)]);
-        let prepared = Prepared::of(&batch, LatePolicy::Divert);
+        let mut flush = flush(1, &[(0, 0, 1), (1, 0, 2)]);
+        let prepared = Prepared::of(&mut flush);
         let rows = prepared.rows.clone();
         assert_eq!(rows.len(), 2);
-        assert!(prepared.stream_of(&batch, &rows).is_some());
+        assert_eq!(flush.planned().expect("planned").new, rows);
+        assert!(prepared.stream_of(&flush.batch, &rows).is_some());
     }
 
     #[test]
     fn a_stream_is_not_used_once_a_partition_has_left_the_batch() {
         // row 2 has the key of row 1, so only row 0 is surely new; once its partition is fenced, row 1
         // stands in its place
-        let mut batch = batch(1, &[(0, 0, 1), (1, 0, 2), (0, 1, 2)]);
-        let prepared = Prepared::of(&batch, LatePolicy::Divert);
+        let mut flush = flush(1, &[(0, 0, 1), (1, 0, 2), (0, 1, 2)]);
+        let prepared = Prepared::of(&mut flush);
         let before = prepared.rows.clone();
-        batch.remove(partition(0));
-        let after = Plan::of(&batch, LatePolicy::Divert, false).new;
+        flush.batch.remove(partition(0));
+        assert!(flush.planned().is_none(), "a plan of other rows");
+        let after = Plan::of(&flush.batch, flush.rules.late_policy, false).new;
         assert_eq!(before, after, "the same places, other rows");
-        assert!(prepared.stream_of(&batch, &after).is_none());
+        assert!(prepared.stream_of(&flush.batch, &after).is_none());
     }
 
     #[test]
     fn a_stream_is_not_used_for_another_batch_of_the_same_size() {
-        let prepared = Prepared::of(&batch(1, &[(0, 0, 1)]), LatePolicy::Divert);
+        let prepared = Prepared::of(&mut flush(1, &[(0, 0, 1)]));
         let rows = prepared.rows.clone();
-        assert!(prepared.stream_of(&batch(2, &[(0, 1, 2)]), &rows).is_none());
+        let other = flush(2, &[(0, 1, 2)]).batch;
+        assert!(prepared.stream_of(&other, &rows).is_none());
     }
 }

@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
+    pin::Pin,
     sync::Arc,
     task::Poll,
     time::Duration,
 };
 
+use bytes::Bytes;
 use chrono::{DateTime, NaiveDate};
 use clickstream_pipeline::{
     admission::{Admission, PageHash},
@@ -23,9 +25,10 @@ use clickstream_pipeline::{
 };
 use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::{
-    IsolationLevel, Row,
+    CopyInSink, IsolationLevel, Row,
     types::{ToSql, Type},
 };
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, Span, debug_span};
 use uuid::Uuid;
 
@@ -44,6 +47,9 @@ use crate::failpoints::{crash_point, tuned};
 /// A step that takes longer is given up together with the connection. Longer than any lock_timeout or statement_timeout
 /// that the server enforces itself, so it fires only when the server is not heard from.
 const STEP_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Bytes of a COPY that are sent at a time.
+const COPY_SLICE: usize = 256 << 10;
 
 /// In force for one transaction, so that a pooled session keeps nothing of it. A flush waits for a lock at most 10 s, and
 /// its session is ended by the server if the client falls silent within it.
@@ -178,7 +184,12 @@ impl Transaction for FlushTransaction<'_> {
             .collect())
     }
 
-    async fn copy_new(&mut self, batch: &Batch, rows: &[u32]) -> Result<(), SinkFault> {
+    async fn copy_new(
+        &mut self,
+        batch: &Batch,
+        rows: &[u32],
+        meanwhile: impl FnOnce(),
+    ) -> Result<(), SinkFault> {
         let prepared = self.prepared.take();
         let stream = prepared
             .and_then(|prepared| prepared.stream_of(batch, rows))
@@ -186,11 +197,12 @@ impl Transaction for FlushTransaction<'_> {
         answered(async {
             let copy = Table::Events.copy_statement(Width::of(batch), batch.promoted());
             let sink = self.tx.copy_in(&copy).await?;
-            pin_mut!(sink);
-            sink.send(stream).await?;
-            // while the server takes the rows
+            // by another thread, since the work below leaves this one no time to send
+            let sending = AbortOnDropHandle::new(tokio::spawn(send(sink, stream)));
+            meanwhile();
             self.keys.look(batch, rows, &mut self.unlisted);
-            sink.finish().await
+            let mut sink = sending.await.expect("sending does not panic")?;
+            sink.as_mut().finish().await
         })
         .instrument(step("copy"))
         .await?;
@@ -343,16 +355,23 @@ impl Transaction for FlushTransaction<'_> {
         let hashes: Vec<&[u8]> = hits.iter().map(|h| &h.url_hash[..]).collect();
         let counts: Vec<i64> = hits.iter().map(|h| h.hits).collect();
         let urls: Vec<&str> = hits.iter().map(|h| h.url.as_str()).collect();
-        let names: Vec<&str> = hits
-            .iter()
-            .map(|h| h.event_name.as_deref().unwrap_or(PAGE_VIEW))
-            .collect();
-        let sites: Vec<Option<&str>> = hits.iter().map(|h| h.site.as_deref()).collect();
-        let bots: Vec<i64> = hits.iter().map(|h| h.bot_hits).collect();
-        let params: [&(dyn ToSql + Sync); 9] = [
-            &starts, &ends, &hashes, &counts, &urls, &self.lane, &names, &sites, &bots,
-        ];
-        answered(self.tx.execute(&self.statements.add_hits, &params))
+        let mut params: Vec<&(dyn ToSql + Sync)> =
+            vec![&starts, &ends, &hashes, &counts, &urls, &self.lane];
+        let plain = |h: &HitDelta| h.event_name.is_none() && h.site.is_none() && h.bot_hits == 0;
+        let (names, sites, bots): (Vec<&str>, Vec<Option<&str>>, Vec<i64>);
+        let statement = if hits.iter().all(plain) {
+            &self.statements.add_views
+        } else {
+            names = hits
+                .iter()
+                .map(|h| h.event_name.as_deref().unwrap_or(PAGE_VIEW))
+                .collect();
+            sites = hits.iter().map(|h| h.site.as_deref()).collect();
+            bots = hits.iter().map(|h| h.bot_hits).collect();
+            params.extend([&names as &(dyn ToSql + Sync), &sites, &bots]);
+            &self.statements.add_hits
+        };
+        answered(self.tx.execute(statement, &params))
             .instrument(step("aggregates"))
             .await?;
         Ok(())
@@ -512,6 +531,20 @@ impl Transaction for FlushTransaction<'_> {
         keys.committed(&unlisted);
         Ok(())
     }
+}
+
+/// Sends the stream in slices: the server stores the first rows while the others are on their way, and neither side keeps
+/// a buffer of the size of a flush.
+async fn send(
+    sink: CopyInSink<Bytes>,
+    mut stream: Bytes,
+) -> Result<Pin<Box<CopyInSink<Bytes>>>, tokio_postgres::Error> {
+    let mut sink = Box::pin(sink);
+    while !stream.is_empty() {
+        let slice = stream.split_to(COPY_SLICE.min(stream.len()));
+        sink.send(slice).await?;
+    }
+    Ok(sink)
 }
 
 fn by_day(batch: &Batch, rows: &[u32]) -> BTreeMap<Day, Vec<Uuid>> {
