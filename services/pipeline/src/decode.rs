@@ -271,8 +271,7 @@ impl Decoder {
         let (Some(limits), Some(object)) = (self.properties, object) else {
             return event;
         };
-        let used: Vec<&str> = fields.values().collect();
-        let kept = properties::collect(object, &used, limits);
+        let kept = properties::collect(object, fields.values(), limits);
         Event {
             properties: kept.json.map(Cow::Owned),
             trimmed: kept.trimmed,

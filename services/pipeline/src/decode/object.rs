@@ -68,8 +68,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The raw text of every field that is there.
-    pub(super) fn values(&self) -> impl Iterator<Item = &'a str> {
-        self.raw.iter().copied().flatten()
+    pub(super) fn values(&self) -> &[Option<&'a str>] {
+        &self.raw
     }
 
     pub(super) fn insert(&mut self, field: Field, raw: &'a str) {

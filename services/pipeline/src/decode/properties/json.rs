@@ -1,90 +1,141 @@
 //! Reading text that is proved to be JSON already. On any other text the result is useless, and
 //! nothing panics.
 
-/// A place between the entries of an object, or between the elements of an array.
+/// A place in an object or in an array: at its opening bracket, before or behind a value inside of
+/// it, or at its closing bracket.
+#[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
-    rest: &'a str,
+    text: &'a str,
+    at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// Behind the opening bracket of an object or an array.
-    pub(super) fn inside(text: &'a str) -> Self {
-        Self {
-            rest: text.get(1..).unwrap_or_default(),
+    /// At the start of a text.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Bytes of the text before it.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Moves behind so many bytes, at most to the end of the text.
+    pub(super) fn skip(&mut self, len: usize) {
+        self.at = self.text.len().min(self.at + len);
+    }
+
+    /// Moves to the next key or value and tells its first byte; `None` at the closing bracket.
+    #[inline]
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        let bytes = self.text.as_bytes();
+        loop {
+            match *bytes.get(self.at)? {
+                b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' => self.at += 1,
+                b'}' | b']' => return None,
+                first => return Some(first),
+            }
         }
     }
 
-    /// The raw key and the raw value of the next entry.
-    pub(super) fn entry(&mut self) -> Option<(&'a str, &'a str)> {
-        let key = self.element()?;
-        let value = self.element()?;
-        Some((key, value))
+    /// The raw key of the next entry.
+    #[inline]
+    pub(super) fn key(&mut self) -> Option<Raw<'a>> {
+        (self.peek()? == b'"').then(|| self.string())
     }
 
-    /// The next raw value; `None` at the closing bracket.
-    pub(super) fn element(&mut self) -> Option<&'a str> {
-        let bytes = self.rest.as_bytes();
-        let between = |b: &u8| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':');
-        let start = bytes.iter().position(|b| !between(b))?;
-        if matches!(bytes[start], b'}' | b']') {
-            return None;
+    /// The raw string that begins here.
+    #[inline]
+    pub(super) fn string(&mut self) -> Raw<'a> {
+        let (len, has_escapes) = string_length(self.rest());
+        self.take(len, has_escapes)
+    }
+
+    /// The raw value that begins here.
+    pub(super) fn value(&mut self) -> Raw<'a> {
+        let (len, has_escapes) = length(self.rest());
+        self.take(len, has_escapes)
+    }
+
+    fn take(&mut self, len: usize, has_escapes: bool) -> Raw<'a> {
+        let start = self.at;
+        self.skip(len);
+        Raw {
+            text: self.text.get(start..self.at).unwrap_or_default(),
+            start,
+            has_escapes,
         }
-        let end = start + length(&bytes[start..]);
-        let value = self.rest.get(start..end)?;
-        self.rest = self.rest.get(end..)?;
-        Some(value)
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 }
 
-/// Bytes of the value at the start of a text.
-fn length(text: &[u8]) -> usize {
+/// A raw value, or a raw key with its quotes.
+#[derive(Clone, Copy)]
+pub(super) struct Raw<'a> {
+    pub(super) text: &'a str,
+    /// Bytes before it.
+    pub(super) start: usize,
+    /// Whether it is a string with escapes.
+    pub(super) has_escapes: bool,
+}
+
+/// Bytes of the value at the start of a text, and whether it is a string with escapes.
+fn length(text: &[u8]) -> (usize, bool) {
     match text.first() {
         Some(b'"') => string_length(text),
-        Some(b'{' | b'[') => {
-            let (mut at, mut depth) = (0, 0_usize);
-            while let Some(found) = text.get(at..).and_then(|rest| {
-                rest.iter()
-                    .position(|b| matches!(b, b'"' | b'{' | b'[' | b'}' | b']'))
-            }) {
-                at += found;
-                match text[at] {
-                    b'"' => at += string_length(&text[at..]),
-                    b'{' | b'[' => {
-                        depth += 1;
-                        at += 1;
-                    }
-                    _ => {
-                        depth -= 1;
-                        at += 1;
-                        if depth == 0 {
-                            return at;
-                        }
-                    }
-                }
-            }
-            text.len()
+        Some(b'{' | b'[') => (nested_length(text), false),
+        _ => {
+            let is_end = |b: &u8| matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+            let len = text.iter().position(is_end);
+            (len.unwrap_or(text.len()), false)
         }
-        _ => text
-            .iter()
-            .position(|b| matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'))
-            .unwrap_or(text.len()),
     }
 }
 
-/// Bytes of the string at the start of a text, quotes included.
-fn string_length(text: &[u8]) -> usize {
-    let mut at = 1;
+/// Bytes of the object or array at the start of a text.
+fn nested_length(text: &[u8]) -> usize {
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(found) = text.get(at..).and_then(|rest| {
+        rest.iter()
+            .position(|b| matches!(b, b'"' | b'{' | b'[' | b'}' | b']'))
+    }) {
+        at += found;
+        match text[at] {
+            b'"' => at += string_length(&text[at..]).0,
+            b'{' | b'[' => {
+                depth += 1;
+                at += 1;
+            }
+            _ => {
+                depth -= 1;
+                at += 1;
+                if depth == 0 {
+                    return at;
+                }
+            }
+        }
+    }
+    text.len()
+}
+
+/// Bytes of the string at the start of a text, quotes included, and whether it has escapes.
+fn string_length(text: &[u8]) -> (usize, bool) {
+    let (mut at, mut has_escapes) = (1, false);
     while let Some(found) = text
         .get(at..)
         .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
     {
         at += found;
         if text[at] == b'"' {
-            return at + 1;
+            return (at + 1, has_escapes);
         }
+        has_escapes = true;
         at += 2;
     }
-    text.len()
+    (text.len(), has_escapes)
 }
 
 /// Whether a raw value is a number: no other value begins like one.
@@ -99,8 +150,9 @@ const MOST_DIGITS: i64 = 400;
 
 /// Whether a raw number has at most so many digits when it is written without exponent.
 pub(super) fn is_moderate(raw: &str) -> bool {
-    let (digits, exponent) = match raw.find(['e', 'E']) {
+    let (digits, exponent) = match memchr::memchr2(b'e', b'E', raw.as_bytes()) {
         Some(at) => (&raw[..at], exponent(&raw[at + 1..])),
+        None if raw.len() as i64 <= MOST_DIGITS => return true,
         None => (raw, 0),
     };
     let digits = digits.trim_start_matches('-');

@@ -56,8 +56,9 @@ impl KeyType {
         }
     }
 
-    fn of(raw: &str) -> Self {
-        match raw.as_bytes().first() {
+    /// What a raw value is, by its first byte.
+    fn of(first: Option<u8>) -> Self {
+        match first {
             Some(b'"') => Self::String,
             Some(b'{') => Self::Object,
             Some(b'[') => Self::Array,
@@ -145,36 +146,51 @@ impl ListedKeys {
 
     /// Adds to `unlisted` what properties have and the list does not. `json` is what the limits have left of an event.
     pub fn look(&self, json: &str, unlisted: &mut UnlistedKeys) {
-        self.look_below(Some(&self.keys), json, &mut Vec::new(), unlisted);
+        self.look_below(Some(&self.keys), &mut Cursor::new(json), None, unlisted);
     }
 
-    fn look_below<'j>(
+    /// Looks at the entries of the object at the cursor, which is behind it afterwards.
+    fn look_below(
         &self,
         listed: Option<&Keys>,
-        object: &'j str,
-        way: &mut Vec<Cow<'j, str>>,
+        cursor: &mut Cursor<'_>,
+        above: Option<&Way<'_>>,
         unlisted: &mut UnlistedKeys,
     ) {
-        let mut cursor = Cursor::inside(object);
-        while let Some((key, value)) = cursor.entry() {
-            let Some(key) = unquoted(key) else { continue };
+        cursor.skip(1);
+        while let Some(raw) = cursor.key() {
+            let key = match raw.has_escapes {
+                false => {
+                    let key = raw.text.strip_prefix('"');
+                    key.and_then(|key| key.strip_suffix('"')).map(Cow::Borrowed)
+                }
+                true => unquoted(raw.text),
+            };
+            let first = cursor.peek();
+            let Some(key) = key else {
+                cursor.value();
+                continue;
+            };
             let node = listed.and_then(|keys| keys.get(&*key));
-            let kind = KeyType::of(value);
-            way.push(key);
+            let kind = KeyType::of(first);
+            let way = Way { key, above };
             if node.is_none_or(|node| node.types & (1 << kind as u8) == 0) {
-                self.meet(way, kind, unlisted);
+                self.meet(&way, kind, unlisted);
             }
             if kind == KeyType::Object && way.len() < LISTED_LEVELS {
-                self.look_below(node.map(|node| &node.below), value, way, unlisted);
+                let below = node.map(|node| &node.below);
+                self.look_below(below, cursor, Some(&way), unlisted);
+            } else {
+                cursor.value();
             }
-            way.pop();
         }
+        cursor.skip(1);
     }
 
-    fn meet(&self, way: &[Cow<'_, str>], kind: KeyType, unlisted: &mut UnlistedKeys) {
+    fn meet(&self, way: &Way<'_>, kind: KeyType, unlisted: &mut UnlistedKeys) {
         let is_full = self.count + unlisted.new.len() >= MOST_LISTED;
         let pointer = (!is_full || !unlisted.new.is_empty())
-            .then(|| pointer(way))
+            .then(|| way.pointer())
             .flatten();
         let Some(pointer) = pointer else {
             unlisted.left_out += 1;
@@ -189,18 +205,36 @@ impl ListedKeys {
     }
 }
 
-/// The pointer to a key, if it is one that may be written in a spec.
-fn pointer(way: &[Cow<'_, str>]) -> Option<String> {
-    let bytes: usize = way.iter().map(|key| key.len()).sum();
-    // no character has more than four bytes
-    if bytes > 4 * MAX_POINTER_CHARS {
-        return None;
+/// A key, and those of the objects that it stands in.
+struct Way<'w> {
+    key: Cow<'w, str>,
+    above: Option<&'w Self>,
+}
+
+impl Way<'_> {
+    /// From the key to the outermost one.
+    fn up(&self) -> impl Iterator<Item = &str> {
+        std::iter::successors(Some(self), |way| way.above).map(|way| &*way.key)
     }
-    let steps = way
-        .iter()
-        .map(|key| key.replace('~', "~0").replace('/', "~1"));
-    let pointer: String = steps.flat_map(|step| ["/".to_owned(), step]).collect();
-    (pointer.chars().count() <= MAX_POINTER_CHARS && !pointer.contains('\0')).then_some(pointer)
+
+    fn len(&self) -> usize {
+        self.up().count()
+    }
+
+    /// The pointer to the key, if it is one that may be written in a spec.
+    fn pointer(&self) -> Option<String> {
+        let bytes: usize = self.up().map(str::len).sum();
+        // no character has more than four bytes
+        if bytes > 4 * MAX_POINTER_CHARS {
+            return None;
+        }
+        let steps: Vec<String> = self
+            .up()
+            .map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1")))
+            .collect();
+        let pointer: String = steps.into_iter().rev().collect();
+        (pointer.chars().count() <= MAX_POINTER_CHARS && !pointer.contains('\0')).then_some(pointer)
+    }
 }
 
 fn unescaped(step: &str) -> Box<str> {

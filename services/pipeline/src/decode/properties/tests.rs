@@ -20,13 +20,13 @@ fn kept_within(object: &str, limits: PropertyLimits) -> (Option<String>, u32) {
 
 /// What is kept when the values with these raw texts became fields.
 fn kept_beside(object: &str, used: &[&str]) -> Option<String> {
-    let used: Vec<&str> = used
+    let used: Vec<Option<&str>> = used
         .iter()
         .map(|raw| {
             let at = object
                 .find(raw)
                 .expect("the raw value stands in the object");
-            &object[at..at + raw.len()]
+            Some(&object[at..at + raw.len()])
         })
         .collect();
     collect(object, &used, LIMITS).json
@@ -38,7 +38,7 @@ fn what_became_a_field_is_left_out_and_all_else_is_kept_where_it_stands() {
         "n": 1.50 , "ok": true, "no": null }"#;
     assert_eq!(
         kept_beside(object, &["\"anna\"", "\"/a\""]).as_deref(),
-        Some(r#"{"page":{"title":"A"},"n":1.50,"ok":true,"no":null}"#)
+        Some(r#"{"n":1.50,"no":null,"ok":true,"page":{"title":"A"}}"#)
     );
 }
 
@@ -47,10 +47,42 @@ fn an_object_that_lost_all_to_fields_is_left_out_and_an_empty_one_stays() {
     let object = r#"{"page":{"url":"/a"},"empty":{},"list":[]}"#;
     assert_eq!(
         kept_beside(object, &["\"/a\""]).as_deref(),
-        Some(r#"{"empty":{},"list":[]}"#)
+        Some(r#"{"list":[],"empty":{}}"#)
     );
     assert_eq!(kept_beside(r#"{"page":{"url":"/a"}}"#, &["\"/a\""]), None);
     assert_eq!(kept("{}"), (None, 0));
+}
+
+#[test]
+fn entries_are_written_in_the_order_in_which_jsonb_stores_them() {
+    for (object, expected) in [
+        (
+            r#"{ "bb": {"y": 1, "x": [{"d": 1, "c": 2}]}, "é": 3, "b": 4, "a": "," }"#,
+            r#"{"a":",","b":4,"bb":{"x":[{"c":2,"d":1}],"y":1},"é":3}"#,
+        ),
+        // of a repeated key the last one counts, so they stay in the order in which they came
+        (
+            r#"{"b":1,"a":2,"b":3,"a":4}"#,
+            r#"{"a":2,"a":4,"b":1,"b":3}"#,
+        ),
+        // the same key in two spellings
+        (r#"{"b":1,"\u0061":2,"a":3}"#, r#"{"b":1,"\u0061":2,"a":3}"#),
+        (
+            r#"{"c":"\n","b":1e401,"a":[1,"x"]}"#,
+            r#"{"a":[1,"x"],"b":"1e401","c":"\n"}"#,
+        ),
+    ] {
+        assert_eq!(kept(object).0.as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn the_order_is_made_of_the_entries_that_fit() {
+    let limits = PropertyLimits { keys: 3, ..LIMITS };
+    assert_eq!(
+        kept_within(r#"{"c":1,"b":{"y":1,"x":2},"a":3}"#, limits),
+        (Some(r#"{"b":{"y":1},"c":1}"#.to_owned()), 2)
+    );
 }
 
 #[test]

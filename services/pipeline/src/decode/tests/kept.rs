@@ -53,7 +53,7 @@ fn what_a_preset_takes_is_left_out_and_its_alternatives_stay() {
     assert_eq!(
         kept(&decoder, &record).as_deref(),
         Some(
-            r#"{"anonymousId":"a-1","context":{"page":{"title":"A"},"locale":"en"},"properties":{"n":1}}"#
+            r#"{"context":{"page":{"title":"A"},"locale":"en"},"properties":{"n":1},"anonymousId":"a-1"}"#
         )
     );
 }
