@@ -32,6 +32,11 @@ pub fn is_day_race(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(is_partition_bound)
 }
 
+/// Whether a statement names a column that is not there.
+pub fn lacks_column(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNDEFINED_COLUMN)
+}
+
 fn is_partition_bound(db: &DbError) -> bool {
     *db.code() == SqlState::CHECK_VIOLATION
         && db.constraint().is_none()

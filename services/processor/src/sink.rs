@@ -25,6 +25,7 @@ use clickstream_pipeline::{
     offset::TopicId,
     spec::Durability,
 };
+use clickstream_protocol::exit::MIGRATE;
 use thiserror::Error;
 
 pub use clickstream_pipeline::ownership::Obstacle;
@@ -67,7 +68,7 @@ pub struct PostgresSink {
 #[derive(Debug, Error)]
 pub enum SinkFault {
     /// The server or the connection.
-    #[error("{}", retry::explain(.0))]
+    #[error("{}{}", way_back(.0), retry::explain(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// A checkpoint that the fence had locked did not move: somebody changed it outside the protocol.
     #[error(
@@ -82,6 +83,17 @@ pub enum SinkFault {
     /// The server did not answer in time; the connection is given up, since what it did is not known.
     #[error("no answer from PostgreSQL within {0:?}")]
     Deadline(std::time::Duration),
+}
+
+/// What to do about a column that a person has dropped, in front of the server's text, which names it and its table. The next
+/// start examines the columns, and asks for the migration by its exit code.
+fn way_back(error: &tokio_postgres::Error) -> String {
+    if !retry::lacks_column(error) {
+        return String::new();
+    }
+    format!(
+        "a column is missing that spec.events.columns may name, {MIGRATE} of the same pipeline: "
+    )
 }
 
 impl Failure for SinkFault {

@@ -11,7 +11,7 @@ use crate::{
     progress::SHORT_SESSION,
     records::{Placed, before, now},
     rules::{Document, followed},
-    stack::{Stack, StackOptions},
+    stack::{PATIENCE, Stack, StackOptions},
     watch::{end, logged},
 };
 
@@ -283,5 +283,48 @@ async fn a_column_of_somebodys_own_is_taken_where_it_fits_and_otherwise_nothing_
     );
     end(&one).await?;
     stack.audit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_column_that_is_dropped_under_a_processor_is_named_with_its_table_and_the_way_back()
+-> anyhow::Result<()> {
+    let stack = stack_with(COLUMNS).await?;
+    let at = now();
+    for (table, numbers) in [
+        ("clickstream_events", 0..400),
+        ("clickstream_late_events", 400..401),
+    ] {
+        let one = stack.start("one")?;
+        // it knows its columns, and has written them
+        stack
+            .place(vec![on(0, &event(9_000 + numbers.start, at))])
+            .await?;
+        stack.drained().await?;
+        let drop = format!("alter table {table} drop column price");
+        stack.client.batch_execute(&drop).await?;
+        let is_late = table == "clickstream_late_events";
+        let at = if is_late { before(at, LONG_AGO) } else { at };
+        let records = numbers.map(|number| on(number, &event(number, at)));
+        stack.place(records.collect()).await?;
+        let ended = one.wait(PATIENCE).await?;
+        let said = one.log();
+        assert_eq!(ended.code(), Some(1), "{said}");
+        let name = format!("column \"price\" of relation \"{table}\" does not exist");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(
+            last.contains(&name) && last.contains("run `clickstream-processor migrate`"),
+            "{last}"
+        );
+        // which the next start asks for as well, also of an operator
+        let (code, said) = stack.command(&["run", "--name", "one"]).await?;
+        assert_eq!(code, 6, "{said}");
+        let (code, said) = stack.command(&["migrate"]).await?;
+        assert_eq!(code, 0, "{said}");
+    }
+    let one = stack.start("one")?;
+    stack.drained().await?;
+    assert_eq!(stack.total("accepted").await?, 402);
+    end(&one).await?;
     Ok(())
 }
