@@ -10,7 +10,7 @@
 //! | `Integer`   | a number without fraction and exponent, in 64 bits; a text that is one          |
 //! | `Number`    | a number that is finite in 64 bits; a text that is one                          |
 //! | `Boolean`   | `true` and `false`; a text that is one of them                                  |
-//! | `Timestamp` | what `event_ts` takes                                                           |
+//! | `Timestamp` | what `event_ts` takes: a time of the years 2000 to 2099                         |
 
 use std::borrow::Cow;
 
@@ -65,7 +65,7 @@ pub enum ColumnType {
     Number,
     /// `boolean`: `true` and `false`, also as texts.
     Boolean,
-    /// `timestamptz`: times in any form that `event_ts` may have.
+    /// `timestamptz`: times of the years 2000 to 2099 (UTC), in any form that `event_ts` may have.
     Timestamp,
 }
 

@@ -66,6 +66,29 @@ fn with_rules_page_site_campaign_referrer_and_bots_follow_from_the_fields() {
 }
 
 #[test]
+fn a_url_whose_port_is_no_number_has_no_site_and_is_its_own_page() {
+    for (port, site) in [
+        (":8080", Some("shop.example")),
+        (":", Some("shop.example")),
+        (":http", None),
+        (":80 80", None),
+        (":-1", None),
+        (":٣", None),
+    ] {
+        let from = format!("https://Shop.example{port}/product/42");
+        let event = decoded(
+            rules(),
+            &EVENT.replace("https://Shop.example/product/42", &from),
+        );
+        assert_eq!(event.site.as_deref(), site, "{from}");
+        if site.is_none() {
+            let page = event.derived.unwrap().page.unwrap_or(event.url);
+            assert!(page.starts_with(&from), "{from}: {page}");
+        }
+    }
+}
+
+#[test]
 fn each_kind_of_rules_derives_its_own_and_no_other() {
     let only = |change: fn(&mut DerivedRules, DerivedRules)| {
         let mut some = DerivedRules::default();
