@@ -16,5 +16,9 @@ create role dashboard login password :'dashboard_password' connection limit 20;
 alter role dashboard set default_transaction_read_only = on;
 alter role dashboard set statement_timeout = '60s';
 alter role dashboard set idle_in_transaction_session_timeout = '60s';
+alter role dashboard set jit = off;
+alter role dashboard set work_mem = '64MB';
+alter role dashboard set temp_file_limit = '10GB';
+alter role dashboard set plan_cache_mode = force_custom_plan;
 alter role dashboard set search_path = clickstream;
 SQL

@@ -70,13 +70,13 @@ impl Pipeline {
         done(&self.processor, &["migrate"], document).await
     }
 
-    /// Sends records, five for a second of event time, the last one dated now.
+    /// Sends records, one for a second of event time, the last one dated now.
     pub async fn produce(&self, document: &Path, records: i64) -> anyhow::Result<()> {
         let count = format!("--count={records}");
         let args = [
             "generate",
             "--as-fast-as-possible",
-            "--rate=5",
+            "--rate=1",
             "--late=0.01",
             &count,
         ];

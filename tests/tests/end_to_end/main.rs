@@ -38,6 +38,7 @@ mod property_keys;
 mod rack;
 mod readers;
 mod records;
+mod replica;
 mod retention;
 mod roles;
 mod rules;
