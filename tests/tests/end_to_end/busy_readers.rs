@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_millis(200);
 /// As the queries of panels do, it names every day: `now()` is no constant. The second half keeps what it has locked.
 const PANEL: &str = "begin;
     select count(*) from clickstream_events where event_ts >= now() - interval '1 hour';
-    select pg_sleep(0.08);
+    select pg_sleep(0.04);
     commit";
 
 /// How long each session of a role has waited for the lock that it waits for, in milliseconds.
