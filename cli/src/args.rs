@@ -36,7 +36,8 @@ Exit codes:
   3    audit found differences
   4    some part could not be had: of an audit, compared; of top and report, asked
   5    written, and the operator has not answered in time
-  130  audit was interrupted";
+  130  audit was interrupted
+  141  nobody reads the output any more";
 
 /// Where the cluster is, and how to write; the same flags as kubectl's.
 #[derive(Debug, Default, Args)]

@@ -30,6 +30,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clickstream_protocol::output;
 
 /// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
 /// because async code is compiled where it is polled: there it would be compiled once more.
@@ -43,9 +44,6 @@ pub async fn program() -> ExitCode {
     }
     match args::Cli::parse().run().await {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => output::failed(&*error, &format!("{error:#}")),
     }
 }

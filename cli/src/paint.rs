@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use clickstream_protocol::output::Output;
 
 /// What is as it should be.
 pub const GOOD: Style = AnsiColor::Green.on_default();
@@ -34,16 +35,14 @@ impl Colours {
     }
 }
 
-/// Writes to standard output. A reader that has seen enough is no error.
+/// Writes to standard output.
 ///
 /// # Errors
-/// Standard output cannot be written.
+/// Standard output cannot be written, or nobody reads it any more: [`clickstream_protocol::output::reader_is_gone`].
 pub fn print(colours: Colours, text: &str) -> io::Result<()> {
-    let mut out = AutoStream::new(io::stdout(), colours.0).lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
+    let mut out = Output::new(AutoStream::new(io::stdout(), colours.0).lock());
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// A text and how it looks.

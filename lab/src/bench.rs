@@ -30,9 +30,10 @@ mod tracing;
 mod upgrade;
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use clickstream_protocol::output;
 use xtask::args::{BenchArgs, Benchmark, Output};
 
 use self::figure::Report;
@@ -120,6 +121,6 @@ fn publish(report: &Report, output: Output) -> anyhow::Result<()> {
         Output::Table => report.table(),
         Output::Json => json,
     };
-    writeln!(io::stdout(), "{text}")?;
+    writeln!(output::stdout(), "{text}")?;
     Ok(())
 }

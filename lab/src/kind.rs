@@ -13,6 +13,8 @@ mod tools;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clickstream_protocol::output;
+
 use self::cluster::{Cluster, Configuration};
 use self::pipeline::Pipeline;
 use self::stack::Release;
@@ -56,7 +58,7 @@ async fn bring_up(cluster: &Cluster, sources: &Sources, steps: &Steps) -> anyhow
     pipeline.bring_up(&document, steps).await?;
     pipeline.ready(steps).await?;
     let shown = look::show(&pipeline).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     out.write_all(shown.as_bytes())?;
     writeln!(
         out,

@@ -15,6 +15,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clickstream_protocol::output;
 use xtask::args::{Lab, LabCommand};
 
 #[tokio::main(flavor = "current_thread")]
@@ -25,8 +26,5 @@ async fn main() -> ExitCode {
         LabCommand::Kind(args) => kind::run(args).await,
         LabCommand::E2e(args) => e2e::run(args).await,
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    outcome.unwrap_or_else(|error| output::failed(&*error, &format!("{error:#}")))
 }

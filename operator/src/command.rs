@@ -1,9 +1,10 @@
 //! The command line, and what each command does.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use clickstream_protocol::output;
 use clickstream_telemetry::{logging::LogFormat, probe::probe, tracing as traces};
 
 use crate::{app, args::RunArgs, crd};
@@ -81,12 +82,8 @@ impl Cli {
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // whoever reads has seen enough
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("standard output"),
-    }
+    let written = output::stdout().write_all(text.as_bytes());
+    written.context("standard output")
 }
 
 #[cfg(test)]

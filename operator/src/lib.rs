@@ -35,6 +35,7 @@ pub use clickstream_api as crd;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clickstream_protocol::output;
 
 /// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
 /// because async code is compiled where it is polled: there it would be compiled once more.
@@ -42,9 +43,6 @@ use clap::Parser as _;
 pub async fn program() -> ExitCode {
     match command::Cli::parse().run().await {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => output::failed(&*error, &format!("{error:#}")),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use clickstream_protocol::output;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -87,7 +88,7 @@ impl Told {
         }
         match line {
             Line::Report(text) => {
-                let mut out = std::io::stdout().lock();
+                let mut out = output::stdout();
                 writeln!(out, "{text}")?;
                 out.flush()?;
             }

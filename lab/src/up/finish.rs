@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clickstream_pipeline::checkpoint::Counters;
-use clickstream_protocol::exit::{DIFFERENCES, NOT_PROVEN};
+use clickstream_protocol::{
+    exit::{DIFFERENCES, NOT_PROVEN},
+    output,
+};
 
 use super::pages;
 use super::prepare::{Pipeline, Position};
@@ -50,7 +53,7 @@ pub async fn run(
     pipeline.stop_processors().await?;
 
     let sum = Sum::new(before, &after, account.as_ref());
-    let mut out = io::stdout().lock();
+    let mut out = output::stdout();
     out.write_all(&audit.stdout)?;
     out.write_all(b"\n")?;
     out.write_all(sum.text(account.as_ref()).as_bytes())?;

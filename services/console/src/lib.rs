@@ -28,6 +28,7 @@ pub mod view;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clickstream_protocol::output;
 
 /// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
 /// because async code is compiled where it is polled: there it would be compiled once more.
@@ -35,9 +36,6 @@ use clap::Parser as _;
 pub async fn program() -> ExitCode {
     match args::Cli::parse().run().await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", clickstream_postgres::explain_chain(&*error));
-            ExitCode::FAILURE
-        }
+        Err(error) => output::failed(&*error, &clickstream_postgres::explain_chain(&*error)),
     }
 }

@@ -46,6 +46,7 @@ use std::{io::Write, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use clickstream_pipeline::spec::{ClickstreamPipeline, Secrets, TargetSpec};
+use clickstream_protocol::output;
 
 pub use coverage::Outcome;
 use proof::Proof;
@@ -91,7 +92,7 @@ pub async fn run(
         Output::Table => report.to_string(),
         Output::Json => serde_json::to_string_pretty(&report)?,
     };
-    writeln!(std::io::stdout().lock(), "{text}")?;
+    writeln!(output::stdout(), "{text}")?;
     Ok(ExitCode::from(report.outcome.exit_code()))
 }
 

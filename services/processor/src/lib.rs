@@ -32,7 +32,7 @@ pub mod upkeep;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use clickstream_protocol::exit::WANTS_MIGRATION;
+use clickstream_protocol::{exit::WANTS_MIGRATION, output};
 
 /// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
 /// because async code is compiled where it is polled: there it would be compiled once more.
@@ -41,11 +41,11 @@ pub async fn program() -> ExitCode {
     match args::Cli::parse().run().await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", clickstream_postgres::explain_chain(&*error));
+            let failed = output::failed(&*error, &clickstream_postgres::explain_chain(&*error));
             if opening::wants_migration(&error) {
                 ExitCode::from(WANTS_MIGRATION)
             } else {
-                ExitCode::FAILURE
+                failed
             }
         }
     }

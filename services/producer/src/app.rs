@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use chrono::{DateTime, Utc};
 use clickstream_pipeline::event::EventTime;
 use clickstream_pipeline::spec::{ClickstreamPipeline, SemanticSpec};
+use clickstream_protocol::output;
 use clickstream_telemetry::{
     Health, Verdict, admin, metrics as telemetry_metrics, probe::probe, shutdown, tracing as traces,
 };
@@ -119,9 +120,9 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<ExitCode> {
         None if paced => "how long it takes is not known: the input is a stream".to_owned(),
         None => "sent as fast as the brokers take them; event times stay as they are".to_owned(),
     };
-    writeln!(std::io::stderr().lock(), "replay: {said}")?;
+    writeln!(output::stderr(), "replay: {said}")?;
     if let Some(copies) = seen.as_ref().and_then(|seen| seen.copies.as_ref()) {
-        writeln!(std::io::stderr().lock(), "replay: {copies}")?;
+        writeln!(output::stderr(), "replay: {copies}")?;
     }
     let make_feed = move || {
         if shift {
@@ -146,7 +147,7 @@ fn inspect(args: InspectArgs) -> anyhow::Result<ExitCode> {
     are_files(&args.logs.files)?;
     let (reading, options) = reading(args.logs);
     let seen = Inspection::of(&reading, options, &rules)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     seen.write(&mut out)?;
     if let Some(not_understood) = seen.not_understood() {
         bail!("{not_understood}");
@@ -160,11 +161,11 @@ fn survey(args: SurveyArgs) -> anyhow::Result<ExitCode> {
     are_files(&args.logs.files)?;
     let (reading, options) = reading(args.logs);
     let seen = Survey::of(&reading, options, observer(&rules))?;
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     match args.output {
         Output::Text => {
             writeln!(out, "{seen}")?;
-            let mut notes = std::io::stderr().lock();
+            let mut notes = output::stderr();
             for reason in &seen.reasons {
                 writeln!(notes, "  {reason}")?;
             }
@@ -290,15 +291,11 @@ fn show(summary: &Summary, output: Output) -> anyhow::Result<()> {
         .into_iter()
         .flatten()
     {
-        writeln!(std::io::stderr().lock(), "error: {error}")?;
+        writeln!(output::stderr(), "error: {error}")?;
     }
     match output {
-        Output::Text => writeln!(std::io::stderr().lock(), "{summary}")?,
-        Output::Json => writeln!(
-            std::io::stdout().lock(),
-            "{}",
-            serde_json::to_string(summary)?
-        )?,
+        Output::Text => writeln!(output::stderr(), "{summary}")?,
+        Output::Json => writeln!(output::stdout(), "{}", serde_json::to_string(summary)?)?,
     }
     Ok(())
 }
@@ -310,13 +307,10 @@ fn print(args: &PrintArgs) -> anyhow::Result<ExitCode> {
         options,
         args.events.base_time.map_or(PRINT_BASE, event_time),
     )?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    match print::write(generator.take(limit(Some(args.count))), &mut out).and_then(|()| out.flush())
-    {
-        // whoever reads has seen enough
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        written => Ok(written.map(|()| ExitCode::SUCCESS)?),
-    }
+    let mut out = std::io::BufWriter::new(output::stdout());
+    print::write(generator.take(limit(Some(args.count))), &mut out)?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Whether all inputs are files; one that is missing, or named twice, is refused.

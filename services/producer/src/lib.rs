@@ -31,6 +31,7 @@ pub mod survey;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clickstream_protocol::output;
 
 /// The program, from its arguments to its exit code. It stands here, and `main.rs` only calls it,
 /// because async code is compiled where it is polled: there it would be compiled once more.
@@ -38,9 +39,6 @@ use clap::Parser as _;
 pub async fn program() -> ExitCode {
     match app::run(args::Cli::parse()).await {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => output::failed(&*error, &format!("{error:#}")),
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::collections::HashSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -153,4 +154,46 @@ fn every_sample_gives_the_table_below_it() {
     if update {
         std::fs::write(path, text).unwrap();
     }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_a_command_quietly() {
+    let folder = std::env::temp_dir().join(format!("nobody-reads-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let log =
+        "192.0.2.1 - anna [01/Jan/2026:00:00:00 +0000] \"GET /a HTTP/1.1\" 200 1 \"-\" \"-\"\n";
+    fs::write(folder.join("access.log"), log).unwrap();
+    for line in [
+        "inspect access.log",
+        "survey access.log",
+        "survey --output json access.log",
+        "print --count 3",
+    ] {
+        let (reader, stdout) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_clickstream-producer"))
+            .args(line.split(' '))
+            .current_dir(&folder)
+            .stdout(stdout)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (said.as_str(), output.status.code()),
+            ("", Some(141)),
+            "{line}"
+        );
+        // and with standard error in the same closed pipe there is no panic either
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(env!("CARGO_BIN_EXE_clickstream-producer"))
+            .args(line.split(' '))
+            .current_dir(&folder)
+            .stdout(closed.try_clone().unwrap())
+            .stderr(closed)
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(141), "{line}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
 }

@@ -13,6 +13,8 @@ pub const UNANSWERED: u8 = 5;
 pub const WANTS_MIGRATION: u8 = 6;
 /// As shells count a process that SIGINT ended.
 pub const INTERRUPTED: u8 = 130;
+/// As shells count a process that SIGPIPE ended: nobody reads its output any more.
+pub const READER_GONE: u8 = 141;
 
 /// What a processor tells a person to type with [`WANTS_MIGRATION`]; the first release said it with exit code 1.
 pub const MIGRATE: &str = "run `clickstream-processor migrate`";

@@ -7,6 +7,7 @@
 //! operator  ── labels, annotations ─> itself, plugin, processor     labels, annotations
 //! operator  ── conditions, Events ──> people, plugin, metrics           conditions
 //! people    ── annotations ─────────> operator                      annotations
+//! programs  ── text ────────────────> people, who may stop reading      output
 //! ```
 //!
 //! An operator meets processors of other releases, older and newer ones. So a field is added and none is renamed or
@@ -18,6 +19,7 @@ pub mod conditions;
 pub mod exit;
 pub mod labels;
 pub mod migration;
+pub mod output;
 pub mod status;
 
 /// The port of a pod that serves `/status`, `/metrics` and the probes, by its name in the container.

@@ -141,6 +141,8 @@ where
     let plain = tracing_subscriber::fmt::format();
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
+        // it would be told on the very stream that is closed, by a panic
+        .log_internal_errors(false)
         .with_ansi(colours);
     match format {
         LogFormat::Pretty => layer
