@@ -2,7 +2,7 @@
 //! store, in its own transaction. Which are listed the process knows, so that all other flushes write nothing.
 
 use clickstream_pipeline::{
-    batch::Batch,
+    batch::{Batch, More},
     decode::properties::{ListedKeys, MOST_LISTED, UnlistedKeys},
 };
 use tokio_postgres::{Client, Error, GenericClient};
@@ -36,10 +36,19 @@ impl Keys {
         })
     }
 
-    /// Notes what the properties of these rows have and the list does not.
+    /// Notes what the properties of these rows have and the list does not, in the order of the log: in the order of
+    /// their keys each row would have to be fetched from another place of memory, which takes longer than to look.
     pub fn look(&self, batch: &Batch, rows: &[u32], unlisted: &mut UnlistedKeys) {
-        let rows = rows.iter().map(|&at| &batch.rows[at as usize]);
-        for json in rows.filter_map(|row| batch.properties(row)) {
+        if !batch.said().holds(More::Properties) {
+            return;
+        }
+        let mut is_written = vec![false; batch.rows.len()];
+        for &at in rows {
+            is_written[at as usize] = true;
+        }
+        let written = batch.rows.iter().zip(is_written);
+        let written = written.filter_map(|(row, is_written)| is_written.then_some(row));
+        for json in written.filter_map(|row| batch.properties(row)) {
             self.listed.look(json, unlisted);
         }
     }
