@@ -10,6 +10,7 @@ language plpgsql security definer
 set search_path from current
 set lock_timeout = '100ms'
 as $$
+-- people name columns of clickstream_events: "day" could be one
 #variable_conflict use_variable
 declare
     table_name text := 'clickstream_events_' || to_char(day, 'YYYYMMDD');
