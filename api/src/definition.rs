@@ -157,7 +157,8 @@ fn columns() -> Value {
 }
 
 fn root() -> Value {
-    // the API server runs these two on `metadata`, of which it lets rules see name and generateName only
+    // the API server runs these two on `metadata`, of which it lets rules see name and generateName
+    // only
     let rules = json!([{
         "rule": "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "message": "metadata.name: use 1 to 40 lowercase letters, digits and inner `-`, beginning with a letter",

@@ -1,11 +1,13 @@
-//! The `ClickstreamPipeline` as the Kubernetes API knows it, and the CustomResourceDefinition that teaches it.
+//! The `ClickstreamPipeline` as the Kubernetes API knows it, and the CustomResourceDefinition that
+//! teaches it.
 //!
 //! ```text
 //! clickstream_pipeline::spec --schemars--> schema --> crd() --> crd_yaml()   charts, manifests
 //!                                                           --> reference()  docs/reference.md
 //! ```
 //!
-//! The spec is the processors' own type, so the two cannot disagree; only the status is the operator's.
+//! The spec is the processors' own type, so the two cannot disagree; only the status is the
+//! operator's.
 
 mod definition;
 pub mod mesh;
@@ -64,8 +66,8 @@ impl ClickstreamPipeline {
         }
     }
 
-    /// The document that processors and migrations read: name, namespace and spec, and nothing that the API or people
-    /// keep beside them, so that a label or an annotation rolls no pod.
+    /// The document that processors and migrations read: name, namespace and spec, and nothing that
+    /// the API or people keep beside them, so that a label or an annotation rolls no pod.
     #[must_use]
     pub fn document(&self) -> spec::ClickstreamPipeline {
         spec::ClickstreamPipeline {

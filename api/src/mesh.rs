@@ -1,13 +1,14 @@
-//! Service meshes, as far as pods that end are concerned: a proxy beside a Job goes on when the Job is done, so that the Job never
-//! is, unless the mesh makes proxies of a kind that Kubernetes ends.
+//! Service meshes, as far as pods that end are concerned: a proxy beside a Job goes on when the Job
+//! is done, so that the Job never is, unless the mesh makes proxies of a kind that Kubernetes ends.
 
 use serde_json::{Map, Value, json};
 
 const ISTIO: &str = "sidecar.istio.io/inject";
 const LINKERD: &str = "linkerd.io/inject";
 
-/// Asks Istio and Linkerd to leave a pod alone, unless its labels or annotations say what is to become of it: who says so knows
-/// the mesh, and a database may be reached through it only. Istio heeds the label, and releases before the annotation.
+/// Asks Istio and Linkerd to leave a pod alone, unless its labels or annotations say what is to
+/// become of it: who says so knows the mesh, and a database may be reached through it only. Istio
+/// heeds the label, and releases before the annotation.
 pub fn without_sidecar(labels: &mut Map<String, Value>, annotations: &mut Map<String, Value>) {
     let is_said = |key: &str| labels.contains_key(key) || annotations.contains_key(key);
     let (istio, linkerd) = (is_said(ISTIO), is_said(LINKERD));

@@ -59,8 +59,8 @@ pub struct PodOptions {
     pub dns_config: Option<PodDNSConfig>,
 }
 
-/// A value is not what Kubernetes takes in its place. The API server refuses such a resource, so it is seen only where
-/// the definition in the cluster is another one than this operator's.
+/// A value is not what Kubernetes takes in its place. The API server refuses such a resource, so it
+/// is seen only where the definition in the cluster is another one than this operator's.
 #[derive(Debug, thiserror::Error)]
 #[error("{field} is not what a pod takes there: {source}")]
 pub struct PodOptionsError {

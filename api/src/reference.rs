@@ -1,4 +1,5 @@
-//! The reference of the resource for people: one row per field, from the same schema that Kubernetes takes.
+//! The reference of the resource for people: one row per field, from the same schema that
+//! Kubernetes takes.
 
 use std::fmt::Write as _;
 

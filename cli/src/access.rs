@@ -64,7 +64,8 @@ pub fn resource() -> ApiResource {
 }
 
 impl Access {
-    /// Pipelines of the namespace, untyped: one that a newer operator knows more about is shown all the same.
+    /// Pipelines of the namespace, untyped: one that a newer operator knows more about is shown all
+    /// the same.
     pub fn pipelines(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource())
     }

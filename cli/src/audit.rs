@@ -31,7 +31,8 @@ use crate::{
 /// How long removing the Job may hold up the end.
 const REMOVAL: Duration = Duration::from_secs(10);
 
-/// Audits a target, or all one after the other. Answers with 3 if anything differs, or else with 4 if any is not proven.
+/// Audits a target, or all one after the other. Answers with 3 if anything differs, or else with 4
+/// if any is not proven.
 ///
 /// # Errors
 /// An audit could not be done; nothing is known then.
@@ -100,7 +101,8 @@ async fn audit(
     ending
 }
 
-/// Removes the Job and its pod. What cannot be removed goes by itself an hour after its end, and with the pipeline.
+/// Removes the Job and its pod. What cannot be removed goes by itself an hour after its end, and
+/// with the pipeline.
 async fn remove(jobs: &Api<Job>, name: &str, interrupted: bool) {
     let params = DeleteParams::background().grace_period(0);
     let removed = tokio::time::timeout(REMOVAL, jobs.delete(name, &params)).await;

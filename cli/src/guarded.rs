@@ -1,5 +1,6 @@
-//! Pods whose `/status` and `/metrics` want a token (docs/monitoring-access.md). The API server's proxy to a pod keeps `Authorization`
-//! for itself, so the token goes by a header of its own; it is read from the Secret that the pod mounts, by whoever may read that.
+//! Pods whose `/status` and `/metrics` want a token (docs/monitoring-access.md). The API server's
+//! proxy to a pod keeps `Authorization` for itself, so the token goes by a header of its own; it is
+//! read from the Secret that the pod mounts, by whoever may read that.
 
 use anyhow::{anyhow, ensure};
 use clickstream_protocol::{ADMIN_TLS, ADMIN_TOKENS};

@@ -176,7 +176,8 @@ fn refuse_paused(access: &Access, pipeline: &DynamicObject) -> anyhow::Result<()
     Ok(())
 }
 
-/// Writes annotations, onto one version of the resource if it is given, and waits until the operator has followed them.
+/// Writes annotations, onto one version of the resource if it is given, and waits until the
+/// operator has followed them.
 async fn ask(
     access: &Access,
     args: &VerbArgs,
@@ -226,7 +227,8 @@ fn status(pipeline: &DynamicObject) -> ClickstreamPipelineStatus {
     ClickstreamPipelineStatus::deserialize(&pipeline.data["status"]).unwrap_or_default()
 }
 
-/// The conditions of these kinds that there are, a line each; `Stalled` and `Paused` only where they hold.
+/// The conditions of these kinds that there are, a line each; `Stalled` and `Paused` only where
+/// they hold.
 fn conditions(pipeline: &DynamicObject, kinds: &[&str]) -> String {
     let status = status(pipeline);
     let shown = kinds.iter().filter_map(|kind| {

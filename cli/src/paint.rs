@@ -38,7 +38,8 @@ impl Colours {
 /// Writes to standard output.
 ///
 /// # Errors
-/// Standard output cannot be written, or nobody reads it any more: [`clickstream_protocol::output::reader_is_gone`].
+/// Standard output cannot be written, or nobody reads it any more:
+/// [`clickstream_protocol::output::reader_is_gone`].
 pub fn print(colours: Colours, text: &str) -> io::Result<()> {
     let mut out = Output::new(AutoStream::new(io::stdout(), colours.0).lock());
     out.write_all(text.as_bytes())?;
@@ -81,7 +82,8 @@ impl Cell {
     }
 }
 
-/// Lines of cells under headings, as wide as they need to be, each behind `indent`. Columns whose heading begins with `>` are aligned right.
+/// Lines of cells under headings, as wide as they need to be, each behind `indent`. Columns whose
+/// heading begins with `>` are aligned right.
 pub fn table(indent: &str, headings: &[&str], lines: &[Vec<Cell>]) -> String {
     let (names, right): (Vec<&str>, Vec<bool>) = headings
         .iter()

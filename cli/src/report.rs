@@ -4,7 +4,8 @@
 //! get, list, logs, /status, /metrics ──> redact (pure) ──> archive
 //! ```
 //!
-//! Of Secrets only the token of guarded metrics is read, to ask with; what else may hold one is left out by [`redact`].
+//! Of Secrets only the token of guarded metrics is read, to ask with; what else may hold one is
+//! left out by [`redact`].
 
 mod archive;
 mod redact;

@@ -229,7 +229,8 @@ pub async fn ask(access: &Access, pod: &Pod, path: &str) -> anyhow::Result<Strin
     }
 }
 
-/// Records a second since the look before. A partition that has gone elsewhere goes on at its offset.
+/// Records a second since the look before. A partition that has gone elsewhere goes on at its
+/// offset.
 fn rate(before: &Look, now: &mut Look) {
     let (Some(then), Some(at)) = (before.at, now.at) else {
         return;

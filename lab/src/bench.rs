@@ -1,10 +1,11 @@
-//! `cargo xtask bench`: throughput, latency, CPU and memory of the processor on real servers, next to what PostgreSQL's own
-//! COPY does on the same machine in the same minutes.
+//! `cargo xtask bench`: throughput, latency, CPU and memory of the processor on real servers, next
+//! to what PostgreSQL's own COPY does on the same machine in the same minutes.
 //!
 //! ```text
 //! stand: Kafka, PostgreSQL (fsync on), release binaries ──> each benchmark: fresh schema, CHECKPOINT, run ──> report
 //! ```
-//! Figures mean something relative to each other only: every one carries how much CPU others used meanwhile.
+//! Figures mean something relative to each other only: every one carries how much CPU others used
+//! meanwhile.
 
 mod backlog;
 mod beside;

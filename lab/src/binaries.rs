@@ -17,8 +17,8 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Those in `given`, or else those beside this program, copied into `dir`, so that a later build
-    /// does not replace what runs.
+    /// Those in `given`, or else those beside this program, copied into `dir`, so that a later
+    /// build does not replace what runs.
     ///
     /// # Errors
     /// One of them is missing.

@@ -1,4 +1,5 @@
-//! Progress as PostgreSQL holds it: one row a Kafka partition, moved in the transaction that writes its rows.
+//! Progress as PostgreSQL holds it: one row a Kafka partition, moved in the transaction that writes
+//! its rows.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +82,8 @@ pub fn total(checkpoints: &Checkpoints) -> Counters {
         .sum()
 }
 
-/// The time that no partition's events are behind: the smallest clock; `None` until every partition has one.
+/// The time that no partition's events are behind: the smallest clock; `None` until every partition
+/// has one.
 #[must_use]
 pub fn slowest_clock(checkpoints: &Checkpoints) -> Option<DateTime<Utc>> {
     let clocks: Option<Vec<_>> = checkpoints

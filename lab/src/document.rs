@@ -1,4 +1,5 @@
-//! The pipeline's document as our binaries get it here: a copy with this machine's addresses, and its Secret as files.
+//! The pipeline's document as our binaries get it here: a copy with this machine's addresses, and
+//! its Secret as files.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -108,7 +109,8 @@ impl Document {
         })
     }
 
-    /// A command of one of our binaries with this document: `PROGRAM VERB --pipeline FILE --secrets-dir DIR`.
+    /// A command of one of our binaries with this document: `PROGRAM VERB --pipeline FILE
+    /// --secrets-dir DIR`.
     #[must_use]
     pub fn command(&self, program: &Path, verb: &str) -> Command {
         let mut command = Command::new(program);

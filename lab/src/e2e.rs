@@ -5,7 +5,8 @@
 //!
 //! [--upgrade-from] as `kind up`, of another release ──> three pipelines, one pinned, one sick ──> this release ──> the sick one cured ──> producers off, audits
 //! ```
-//! What fails ends the test; the cluster's own words are in the message, and with `--keep` the cluster stays.
+//! What fails ends the test; the cluster's own words are in the message, and with `--keep` the
+//! cluster stays.
 
 mod chart;
 mod console;
@@ -149,7 +150,8 @@ async fn long_list(
     existing::read(pipeline.cluster(), plugin, steps).await
 }
 
-/// The quickstart's document with this number of processors, a rate that leaves room for what is tested, and the console's role.
+/// The quickstart's document with this number of processors, a rate that leaves room for what is
+/// tested, and the console's role.
 fn document(replicas: u32, args: &E2eArgs) -> anyhow::Result<Value> {
     let mut document = Pipeline::quickstart()?;
     document["spec"]["processor"] = json!({ "replicas": replicas });

@@ -28,7 +28,8 @@ const NAME: &str = "clickstream";
 /// Does it.
 ///
 /// # Errors
-/// A tool is missing, or something does not come up in time; the message holds what the cluster says about it.
+/// A tool is missing, or something does not come up in time; the message holds what the cluster
+/// says about it.
 pub async fn run(args: KindArgs) -> anyhow::Result<ExitCode> {
     let steps = Steps::new();
     let cluster = Cluster::new(NAME, None, &steps).await?;

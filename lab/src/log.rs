@@ -51,8 +51,8 @@ impl Log {
         &self.config
     }
 
-    /// Creates the topic with the broker's own time stamps, as the operator does; one that exists is left as it is.
-    /// Returns whether it was created.
+    /// Creates the topic with the broker's own time stamps, as the operator does; one that exists
+    /// is left as it is. Returns whether it was created.
     ///
     /// # Errors
     /// The brokers refuse, or do not answer.

@@ -37,7 +37,8 @@ use crate::checkpoints;
 /// Runs until Ctrl-C, the end of the period or the end of the replayed logs.
 ///
 /// # Errors
-/// Something cannot be had or started, or dies. Differences that the audit finds are an exit code, not an error.
+/// Something cannot be had or started, or dies. Differences that the audit finds are an exit code,
+/// not an error.
 pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let mut interrupts = Interrupts::listen()?;
     let steps = Steps::new();

@@ -51,8 +51,8 @@ const AT_ONCE: u16 = 32;
 
 /// How often free memory goes back to the system; it takes milliseconds.
 const GIVE_BACK: Duration = Duration::from_secs(30);
-/// A connection on which nothing comes for so long is dead. API servers end watches after 290 s, and tell of their life about every
-/// minute before.
+/// A connection on which nothing comes for so long is dead. API servers end watches after 290 s,
+/// and tell of their life about every minute before.
 const SILENCE: Duration = Duration::from_secs(295);
 /// Between two tries of a process that waits its turn to list what it will watch, while it may not.
 const MAY_LIST_PAUSE: Duration = Duration::from_secs(10);
@@ -60,7 +60,8 @@ const MAY_LIST_PAUSE: Duration = Duration::from_secs(10);
 /// Runs the operator until it is told to stop.
 ///
 /// # Errors
-/// What is missing: an API server, the resource's definition, rights; or why the operator could not go on.
+/// What is missing: an API server, the resource's definition, rights; or why the operator could not
+/// go on.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = shutdown::signal().context("cannot listen for signals")?;
     let registry = metrics::registry("operator")?;
@@ -188,8 +189,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     ended
 }
 
-/// Gives free memory back to the system: a list of everything, an answer for Prometheus and a thousand
-/// connections to Kafka each leave tens of MiB behind.
+/// Gives free memory back to the system: a list of everything, an answer for Prometheus and a
+/// thousand connections to Kafka each leave tens of MiB behind.
 async fn give_back() {
     loop {
         tokio::time::sleep(GIVE_BACK).await;
@@ -239,8 +240,8 @@ async fn lead<F: Future<Output = ()>>(
     Ok(())
 }
 
-/// Lists one object of everything that will be watched, until all of it may be listed: a process that waits its turn and lacks a
-/// right is not ready, so that no rollout goes on with it.
+/// Lists one object of everything that will be watched, until all of it may be listed: a process
+/// that waits its turn and lacks a right is not ready, so that no rollout goes on with it.
 async fn list_once(client: Client, hearing: Hearing, stop: CancellationToken) {
     loop {
         for path in hearing.paths() {
@@ -276,7 +277,8 @@ struct Work {
 }
 
 impl Work {
-    /// Until it is told to stop, or the cluster knows other kinds than before: then the next term watches those.
+    /// Until it is told to stop, or the cluster knows other kinds than before: then the next term
+    /// watches those.
     async fn run(mut self, stop: CancellationToken) {
         let kinds = self.kinds.borrow_and_update().clone();
         self.settings.pod_monitor = self
@@ -323,8 +325,9 @@ impl Work {
             upgrades: Arc::clone(&self.upgrades),
             patience: self.patience,
         });
-        // children first: a pipeline that is reconciled before its children are known would apply all of them again. The first lists
-        // fill the stores and wake nobody: every pipeline is reconciled at the start anyhow
+        // children first: a pipeline that is reconciled before its children are known would apply
+        // all of them again. The first lists fill the stores and wake nobody: every pipeline is
+        // reconciled at the start anyhow
         {
             let mut listed = pin!(stores.ready());
             loop {
@@ -369,7 +372,8 @@ impl Work {
                     .combine(predicates::finalizers),
                 Default::default(),
             )
-            // the watch waits by itself after an error; the controller would hold up all triggers for up to half a minute
+            // the watch waits by itself after an error; the controller would hold up all triggers
+            // for up to half a minute
             .filter(|event| {
                 if let Err(error) = event {
                     debug!(%error, "the watch of pipelines");

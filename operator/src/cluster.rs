@@ -13,11 +13,13 @@ use crate::kind::{Kind, Names};
 
 /// Between two tries to reach the API server at start.
 const START_PAUSE: Duration = Duration::from_secs(2);
-/// How often the API server is asked whether it has come to know the optional kinds: somebody may install the Prometheus Operator
-/// at any time, and a watch of its definition would need rights in the whole cluster.
+/// How often the API server is asked whether it has come to know the optional kinds: somebody may
+/// install the Prometheus Operator at any time, and a watch of its definition would need rights in
+/// the whole cluster.
 const LOOK_FOR_KINDS: Duration = Duration::from_secs(30);
 
-/// The identity of the cluster; waits for an API server that is away. `None`: told to stop meanwhile.
+/// The identity of the cluster; waits for an API server that is away. `None`: told to stop
+/// meanwhile.
 ///
 /// # Errors
 /// The API server does not let us read it.
@@ -40,8 +42,9 @@ pub async fn id(client: &Client, stop: &CancellationToken) -> anyhow::Result<Opt
     }
 }
 
-/// The kinds that the API server knows, now and whenever that changes. The Prometheus Operator's is optional; the resource itself
-/// is not. It is watched whether or not pods are to be scraped by it: what was made before it was switched off is taken away.
+/// The kinds that the API server knows, now and whenever that changes. The Prometheus Operator's is
+/// optional; the resource itself is not. It is watched whether or not pods are to be scraped by it:
+/// what was made before it was switched off is taken away.
 ///
 /// # Errors
 /// The resource's own definition is missing.

@@ -209,7 +209,8 @@ async fn reconcile_pipeline(
     }
 }
 
-/// What runs is kept as it was accepted last: Secrets rotate, and children are deleted, whatever the new spec says.
+/// What runs is kept as it was accepted last: Secrets rotate, and children are deleted, whatever
+/// the new spec says.
 async fn follow_before(
     pipeline: &ClickstreamPipeline,
     refused: Finding,
@@ -268,13 +269,15 @@ async fn follow(
     let mut children =
         step("build").in_scope(|| Children::of(made, record::created(pipeline, context)));
 
-    // whose turn it is, where the operator's own release would change what runs: noted before anything is changed
+    // whose turn it is, where the operator's own release would change what runs: noted before
+    // anything is changed
     let gate = Gate::look(pipeline, valid, &children, context);
     if let Some(upgrade) = &gate.upgrade {
         record::note_upgrade(pipeline, upgrade, context).await?;
     }
 
-    // build (pure) and apply (client required): tables; topics; then processors and producer, which are told what topics were made
+    // build (pure) and apply (client required): tables; topics; then processors and producer, which
+    // are told what topics were made
     let mut migrations = Migrations::look(pipeline, valid, &gate, context);
     if valid.asked.paused {
         migrations.hold();
@@ -364,7 +367,8 @@ async fn leave_alone(
     })
 }
 
-/// Topics and tables are to go, and the operator is paused: both stay, and with them the pods, until it goes on.
+/// Topics and tables are to go, and the operator is paused: both stay, and with them the pods,
+/// until it goes on.
 async fn hold_deletion(pipeline: &ClickstreamPipeline, context: &Context) -> Outcome {
     let uid = pipeline.uid().unwrap_or_default();
     // it waits for a person
@@ -408,8 +412,8 @@ async fn observe_processors(
     reports
 }
 
-/// The spec cannot be followed, and none was before, or that one cannot be followed any more: everything that runs stays as it is,
-/// and the conditions say why.
+/// The spec cannot be followed, and none was before, or that one cannot be followed any more:
+/// everything that runs stays as it is, and the conditions say why.
 async fn refuse(
     pipeline: &ClickstreamPipeline,
     context: &Context,

@@ -44,7 +44,8 @@ impl Events {
         }
     }
 
-    /// Publishes one. An Event that cannot be published is logged and otherwise no trouble: the status says the same.
+    /// Publishes one. An Event that cannot be published is logged and otherwise no trouble: the
+    /// status says the same.
     pub async fn publish(&self, pipeline: &ClickstreamPipeline, happening: Happening) {
         self.publish_about(&pipeline.object_ref(&()), happening)
             .await;

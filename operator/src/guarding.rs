@@ -1,4 +1,5 @@
-//! What guards the admin ports of pods: a certificate and tokens, out of Secrets that have the same names in every namespace.
+//! What guards the admin ports of pods: a certificate and tokens, out of Secrets that have the same
+//! names in every namespace.
 
 use std::fmt;
 
@@ -12,11 +13,13 @@ pub const AUTHORITY: &str = "ca.crt";
 pub struct Guarding {
     /// Holds `tls.crt`, `tls.key` and `ca.crt`, as cert-manager writes them.
     pub certificate: String,
-    /// Who reads `/status` and `/metrics` has to know it; `None`: everybody who reaches the port may.
+    /// Who reads `/status` and `/metrics` has to know it; `None`: everybody who reaches the port
+    /// may.
     pub token: Option<TokenKey>,
 }
 
-/// A Secret with tokens: every one of its keys is good, and one of them is what the operator and Prometheus show.
+/// A Secret with tokens: every one of its keys is good, and one of them is what the operator and
+/// Prometheus show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenKey {
     /// Name of the Secret.
@@ -55,8 +58,8 @@ impl Guarding {
     }
 }
 
-/// What the certificate of a namespace's pods is valid for: pods are asked by addresses that come and go, and no authority puts
-/// those into a certificate.
+/// What the certificate of a namespace's pods is valid for: pods are asked by addresses that come
+/// and go, and no authority puts those into a certificate.
 pub fn server_name(namespace: &str) -> String {
     format!("clickstream-metrics.{namespace}.svc")
 }

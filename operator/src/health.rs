@@ -1,5 +1,5 @@
-//! What the probes answer, from the last answer to each watch: an operator that hears nothing of its pipelines looks healthy by
-//! everything else.
+//! What the probes answer, from the last answer to each watch: an operator that hears nothing of
+//! its pipelines looks healthy by everything else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +15,12 @@ use serde_json::json;
 
 use crate::{crd::ClickstreamPipeline, kind::Kind, stores::api_resource};
 
-/// API servers end every watch after 290 s, and it is asked for again at once: one without any answer for this long has stopped.
-/// Operators that stopped watching and went on looking healthy are a known failure (stackabletech/trino-operator#936).
+/// API servers end every watch after 290 s, and it is asked for again at once: one without any
+/// answer for this long has stopped. Operators that stopped watching and went on looking healthy
+/// are a known failure (stackabletech/trino-operator#936).
 const STOPPED: Duration = Duration::from_mins(10);
-/// A watch whose last success is older is not up to date: 290 s, and what an API server needs to come back.
+/// A watch whose last success is older is not up to date: 290 s, and what an API server needs to
+/// come back.
 const OUTDATED: Duration = Duration::from_mins(6);
 /// Refusals that last no longer are bursts, which pass.
 const BURST: Duration = Duration::from_secs(30);

@@ -1,6 +1,7 @@
 //! Kinds of what the operator makes.
 
-/// Kinds of children, in the order in which they are applied: what a pod mounts comes before the pod.
+/// Kinds of children, in the order in which they are applied: what a pod mounts comes before the
+/// pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// The pods' identity, without a token.

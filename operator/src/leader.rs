@@ -1,5 +1,5 @@
-//! Who acts: the holder of a Lease. Two who act at once do no harm, since every write says what it expects; they would only do
-//! everything twice.
+//! Who acts: the holder of a Lease. Two who act at once do no harm, since every write says what it
+//! expects; they would only do everything twice.
 
 use anyhow::Context as _;
 use kube::Client;

@@ -1,4 +1,5 @@
-//! What Prometheus sees of the operator, under the names that dashboards for controllers expect, and of each pipeline.
+//! What Prometheus sees of the operator, under the names that dashboards for controllers expect,
+//! and of each pipeline.
 //!
 //! `docs/metrics.md` is made from the help texts here, which say what to alert on.
 
@@ -211,7 +212,8 @@ impl OperatorMetrics {
         self.queue.gone(namespace, pipeline);
     }
 
-    /// Something happened that a pipeline has to be reconciled for. Children may outlive theirs: they count for nothing.
+    /// Something happened that a pipeline has to be reconciled for. Children may outlive theirs:
+    /// they count for nothing.
     pub fn triggered(&self, namespace: &str, pipeline: &str) {
         if self.pipelines.knows(namespace, pipeline) {
             self.queue.added(namespace, pipeline);

@@ -13,7 +13,8 @@ use kube::ResourceExt;
 
 use self::asker::Asker;
 
-/// A processor answers from memory; what takes longer is no answer. 250 bytes a partition: sixteen thousand of them.
+/// A processor answers from memory; what takes longer is no answer. 250 bytes a partition: sixteen
+/// thousand of them.
 const LIMITS: Limits = Limits {
     patience: Duration::from_secs(2),
     largest: 4 << 20,
@@ -21,7 +22,8 @@ const LIMITS: Limits = Limits {
 /// Processors asked at the same time.
 const AT_ONCE: usize = 16;
 
-/// Asks all of these pods of a namespace at once. Pods that do not answer are left out: numbers that are not known are not guessed.
+/// Asks all of these pods of a namespace at once. Pods that do not answer are left out: numbers
+/// that are not known are not guessed.
 pub async fn ask(
     asker: &Asker,
     namespace: &str,

@@ -1,4 +1,5 @@
-//! Whose a token is, and what that one may read: asked of the Kubernetes API, as every API server's own metrics are.
+//! Whose a token is, and what that one may read: asked of the Kubernetes API, as every API server's
+//! own metrics are.
 
 use std::pin::Pin;
 

@@ -1,5 +1,6 @@
-//! What is known of children and pods without asking: one watch per kind, narrowed to our label, kept in memory as the little
-//! that decisions need. A thousand pipelines are seven thousand children; whole, they would be a hundred MiB.
+//! What is known of children and pods without asking: one watch per kind, narrowed to our label,
+//! kept in memory as the little that decisions need. A thousand pipelines are seven thousand
+//! children; whole, they would be a hundred MiB.
 
 mod index;
 
@@ -39,14 +40,16 @@ const REPLICAS: &str = "replicas";
 /// Annotations that Kubernetes' own controllers write on children.
 const FOREIGN_ANNOTATIONS: &str = "deployment.kubernetes.io/";
 
-/// First and longest pause between tries of a watch. The longest is what an API server that comes back is left alone for: kubelets
-/// come in thousands and wait half a minute, an operator comes alone.
+/// First and longest pause between tries of a watch. The longest is what an API server that comes
+/// back is left alone for: kubelets come in thousands and wait half a minute, an operator comes
+/// alone.
 const RETRY: Duration = Duration::from_millis(400);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A watch that has held for so long begins with the first pause again.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// Pauses between tries of a watch: doubled, with some chance, so that the watches do not come together.
+/// Pauses between tries of a watch: doubled, with some chance, so that the watches do not come
+/// together.
 pub fn retries() -> impl Backoff {
     ResetTimerBackoff::new(Retries(RETRY), STEADY)
 }
@@ -236,9 +239,9 @@ pub fn watches(client: &Client, namespace: Option<&str>, kinds: &[Kind]) -> Watc
     }
 }
 
-/// What has changed by the events of a reflected watch, deletions included. What a list holds is told when the list is whole: only
-/// then the store has it, and whoever was woken before would find the world as it was before the watch broke off, without what was
-/// created meanwhile.
+/// What has changed by the events of a reflected watch, deletions included. What a list holds is
+/// told when the list is whole: only then the store has it, and whoever was woken before would find
+/// the world as it was before the watch broke off, without what was created meanwhile.
 pub fn touched<K, T>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
     of: impl Fn(K) -> Option<T>,
@@ -272,8 +275,8 @@ fn owner_of(object: &DynamicObject) -> Option<PipelineRef> {
     ObjectRef::from_owner_ref(object.namespace().as_deref(), owner, ())
 }
 
-/// Of everything that we could have written: labels, annotations, owners and contents, without what the API server and other
-/// controllers keep in the same places.
+/// Of everything that we could have written: labels, annotations, owners and contents, without what
+/// the API server and other controllers keep in the same places.
 pub fn fingerprint(object: &DynamicObject) -> String {
     if let Some(kept) = object.data.get(FINGERPRINT).and_then(Value::as_str) {
         return kept.to_owned();
@@ -359,8 +362,8 @@ pub fn live(object: &DynamicObject) -> Live {
     }
 }
 
-/// Whether a version of an object is older than another. Versions are opaque, but every API server counts,
-/// and a wrong guess costs one request.
+/// Whether a version of an object is older than another. Versions are opaque, but every API server
+/// counts, and a wrong guess costs one request.
 pub fn is_older(version: &str, than: &str) -> bool {
     match (version.parse::<u64>(), than.parse::<u64>()) {
         (Ok(version), Ok(than)) => version < than,

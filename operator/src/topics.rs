@@ -1,4 +1,5 @@
-//! Topics: what the brokers say about them, what the spec wants of them, and the requests in between.
+//! Topics: what the brokers say about them, what the spec wants of them, and the requests in
+//! between.
 
 mod admin;
 mod admins;
@@ -9,8 +10,8 @@ pub use self::{
     admins::{Account, TopicAdmins},
 };
 
-/// The properties as the operator has to have them: a broker named without a domain is one in the pipeline's namespace, where
-/// the pods that read the same document resolve it.
+/// The properties as the operator has to have them: a broker named without a domain is one in the
+/// pipeline's namespace, where the pods that read the same document resolve it.
 pub fn from_elsewhere(properties: Vec<(String, String)>, namespace: &str) -> Vec<(String, String)> {
     properties
         .into_iter()

@@ -1,5 +1,5 @@
-//! The CustomResourceDefinition: what is generated from it, what it says to people, and that it refuses what the
-//! processors refuse.
+//! The CustomResourceDefinition: what is generated from it, what it says to people, and that it
+//! refuses what the processors refuse.
 #![allow(
     clippy::unwrap_used,
     reason = "a test that cannot read its own fixture should stop there"

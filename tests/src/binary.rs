@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 
 use crate::run_dir;
 
-/// Builds the program `name` (that of the package of this name) in the dev profile with the features
-/// of all tests, once per process, and returns the path of a copy that a later build does not
-/// replace. Blocks.
+/// Builds the program `name` (that of the package of this name) in the dev profile with the
+/// features of all tests, once per process, and returns the path of a copy that a later build does
+/// not replace. Blocks.
 ///
 /// # Errors
 /// When the build fails; the message holds the compiler's.

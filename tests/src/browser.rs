@@ -1,6 +1,8 @@
-//! A real browser: Chromium without a window, told what to do over a pipe in its own protocol (the Chrome DevTools Protocol).
+//! A real browser: Chromium without a window, told what to do over a pipe in its own protocol (the
+//! Chrome DevTools Protocol).
 //!
-//! The pipe (two FIFOs, JSON texts that end with a NUL) needs no port and no WebSocket, and closes with the process.
+//! The pipe (two FIFOs, JSON texts that end with a NUL) needs no port and no WebSocket, and closes
+//! with the process.
 
 mod page;
 mod wire;
@@ -25,7 +27,8 @@ use crate::{process::Process, run_dir};
 /// How long Chromium may take to answer for the first time, on a machine that is compiling.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// No window, no accelerator, no traffic of its own, nothing remembered. Root needs `--no-sandbox`; only our own pages are opened.
+/// No window, no accelerator, no traffic of its own, nothing remembered. Root needs `--no-sandbox`;
+/// only our own pages are opened.
 const FLAGS: [&str; 16] = [
     "--headless=new",
     "--no-sandbox",

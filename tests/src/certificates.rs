@@ -27,8 +27,8 @@ fn openssl(folder: &Path, args: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A folder with an authority (`ca.crt`), another that signed nothing (`other.crt`), a server's certificate for `localhost`
-/// only, and a client's.
+/// A folder with an authority (`ca.crt`), another that signed nothing (`other.crt`), a server's
+/// certificate for `localhost` only, and a client's.
 ///
 /// # Errors
 /// There is no `openssl`, or the folder cannot be made.
@@ -36,7 +36,8 @@ pub fn certificates() -> anyhow::Result<PathBuf> {
     certificates_for("localhost")
 }
 
-/// The same, valid for this name only. The server's stand there as `tls.crt` and `tls.key` too, as in a mounted Secret.
+/// The same, valid for this name only. The server's stand there as `tls.crt` and `tls.key` too, as
+/// in a mounted Secret.
 ///
 /// # Errors
 /// There is no `openssl`, or the folder cannot be made.

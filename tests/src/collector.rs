@@ -1,4 +1,5 @@
-//! A real OpenTelemetry Collector that takes spans by OTLP over HTTP and prints them: found, or built once from its Go modules.
+//! A real OpenTelemetry Collector that takes spans by OTLP over HTTP and prints them: found, or
+//! built once from its Go modules.
 
 mod printed;
 
@@ -29,7 +30,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Whether [`Collector::start`] can succeed: the program was built before, or there is a `go` to build it with.
+    /// Whether [`Collector::start`] can succeed: the program was built before, or there is a `go`
+    /// to build it with.
     #[must_use]
     pub fn can_be_had() -> bool {
         clickstream_tools::collector::can_be_had()

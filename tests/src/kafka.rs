@@ -1,4 +1,5 @@
-//! Apache Kafka in KRaft mode: one broker or three, each a process of its own that is broker and controller.
+//! Apache Kafka in KRaft mode: one broker or three, each a process of its own that is broker and
+//! controller.
 
 mod broker;
 
@@ -41,7 +42,8 @@ pub struct KafkaOptions {
     pub data_dir: Option<PathBuf>,
     /// Port of the first broker; the others follow. `None`: free ones.
     pub port: Option<u16>,
-    /// Listeners beside the plaintext one, as `SASL_SSL://localhost:PORT`; their settings go into `settings`. For one broker.
+    /// Listeners beside the plaintext one, as `SASL_SSL://localhost:PORT`; their settings go into
+    /// `settings`. For one broker.
     pub listeners: Vec<String>,
     /// Largest heap of each broker, in MiB.
     pub heap_mb: u32,
@@ -75,7 +77,8 @@ impl Kafka {
     /// Starts the cluster and waits until every broker is part of it.
     ///
     /// # Errors
-    /// When a broker ends or does not answer in time (with the end of its log), and when Kafka or Java cannot be had.
+    /// When a broker ends or does not answer in time (with the end of its log), and when Kafka or
+    /// Java cannot be had.
     pub async fn start(options: KafkaOptions) -> anyhow::Result<Self> {
         if !matches!(options.brokers, 1 | 3) {
             bail!(
@@ -153,8 +156,9 @@ impl Kafka {
         })
     }
 
-    /// Creates a topic on as many replicas as there are brokers and waits until each partition has a leader. Timestamps are the broker's
-    /// (`message.timestamp.type=LogAppendTime`) unless `config` says otherwise.
+    /// Creates a topic on as many replicas as there are brokers and waits until each partition has
+    /// a leader. Timestamps are the broker's (`message.timestamp.type=LogAppendTime`) unless
+    /// `config` says otherwise.
     ///
     /// # Errors
     /// When Kafka refuses, for example because the topic exists.
@@ -232,7 +236,8 @@ impl Kafka {
         Ok(())
     }
 
-    /// Sets configuration keys of a topic; keys that are not given go back to the broker's defaults.
+    /// Sets configuration keys of a topic; keys that are not given go back to the broker's
+    /// defaults.
     ///
     /// # Errors
     /// When Kafka refuses a key or a value.
@@ -288,7 +293,8 @@ impl Kafka {
         Ok(())
     }
 
-    /// SIGTERM to every broker: an orderly end that moves leadership and closes the logs. Brokers are killed after 30 s.
+    /// SIGTERM to every broker: an orderly end that moves leadership and closes the logs. Brokers
+    /// are killed after 30 s.
     ///
     /// # Errors
     /// When a broker cannot be ended.

@@ -1,7 +1,8 @@
-//! A Kubernetes API without a cluster: etcd and kube-apiserver as child processes, with TLS, RBAC and service-account tokens.
+//! A Kubernetes API without a cluster: etcd and kube-apiserver as child processes, with TLS, RBAC
+//! and service-account tokens.
 //!
-//! There is no node and no controller: nobody runs pods or Jobs, collects orphans, fills namespaces with service accounts or empties
-//! deleted ones. Tests play those parts where they need them.
+//! There is no node and no controller: nobody runs pods or Jobs, collects orphans, fills namespaces
+//! with service accounts or empties deleted ones. Tests play those parts where they need them.
 
 mod kubeconfig;
 
@@ -48,7 +49,8 @@ pub struct KubeApiOptions {
 
 /// A running kube-apiserver with an etcd of its own. Both are killed on drop.
 ///
-/// It keeps its port, its certificate and its data across [`KubeApi::kill`], [`KubeApi::stop`] and [`KubeApi::restart`].
+/// It keeps its port, its certificate and its data across [`KubeApi::kill`], [`KubeApi::stop`] and
+/// [`KubeApi::restart`].
 pub struct KubeApi {
     launch: Launch,
     etcd: Mutex<Process>,
@@ -71,10 +73,12 @@ struct Launch {
 }
 
 impl KubeApi {
-    /// Starts both with default options and waits until the namespaces `default` and `kube-system` are there.
+    /// Starts both with default options and waits until the namespaces `default` and `kube-system`
+    /// are there.
     ///
     /// # Errors
-    /// When one of them ends or does not answer in time (with the end of its log), and when the programs cannot be had.
+    /// When one of them ends or does not answer in time (with the end of its log), and when the
+    /// programs cannot be had.
     pub async fn start() -> anyhow::Result<Self> {
         Self::start_with(KubeApiOptions::default()).await
     }
@@ -110,7 +114,8 @@ impl KubeApi {
         &self.launch.kubeconfig
     }
 
-    /// A kubeconfig of another user, who has only what RBAC grants to the name and the groups (the administrator impersonates them).
+    /// A kubeconfig of another user, who has only what RBAC grants to the name and the groups (the
+    /// administrator impersonates them).
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -131,7 +136,8 @@ impl KubeApi {
         self.another_kubeconfig(self.launch.port, &Identity::Token(token))
     }
 
-    /// The administrator's kubeconfig, by way of another loopback port: that of a [`crate::Proxy`] in front of [`KubeApi::port`].
+    /// The administrator's kubeconfig, by way of another loopback port: that of a [`crate::Proxy`]
+    /// in front of [`KubeApi::port`].
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -200,7 +206,8 @@ impl KubeApi {
         Ok(())
     }
 
-    /// Starts kube-apiserver on the same data and port, after [`KubeApi::kill`] or [`KubeApi::stop`], and waits until it answers.
+    /// Starts kube-apiserver on the same data and port, after [`KubeApi::kill`] or
+    /// [`KubeApi::stop`], and waits until it answers.
     ///
     /// # Errors
     /// When it still runs, or does not answer in time.
@@ -356,7 +363,8 @@ fn prepare(flags: Vec<String>) -> anyhow::Result<Launch> {
 
 const TOKENS: &str = "tokens.csv";
 
-/// The certificate that kube-apiserver makes for itself at its first start, with that of its authority.
+/// The certificate that kube-apiserver makes for itself at its first start, with that of its
+/// authority.
 fn certificate(dir: &Path) -> PathBuf {
     dir.join("pki/apiserver.crt")
 }
@@ -384,7 +392,8 @@ fn spawn_etcd(launch: &Launch) -> anyhow::Result<Process> {
 
 fn spawn_api_server(launch: &Launch) -> anyhow::Result<Process> {
     let pki = launch.dir.join("pki");
-    // the key of its own certificate signs the service accounts' tokens too, so that nothing has to be made beforehand
+    // the key of its own certificate signs the service accounts' tokens too, so that nothing has to
+    // be made beforehand
     let key = pki.join("apiserver.key");
     // of the family of its own address, or it does not start
     let services = match loopback::ip() {

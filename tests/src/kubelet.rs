@@ -1,4 +1,5 @@
-//! What kubelets and controllers would do in a cluster: a Job's pod ends, a Deployment's replicas come up.
+//! What kubelets and controllers would do in a cluster: a Job's pod ends, a Deployment's replicas
+//! come up.
 
 use std::fmt::Debug;
 
@@ -14,8 +15,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Ends a Job as its only pod would: with this exit code, and this termination message of its only container. One that has
-/// ended already stays as it is.
+/// Ends a Job as its only pod would: with this exit code, and this termination message of its only
+/// container. One that has ended already stays as it is.
 ///
 /// # Errors
 /// The API server refuses.

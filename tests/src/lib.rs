@@ -1,4 +1,5 @@
-//! Real Kafka, PostgreSQL and Kubernetes APIs as child processes, and a proxy that breaks connections on purpose.
+//! Real Kafka, PostgreSQL and Kubernetes APIs as child processes, and a proxy that breaks
+//! connections on purpose.
 //!
 //! ```text
 //! kafka, postgres -> servers on loopback, started, crashed, frozen and started again
@@ -12,15 +13,16 @@
 //! shared   -> one Kafka and one PostgreSQL per test process
 //! ```
 //!
-//! Nothing outlives the process that started it, however it ends: the kernel signals every child when its parent dies, and a guardian
-//! removes the folders. After a panic the folders stay, and their path is printed; `CLICKSTREAM_KEEP=1`
-//! keeps them in any case.
+//! Nothing outlives the process that started it, however it ends: the kernel signals every child
+//! when its parent dies, and a guardian removes the folders. After a panic the folders stay, and
+//! their path is printed; `CLICKSTREAM_KEEP=1` keeps them in any case.
 //!
 //! The servers' programs come from `clickstream-tools`. Feature `kubernetes` (on by default): the
 //! Kubernetes API and what plays a cluster's part; its client is most of what this crate compiles.
 //!
-//! Environment: `CLICKSTREAM_TMP` (default the system's folder for temporary files) holds the data of
-//! running servers. `CLICKSTREAM_LOOPBACK` (default 127.0.0.1) is the address at which Kafka, PostgreSQL and the Kubernetes API listen.
+//! Environment: `CLICKSTREAM_TMP` (default the system's folder for temporary files) holds the data
+//! of running servers. `CLICKSTREAM_LOOPBACK` (default 127.0.0.1) is the address at which Kafka,
+//! PostgreSQL and the Kubernetes API listen.
 
 mod binary;
 pub mod browser;
@@ -57,7 +59,8 @@ pub use run_dir::{keep_run_dir, server_dir};
 
 /// A name that no other test has: for topics, databases and consumer groups on shared servers.
 ///
-/// Lower-case letters, digits and underscores only, so it needs no quoting in SQL as long as `prefix` needs none.
+/// Lower-case letters, digits and underscores only, so it needs no quoting in SQL as long as
+/// `prefix` needs none.
 #[must_use]
 pub fn unique_name(prefix: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();

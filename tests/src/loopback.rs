@@ -1,4 +1,5 @@
-//! Where servers listen and are found: 127.0.0.1, or another address of the loopback interface, as in a network without IPv4.
+//! Where servers listen and are found: 127.0.0.1, or another address of the loopback interface, as
+//! in a network without IPv4.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -52,7 +53,8 @@ pub fn ip() -> IpAddr {
         .expect("CLICKSTREAM_LOOPBACK holds an address")
 }
 
-/// The address with a port, which is written as URLs and Kafka have it: `127.0.0.1:80` or `[::1]:80`.
+/// The address with a port, which is written as URLs and Kafka have it: `127.0.0.1:80` or
+/// `[::1]:80`.
 ///
 /// # Panics
 /// As [`ip`].
@@ -74,10 +76,12 @@ pub fn of_pods() -> IpAddr {
     }
 }
 
-/// Runs a test once more, in a network of its own that has no address but `::1`: servers, programs and the test itself find no IPv4
-/// there, neither to listen nor to reach anybody. False where this is that run already: the test has to do its work then.
+/// Runs a test once more, in a network of its own that has no address but `::1`: servers, programs
+/// and the test itself find no IPv4 there, neither to listen nor to reach anybody. False where this
+/// is that run already: the test has to do its work then.
 ///
-/// A network takes root. Others are told that the test was left out, and for root whatever goes wrong is a failure.
+/// A network takes root. Others are told that the test was left out, and for root whatever goes
+/// wrong is a failure.
 ///
 /// # Errors
 /// The test fails there, or there is no such test; servers or the network cannot be had.
@@ -88,7 +92,8 @@ pub async fn again_without_ipv4(test: &str) -> anyhow::Result<bool> {
     again(test, "ip -4 address flush dev lo", (VARIABLE, IPV6)).await
 }
 
-/// The same in a network that has an address for pods beside those of loopback, to which no API server hands a request on.
+/// The same in a network that has an address for pods beside those of loopback, to which no API
+/// server hands a request on.
 ///
 /// # Errors
 /// As [`again_without_ipv4`].

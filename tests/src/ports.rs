@@ -11,14 +11,15 @@ use parking_lot::Mutex;
 
 use crate::loopback;
 
-/// Below the range from which Linux takes the source ports of outgoing connections (32768 and up): a port of a crashed server cannot be
-/// taken by somebody's client before the server is back.
+/// Below the range from which Linux takes the source ports of outgoing connections (32768 and up):
+/// a port of a crashed server cannot be taken by somebody's client before the server is back.
 const RANGE: std::ops::Range<u16> = 20_000..30_000;
 
 /// The ports of this process, each with the lock that tells others.
 static GIVEN: Mutex<Option<HashMap<u16, File>>> = Mutex::new(None);
 
-/// A loopback port that was free a moment ago and that no process was given before that asks here and lives.
+/// A loopback port that was free a moment ago and that no process was given before that asks here
+/// and lives.
 ///
 /// A stranger can still take it first; whoever starts a server on it tries again with another one.
 ///
@@ -34,8 +35,8 @@ pub fn free_port() -> anyhow::Result<u16> {
         if given.contains_key(&port) {
             continue;
         }
-        // a server that is restarted leaves its port free for a moment, in which another test would take it; the lock ends with
-        // its process
+        // a server that is restarted leaves its port free for a moment, in which another test would
+        // take it; the lock ends with its process
         let path = locks.join(port.to_string());
         let lock = File::create(&path).with_context(|| path.display().to_string())?;
         if lock.try_lock().is_ok() && TcpListener::bind(loopback::at(port)).is_ok() {

@@ -44,15 +44,15 @@ pub enum PostgresVersion {
 pub struct PostgresOptions {
     /// Which release.
     pub version: PostgresVersion,
-    /// Where the data is; it is kept and used again. Every parent folder must be searchable when root starts the server. `None`: a folder
-    /// that goes away.
+    /// Where the data is; it is kept and used again. Every parent folder must be searchable when
+    /// root starts the server. `None`: a folder that goes away.
     pub data_dir: Option<PathBuf>,
     /// `None`: a free one.
     pub port: Option<u16>,
     /// Server settings that replace or complete the testbed's (`postgresql.conf`).
     pub settings: Vec<(String, String)>,
-    /// Whether commits wait for the disk. Off by default: killed processes lose nothing without it, only a crashed machine does. Benchmarks
-    /// need it on.
+    /// Whether commits wait for the disk. Off by default: killed processes lose nothing without it,
+    /// only a crashed machine does. Benchmarks need it on.
     pub fsync: bool,
 }
 
@@ -76,7 +76,8 @@ impl Postgres {
     /// Starts a server and waits until it answers.
     ///
     /// # Errors
-    /// When it ends or does not answer in time (with the end of its log), and when PostgreSQL cannot be had.
+    /// When it ends or does not answer in time (with the end of its log), and when PostgreSQL
+    /// cannot be had.
     pub async fn start(options: PostgresOptions) -> anyhow::Result<Self> {
         // a port can be taken between looking for it and binding it
         for _ in 0..3 {
@@ -164,7 +165,8 @@ impl Postgres {
         Ok(client)
     }
 
-    /// SIGKILL to the server and every process of it at once, as a machine that loses power (but not its disk's cache).
+    /// SIGKILL to the server and every process of it at once, as a machine that loses power (but
+    /// not its disk's cache).
     ///
     /// # Errors
     /// When the system refuses to signal.
@@ -173,7 +175,8 @@ impl Postgres {
         if process.exited()?.is_some() {
             return Ok(());
         }
-        // a frozen server starts no further processes; one left behind would hold the shared memory and prevent a start
+        // a frozen server starts no further processes; one left behind would hold the shared memory
+        // and prevent a start
         process.signal(Signal::STOP)?;
         let children = children(process.pid());
         process.kill()?;
@@ -189,7 +192,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// An immediate shutdown (`pg_ctl stop -m immediate`: no checkpoint, connections cut), then a start with crash recovery.
+    /// An immediate shutdown (`pg_ctl stop -m immediate`: no checkpoint, connections cut), then a
+    /// start with crash recovery.
     ///
     /// # Errors
     /// When the server does not stop or does not come back.
@@ -405,7 +409,8 @@ fn spawn(launch: &Launch) -> anyhow::Result<Process> {
     for (key, value) in &launch.settings {
         command.arg("-c").arg(format!("{key}={value}"));
     }
-    // when this process dies the server makes an immediate shutdown: its own processes end with it, and its shared memory is freed
+    // when this process dies the server makes an immediate shutdown: its own processes end with it,
+    // and its shared memory is freed
     Process::spawn_guarded(
         &command,
         "PostgreSQL",

@@ -19,7 +19,8 @@ use crate::run_dir;
 /// How often a running child is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(10);
 
-/// A running program with its output in a file. Killed on drop, and by the kernel when this process ends.
+/// A running program with its output in a file. Killed on drop, and by the kernel when this process
+/// ends.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -31,7 +32,8 @@ pub struct Process {
 /// How a child is started, beyond its command.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guard {
-    /// What the kernel sends when this process ends: `KILL`, or a gentler signal for servers that have to clean up after themselves.
+    /// What the kernel sends when this process ends: `KILL`, or a gentler signal for servers that
+    /// have to clean up after themselves.
     pub(crate) on_parent_death: &'static str,
     /// The user (and group) id to run as; needs root.
     pub(crate) run_as: Option<u32>,
@@ -47,8 +49,8 @@ impl Default for Guard {
 }
 
 impl Process {
-    /// Starts `command` (program, arguments, environment and working directory are taken; its streams are not) with stdout and stderr in a log
-    /// file named after `log_name`.
+    /// Starts `command` (program, arguments, environment and working directory are taken; its
+    /// streams are not) with stdout and stderr in a log file named after `log_name`.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -194,7 +196,8 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        // under the lock: until the child is reaped, which needs the lock too, its id cannot belong to another process
+        // under the lock: until the child is reaped, which needs the lock too, its id cannot belong
+        // to another process
         let mut child = self.child.lock();
         if let Some(status) = child.try_wait()? {
             bail!("{} has already ended ({status})", self.name);
@@ -221,7 +224,8 @@ fn raw_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// `command` behind `setpriv`, which sets the signal of the parent's death (and the user) and then becomes the program: the id stays the same.
+/// `command` behind `setpriv`, which sets the signal of the parent's death (and the user) and then
+/// becomes the program: the id stays the same.
 fn guarded(command: &Command, guard: Guard) -> Command {
     let mut guarded = Command::new("setpriv");
     guarded.args(["--pdeathsig", guard.on_parent_death]);
@@ -249,8 +253,8 @@ fn guarded(command: &Command, guard: Guard) -> Command {
 
 type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
 
-/// The kernel takes the *thread* that spawned a child for its parent: a server started by a test's thread would die with that test. So one
-/// thread, which ends with the process, spawns them all.
+/// The kernel takes the *thread* that spawned a child for its parent: a server started by a test's
+/// thread would die with that test. So one thread, which ends with the process, spawns them all.
 fn spawn_from_lasting_thread(command: Command) -> anyhow::Result<Child> {
     static SPAWNER: OnceLock<mpsc::SyncSender<Order>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {

@@ -1,4 +1,5 @@
-//! Prometheus as a child process that scrapes what a test tells it to, and `promtool`, which judges rules.
+//! Prometheus as a child process that scrapes what a test tells it to, and `promtool`, which judges
+//! rules.
 
 use std::{
     fs,
@@ -27,8 +28,8 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct ScrapeTarget {
     /// Port on loopback.
     pub port: u16,
-    /// Labels that every series gets; one that the series brings along wins, as it does where the Prometheus Operator
-    /// is told `honorLabels`.
+    /// Labels that every series gets; one that the series brings along wins, as it does where the
+    /// Prometheus Operator is told `honorLabels`.
     pub labels: Vec<(String, String)>,
 }
 
@@ -60,10 +61,12 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a server that scrapes and evaluates once a second, and waits until it answers. `rules` is the text of a rule file.
+    /// Starts a server that scrapes and evaluates once a second, and waits until it answers.
+    /// `rules` is the text of a rule file.
     ///
     /// # Errors
-    /// When it ends or does not answer in time (with the end of its log), and when Prometheus cannot be had.
+    /// When it ends or does not answer in time (with the end of its log), and when Prometheus
+    /// cannot be had.
     pub async fn start(rules: &str) -> anyhow::Result<Self> {
         Self::start_for(rules, None).await
     }
@@ -204,7 +207,8 @@ impl Prometheus {
         Ok(answer["data"].clone())
     }
 
-    /// Status code and body. HTTP/1.0, so that the body comes in one piece and ends with the connection.
+    /// Status code and body. HTTP/1.0, so that the body comes in one piece and ends with the
+    /// connection.
     async fn request(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");

@@ -151,8 +151,8 @@ impl Proxy {
         });
     }
 
-    /// As [`Proxy::stall`], once a client has sent `pattern` and `bytes` more: in the middle of what
-    /// it is sending. Springs once; replaces another trap.
+    /// As [`Proxy::stall`], once a client has sent `pattern` and `bytes` more: in the middle of
+    /// what it is sending. Springs once; replaces another trap.
     pub fn stall_after_match(&self, pattern: &[u8], bytes: usize) {
         *self.shared.trap.lock() = Some(Trap::Stall {
             pattern: pattern.to_vec(),
@@ -258,7 +258,8 @@ impl Shared {
                     seen.extend_from_slice(piece);
                     if let Some(at) = memchr::memmem::find(seen, pattern) {
                         *found = true;
-                        // the end of the pattern lies in this piece: otherwise it would have been found before
+                        // the end of the pattern lies in this piece: otherwise it would have been
+                        // found before
                         from = at + pattern.len() - known;
                     } else {
                         let keep = pattern.len().saturating_sub(1).min(seen.len());

@@ -18,8 +18,9 @@ use std::{
 
 use anyhow::Context as _;
 
-/// Reads until this process has ended, ends what it had frozen (a stopped child cannot act on the signal that its parent's death sends), and
-/// removes the folder. Children need a moment to die, hence the repetition.
+/// Reads until this process has ended, ends what it had frozen (a stopped child cannot act on the
+/// signal that its parent's death sends), and removes the folder. Children need a moment to die,
+/// hence the repetition.
 const GUARDIAN: &str = r#"
 trap '' INT TERM HUP
 cat > /dev/null
@@ -37,7 +38,8 @@ struct RunDir {
 static RUN_DIR: OnceLock<Result<RunDir, String>> = OnceLock::new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// A new folder for one server or program, searchable by every user (PostgreSQL runs as another one); gone when this process ends.
+/// A new folder for one server or program, searchable by every user (PostgreSQL runs as another
+/// one); gone when this process ends.
 ///
 /// # Errors
 /// When it cannot be created.
@@ -65,7 +67,8 @@ pub(crate) fn forget_frozen(pid: u32) {
     }
 }
 
-/// Keeps data and logs of this process after its end and says where, once. A panic does this by itself.
+/// Keeps data and logs of this process after its end and says where, once. A panic does this by
+/// itself.
 pub fn keep_run_dir() {
     if let Some(Ok(run_dir)) = RUN_DIR.get() {
         mark_kept(&run_dir.path);

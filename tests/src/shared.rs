@@ -1,6 +1,8 @@
-//! One Kafka, one PostgreSQL and one Kubernetes API for all tests of a process, started by the first test that asks.
+//! One Kafka, one PostgreSQL and one Kubernetes API for all tests of a process, started by the
+//! first test that asks.
 //!
-//! Tests keep out of each other's way by names of their own ([`crate::unique_name`]); a test that breaks a server starts one for itself.
+//! Tests keep out of each other's way by names of their own ([`crate::unique_name`]); a test that
+//! breaks a server starts one for itself.
 
 use tokio::sync::OnceCell;
 

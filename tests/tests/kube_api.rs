@@ -1,4 +1,5 @@
-//! The testbed's Kubernetes API: real objects, real tokens, real rights, and it survives what tests do to it.
+//! The testbed's Kubernetes API: real objects, real tokens, real rights, and it survives what tests
+//! do to it.
 
 use std::{collections::BTreeMap, time::Duration};
 

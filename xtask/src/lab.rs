@@ -4,8 +4,8 @@
 //! ```text
 //! say what will happen ──> cargo build --release ∥ fetch Kafka, PostgreSQL ──> exec clickstream-lab
 //! ```
-//! One cargo build for everything: cargo compiles a crate once for each set of features, and the set
-//! follows from all packages that are built together.
+//! One cargo build for everything: cargo compiles a crate once for each set of features, and the
+//! set follows from all packages that are built together.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ pub const SERVICES: [&str; 3] = [
     "clickstream-console",
 ];
 
-/// What one step of the compiler takes on one core of the machine with speed 1, in seconds: the mean
-/// over everything that `up` runs.
+/// What one step of the compiler takes on one core of the machine with speed 1, in seconds: the
+/// mean over everything that `up` runs.
 const SECONDS_PER_STEP: f64 = 1.15;
 
 /// What the lab needs for an errand.
@@ -133,9 +133,9 @@ fn on_kind(then: &'static str) -> anyhow::Result<ExitCode> {
     .start()
 }
 
-/// A `cargo build` for release, of which [`programs`] is told the programs. It selects the lab and the
-/// services whatever is asked for (and what is asked for beside them), since dependencies have the
-/// features that all selected packages want: `up` and `kind` share what they compile.
+/// A `cargo build` for release, of which [`programs`] is told the programs. It selects the lab and
+/// the services whatever is asked for (and what is asked for beside them), since dependencies have
+/// the features that all selected packages want: `up` and `kind` share what they compile.
 #[must_use]
 pub fn release_build(asked: &[&str], features: &[&str]) -> Command {
     let mut command = cargo(["build", "--release", "--package", LAB]);

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::schema;
 
-/// What another release may write under this schema: a word nobody knows wherever there is text, and one field more in each object.
+/// What another release may write under this schema: a word nobody knows wherever there is text,
+/// and one field more in each object.
 fn of_another_release(schema: &Value) -> Value {
     match schema["type"].as_str() {
         Some("object") => {
@@ -23,7 +24,8 @@ fn of_another_release(schema: &Value) -> Value {
     }
 }
 
-/// Otherwise the whole resource could not be read, and after a rollback nobody would look after the pipeline.
+/// Otherwise the whole resource could not be read, and after a rollback nobody would look after the
+/// pipeline.
 #[test]
 fn words_and_fields_of_another_release_leave_a_status_readable() {
     let whole = of_another_release(&schema::structural::<ClickstreamPipelineStatus>());

@@ -28,7 +28,8 @@ const NOT_FOR_A_JOB: [&str; 5] = [
     "ports",
 ];
 
-/// The audit of the target whose Deployment this is: same image, document, Secrets and place, another verb.
+/// The audit of the target whose Deployment this is: same image, document, Secrets and place,
+/// another verb.
 ///
 /// # Errors
 /// The Deployment is not the operator's.
@@ -121,8 +122,9 @@ fn change(container: &mut Map<String, Value>, output: ReportForm, memory: Option
     }
 }
 
-/// The processors' labels, so that what lets them through to Kafka and PostgreSQL lets this through; but neither their
-/// Service, their disruption budget nor the operator may take it for one.
+/// The processors' labels, so that what lets them through to Kafka and PostgreSQL lets this
+/// through; but neither their Service, their disruption budget nor the operator may take it for
+/// one.
 fn labels(of_pods: &Value, deployment: &Deployment) -> Map<String, Value> {
     let mut all = of_pods.as_object().cloned().unwrap_or_default();
     for (key, value) in [
@@ -140,7 +142,8 @@ fn labels(of_pods: &Value, deployment: &Deployment) -> Map<String, Value> {
     all
 }
 
-/// The pipeline: who deletes it deletes this too. It does not control the Job, which the operator would take for its own.
+/// The pipeline: who deletes it deletes this too. It does not control the Job, which the operator
+/// would take for its own.
 fn owners(deployment: &Deployment) -> Value {
     let owners = deployment.meta().owner_references.iter().flatten();
     let pipelines: Vec<Value> = owners

@@ -18,7 +18,8 @@ pub enum Line {
 }
 
 impl Line {
-    /// Tells them apart: logs are JSON objects on one line, which the report never has, and progress has a form of its own.
+    /// Tells them apart: logs are JSON objects on one line, which the report never has, and
+    /// progress has a form of its own.
     pub fn of(text: &str) -> Self {
         let is_progress = text
             .strip_prefix("audit: ")

@@ -14,7 +14,8 @@ use crate::{
     args::incidents::{AcceptLossArgs, VerbArgs},
 };
 
-/// The status names a thousand bytes of gaps at a time; as many thousands are acknowledged in one go.
+/// The status names a thousand bytes of gaps at a time; as many thousands are acknowledged in one
+/// go.
 const ROUNDS: u32 = 200;
 /// The status is written every half minute: a write onto an older version is tried again.
 const TRIES: u32 = 10;

@@ -1,7 +1,7 @@
 //! What may not leave the cluster: passwords, tokens and events. Pure.
 //!
-//! Three sieves: places that may hold anything are emptied but for what is known to be harmless; texts lose what looks like a
-//! credential; and a line that looks like an event is no line.
+//! Three sieves: places that may hold anything are emptied but for what is known to be harmless;
+//! texts lose what looks like a credential; and a line that looks like an event is no line.
 
 use std::sync::LazyLock;
 

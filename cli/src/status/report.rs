@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::events::Events;
 use crate::paint::{BAD, FAINT, GOOD, WAITING};
 
-/// What `-o json` prints: the resource's status, and around it its name, its readiness and its Events.
+/// What `-o json` prints: the resource's status, and around it its name, its readiness and its
+/// Events.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -139,7 +140,8 @@ impl Report {
     }
 }
 
-/// How a condition looks: of some, it is good when they do not hold, and what is on its way has not failed.
+/// How a condition looks: of some, it is good when they do not hold, and what is on its way has not
+/// failed.
 pub fn colour(condition: &Condition, reconciling: bool) -> anstyle::Style {
     match (condition.type_.as_str(), condition.status.as_str()) {
         ("DataLossDetected" | "Stalled", "True") => BAD,

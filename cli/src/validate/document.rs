@@ -48,7 +48,8 @@ pub fn title(content: &Value) -> String {
     )
 }
 
-/// All problems, each once: our own words before the API server's. `text` is the document with its lines.
+/// All problems, each once: our own words before the API server's. `text` is the document with its
+/// lines.
 pub fn problems(content: &Value, text: Option<&str>) -> Vec<Problem> {
     let (own, complete) = own_problems(content, text);
     let mut problems = own;
@@ -57,7 +58,8 @@ pub fn problems(content: &Value, text: Option<&str>) -> Vec<Problem> {
     spec::Problem::name_entries(&mut others, content);
     for other in others.into_iter().map(Problem::from) {
         let is_said = |said: &Problem| {
-            // of a document that could be read we have said everything, if sometimes of a field inside of it
+            // of a document that could be read we have said everything, if sometimes of a field
+            // inside of it
             let inside = complete
                 && (said.path.starts_with(&other.path) || other.path.starts_with(&said.path));
             said.path == other.path || inside
@@ -69,8 +71,8 @@ pub fn problems(content: &Value, text: Option<&str>) -> Vec<Problem> {
     problems
 }
 
-/// What the reader of processors and operator says, and whether that is all it has to say: a document that cannot be
-/// read at all shows one problem only.
+/// What the reader of processors and operator says, and whether that is all it has to say: a
+/// document that cannot be read at all shows one problem only.
 fn own_problems(content: &Value, text: Option<&str>) -> (Vec<Problem>, bool) {
     let read = match (bare(content), text) {
         (None, Some(text)) => ClickstreamPipeline::from_yaml(text),
@@ -101,7 +103,8 @@ fn own_problems(content: &Value, text: Option<&str>) -> (Vec<Problem>, bool) {
     }
 }
 
-/// The document without what only the API writes, if there is such: then lines are not the file's any more.
+/// The document without what only the API writes, if there is such: then lines are not the file's
+/// any more.
 fn bare(content: &Value) -> Option<Value> {
     let metadata = content["metadata"].as_object()?;
     let is_foreign = |name: &String| !KNOWN_METADATA.contains(&name.as_str());
@@ -124,8 +127,8 @@ fn misfits(content: &Value) -> Vec<spec::Problem> {
         .collect()
 }
 
-/// The rules that the API server evaluates. A rule that trips over a value of another type says nothing of use: the
-/// schema has said it.
+/// The rules that the API server evaluates. A rule that trips over a value of another type says
+/// nothing of use: the schema has said it.
 fn broken_rules(content: &Value) -> Vec<spec::Problem> {
     let broken = Validator::new().validate(&SCHEMA, content, None);
     let broken = broken
@@ -136,7 +139,8 @@ fn broken_rules(content: &Value) -> Vec<spec::Problem> {
         .filter(|error| error.kind == ErrorKind::ValidationFailure)
         .map(|error| {
             let (path, message) = match error.message.split_once(": ") {
-                // the rule about the name stands at the root, where it can say only in words what it is about
+                // the rule about the name stands at the root, where it can say only in words what
+                // it is about
                 Some((path, message)) if error.field_path.is_empty() => (path, message),
                 _ => (error.field_path.as_str(), error.message.as_str()),
             };

@@ -8,7 +8,8 @@ use clickstream_pipeline::spec::KIND;
 pub enum Document {
     /// A pipeline.
     Pipeline {
-        /// As it stands in the file, behind as many empty lines as there are before it; `None` for a part of a list.
+        /// As it stands in the file, behind as many empty lines as there are before it; `None` for
+        /// a part of a list.
         text: Option<String>,
         /// What it says.
         content: Value,

@@ -73,7 +73,8 @@ impl Api {
         Self { state, kubeconfig }
     }
 
-    /// What the pod does, one look after the other; the last of them for ever, or until the Job is removed.
+    /// What the pod does, one look after the other; the last of them for ever, or until the Job is
+    /// removed.
     pub fn plays(&self, stages: &[PodStage]) {
         *self.state.stages.lock().unwrap() = stages.to_vec();
     }

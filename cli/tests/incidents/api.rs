@@ -1,4 +1,5 @@
-//! An API server with one pipeline in trouble: everything in it that may not leave the cluster is planted.
+//! An API server with one pipeline in trouble: everything in it that may not leave the cluster is
+//! planted.
 
 use std::{
     path::PathBuf,

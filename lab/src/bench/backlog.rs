@@ -73,7 +73,8 @@ impl Default for Style {
 }
 
 impl Backlog {
-    /// Fills a new topic: about 250 bytes a record, 2 % duplicates, 1 % malformed, an hour of event time up to now.
+    /// Fills a new topic: about 250 bytes a record, 2 % duplicates, 1 % malformed, an hour of event
+    /// time up to now.
     ///
     /// # Errors
     /// Kafka refuses.

@@ -1,4 +1,5 @@
-//! What goes on beside a benchmark, on a thread of its own, so that nothing else delays the moments it takes.
+//! What goes on beside a benchmark, on a thread of its own, so that nothing else delays the moments
+//! it takes.
 
 use std::{future::Future, thread::JoinHandle};
 

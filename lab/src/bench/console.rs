@@ -1,7 +1,8 @@
 //! What a page that somebody looks at costs the processor, at 10,000 events a second.
 //!
-//! Stretches with and without a listener take turns within one run, so that what else happens on the machine meets both
-//! alike. The listener reads the stream of events as a browser does; drawing happens in the browser and costs nobody here.
+//! Stretches with and without a listener take turns within one run, so that what else happens on
+//! the machine meets both alike. The listener reads the stream of events as a browser does; drawing
+//! happens in the browser and costs nobody here.
 
 use std::process::Command;
 use std::sync::Arc;

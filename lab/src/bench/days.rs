@@ -1,8 +1,10 @@
-//! Years of day partitions: what a flush with one late event costs among thousands of days, against the same among ten; and
-//! how long the stream stands still when retention drops a day of millions of rows.
+//! Years of day partitions: what a flush with one late event costs among thousands of days, against
+//! the same among ten; and how long the stream stands still when retention drops a day of millions
+//! of rows.
 //!
-//! Two pipelines run at the same time on one server and are given a record in turn, so that what else happens on the machine
-//! meets both alike. A flush takes as long as the processor itself says, from begin to commit.
+//! Two pipelines run at the same time on one server and are given a record in turn, so that what
+//! else happens on the machine meets both alike. A flush takes as long as the processor itself
+//! says, from begin to commit.
 
 mod retention;
 
@@ -190,7 +192,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Sends one record and waits until it is visible. How long its flush took, in seconds; nothing if others committed meanwhile.
+    /// Sends one record and waits until it is visible. How long its flush took, in seconds; nothing
+    /// if others committed meanwhile.
     async fn flush(&mut self, age: Age, number: u32) -> anyhow::Result<Option<f64>> {
         tokio::time::sleep(PAUSE).await;
         let before = self.committed().await?;

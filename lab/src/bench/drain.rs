@@ -25,7 +25,8 @@ const AGAINST_COPY: Aim = Aim::at_least(0.5, 0.7);
 /// A measured drain.
 #[derive(Clone, Copy, Debug)]
 pub struct DrainRun {
-    /// From the claim of the last partition (before its first poll) to the commit that reached the log's end, in seconds.
+    /// From the claim of the last partition (before its first poll) to the commit that reached the
+    /// log's end, in seconds.
     pub seconds: f64,
     /// From exec to that commit, in seconds.
     pub exec_to_end: f64,

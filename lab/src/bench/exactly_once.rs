@@ -1,4 +1,5 @@
-//! What exactly-once costs: the same drain by a build of the processor without fence and without suspects.
+//! What exactly-once costs: the same drain by a build of the processor without fence and without
+//! suspects.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! From produce() to a row that another session sees.
 //!
-//! Open loop: record *i* is due at *begin + i ÷ rate* and its time counts from then on, whenever it was really sent, so that
-//! a stall is not hidden by sending less. Visible is a record when an independent session sees a checkpoint past its offset:
-//! both commit in one transaction.
+//! Open loop: record *i* is due at *begin + i ÷ rate* and its time counts from then on, whenever it
+//! was really sent, so that a stall is not hidden by sending less. Visible is a record when an
+//! independent session sees a checkpoint past its offset: both commit in one transaction.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -152,7 +152,8 @@ async fn measure(stand: &Stand, rate: u64, period: Duration) -> anyhow::Result<L
 }
 
 impl Watch {
-    /// A session of its own, on a thread of its own, so that nothing else delays the moments it takes.
+    /// A session of its own, on a thread of its own, so that nothing else delays the moments it
+    /// takes.
     ///
     /// # Errors
     /// There is no thread to be had.
@@ -216,8 +217,9 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Sends on schedule, with the settings of our own producer: up to 5 ms are its batching. To these partitions in turn, or, if
-/// none are named, as keys say. When the first record was due, and which were delivered.
+/// Sends on schedule, with the settings of our own producer: up to 5 ms are its batching. To these
+/// partitions in turn, or, if none are named, as keys say. When the first record was due, and which
+/// were delivered.
 ///
 /// # Errors
 /// A record cannot be sent.

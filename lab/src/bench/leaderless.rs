@@ -1,7 +1,8 @@
 //! Partitions whose leader is away: what those of the other brokers feel of it.
 //!
-//! Three brokers, six partitions with one copy each, four of them under load. While it lasts, the broker of the other two is
-//! killed, or hangs; whether it coordinates the group is looked up, and it is one that does not.
+//! Three brokers, six partitions with one copy each, four of them under load. While it lasts, the
+//! broker of the other two is killed, or hangs; whether it coordinates the group is looked up, and
+//! it is one that does not.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -35,7 +36,8 @@ const AGAINST_ALL: Aim = Aim::at_most(3.0, 1.2);
 /// What becomes of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// It is killed: connections are refused, and after its session's time-out its partitions have no leader.
+    /// It is killed: connections are refused, and after its session's time-out its partitions have
+    /// no leader.
     Killed,
     /// It hangs: it answers nothing, and is the leader until its session has timed out.
     Hangs,

@@ -95,7 +95,8 @@ struct Process {
 }
 
 impl Process {
-    /// A line of /proc/PID/stat. The name in parentheses may hold anything, so counting begins after the last one.
+    /// A line of /proc/PID/stat. The name in parentheses may hold anything, so counting begins
+    /// after the last one.
     fn parse(stat: &str) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
@@ -107,8 +108,8 @@ impl Process {
     }
 }
 
-/// What this process and everything below it has used. A process that ends hands its time to the parent that waits for it,
-/// so the sum never loses any.
+/// What this process and everything below it has used. A process that ends hands its time to the
+/// parent that waits for it, so the sum never loses any.
 fn own() -> u64 {
     let mut processes = HashMap::new();
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();

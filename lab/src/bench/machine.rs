@@ -25,7 +25,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This machine, now; without a stand nothing is said of PostgreSQL. `given`: the programs were not built here.
+    /// This machine, now; without a stand nothing is said of PostgreSQL. `given`: the programs were
+    /// not built here.
     ///
     /// # Errors
     /// PostgreSQL does not say its version.

@@ -1,5 +1,5 @@
-//! What it costs to find the fields of an event by pointers, and to keep its properties: clicks of one
-//! generator as events of our own form, as nested ones, and as nested ones with properties.
+//! What it costs to find the fields of an event by pointers, and to keep its properties: clicks of
+//! one generator as events of our own form, as nested ones, and as nested ones with properties.
 
 use clickstream_pipeline::spec::{ClickstreamPipeline, PropertiesPolicy};
 use clickstream_producer::generator::IdForm;

@@ -1,8 +1,10 @@
 //! What metrics cost: a backlog with them and without, in turn.
 //!
-//! On: an admin server that is asked for `/metrics` every second, fifteen times as often as Prometheus asks by default. Off: no
-//! admin server, so that nobody could read them. Then the processor observes no row, sets no gauge, counts no windows and asks
-//! for no settings of topics. What is left are additions to counters, one for a record and a few dozen for a flush of thousands.
+//! On: an admin server that is asked for `/metrics` every second, fifteen times as often as
+//! Prometheus asks by default. Off: no admin server, so that nobody could read them. Then the
+//! processor observes no row, sets no gauge, counts no windows and asks for no settings of topics.
+//! What is left are additions to counters, one for a record and a few dozen for a flush of
+//! thousands.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! The operator on a real kube-apiserver with etcd and a real Kafka: how soon a pipeline is there, alone and among a thousand,
-//! what it costs when nothing happens, and how soon it goes on after the API server was away.
+//! The operator on a real kube-apiserver with etcd and a real Kafka: how soon a pipeline is there,
+//! alone and among a thousand, what it costs when nothing happens, and how soon it goes on after
+//! the API server was away.
 
 mod cluster;
 mod users;

@@ -1,5 +1,6 @@
-//! A backlog on 1,000 partitions in large compressed batches: the most memory that the processor ever holds, against the limit
-//! of its pod; how long it takes until it reads them all; and the audit of what came of it.
+//! A backlog on 1,000 partitions in large compressed batches: the most memory that the processor
+//! ever holds, against the limit of its pod; how long it takes until it reads them all; and the
+//! audit of what came of it.
 
 use std::time::{Duration, Instant};
 
@@ -220,15 +221,15 @@ async fn assigned(processor: &Process) -> anyhow::Result<Instant> {
     Ok(Instant::now())
 }
 
-/// The limit that the operator gives a processor's pod whose spec has none: twice a request of 48 MiB, the filter, and three
-/// flushes with their rows.
+/// The limit that the operator gives a processor's pod whose spec has none: twice a request of 48
+/// MiB, the filter, and three flushes with their rows.
 fn limit_mib(spec: &PipelineSpec) -> f64 {
     let mib = |bytes: Bytes| bytes.get().div_ceil(1 << 20) as f64;
     2.0 * (48.0 + mib(spec.processor.filter_memory) + 6.0 * mib(spec.processor.flush.max_bytes))
 }
 
-/// So many bytes of records, dealt out to the partitions in turn, so that each holds the whole hour and its batches are full.
-/// Returns how many records they are.
+/// So many bytes of records, dealt out to the partitions in turn, so that each holds the whole hour
+/// and its batches are full. Returns how many records they are.
 fn fill(log: &Log, bytes: u64) -> anyhow::Result<i64> {
     let begin = Utc::now() - COVERED;
     let options = GeneratorOptions {
@@ -247,7 +248,8 @@ fn fill(log: &Log, bytes: u64) -> anyhow::Result<i64> {
         .set("delivery.timeout.ms", "900000")
         .set("batch.size", BATCH.to_string())
         .set("batch.num.messages", "1000000")
-        // what this client holds against a batch before it is compressed; the broker looks at it afterwards
+        // what this client holds against a batch before it is compressed; the broker looks at it
+        // afterwards
         .set("message.max.bytes", (2 * BATCH).to_string())
         .set("queue.buffering.max.messages", "10000000")
         .set("queue.buffering.max.kbytes", (3 << 20).to_string());

@@ -1,5 +1,5 @@
-//! The rest of a backlog, taken up by a new processor after the first was killed half way: its filter is empty, so every
-//! record could be one that is stored already.
+//! The rest of a backlog, taken up by a new processor after the first was killed half way: its
+//! filter is empty, so every record could be one that is stored already.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! What is measured on: one Kafka, one PostgreSQL, release binaries, and a fresh schema for each run.
+//! What is measured on: one Kafka, one PostgreSQL, release binaries, and a fresh schema for each
+//! run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,8 @@ impl Stand {
             settings: [
                 ("shared_buffers", "1GB"),
                 ("max_wal_size", "8GB"),
-                // its default, which with the default of max_locks_per_transaction makes the table of locks
+                // its default, which with the default of max_locks_per_transaction makes the table
+                // of locks
                 ("max_connections", "100"),
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -187,7 +189,8 @@ impl Stand {
         })
     }
 
-    /// A pipeline of its own name, so that no consumer group is met twice, with what `change` makes of it.
+    /// A pipeline of its own name, so that no consumer group is met twice, with what `change` makes
+    /// of it.
     ///
     /// # Errors
     /// It cannot be written.
@@ -317,8 +320,8 @@ impl Trial {
         Ok(checkpoints::total(&checkpoints).accepted)
     }
 
-    /// Stops a processor in order and takes the tables away as production does, a hundred days at a time: a schema of
-    /// thousands cannot be dropped at once.
+    /// Stops a processor in order and takes the tables away as production does, a hundred days at a
+    /// time: a schema of thousands cannot be dropped at once.
     ///
     /// # Errors
     /// One of these fails.
@@ -337,7 +340,8 @@ impl Trial {
         Ok(())
     }
 
-    /// Stops a processor in order and drops the schema: the next run finds the machine as this one did.
+    /// Stops a processor in order and drops the schema: the next run finds the machine as this one
+    /// did.
     ///
     /// # Errors
     /// One of these fails.

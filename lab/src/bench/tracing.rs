@@ -1,8 +1,8 @@
 //! What traces cost: a backlog drained and a backlog produced with them and without, in turn.
 //!
-//! On: the default sampler and a real Collector on the same machine, whose work counts against the run. One record in ten
-//! thousand of the backlog carries a header, as the producer writes them, so that flushes have events to follow. Off: no
-//! endpoint; the same log.
+//! On: the default sampler and a real Collector on the same machine, whose work counts against the
+//! run. One record in ten thousand of the backlog carries a header, as the producer writes them, so
+//! that flushes have events to follow. Off: no endpoint; the same log.
 
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
-//! An upgrade of the tables under load: the release before fills them and goes on writing while this one migrates them, is
-//! then replaced by it, and is at last started again.
+//! An upgrade of the tables under load: the release before fills them and goes on writing while
+//! this one migrates them, is then replaced by it, and is at last started again.
 //!
 //! ```text
 //! before fills ─> events come in ─> migrate, beside a long query ─> before goes on ─> after joins, before leaves ─> audit ─> before again ─> audit
 //! ```
-//! Owner and writer of the tables are two roles, as in production, and both releases read one and the same document, which says
-//! no more than it has to: what a release takes for granted is a part of it.
+//! Owner and writer of the tables are two roles, as in production, and both releases read one and
+//! the same document, which says no more than it has to: what a release takes for granted is a part
+//! of it.
 
 mod release;
 mod target;

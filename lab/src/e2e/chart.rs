@@ -1,4 +1,5 @@
-//! The chart's life while nothing else is on the cluster: installed, handed over, upgraded, removed.
+//! The chart's life while nothing else is on the cluster: installed, handed over, upgraded,
+//! removed.
 
 use anyhow::Context as _;
 

@@ -1,4 +1,5 @@
-//! The chart's console as a person meets it: enabled by values, behind a port-forward, with its token.
+//! The chart's console as a person meets it: enabled by values, behind a port-forward, with its
+//! token.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -22,7 +23,8 @@ pub const ROLE: &str = "dashboard";
 const PASSWORD: &str = "of-the-dashboard";
 const TOKEN: &str = "for-those-who-may-look";
 
-/// How long the page may take to show everything: it asks the processors once a second, for metrics every five.
+/// How long the page may take to show everything: it asks the processors once a second, for metrics
+/// every five.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Creates the role, as an administrator would before it is named in the resource.
@@ -136,7 +138,8 @@ fn missing(sections: &BTreeMap<String, Value>) -> Vec<&'static str> {
     .collect()
 }
 
-/// Runs `kubectl port-forward` until it is dropped; with its output, whose end would be its own, and where it listens.
+/// Runs `kubectl port-forward` until it is dropped; with its output, whose end would be its own,
+/// and where it listens.
 async fn forwarded(
     mut forward: Command,
 ) -> anyhow::Result<(Child, BufReader<ChildStdout>, String)> {
@@ -168,7 +171,8 @@ async fn question(address: &str, token: &str) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The status of an answer, by its first line: what a forwarded connection does after that is kubectl's affair.
+/// The status of an answer, by its first line: what a forwarded connection does after that is
+/// kubectl's affair.
 async fn status(answer: TcpStream) -> anyhow::Result<u16> {
     let mut line = String::new();
     BufReader::new(answer).read_line(&mut line).await?;

@@ -1,4 +1,5 @@
-//! What is done to the pipeline, and what has to hold afterwards: events go on, and the resource becomes Ready again.
+//! What is done to the pipeline, and what has to hold afterwards: events go on, and the resource
+//! becomes Ready again.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,12 @@ use xtask::steps::Steps;
 /// Enough records that they cannot have been under way already: three seconds of them.
 const GOES_ON: i64 = 3 * RATE;
 
-/// Records of one partition that Kafka drops: fewer than come in while they wait, of which a quarter are that partition's.
+/// Records of one partition that Kafka drops: fewer than come in while they wait, of which a
+/// quarter are that partition's.
 const DROPPED: i64 = RATE / 4;
 
-/// Longest time until events go on after a pod of ours died. Claims of a dead processor are taken over after its session
-/// ends, which takes Kafka 45 s at most.
+/// Longest time until events go on after a pod of ours died. Claims of a dead processor are taken
+/// over after its session ends, which takes Kafka 45 s at most.
 const AFTER_A_KILL: Duration = Duration::from_secs(90);
 
 /// Scales the processors under load.
@@ -196,8 +198,9 @@ pub async fn deleted_and_applied(
     pipeline.ready(steps).await.map(|_| ())
 }
 
-/// Has Kafka drop records that no processor has read yet, as its retention does after an outage that was too long: the
-/// resource names the gap until somebody acknowledges it, and everything else goes on.
+/// Has Kafka drop records that no processor has read yet, as its retention does after an outage
+/// that was too long: the resource names the gap until somebody acknowledges it, and everything
+/// else goes on.
 pub async fn records_dropped(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
     let step = steps.begin("gap");
     let cluster = pipeline.cluster();

@@ -1,5 +1,5 @@
-//! What can be measured only with pods: how long events stay invisible while processors are replaced, and what more
-//! processors bring when each has a fifth of a core.
+//! What can be measured only with pods: how long events stay invisible while processors are
+//! replaced, and what more processors bring when each has a fifth of a core.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,12 @@ const RATE: i64 = 1_000;
 /// How long the checkpoints are watched: from before the replacement until well after it.
 const WATCHED: Duration = Duration::from_secs(60);
 
-/// Records to catch up with, per processor: 27 s at 60,000 a second, the most that a fifth of a core was seen to do.
+/// Records to catch up with, per processor: 27 s at 60,000 a second, the most that a fifth of a
+/// core was seen to do.
 const BACKLOG: i64 = 1_600_000;
 
-/// As in the other benchmarks: with the quickstart's 2 GB a checkpoint falls due every twenty seconds, into one measurement
-/// and not into another.
+/// As in the other benchmarks: with the quickstart's 2 GB a checkpoint falls due every twenty
+/// seconds, into one measurement and not into another.
 const ROOM_FOR_WAL: [&str; 3] = [
     "alter system set max_wal_size = '8GB'",
     "alter system set checkpoint_timeout = '15min'",
@@ -38,10 +39,11 @@ const MARK: &str = "example.com/rolled";
 /// CPU of a capped processor.
 const CAP: &str = "200m";
 
-/// Replaces the processors under load, and tells the longest time for which a partition made no progress.
+/// Replaces the processors under load, and tells the longest time for which a partition made no
+/// progress.
 ///
-/// Every partition takes several hundred events a second, so an event is invisible for that time at most and for a few
-/// milliseconds less.
+/// Every partition takes several hundred events a second, so an event is invisible for that time at
+/// most and for a few milliseconds less.
 pub async fn rolling_update(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
     let change = json!({ "spec": { "producer": { "rate": RATE } } });
     pipeline.patch(&change).await?;
@@ -119,7 +121,8 @@ async fn longest_stillness(pipeline: &Pipeline<'_>) -> anyhow::Result<f64> {
         .context("no partition has a checkpoint")
 }
 
-/// Catches up with 1, 2 and 4 processors of a fifth of a core each; prints the rates and how they compare.
+/// Catches up with 1, 2 and 4 processors of a fifth of a core each; prints the rates and how they
+/// compare.
 pub async fn capped_drain(pipeline: &Pipeline<'_>, steps: &Steps) -> anyhow::Result<()> {
     let operator = format!("deployment/{RELEASE}");
     let cluster = pipeline.cluster();

@@ -1,4 +1,5 @@
-//! Clusters as platform teams hand them out: what refuses or restricts pods, put up before the operator comes.
+//! Clusters as platform teams hand them out: what refuses or restricts pods, put up before the
+//! operator comes.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use xtask::args::Surroundings;
 use xtask::images;
 use xtask::steps::Steps;
 
-/// The label of the quickstart's Kafka, PostgreSQL and Adminer, which are no part of what is tested.
+/// The label of the quickstart's Kafka, PostgreSQL and Adminer, which are no part of what is
+/// tested.
 const SERVERS: (&str, &str) = ("app.kubernetes.io/part-of", "clickstream-quickstart");
 
 /// What OpenShift's restricted-v2 refuses; the operator's tests read the same file.
@@ -57,7 +59,8 @@ pub async fn put_up(cluster: &Cluster, all: &[Surroundings], steps: &Steps) -> a
     .await
 }
 
-/// Makes sure that what was put up is in force: a network that enforces no policies would let everything pass.
+/// Makes sure that what was put up is in force: a network that enforces no policies would let
+/// everything pass.
 ///
 /// # Errors
 /// A pod that no policy names reaches the operator.
@@ -125,7 +128,8 @@ pub fn release(release: Release, all: &[Surroundings]) -> Release {
 pub fn document(document: &mut Value, all: &[Surroundings]) {
     if all.contains(&Surroundings::Quota) {
         for component in ["processor", "producer"] {
-            // without a request of its own a pod asks for as much as its limit, and the node has two
+            // without a request of its own a pod asks for as much as its limit, and the node has
+            // two
             document["spec"][component]["resources"] = json!({
                 "requests": { "cpu": "50m", "memory": "64Mi" },
                 "limits": { "cpu": "1", "memory": "352Mi" },
@@ -134,7 +138,8 @@ pub fn document(document: &mut Value, all: &[Surroundings]) {
     }
 }
 
-/// The policy for both namespaces. It judges no server of the quickstart, each of which has a user of its own.
+/// The policy for both namespaces. It judges no server of the quickstart, each of which has a user
+/// of its own.
 async fn restricted(cluster: &Cluster) -> anyhow::Result<()> {
     let file = workspace_root().join(RESTRICTED);
     kubectl(cluster, &["apply", "-f", &file.to_string_lossy()]).await?;

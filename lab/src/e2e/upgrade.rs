@@ -1,5 +1,5 @@
-//! From another release to this one, under load: every pipeline rolls in its turn, a sick one keeps nobody waiting, a pinned one
-//! keeps its pods, and nothing is lost.
+//! From another release to this one, under load: every pipeline rolls in its turn, a sick one keeps
+//! nobody waiting, a pinned one keeps its pods, and nothing is lost.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use xtask::args::E2eArgs;
 use xtask::images::{self, Recipe, SERVICES, engine};
 use xtask::steps::Steps;
 
-/// Events a second of each pipeline: two busy cores carry three of them beside two versions of everything.
+/// Events a second of each pipeline: two busy cores carry three of them beside two versions of
+/// everything.
 const RATE: i64 = 200;
 
 /// The Secret that the sick pipeline's processors sign in with.
@@ -88,7 +89,8 @@ pub async fn test(
     Ok(())
 }
 
-/// The other release's images, under a tag of their own. Its programs speak no TLS to Kafka, which nothing here uses.
+/// The other release's images, under a tag of their own. Its programs speak no TLS to Kafka, which
+/// nothing here uses.
 async fn build(from: &str, steps: &Steps) -> anyhow::Result<Revision> {
     let (from, steps) = (from.to_owned(), steps.clone());
     let build = move || {
@@ -115,7 +117,8 @@ fn tag(revision: &Revision) -> String {
     format!("from-{}", revision.id())
 }
 
-/// The quickstart three times: as it is, pinned to the images with this tag, and with a Secret of its own.
+/// The quickstart three times: as it is, pinned to the images with this tag, and with a Secret of
+/// its own.
 fn documents(tag: &str) -> anyhow::Result<[Value; 3]> {
     let named = |name: &str| {
         let mut document = Pipeline::quickstart()?;

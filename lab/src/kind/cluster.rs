@@ -81,7 +81,8 @@ impl Cluster {
         helm
     }
 
-    /// A script of the workspace that takes the cluster from `KUBECONFIG`, and Helm as its argument.
+    /// A script of the workspace that takes the cluster from `KUBECONFIG`, and Helm as its
+    /// argument.
     #[must_use]
     pub fn script(&self, path: &str) -> Command {
         let mut script = self.tool(&workspace_root().join(path));

@@ -1,4 +1,5 @@
-//! A pipeline on a cluster: its resource, its pods, and in [`servers`] what Kafka and PostgreSQL know of it.
+//! A pipeline on a cluster: its resource, its pods, and in [`servers`] what Kafka and PostgreSQL
+//! know of it.
 
 mod servers;
 
@@ -107,7 +108,8 @@ impl<'a> Pipeline<'a> {
         .map(|_| ())
     }
 
-    /// Sets the number of processors by the scale subresource, as `kubectl scale` and autoscalers do.
+    /// Sets the number of processors by the scale subresource, as `kubectl scale` and autoscalers
+    /// do.
     ///
     /// # Errors
     /// The API server refuses it.
@@ -248,10 +250,12 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Applies a document and waits until an event more than before is in PostgreSQL; how long that took.
+    /// Applies a document and waits until an event more than before is in PostgreSQL; how long that
+    /// took.
     ///
     /// # Errors
-    /// The API server refuses the document, or no event comes in time; the message holds what the cluster says.
+    /// The API server refuses the document, or no event comes in time; the message holds what the
+    /// cluster says.
     pub async fn bring_up(&self, document: &Value, steps: &Steps) -> anyhow::Result<Duration> {
         let step = steps.begin("rows");
         let rows = async {

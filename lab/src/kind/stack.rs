@@ -154,7 +154,8 @@ pub async fn load(cluster: &Cluster, images: &[String], steps: &Steps) -> anyhow
         .await
 }
 
-/// The operator, until it is ready. One that runs already is restarted: its image may have changed under the same name.
+/// The operator, until it is ready. One that runs already is restarted: its image may have changed
+/// under the same name.
 ///
 /// # Errors
 /// It does not become ready; the message holds what the cluster says.

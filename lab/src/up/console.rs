@@ -25,7 +25,8 @@ pub struct Console {
     address: String,
 }
 
-/// Makes the role that may only read, and names it in the document, so that the migration grants it what it needs.
+/// Makes the role that may only read, and names it in the document, so that the migration grants it
+/// what it needs.
 ///
 /// # Errors
 /// PostgreSQL refuses.

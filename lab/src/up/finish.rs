@@ -132,8 +132,8 @@ impl Sum {
         }
     }
 
-    /// Every record of the log has one verdict, and what the producer was promised is in the log (others may write the
-    /// topic too).
+    /// Every record of the log has one verdict, and what the producer was promised is in the log
+    /// (others may write the topic too).
     fn adds_up(&self) -> bool {
         self.counts.conserved()
             && self.counts.consumed + self.counts.skipped == self.in_log

@@ -3,7 +3,8 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Waits for signals to end. Each clone sees every signal that comes after its last [`Interrupts::next`].
+/// Waits for signals to end. Each clone sees every signal that comes after its last
+/// [`Interrupts::next`].
 #[derive(Clone)]
 pub struct Interrupts(watch::Receiver<u32>);
 

@@ -1,7 +1,9 @@
-//! Measures, from outside, how long records take from the broker's time stamp to a row that another session sees.
+//! Measures, from outside, how long records take from the broker's time stamp to a row that another
+//! session sees.
 //!
-//! One thread follows the log, another asks PostgreSQL for the checkpoints every 5 ms, which move in the transaction that
-//! writes the rows: the figures are true to about 6 ms (the question's period, and the stamp's whole milliseconds).
+//! One thread follows the log, another asks PostgreSQL for the checkpoints every 5 ms, which move
+//! in the transaction that writes the rows: the figures are true to about 6 ms (the question's
+//! period, and the stamp's whole milliseconds).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +20,8 @@ use crate::checkpoints;
 /// How often PostgreSQL is asked.
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// Records a second that are followed; beyond it the rest of the second is left out, so that measuring stays cheap.
+/// Records a second that are followed; beyond it the rest of the second is left out, so that
+/// measuring stays cheap.
 const FOLLOWED: u32 = 5_000;
 
 /// The running measurement; ends when dropped.

@@ -54,7 +54,8 @@ impl Recent {
         // visible before this side read it from the log: the sighting tells when
         let passed = found.sightings.partition_point(|(next, _)| *next <= offset);
         if let Some((_, seen)) = found.sightings.get(passed) {
-            // the oldest sighting that is remembered may be later than the first one that passed the record
+            // the oldest sighting that is remembered may be later than the first one that passed
+            // the record
             if passed > 0 || found.sightings.len() < SIGHTINGS {
                 let waited = seen - stamp;
                 self.note(waited);
@@ -94,7 +95,8 @@ impl Recent {
         }
     }
 
-    /// The figures of the last seconds, and a new second begins; `None` when nothing became visible in them.
+    /// The figures of the last seconds, and a new second begins; `None` when nothing became visible
+    /// in them.
     pub fn next_second(&mut self) -> Option<Latency> {
         let mut all = empty();
         for second in &self.seconds {

@@ -11,7 +11,8 @@ use xtask::steps::Steps;
 /// The database that is created on a PostgreSQL of our own.
 const DATABASE: &str = "analytics";
 
-/// Starts Kafka unless one was named. On its usual port where that is free, so that other tools find it.
+/// Starts Kafka unless one was named. On its usual port where that is free, so that other tools
+/// find it.
 ///
 /// # Errors
 /// It does not start.
@@ -81,7 +82,8 @@ pub fn postgres_url(args: &UpArgs, own: Option<&Postgres>) -> Option<String> {
         .or_else(|| own.map(|postgres| postgres.url(DATABASE)))
 }
 
-/// The folder of servers that keep their data. PostgreSQL, which does not run as root, must be able to reach it.
+/// The folder of servers that keep their data. PostgreSQL, which does not run as root, must be able
+/// to reach it.
 #[must_use]
 pub fn kept_dir(target: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;

@@ -28,8 +28,8 @@ pub fn logs(args: &UpArgs) -> Vec<String> {
     logs
 }
 
-/// Reads the logs and says how many events they hold, of which period, what the pipeline will make of
-/// them, and how long their replay takes; nothing where no log is replayed.
+/// Reads the logs and says how many events they hold, of which period, what the pipeline will make
+/// of them, and how long their replay takes; nothing where no log is replayed.
 ///
 /// # Errors
 /// A log cannot be read, or holds no event.

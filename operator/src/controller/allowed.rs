@@ -1,5 +1,6 @@
-//! What the platform allows pipelines to name: images, brokers and priority classes. Whoever may create a pipeline has the operator
-//! dial brokers from where it is, and pods run images and push others aside; these lists say which. Pure.
+//! What the platform allows pipelines to name: images, brokers and priority classes. Whoever may
+//! create a pipeline has the operator dial brokers from where it is, and pods run images and push
+//! others aside; these lists say which. Pure.
 
 mod injected;
 
@@ -136,13 +137,14 @@ impl Allowed {
         self.images.is_empty() || self.images.iter().any(|allowed| allowed.has(image))
     }
 
-    /// Whether an image of before may run that nobody names any more: one that pipelines may name, or one of the repository that
-    /// the operator's own image comes from.
+    /// Whether an image of before may run that nobody names any more: one that pipelines may name,
+    /// or one of the repository that the operator's own image comes from.
     pub fn allows_image_of_before(&self, image: &str, own: &str) -> bool {
         self.allows_image(image) || repository_of(image) == repository_of(own)
     }
 
-    /// Whether a broker may be dialled, by its name as it is written or as the operator completes it.
+    /// Whether a broker may be dialled, by its name as it is written or as the operator completes
+    /// it.
     fn allows_broker(&self, broker: &str, namespace: &str) -> bool {
         let complete = qualified(broker, namespace);
         self.brokers.is_empty()
@@ -194,7 +196,8 @@ impl Image {
             let hex = digest.strip_prefix("sha256:");
             hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
         };
-        // a part of a name is no beginning of it: team-of-others is not below team, nor is team:443/others, of a registry at a port
+        // a part of a name is no beginning of it: team-of-others is not below team, nor is
+        // team:443/others, of a registry at a port
         let is_tag = |rest: &str| rest.strip_prefix(':').is_some_and(|tag| !tag.contains('/'));
         let rest = name.strip_prefix(&self.repository);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || is_tag(rest))
@@ -277,7 +280,8 @@ fn plain(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// Whether two addresses have the same first bits. One of IPv4 that is written as IPv6 is one of IPv4.
+/// Whether two addresses have the same first bits. One of IPv4 that is written as IPv6 is one of
+/// IPv4.
 fn shares(first: IpAddr, address: IpAddr, bits: u8) -> bool {
     let shifted = |address: u128, all: u8| address.checked_shr(u32::from(all - bits)).unwrap_or(0);
     match (first, address.to_canonical()) {

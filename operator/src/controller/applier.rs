@@ -1,4 +1,5 @@
-//! Children into the API: server-side apply, one field manager, and nothing sent that is there already.
+//! Children into the API: server-side apply, one field manager, and nothing sent that is there
+//! already.
 
 pub mod refused;
 
@@ -94,7 +95,8 @@ pub enum Changed {
     Refused(Refused),
 }
 
-/// Applies children, and remembers what was applied: a child that has not changed since costs no request.
+/// Applies children, and remembers what was applied: a child that has not changed since costs no
+/// request.
 pub struct Applier {
     client: Client,
     metrics: OperatorMetrics,
@@ -237,7 +239,8 @@ impl Applier {
         }
     }
 
-    /// Whether a child of ours is as it should be, by what the API server would make of it: nothing is written.
+    /// Whether a child of ours is as it should be, by what the API server would make of it: nothing
+    /// is written.
     async fn compare(
         &self,
         owner: &Owner,
@@ -290,7 +293,8 @@ impl Applier {
             .await
     }
 
-    /// Changes some fields of a child of ours and leaves the others as they are, whoever wrote them.
+    /// Changes some fields of a child of ours and leaves the others as they are, whoever wrote
+    /// them.
     ///
     /// # Errors
     /// What the API server says that may pass; a conflict where another object has taken its name.

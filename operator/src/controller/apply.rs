@@ -1,4 +1,5 @@
-//! Children into the API: tables, topics, processors and producer, each of them when it may be there.
+//! Children into the API: tables, topics, processors and producer, each of them when it may be
+//! there.
 
 mod held;
 mod kafka;

@@ -1,7 +1,8 @@
-//! The children that a pipeline is to have. Pure, and cannot fail: whatever could be wrong was found by `validate`.
+//! The children that a pipeline is to have. Pure, and cannot fail: whatever could be wrong was
+//! found by `validate`.
 //!
-//! Children are JSON documents in the shape of manifests: what is written here is what is applied, field by field, and the
-//! API server checks it strictly.
+//! Children are JSON documents in the shape of manifests: what is written here is what is applied,
+//! field by field, and the API server checks it strictly.
 
 mod child;
 pub mod children;
@@ -101,8 +102,8 @@ pub fn template_hash(deployment: &Child) -> String {
     crate::hash::short_hash(&Sha256::digest(template))
 }
 
-/// A hash of how the operator makes pods of a pipeline that says as little as possible: it changes with the code and with every
-/// setting that stands on pods.
+/// A hash of how the operator makes pods of a pipeline that says as little as possible: it changes
+/// with the code and with every setting that stands on pods.
 pub fn form_of_pods(settings: &Settings) -> String {
     let document = Document::from_yaml(PLAIN).expect("what a pipeline must have, and no more");
     let plain = ValidatedPipeline::plain(document);

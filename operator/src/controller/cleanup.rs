@@ -1,4 +1,5 @@
-//! The end of a pipeline. Topics and tables stay unless the spec says otherwise; what Kubernetes made, Kubernetes collects.
+//! The end of a pipeline. Topics and tables stay unless the spec says otherwise; what Kubernetes
+//! made, Kubernetes collects.
 
 mod finalizer;
 mod left_behind;
@@ -28,7 +29,8 @@ use super::{
 };
 use crate::{crd::ClickstreamPipeline, kind::Kind, topics::from_elsewhere};
 
-/// A process gives nothing up before it has tried so often itself: it may have been down for most of a step's time.
+/// A process gives nothing up before it has tried so often itself: it may have been down for most
+/// of a step's time.
 const ATTEMPTS: u32 = 3;
 
 /// Sets the finalizer where something is to be deleted with the pipeline, and takes it away where
@@ -82,7 +84,8 @@ pub async fn cleanup(pipeline: &ClickstreamPipeline, context: &Context) -> Resul
         is_unknown,
     } = followed(pipeline, examine(pipeline, context).is_ok(), context);
     let pipeline = pipeline.as_ref();
-    // pods first: a processor that still writes would make the tables anew, or fail loudly for nothing
+    // pods first: a processor that still writes would make the tables anew, or fail loudly for
+    // nothing
     stop_pods(&owner, context).await?;
     let running = running(&owner, context);
     if !running.is_empty() {
@@ -221,8 +224,8 @@ fn document(pipeline: &ClickstreamPipeline) -> Option<String> {
     .ok()
 }
 
-/// Deletes the topics that the pipeline made; adopted and external ones always stay. None while pods may still write them: those are
-/// `running`.
+/// Deletes the topics that the pipeline made; adopted and external ones always stay. None while
+/// pods may still write them: those are `running`.
 async fn remove_topics(
     pipeline: &ClickstreamPipeline,
     running: Option<&[String]>,

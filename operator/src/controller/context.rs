@@ -16,7 +16,8 @@ use crate::{
 pub const LOOK: Duration = Duration::from_secs(30);
 /// How soon again while something is waited for that no watch tells of.
 pub const WAITING: Duration = Duration::from_secs(3);
-/// Longest time for one reconcile, after which it begins anew: it may be ended anywhere, as it may be by a crash.
+/// Longest time for one reconcile, after which it begins anew: it may be ended anywhere, as it may
+/// be by a crash.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
 /// What reconciles share.
@@ -53,10 +54,12 @@ pub enum Error {
     /// The API server refuses, or does not answer.
     #[error("the kubernetes api: {0}")]
     Api(#[from] kube::Error),
-    /// Something that was asked does not answer, such as an API server behind a connection that is gone.
+    /// Something that was asked does not answer, such as an API server behind a connection that is
+    /// gone.
     #[error("no answer within {} s", LONGEST.as_secs())]
     Stuck,
-    /// The resource has changed since the watch told of it; whatever was decided from it is not written.
+    /// The resource has changed since the watch told of it; whatever was decided from it is not
+    /// written.
     #[error("the resource has changed in the meantime")]
     Outdated,
 }

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::crd::ClickstreamPipeline;
 
-/// What is known of the Secrets that a pipeline names. They are read if they have changed, or the spec has; then the values are there
-/// as well, for this reconcile.
+/// What is known of the Secrets that a pipeline names. They are read if they have changed, or the
+/// spec has; then the values are there as well, for this reconcile.
 ///
 /// # Errors
 /// What the API server says; a Secret that does not exist is no error.

@@ -60,9 +60,10 @@ pub struct Followed<'p> {
     pub is_unknown: bool,
 }
 
-/// The pipeline as it is followed to its end; `is_accepted`: whether [`examine`] has nothing against its
-/// spec. A spec that is refused deletes nothing that was to stay, but it can keep what was to go: that
-/// can still be deleted later. Where the one before is not known either, everything stays.
+/// The pipeline as it is followed to its end; `is_accepted`: whether [`examine`] has nothing
+/// against its spec. A spec that is refused deletes nothing that was to stay, but it can keep what
+/// was to go: that can still be deleted later. Where the one before is not known either, everything
+/// stays.
 pub fn followed<'p>(
     pipeline: &'p ClickstreamPipeline,
     is_accepted: bool,
@@ -95,8 +96,9 @@ pub fn followed<'p>(
     }
 }
 
-/// Takes over from a refused spec whatever keeps something: a policy, a topic that is somebody else's
-/// now, and a target that is no longer named, whose tables would stay in a spec that is accepted.
+/// Takes over from a refused spec whatever keeps something: a policy, a topic that is somebody
+/// else's now, and a target that is no longer named, whose tables would stay in a spec that is
+/// accepted.
 fn keep(followed: &mut PipelineSpec, now: &PipelineSpec) {
     let policy = &mut followed.deletion_policy;
     for (policy, now) in [

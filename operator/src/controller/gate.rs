@@ -27,11 +27,13 @@ enum Change {
     None,
     /// Their template; they wait for the pipeline's turn.
     Due,
-    /// Their template, and nothing else: their image is pinned, so they stay as the release before made them.
+    /// Their template, and nothing else: their image is pinned, so they stay as the release before
+    /// made them.
     Pinned,
 }
 
-/// What of a pipeline has to wait, because the operator's release would change it and it is not its turn.
+/// What of a pipeline has to wait, because the operator's release would change it and it is not its
+/// turn.
 #[derive(Debug, Default)]
 pub struct Gate {
     targets: Vec<Change>,
@@ -43,8 +45,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Finds out what the release would change of what runs, which is to be as these children are, and asks for the pipeline's turn if
-    /// it would change anything.
+    /// Finds out what the release would change of what runs, which is to be as these children are,
+    /// and asks for the pipeline's turn if it would change anything.
     pub fn look(
         pipeline: &ClickstreamPipeline,
         valid: &ValidatedPipeline,
@@ -115,7 +117,8 @@ impl Gate {
     }
 }
 
-/// What the release would change: pods whose template would be another one, and was made by another release.
+/// What the release would change: pods whose template would be another one, and was made by another
+/// release.
 fn due(
     pipeline: &ClickstreamPipeline,
     valid: &ValidatedPipeline,
@@ -131,7 +134,8 @@ fn due(
             .child(Kind::Deployment, &valid.namespace, &name)
             .filter(|live| live.controller.as_ref() == Some(&uid))
     };
-    // an older release noted nothing about a pinned image. Its last look, not one of ours, was at the spec of now
+    // an older release noted nothing about a pinned image. Its last look, not one of ours, was at
+    // the spec of now
     let is_seen =
         status.accepted.is_none() && status.observed_generation == pipeline.metadata.generation;
     let change = |live: &Live, wanted: &children::Workload| {

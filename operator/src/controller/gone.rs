@@ -1,5 +1,5 @@
-//! Pipelines that are gone, whether or not they had a finalizer: nothing of them is kept, least of all a connection with their
-//! credentials.
+//! Pipelines that are gone, whether or not they had a finalizer: nothing of them is kept, least of
+//! all a connection with their credentials.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -15,7 +15,8 @@ use crate::crd::ClickstreamPipeline;
 /// How often connections that nobody uses are looked for.
 const LOOK_FOR_IDLE: Duration = Duration::from_secs(10);
 
-/// Follows the watch of pipelines: a pipeline is remembered from the moment it is there until it is gone, and no longer.
+/// Follows the watch of pipelines: a pipeline is remembered from the moment it is there until it is
+/// gone, and no longer.
 pub fn follow(
     context: &Context,
     event: &watcher::Result<watcher::Event<DeserializeGuard<ClickstreamPipeline>>>,

@@ -1,5 +1,5 @@
-//! What is remembered of a pipeline between reconciles. All of it may be lost: it saves requests, and decides nothing that the
-//! API or Kafka would not tell again.
+//! What is remembered of a pipeline between reconciles. All of it may be lost: it saves requests,
+//! and decides nothing that the API or Kafka would not tell again.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -50,8 +50,8 @@ struct Memory {
     unreadable: Option<Instant>,
 }
 
-/// The memories of all pipelines, by uid: from the moment the watch tells of one until it tells of its end. What is noted of any
-/// other is lost, as by a reconcile that ends after its pipeline.
+/// The memories of all pipelines, by uid: from the moment the watch tells of one until it tells of
+/// its end. What is noted of any other is lost, as by a reconcile that ends after its pipeline.
 #[derive(Default)]
 pub struct Memories(Mutex<HashMap<String, Memory>>);
 
@@ -216,8 +216,9 @@ impl Memories {
         self.note(uid, |memory| memory.status = Some((version, status)));
     }
 
-    /// The status that was written last and the version that it made, unless the watch has told of it: a reconcile that
-    /// follows at once would otherwise not know what the one before has found out.
+    /// The status that was written last and the version that it made, unless the watch has told of
+    /// it: a reconcile that follows at once would otherwise not know what the one before has found
+    /// out.
     pub fn newer_status(
         &self,
         uid: &str,
@@ -233,8 +234,8 @@ impl Memories {
         self.note(uid, |memory| memory.status = None);
     }
 
-    /// Somebody wants to know how it is now: Kafka is asked again, by another connection, Secrets are read, and numbers are written
-    /// at once.
+    /// Somebody wants to know how it is now: Kafka is asked again, by another connection, Secrets
+    /// are read, and numbers are written at once.
     pub fn look_anew(&self, uid: &str) {
         let before = self.note(uid, |memory| {
             memory.topics = None;

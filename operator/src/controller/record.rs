@@ -18,7 +18,8 @@ use crate::crd::{
     CleanupStatus, ClickstreamPipeline, ClickstreamPipelineStatus, TopicStatus, UpgradeStatus,
 };
 
-/// The status as it was written last. What a reconcile has written itself counts: whatever it writes later builds on that.
+/// The status as it was written last. What a reconcile has written itself counts: whatever it
+/// writes later builds on that.
 pub fn latest(pipeline: &ClickstreamPipeline, context: &Context) -> ClickstreamPipelineStatus {
     let uid = pipeline.uid().unwrap_or_default();
     let version = pipeline.resource_version().unwrap_or_default();
@@ -120,8 +121,8 @@ pub async fn note_created(
     patch(pipeline, &status, context).await
 }
 
-/// The whole status, by server-side apply: what it no longer holds goes. Only onto the version that it was decided from: another
-/// operator, or our own past, may know whose a topic is.
+/// The whole status, by server-side apply: what it no longer holds goes. Only onto the version that
+/// it was decided from: another operator, or our own past, may know whose a topic is.
 pub async fn patch(
     pipeline: &ClickstreamPipeline,
     status: &ClickstreamPipelineStatus,

@@ -1,5 +1,5 @@
-//! Pods that are never created: a quota, a LimitRange, PodSecurity or a webhook refuses them. No pod can tell of it; what was to make
-//! them does.
+//! Pods that are never created: a quota, a LimitRange, PodSecurity or a webhook refuses them. No
+//! pod can tell of it; what was to make them does.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
@@ -45,7 +45,8 @@ pub fn of_deployment(status: &Value) -> Option<Stuck> {
         .map(|(_, message)| Stuck::Late(message))
 }
 
-/// Why a Job has no pod, in the API server's words where its Events can be read; `None` while it is too early to say.
+/// Why a Job has no pod, in the API server's words where its Events can be read; `None` while it is
+/// too early to say.
 pub async fn of_job(job: &Live, namespace: &str, client: &Client) -> Option<String> {
     let age = Timestamp::now().duration_since(job.created?);
     if age < ASKED_AFTER {

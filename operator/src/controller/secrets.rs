@@ -1,6 +1,7 @@
-//! When Secrets are read. The operator may `get` those that specs name, and neither list nor watch them: so it asks for their
-//! versions now and then, more often while something waits that another value may mend, and wakes the pipelines whose Secrets
-//! have changed. A Secret that several pipelines name is asked for once.
+//! When Secrets are read. The operator may `get` those that specs name, and neither list nor watch
+//! them: so it asks for their versions now and then, more often while something waits that another
+//! value may mend, and wakes the pipelines whose Secrets have changed. A Secret that several
+//! pipelines name is asked for once.
 
 mod follow;
 #[cfg(test)]
@@ -23,13 +24,15 @@ use crate::{
 
 /// How often a Secret is asked for while a pipeline waits for something that it may mend.
 const WAITED_FOR: Duration = Duration::from_secs(5);
-/// How many of those that are waited for are asked for in a tick: when Kafka is away, it is so for everybody.
+/// How many of those that are waited for are asked for in a tick: when Kafka is away, it is so for
+/// everybody.
 const WAITED_FOR_AT_ONCE: usize = 4;
 /// How many of all others.
 const OTHERS_AT_ONCE: usize = 10;
 /// Pipelines that are woken at a time.
 const WAKING: usize = 32;
-/// A Secret that is not waited for is asked for at some time in this part of the interval, so that a thousand do not come together.
+/// A Secret that is not waited for is asked for at some time in this part of the interval, so that
+/// a thousand do not come together.
 const PART: std::ops::Range<f64> = 0.75..0.95;
 
 /// Which version of a Secret there is; `None`: there is no such Secret.
@@ -84,7 +87,8 @@ impl Secrets {
         (secrets, woken)
     }
 
-    /// A pipeline names these Secrets, and no others. Their versions, in this order, if all of them were seen.
+    /// A pipeline names these Secrets, and no others. Their versions, in this order, if all of them
+    /// were seen.
     pub fn named(
         &self,
         uid: &str,
@@ -122,15 +126,16 @@ impl Secrets {
         seen.collect()
     }
 
-    /// A pipeline has read a Secret just now. The others that name it hear of it if it was known with another version.
+    /// A pipeline has read a Secret just now. The others that name it hear of it if it was known
+    /// with another version.
     pub fn read(&self, uid: &str, namespace: &str, name: &str, version: Version) {
         if self.seen(namespace, name, version) {
             self.tell(&(namespace.to_owned(), name.to_owned()), Some(uid));
         }
     }
 
-    /// There is this version of a Secret. Whether it was known with another one. Answers come in any order: one that is older than
-    /// what is known was overtaken, and tells nothing.
+    /// There is this version of a Secret. Whether it was known with another one. Answers come in
+    /// any order: one that is older than what is known was overtaken, and tells nothing.
     fn seen(&self, namespace: &str, name: &str, version: Version) -> bool {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -169,7 +174,8 @@ impl Secrets {
         self.state.lock().forget(uid);
     }
 
-    /// Which Secrets are to be asked for now. Until they are seen, they are not due again for a while.
+    /// Which Secrets are to be asked for now. Until they are seen, they are not due again for a
+    /// while.
     fn due(&self, now: Instant) -> Vec<Place> {
         let mut state = self.state.lock();
         let State { known, users } = &mut *state;
@@ -208,7 +214,8 @@ impl Secrets {
         all
     }
 
-    /// A Secret has changed: the pipelines that name it are to be woken, but the one that has read it.
+    /// A Secret has changed: the pipelines that name it are to be woken, but the one that has read
+    /// it.
     fn tell(&self, place: &Place, but: Option<&str>) {
         let mut state = self.state.lock();
         let State { known, users } = &mut *state;

@@ -1,4 +1,5 @@
-//! The status: decided from what was applied and what the processors say, and written when it differs.
+//! The status: decided from what was applied and what the processors say, and written when it
+//! differs.
 
 pub mod conditions;
 mod findings;
@@ -40,9 +41,11 @@ use crate::{
 
 /// Numbers alone are written no more often than this.
 const NUMBERS: Duration = Duration::from_secs(30);
-/// What each pipeline adds to that: with more than three hundred, all of them together write ten times a second at most.
+/// What each pipeline adds to that: with more than three hundred, all of them together write ten
+/// times a second at most.
 const NUMBERS_EACH: Duration = Duration::from_millis(100);
-/// When nothing but heartbeats came, that something was committed is written no more often than this.
+/// When nothing but heartbeats came, that something was committed is written no more often than
+/// this.
 const AT_REST: Duration = Duration::from_mins(10);
 /// The longest text of an accepted spec that is kept, in bytes: etcd takes objects of 1.5 MiB, and
 /// beside it stand the spec itself and, where kubectl has applied it, the annotation with all of
@@ -57,8 +60,8 @@ pub struct Written {
     pub by_secret: bool,
 }
 
-/// Decides the status and writes it if it differs: conditions at once, numbers alone every 30 s, or less often where there are many
-/// pipelines.
+/// Decides the status and writes it if it differs: conditions at once, numbers alone every 30 s, or
+/// less often where there are many pipelines.
 ///
 /// # Errors
 /// What the API server says.
@@ -123,7 +126,8 @@ pub async fn write(
     })
 }
 
-/// Whether all pods were sent as the operator's release makes them, but for those that are pinned to another one.
+/// Whether all pods were sent as the operator's release makes them, but for those that are pinned
+/// to another one.
 fn has_rolled(observed: &Observed<'_>) -> bool {
     let sent = |workload: &Workload| {
         workload.held_back.is_none() && !workload.paused && workload.refused.is_none()
@@ -138,8 +142,8 @@ fn is_complete(observed: &Observed<'_>) -> bool {
     observed.targets.all().all(Workload::is_complete)
 }
 
-/// Says that the spec cannot be followed, where nothing that was accepted before is known: nothing is looked at then. Whether that is
-/// news.
+/// Says that the spec cannot be followed, where nothing that was accepted before is known: nothing
+/// is looked at then. Whether that is news.
 ///
 /// # Errors
 /// What the API server says.
@@ -260,8 +264,8 @@ fn show_targets(pipeline: &ClickstreamPipeline, observed: &Observed<'_>, context
     metrics.targets(&namespace, &pipeline.name_any(), targets);
 }
 
-/// What the status says about a spec that is followed: all of it, so that it can be followed on when a newer one is refused, also
-/// by an operator that has never seen it.
+/// What the status says about a spec that is followed: all of it, so that it can be followed on
+/// when a newer one is refused, also by an operator that has never seen it.
 fn accepts(pipeline: &ClickstreamPipeline, context: &Context) -> String {
     let uid = pipeline.uid().unwrap_or_default();
     let mut document = pipeline.document();
@@ -281,7 +285,8 @@ fn bounded(text: &str) -> &str {
     }
 }
 
-/// The spec that was accepted last, if it can still be read. A later operator may have said more in it than this one knows.
+/// The spec that was accepted last, if it can still be read. A later operator may have said more in
+/// it than this one knows.
 pub fn accepted(pipeline: &ClickstreamPipeline, context: &Context) -> Option<PipelineSpec> {
     let text = latest(pipeline, context).accepted?;
     if text.is_empty() {

@@ -1,5 +1,5 @@
-//! Two installations of the operator that watch one namespace: a pipeline belongs to the one that has it, for as long as that
-//! one lives. Installations know each other by their Leases.
+//! Two installations of the operator that watch one namespace: a pipeline belongs to the one that
+//! has it, for as long as that one lives. Installations know each other by their Leases.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;

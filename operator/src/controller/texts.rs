@@ -1,5 +1,5 @@
-//! What pods are given to read, as text, once for each document: a look makes the same few again, and each costs a quarter of a
-//! millisecond.
+//! What pods are given to read, as text, once for each document: a look makes the same few again,
+//! and each costs a quarter of a millisecond.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,7 +20,8 @@ pub struct Text {
     pub without_rules: String,
 }
 
-/// The texts of one pipeline, by digests of their documents. What they hold can be made again at any time.
+/// The texts of one pipeline, by digests of their documents. What they hold can be made again at
+/// any time.
 #[derive(Default, Debug)]
 pub struct Texts(Mutex<HashMap<[u8; 32], Arc<Text>>>);
 

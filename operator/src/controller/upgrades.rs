@@ -1,6 +1,6 @@
-//! After an upgrade of the operator pipelines want new pods. They get them a few at a time, so that a bad release stops at the
-//! first pipelines that it breaks. Who rolls stands in the status of the pipelines: nothing is forgotten by a restart, and a
-//! pipeline that is gone holds nobody up.
+//! After an upgrade of the operator pipelines want new pods. They get them a few at a time, so that
+//! a bad release stops at the first pipelines that it breaks. Who rolls stands in the status of the
+//! pipelines: nothing is forgotten by a restart, and a pipeline that is gone holds nobody up.
 
 pub mod queue;
 
@@ -106,7 +106,8 @@ impl Upgrades {
             .values()
             .filter(|fleet| matches!(fleet.wait_until_ready().now_or_never(), Some(Ok(()))))
             .count();
-        // who rolls in a namespace that is not listed is not known. One that may not be listed keeps the others waiting no longer
+        // who rolls in a namespace that is not listed is not known. One that may not be listed
+        // keeps the others waiting no longer
         if listed < state.scopes && is_young && status.upgrade.is_none() {
             return Err(None);
         }

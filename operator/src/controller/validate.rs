@@ -1,4 +1,5 @@
-//! From a resource and what it refers to, to a pipeline that can be built; or everything that stands against it. Pure.
+//! From a resource and what it refers to, to a pipeline that can be built; or everything that
+//! stands against it. Pure.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,12 +18,14 @@ use crate::{
     settings::Settings,
 };
 
-/// Secrets as they were read for one reconcile, with their values: `None` for a Secret that does not exist.
+/// Secrets as they were read for one reconcile, with their values: `None` for a Secret that does
+/// not exist.
 #[derive(Default)]
 pub struct FetchedSecrets(pub BTreeMap<String, Option<BTreeMap<String, Vec<u8>>>>);
 
 impl FetchedSecrets {
-    /// A hash of these keys' values; nothing can be read from it, and it changes when one of them does.
+    /// A hash of these keys' values; nothing can be read from it, and it changes when one of them
+    /// does.
     fn hash(&self, keys: &SecretKeys) -> String {
         let mut hash = Sha256::new();
         for (secret, keys) in keys.iter() {
@@ -122,7 +125,8 @@ impl SecretFacts {
             .collect()
     }
 
-    /// A hash of these keys' values; nothing can be read from it, and it changes when one of them does.
+    /// A hash of these keys' values; nothing can be read from it, and it changes when one of them
+    /// does.
     pub fn hash(&self, keys: &SecretKeys) -> String {
         let known = self.hashes.get(&digest(keys)).cloned();
         known.unwrap_or_else(|| FetchedSecrets::default().hash(keys))
@@ -220,8 +224,8 @@ impl ValidatedPipeline {
     }
 }
 
-/// Checks the document by its own rules, and what it says in Kubernetes' terms by Kubernetes' types. What it refers to is for
-/// [`ValidatedPipeline::with`].
+/// Checks the document by its own rules, and what it says in Kubernetes' terms by Kubernetes'
+/// types. What it refers to is for [`ValidatedPipeline::with`].
 ///
 /// # Errors
 /// Every problem, by its field.

@@ -41,8 +41,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Whether everything wanted is there, and is the newest version. As long as a pod of an older version is left, a newer one has not
-    /// become available: of one replica both are there.
+    /// Whether everything wanted is there, and is the newest version. As long as a pod of an older
+    /// version is left, a newer one has not become available: of one replica both are there.
     pub const fn is_complete(&self) -> bool {
         let is_there = self.observed
             && self.available >= self.wanted
@@ -54,7 +54,8 @@ impl Workload {
             && (self.held_back.is_none() || self.queued)
     }
 
-    /// Whether pods of an older version may be there, which read their own document when they restart.
+    /// Whether pods of an older version may be there, which read their own document when they
+    /// restart.
     pub const fn may_be_older(&self) -> bool {
         let is_newest = self.observed && self.updated == self.total;
         let goes_on = self.paused || self.pinned || self.held_back.is_some();

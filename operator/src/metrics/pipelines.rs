@@ -1,5 +1,5 @@
-//! How each pipeline is, for alerts. The series are made when they are asked for, from what is known of the pipelines that there
-//! are: a pipeline that goes takes its series with it.
+//! How each pipeline is, for alerts. The series are made when they are asked for, from what is
+//! known of the pipelines that there are: a pipeline that goes takes its series with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -137,7 +137,8 @@ impl Pipelines {
         });
     }
 
-    /// What was found out of targets besides: partitions that no processor has, if that is known, and how far the migration is.
+    /// What was found out of targets besides: partitions that no processor has, if that is known,
+    /// and how far the migration is.
     pub fn targets<'t>(
         &self,
         namespace: &str,

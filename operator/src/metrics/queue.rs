@@ -1,5 +1,5 @@
-//! The queue as dashboards for controllers know it. kube-runtime keeps its own and tells nothing of it: what is seen here is
-//! when a pipeline was called for and when its reconcile began.
+//! The queue as dashboards for controllers know it. kube-runtime keeps its own and tells nothing of
+//! it: what is seen here is when a pipeline was called for and when its reconcile began.
 
 use std::{
     collections::{BTreeMap, HashMap},

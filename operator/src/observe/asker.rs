@@ -89,7 +89,8 @@ impl Asker {
         known.retain(|of, known| of != namespace || known.read.elapsed() < LOOK_AGAIN);
     }
 
-    /// Forgets what would be read again before it is used: of namespaces whose pipelines have gone, no token stays.
+    /// Forgets what would be read again before it is used: of namespaces whose pipelines have gone,
+    /// no token stays.
     pub fn close_idle(&self) {
         let mut known = self.known.lock();
         known.retain(|_, known| known.read.elapsed() < READ_AGAIN);
@@ -139,8 +140,8 @@ impl Asker {
     }
 }
 
-/// Whether a pod is asked by TLS: a variable of its own says so, since pods of before and after a change of the settings run beside
-/// each other. Its probes do not: a mesh makes them its proxy's.
+/// Whether a pod is asked by TLS: a variable of its own says so, since pods of before and after a
+/// change of the settings run beside each other. Its probes do not: a mesh makes them its proxy's.
 pub fn is_guarded(pod: &Pod) -> bool {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let mut variables = containers.flat_map(|container| container.env.iter().flatten());

@@ -69,7 +69,8 @@ pub fn wants_migration(pod: &Pod) -> Option<(Timestamp, String)> {
     .max()
 }
 
-/// The very bytes that a pod's container left behind, also if there are none; `None` while it has not ended.
+/// The very bytes that a pod's container left behind, also if there are none; `None` while it has
+/// not ended.
 pub fn left_behind(pod: &Pod) -> Option<String> {
     let mut containers = pod.status.as_ref()?.container_statuses.iter().flatten();
     let ended = containers.find_map(|container| container.state.as_ref()?.terminated.as_ref())?;
@@ -106,7 +107,8 @@ fn ended_message(container: &ContainerStatus) -> Option<String> {
     ended(&container.state).or_else(|| ended(&container.last_state))
 }
 
-/// Logs are lines of JSON, errors one line of text behind `error: `; either way the last one counts.
+/// Logs are lines of JSON, errors one line of text behind `error: `; either way the last one
+/// counts.
 fn last_of(message: &str) -> Option<String> {
     let line = message.lines().rev().find(|line| !line.trim().is_empty())?;
     Some(line.trim().trim_start_matches("error: ").to_owned())

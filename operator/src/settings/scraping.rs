@@ -12,7 +12,8 @@ pub struct Scraping {
 }
 
 impl Scraping {
-    /// From labels as `key=value`, and an interval as Prometheus reads it; empty, it is left to Prometheus.
+    /// From labels as `key=value`, and an interval as Prometheus reads it; empty, it is left to
+    /// Prometheus.
     ///
     /// # Errors
     /// What is no label, or no time: the API server would refuse every PodMonitor for it.

@@ -1,5 +1,6 @@
-//! Reflected objects, found by the pipeline that they belong to. A look asks for them ten times; a search through those of all
-//! pipelines would make a thousand pipelines that are looked at a million objects each time.
+//! Reflected objects, found by the pipeline that they belong to. A look asks for them ten times; a
+//! search through those of all pipelines would make a thousand pipelines that are looked at a
+//! million objects each time.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,8 +21,8 @@ use tokio::sync::watch;
 /// Under what an object is found.
 pub type Group = Arc<str>;
 
-/// A reflected kind and its groups. The store is the only truth: a name that the index knows and the store does not, or no longer
-/// under this group, is passed over.
+/// A reflected kind and its groups. The store is the only truth: a name that the index knows and
+/// the store does not, or no longer under this group, is passed over.
 pub struct Indexed<K>
 where
     K: Resource + Clone + 'static,
@@ -31,7 +32,8 @@ where
     kind: K::DynamicType,
     group_of: fn(&K) -> Option<Group>,
     groups: RwLock<HashMap<Group, BTreeSet<Arc<str>>>>,
-    /// Whether the kind has been listed once. The store says so a moment before the groups are there.
+    /// Whether the kind has been listed once. The store says so a moment before the groups are
+    /// there.
     listed: watch::Sender<bool>,
 }
 
@@ -40,7 +42,8 @@ where
     K: Resource + Clone + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
-    /// Nothing is found yet. `group_of` names an object's group, with its namespace where groups of two namespaces may have one name.
+    /// Nothing is found yet. `group_of` names an object's group, with its namespace where groups of
+    /// two namespaces may have one name.
     pub fn new(store: Store<K>, kind: K::DynamicType, group_of: fn(&K) -> Option<Group>) -> Self {
         Self {
             store,

@@ -1,4 +1,5 @@
-//! The Kafka admin API: what a topic is, and the requests of a plan. librdkafka blocks, so each call runs on a thread of its own.
+//! The Kafka admin API: what a topic is, and the requests of a plan. librdkafka blocks, so each
+//! call runs on a thread of its own.
 
 use std::{collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 
@@ -15,7 +16,8 @@ use rdkafka::{
 
 use super::plan::{Step, TopicFacts};
 
-/// How long the brokers may take for one answer: longer than an election of a leader, shorter than a person's patience.
+/// How long the brokers may take for one answer: longer than an election of a leader, shorter than
+/// a person's patience.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Why the brokers' answer is not what was asked for. Never holds a credential.
@@ -42,7 +44,8 @@ pub enum AdminError {
 }
 
 impl AdminError {
-    /// Whether nothing has been done, and nothing will be: a request that was not answered in time may still be on its way.
+    /// Whether nothing has been done, and nothing will be: a request that was not answered in time
+    /// may still be on its way.
     pub const fn is_definite(&self) -> bool {
         match self {
             Self::Unreachable(_) => false,
@@ -52,8 +55,8 @@ impl AdminError {
     }
 }
 
-/// A client of librdkafka. Closing one waits until its threads have ended, so a thread does it that may wait: the runtime, and
-/// whatever lock is held, go on.
+/// A client of librdkafka. Closing one waits until its threads have ended, so a thread does it that
+/// may wait: the runtime, and whatever lock is held, go on.
 struct Client(Option<AdminClient<DefaultClientContext>>);
 
 impl Deref for Client {
@@ -102,8 +105,9 @@ impl TopicAdmin {
         })
     }
 
-    /// What librdkafka said last says more than that its patience is over: which broker, and what is wrong with it. It says so
-    /// once for trouble that stays the same, so that is kept until a broker answers.
+    /// What librdkafka said last says more than that its patience is over: which broker, and what
+    /// is wrong with it. It says so once for trouble that stays the same, so that is kept until a
+    /// broker answers.
     fn unreachable(&self, error: &dyn std::error::Error) -> AdminError {
         let mut trouble = self.trouble.lock();
         clickstream_kafka::hear(self.client.inner(), |facility, line| {
@@ -200,7 +204,8 @@ impl TopicAdmin {
         Ok(Some(config))
     }
 
-    /// Asks what would become of a new topic: whoever does not make it need not note that it is theirs. Whether it is there already.
+    /// Asks what would become of a new topic: whoever does not make it need not note that it is
+    /// theirs. Whether it is there already.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -242,7 +247,8 @@ impl TopicAdmin {
         )
     }
 
-    /// Does one step of a plan, and tells whether that was done already: somebody was quicker, or a broker asked twice for us.
+    /// Does one step of a plan, and tells whether that was done already: somebody was quicker, or a
+    /// broker asked twice for us.
     ///
     /// # Errors
     /// [`AdminError`]; the next look shows what was done.
@@ -301,8 +307,9 @@ impl TopicAdmin {
     }
 }
 
-/// A line of librdkafka without its thread in front, `[thrd:..]: `, and without how long the broker had been in which of
-/// librdkafka's states at the end, ` (after ..)`: neither is of use to a person, and the latter differs each time.
+/// A line of librdkafka without its thread in front, `[thrd:..]: `, and without how long the broker
+/// had been in which of librdkafka's states at the end, ` (after ..)`: neither is of use to a
+/// person, and the latter differs each time.
 fn without_noise(line: &str) -> &str {
     let text = line.split_once("]: ").map_or(line, |(_, text)| text);
     text.rsplit_once(" (after ").map_or(text, |(text, _)| text)
@@ -345,7 +352,8 @@ fn checked(
     Ok(is_harmless)
 }
 
-/// Codes by which a broker says that a request was judged and not carried out. Any other may come of a request that was.
+/// Codes by which a broker says that a request was judged and not carried out. Any other may come
+/// of a request that was.
 const fn is_definite(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,

@@ -20,7 +20,8 @@ pub struct TopicFacts {
     pub partitions: u32,
     /// Copies of each partition.
     pub replication_factor: u16,
-    /// Settings in force, by Kafka's names; where this user may not read them, those that were sent last.
+    /// Settings in force, by Kafka's names; where this user may not read them, those that were sent
+    /// last.
     pub config: BTreeMap<String, String>,
     /// Whether this user may read the settings.
     pub readable: bool,
@@ -279,7 +280,8 @@ fn align(spec: &TopicSpec, facts: &TopicFacts, history: History<'_>) -> Plan {
             value: Some(value.clone()),
         })
         .collect();
-    // what the spec held once and names no more goes back to the broker's default; what others set is theirs
+    // what the spec held once and names no more goes back to the broker's default; what others set
+    // is theirs
     if let History::Known(known) = history {
         changes.extend(
             known
@@ -298,8 +300,9 @@ fn align(spec: &TopicSpec, facts: &TopicFacts, history: History<'_>) -> Plan {
     plan
 }
 
-/// Whether a topic that is there has to have its timestamps from the broker, named or not: one that the pipeline made, and one
-/// that was switched to them once, since going back would mean other times in the same log.
+/// Whether a topic that is there has to have its timestamps from the broker, named or not: one that
+/// the pipeline made, and one that was switched to them once, since going back would mean other
+/// times in the same log.
 pub fn broker_stamps(history: History<'_>) -> bool {
     match history {
         History::Known(known) => {
@@ -309,7 +312,8 @@ pub fn broker_stamps(history: History<'_>) -> bool {
     }
 }
 
-/// The settings that a managed topic is held to. `stamped`: whether it has its timestamps from the broker, named or not.
+/// The settings that a managed topic is held to. `stamped`: whether it has its timestamps from the
+/// broker, named or not.
 pub fn wanted_config(spec: &TopicSpec, stamped: bool) -> BTreeMap<String, String> {
     let mut config = spec.config.clone();
     if stamped {

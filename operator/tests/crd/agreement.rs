@@ -33,7 +33,8 @@ fn we_take(document: &Value) -> Result<(), String> {
     })
 }
 
-/// What loosens a pod, and variables that come out of a Secret: fields that pods have in their own terms.
+/// What loosens a pod, and variables that come out of a Secret: fields that pods have in their own
+/// terms.
 #[test]
 fn of_what_templates_say_both_refuse_the_same() {
     let schema = schema();

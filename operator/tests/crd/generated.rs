@@ -5,7 +5,8 @@ use kube::{CustomResourceExt, Resource};
 
 use super::*;
 
-/// Compares a file of the project with what the code prints; `CLICKSTREAM_UPDATE=1` writes it instead.
+/// Compares a file of the project with what the code prints; `CLICKSTREAM_UPDATE=1` writes it
+/// instead.
 fn is_current(path: &str, text: &str) {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("..")

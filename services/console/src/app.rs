@@ -40,7 +40,8 @@ pub struct Settings {
     pub guard: Guard,
 }
 
-/// Serves the page until told to stop. PostgreSQL and processors need not be there: the page says so.
+/// Serves the page until told to stop. PostgreSQL and processors need not be there: the page says
+/// so.
 ///
 /// # Errors
 /// An address cannot be listened on.

@@ -79,7 +79,8 @@ impl Asset {
             ([(CONTENT_TYPE, self.content_type)], self.content).into_response()
         };
         let headers = response.headers_mut();
-        // asked for at every visit: the files change with the program only, but under the same names
+        // asked for at every visit: the files change with the program only, but under the same
+        // names
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         if let Ok(tag) = HeaderValue::from_str(&tag) {
             headers.insert(ETAG, tag);

@@ -1,8 +1,9 @@
 //! Who may look: everybody on loopback, elsewhere whoever knows the token.
 //!
-//! The token comes as `Authorization: Bearer`, or once as `/?token=`, and is exchanged for a cookie that scripts cannot
-//! read. The cookie is the random number of a session that only this process knows: it ends when its browser logs out, after a
-//! working day, when the token changes and when the process ends.
+//! The token comes as `Authorization: Bearer`, or once as `/?token=`, and is exchanged for a cookie
+//! that scripts cannot read. The cookie is the random number of a session that only this process
+//! knows: it ends when its browser logs out, after a working day, when the token changes and when
+//! the process ends.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -48,8 +49,8 @@ pub enum TokenError {
 
 /// Decides about requests.
 pub enum Guard {
-    /// On loopback without a token: everybody, but only under a loopback name, so that a web page of somebody else cannot
-    /// read ours by pointing its own name here.
+    /// On loopback without a token: everybody, but only under a loopback name, so that a web page
+    /// of somebody else cannot read ours by pointing its own name here.
     Loopback,
     /// With a token.
     Token(Door),
@@ -105,8 +106,8 @@ impl Door {
         digest(given).ct_eq(&self.state.lock().token).into()
     }
 
-    /// Opens a session, and returns the header that has a browser remember it. `secure`: the browser came by HTTPS, and must
-    /// not send it otherwise.
+    /// Opens a session, and returns the header that has a browser remember it. `secure`: the
+    /// browser came by HTTPS, and must not send it otherwise.
     pub fn open(&self, secure: bool) -> HeaderValue {
         let cookie = hex(&rand::random::<[u8; 32]>());
         let ends = Instant::now() + SESSION;
@@ -122,7 +123,8 @@ impl Door {
         remembered(&cookie, SESSION, secure)
     }
 
-    /// Ends the session of these headers, if there is one, and returns the header that has a browser forget it.
+    /// Ends the session of these headers, if there is one, and returns the header that has a
+    /// browser forget it.
     pub fn close(&self, headers: &HeaderMap, secure: bool) -> HeaderValue {
         let mut state = self.state.lock();
         for cookie in cookies(headers) {
@@ -142,8 +144,8 @@ impl Door {
         })
     }
 
-    /// Reads the token again, and ends all sessions when it has changed. One that cannot be read or used does not replace the one
-    /// before.
+    /// Reads the token again, and ends all sessions when it has changed. One that cannot be read or
+    /// used does not replace the one before.
     fn follow(&self) {
         let Some(file) = &self.file else {
             return;
@@ -187,7 +189,8 @@ fn read(file: &std::path::Path) -> Result<[u8; 32], TokenError> {
     checked(&std::fs::read_to_string(file)?)
 }
 
-/// The digest of a token that can be used; the line end that editors leave behind it does not count.
+/// The digest of a token that can be used; the line end that editors leave behind it does not
+/// count.
 fn checked(token: &str) -> Result<[u8; 32], TokenError> {
     let token = token.trim_end_matches(['\r', '\n']);
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {

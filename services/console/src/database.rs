@@ -1,7 +1,8 @@
-//! What is read from PostgreSQL: short read-only transactions, bounded by time and by number of rows.
+//! What is read from PostgreSQL: short read-only transactions, bounded by time and by number of
+//! rows.
 //!
-//! Names of the schema go into `search_path`; everything else is a parameter. All text that comes back was written by
-//! strangers: it is passed on as text, cut to a length.
+//! Names of the schema go into `search_path`; everything else is a parameter. All text that comes
+//! back was written by strangers: it is passed on as text, cut to a length.
 
 mod rows;
 mod statements;
@@ -34,13 +35,15 @@ const APPLICATION: &str = "clickstream-console";
 /// How long it may take to have a session.
 const SESSION_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the server gives a statement of the page, which is repeated soon. A part that takes longer is not shown.
+/// What the server gives a statement of the page, which is repeated soon. A part that takes longer
+/// is not shown.
 const PAGE_STATEMENT_MILLIS: u32 = 2_000;
 
 /// What it gives a statement that explains a window: its events have no index but BRIN.
 const EXPLAIN_STATEMENT_MILLIS: u32 = 5_000;
 
-/// How much longer than the server's own limits an answer is waited for: a server that has frozen cannot keep them.
+/// How much longer than the server's own limits an answer is waited for: a server that has frozen
+/// cannot keep them.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Partitions that are shown one by one; totals are over all.
@@ -132,8 +135,8 @@ pub struct Database {
     opened_with: Option<PostgresSettings>,
 }
 
-/// Runs a transaction that can only read, within the server's limit and ours; the session is given up after an error that
-/// leaves it in doubt.
+/// Runs a transaction that can only read, within the server's limit and ours; the session is given
+/// up after an error that leaves it in doubt.
 macro_rules! reading {
     ($database:expr, $millis:expr, |$transaction:ident| $work:expr) => {{
         let schema = $database.place.schema.clone();
@@ -172,7 +175,8 @@ impl Database {
         self.client = None;
     }
 
-    /// Checkpoints and traffic; the windows of `chart` are brought up to date, all of them if `everything`.
+    /// Checkpoints and traffic; the windows of `chart` are brought up to date, all of them if
+    /// `everything`.
     ///
     /// # Errors
     /// [`ReadError`]; the chart is as it was.
@@ -258,8 +262,8 @@ impl Database {
         })
     }
 
-    /// Everything about the window that begins at `start` (seconds since 1970). Of one instant, except for the rows: when
-    /// counting those takes too long, the rest is still told.
+    /// Everything about the window that begins at `start` (seconds since 1970). Of one instant,
+    /// except for the rows: when counting those takes too long, the rest is still told.
     ///
     /// # Errors
     /// [`ReadError`]
@@ -461,7 +465,8 @@ fn millis(time: DateTime<Utc>) -> i64 {
     time.timestamp_millis()
 }
 
-/// An instant out of seconds; those that no date can express are answered by the epoch, where nothing is stored.
+/// An instant out of seconds; those that no date can express are answered by the epoch, where
+/// nothing is stored.
 fn instant(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! *Explain this minute*: which records a window's number is made of, and whether it can still change.
+//! *Explain this minute*: which records a window's number is made of, and whether it can still
+//! change.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +73,8 @@ struct SampleLine {
     url: String,
 }
 
-/// Judges a window by the clock of one partition: the rule of lateness, read as a question about the next event.
+/// Judges a window by the clock of one partition: the rule of lateness, read as a question about
+/// the next event.
 pub fn standing(end: i64, checkpoint: &Checkpoint, rules: Option<Rules>) -> Standing {
     let (Some(watermark), Some(rules)) = (watermark(checkpoint, rules), rules) else {
         return Standing::Unknown;

@@ -1,4 +1,5 @@
-//! The connection to PostgreSQL as people give it; what stands in files may change while the console runs.
+//! The connection to PostgreSQL as people give it; what stands in files may change while the
+//! console runs.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,8 @@ use clickstream_pipeline::spec::{
 /// Looks a variable of the environment up.
 pub type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// The connection as it was given, in the form in which processors are given theirs: the keys of a Secret.
+/// The connection as it was given, in the form in which processors are given theirs: the keys of a
+/// Secret.
 pub struct GivenConnection {
     /// As a URL.
     pub url: Option<String>,

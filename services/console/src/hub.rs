@@ -1,7 +1,8 @@
 //! One snapshot for all pages, and who listens to it.
 //!
-//! A page is told what has changed since the last thing it was told. One that is slow skips what it missed: it holds no
-//! queue, only the number of the last snapshot it got, so memory does not grow with pages or with their slowness.
+//! A page is told what has changed since the last thing it was told. One that is slow skips what it
+//! missed: it holds no queue, only the number of the last snapshot it got, so memory does not grow
+//! with pages or with their slowness.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The next snapshot: sections that are not among `fresh` stay, those with the same JSON count as unchanged.
+    /// The next snapshot: sections that are not among `fresh` stay, those with the same JSON count
+    /// as unchanged.
     #[must_use]
     pub fn next(&self, fresh: Vec<(&'static str, String)>) -> Self {
         let number = self.number + 1;
@@ -78,7 +80,8 @@ pub struct Listener {
 }
 
 impl Hub {
-    /// A hub without snapshots; `run` differs from that of every earlier process (the time of its start).
+    /// A hub without snapshots; `run` differs from that of every earlier process (the time of its
+    /// start).
     #[must_use]
     pub fn new(run: u64) -> Self {
         Self {
@@ -95,7 +98,8 @@ impl Hub {
             .send_modify(|snapshot| *snapshot = Arc::new(snapshot.next(fresh)));
     }
 
-    /// A place for a page that was told up to `last_event_id` before; None when all places are taken.
+    /// A place for a page that was told up to `last_event_id` before; None when all places are
+    /// taken.
     pub fn listen(&self, last_event_id: Option<&str>) -> Option<Listener> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         self.listeners.send_modify(|count| *count += 1);

@@ -1,7 +1,7 @@
 //! How long records took, from the buckets that processors count in.
 //!
-//! A processor's histogram only grows, so what happened lately is the difference of two readings. Readings of several
-//! processors add up bucket by bucket.
+//! A processor's histogram only grows, so what happened lately is the difference of two readings.
+//! Readings of several processors add up bucket by bucket.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -31,7 +31,8 @@ pub struct Percentiles {
 }
 
 impl Histogram {
-    /// Finds the histogram in a page of metrics. One that is not there is empty; a line that cannot be read is passed over.
+    /// Finds the histogram in a page of metrics. One that is not there is empty; a line that cannot
+    /// be read is passed over.
     pub fn parse(page: &str) -> Self {
         let mut buckets: Vec<(f64, f64)> = Vec::new();
         for line in page.lines() {
@@ -61,7 +62,8 @@ impl Histogram {
         self.0.last().map_or(0.0, |(_, count)| *count)
     }
 
-    /// What was counted after `before`; everything, if the process has begun anew or counts in other buckets since.
+    /// What was counted after `before`; everything, if the process has begun anew or counts in
+    /// other buckets since.
     fn since(&self, before: Option<&Self>) -> Self {
         let Some(before) = before else {
             return self.clone();
@@ -89,8 +91,8 @@ impl Histogram {
         }
     }
 
-    /// The value that a share `q` (0 to 1) of the records does not exceed, as if they were spread evenly within a bucket;
-    /// beyond the last finite bound, that bound. None without records.
+    /// The value that a share `q` (0 to 1) of the records does not exceed, as if they were spread
+    /// evenly within a bucket; beyond the last finite bound, that bound. None without records.
     fn quantile(&self, q: f64) -> Option<f64> {
         let wanted = q * self.records();
         if self.records() <= 0.0 {
@@ -132,7 +134,8 @@ impl Readings {
         for (processor, histogram) in read {
             let mut readings = self.0.remove(&processor).unwrap_or_default();
             readings.push_back((now, histogram));
-            // one reading that is older than the period stays: the difference to it covers the whole period
+            // one reading that is older than the period stays: the difference to it covers the
+            // whole period
             while readings.len() > 2 && now.duration_since(readings[1].0) >= PERIOD {
                 readings.pop_front();
             }
@@ -141,8 +144,8 @@ impl Readings {
         self.0 = kept;
     }
 
-    /// The percentiles of what was counted between the oldest and the newest readings; a single reading tells nothing about
-    /// lately.
+    /// The percentiles of what was counted between the oldest and the newest readings; a single
+    /// reading tells nothing about lately.
     pub fn percentiles(&self) -> Option<Percentiles> {
         let mut sum = Histogram::default();
         for readings in self.0.values().filter(|readings| readings.len() > 1) {

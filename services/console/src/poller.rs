@@ -1,4 +1,5 @@
-//! Once a second, while at least one page listens, everything is read once and published to all of them.
+//! Once a second, while at least one page listens, everything is read once and published to all of
+//! them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

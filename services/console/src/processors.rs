@@ -1,7 +1,7 @@
 //! What the processors say of themselves: `/status` and the latency histogram of `/metrics`.
 //!
-//! A name that stands for several addresses (a headless Service) means all of them, looked up at every reading: pods come
-//! and go.
+//! A name that stands for several addresses (a headless Service) means all of them, looked up at
+//! every reading: pods come and go.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -113,7 +113,8 @@ pub struct Told {
     pub latency: Option<Histogram>,
 }
 
-/// Asks all of them at once; `latency` too costs a processor more than the rest, since all its metrics are written for it.
+/// Asks all of them at once; `latency` too costs a processor more than the rest, since all its
+/// metrics are written for it.
 pub async fn ask(client: &HttpClient, addresses: &[Address], latency: bool) -> Vec<Answer> {
     let lookups = join_all(addresses.iter().map(|address| async move {
         let found = tokio::net::lookup_host((address.host.as_str(), address.port));
@@ -153,7 +154,8 @@ pub async fn ask(client: &HttpClient, addresses: &[Address], latency: bool) -> V
     answers
 }
 
-/// A pod or a machine with addresses of both families is one processor: it is asked by IPv4, where it has that.
+/// A pod or a machine with addresses of both families is one processor: it is asked by IPv4, where
+/// it has that.
 fn one_family(mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     if found.iter().any(SocketAddr::is_ipv4) {
         found.retain(SocketAddr::is_ipv4);

@@ -1,4 +1,5 @@
-//! What is answered to which request. Nothing that can be asked changes anything but the session of who asks.
+//! What is answered to which request. Nothing that can be asked changes anything but the session of
+//! who asks.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -136,7 +137,8 @@ async fn page(State(console): Shared, headers: HeaderMap, uri: Uri) -> Response 
     }
 }
 
-/// Exchanges the token of the header for the cookie: the login form comes here, so that the token stands in no address.
+/// Exchanges the token of the header for the cookie: the login form comes here, so that the token
+/// stands in no address.
 async fn login(State(console): Shared, headers: HeaderMap) -> Response {
     let Guard::Token(door) = &console.guard else {
         return StatusCode::NO_CONTENT.into_response();
@@ -148,8 +150,8 @@ async fn login(State(console): Shared, headers: HeaderMap) -> Response {
     (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
 }
 
-/// Ends the session, with the streams that it opened. Pages of others cannot ask for it: browsers send the cookie with no POST
-/// of theirs (`SameSite=Lax`).
+/// Ends the session, with the streams that it opened. Pages of others cannot ask for it: browsers
+/// send the cookie with no POST of theirs (`SameSite=Lax`).
 async fn logout(State(console): Shared, headers: HeaderMap) -> Response {
     let Guard::Token(door) = &console.guard else {
         return StatusCode::NO_CONTENT.into_response();
@@ -197,8 +199,8 @@ async fn events(
         .into_response()
 }
 
-/// One event for each section that is new. Only the last of a snapshot carries its id: a stream that breaks off in between
-/// is told the whole snapshot again.
+/// One event for each section that is new. Only the last of a snapshot carries its id: a stream
+/// that breaks off in between is told the whole snapshot again.
 fn news(hub: Arc<Hub>, listener: Listener) -> impl Stream<Item = Result<Event, Infallible>> {
     let first = stream::once(async { Event::default().retry(RETRY) });
     let rest = stream::unfold((hub, listener), |(hub, mut listener)| async move {

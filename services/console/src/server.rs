@@ -9,9 +9,9 @@ use clickstream_telemetry::listen::listen;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-/// A browser opens up to six connections. One that stops to read gives its place back after seconds, and every other after half
-/// a minute; only the stream of those who may look has longer, and a page that is alive comes back by itself and is told only
-/// what it missed.
+/// A browser opens up to six connections. One that stops to read gives its place back after
+/// seconds, and every other after half a minute; only the stream of those who may look has longer,
+/// and a page that is alive comes back by itself and is told only what it missed.
 pub const LIMITS: Limits = Limits {
     connections: 256,
     header: Duration::from_secs(10),

@@ -1,4 +1,5 @@
-//! The windows of the chart: kept between readings, so that only the newest have to be read every second.
+//! The windows of the chart: kept between readings, so that only the newest have to be read every
+//! second.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,8 @@ use serde::ser::{SerializeSeq as _, Serializer};
 /// Windows that the chart shows.
 pub const SHOWN: i64 = 60;
 
-/// Windows behind the newest that are read every second; the others change rarely (events may come late) and are read with
-/// every tenth reading.
+/// Windows behind the newest that are read every second; the others change rarely (events may come
+/// late) and are read with every tenth reading.
 pub const FRESH: i64 = 3;
 
 /// One window, over all partitions.
@@ -49,8 +50,9 @@ pub struct Span {
     pub to: i64,
 }
 
-/// Which windows the chart shows when event time has come to `clock`, and which of them have to be read. `size` in seconds.
-/// One window ahead of the clock belongs to it: the clock is a median, some events are past it.
+/// Which windows the chart shows when event time has come to `clock`, and which of them have to be
+/// read. `size` in seconds. One window ahead of the clock belongs to it: the clock is a median,
+/// some events are past it.
 pub fn spans(clock: i64, size: i64, everything: bool) -> (Span, Span) {
     let to = clock - clock.rem_euclid(size) + size;
     let shown = Span {
@@ -70,7 +72,8 @@ pub fn spans(clock: i64, size: i64, everything: bool) -> (Span, Span) {
 pub struct Chart(BTreeMap<i64, Window>);
 
 impl Chart {
-    /// Takes a reading of `read`: what stands there no more (retention) goes, and so does what is not shown any longer.
+    /// Takes a reading of `read`: what stands there no more (retention) goes, and so does what is
+    /// not shown any longer.
     pub fn update(&mut self, shown: Span, read: Span, windows: impl IntoIterator<Item = Window>) {
         self.0
             .retain(|start, _| *start >= shown.from && *start < read.from);
@@ -78,7 +81,8 @@ impl Chart {
             .extend(windows.into_iter().map(|window| (window.start, window)));
     }
 
-    /// The windows in order, final up to `final_until` (seconds since 1970). Windows without traffic are gaps between them.
+    /// The windows in order, final up to `final_until` (seconds since 1970). Windows without
+    /// traffic are gaps between them.
     pub fn windows(&self, size: i64, final_until: Option<i64>) -> Vec<Window> {
         let is_final = |start: i64| final_until.is_some_and(|until| start + size <= until);
         let windows = self.0.values();

@@ -84,7 +84,8 @@ pub fn traffic(core: &Core, windows: &[Window]) -> Value {
     })
 }
 
-/// The top pages of a span, with the hits of all pages of it, and those of programs where they are known.
+/// The top pages of a span, with the hits of all pages of it, and those of programs where they are
+/// known.
 pub fn pages(pages: &[Page], all_hits: i64, bots: Option<i64>, windows: i64, window: i64) -> Value {
     let rows: Vec<_> = pages
         .iter()
@@ -93,8 +94,8 @@ pub fn pages(pages: &[Page], all_hits: i64, bots: Option<i64>, windows: i64, win
     json!({ "hits": all_hits, "bots": bots, "seconds": windows * window, "rows": rows })
 }
 
-/// Optional fields that were not usable as they came, by field and reason, the most first. Each processor counts from
-/// its own start.
+/// Optional fields that were not usable as they came, by field and reason, the most first. Each
+/// processor counts from its own start.
 pub fn cleaned(answers: &[Answer]) -> Value {
     let told = answers
         .iter()
@@ -169,8 +170,8 @@ struct PartitionRow<'a> {
     halted: Option<&'a str>,
 }
 
-/// Lag and watermark of every partition. The position is the database's, the end of the log the processors': it is unknown
-/// while they are away.
+/// Lag and watermark of every partition. The position is the database's, the end of the log the
+/// processors': it is unknown while they are away.
 pub fn partitions(core: &Core, rules: Option<Rules>, answers: &[Answer]) -> Value {
     let told = || {
         answers

@@ -1,5 +1,5 @@
-//! Polling a consumer. rust-rdkafka tells of an error neither the partition nor the offset, and of the end of a log only the
-//! partition's number; librdkafka tells all of it.
+//! Polling a consumer. rust-rdkafka tells of an error neither the partition nor the offset, and of
+//! the end of a log only the partition's number; librdkafka tells all of it.
 
 use std::{
     ffi::{CStr, c_void},
@@ -24,7 +24,8 @@ use crate::owned;
 pub enum Polled<'a> {
     /// A record.
     Record(Record<'a>),
-    /// The end of a partition's log was reached: everything below `offset` was handed out, or is no record.
+    /// The end of a partition's log was reached: everything below `offset` was handed out, or is no
+    /// record.
     End {
         /// Topic.
         topic: String,
@@ -65,19 +66,22 @@ unsafe impl Sync for ConsumerQueue {}
 impl ConsumerQueue {
     /// The queue of this consumer, which it must outlive; `None`: it is in no group.
     pub fn of<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
-        // SAFETY: the handle is alive; the reference that is returned is given back when this is dropped.
+        // SAFETY: the handle is alive; the reference that is returned is given back when this is
+        // dropped.
         let queue = unsafe { ffi::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) };
         NonNull::new(queue).map(Self)
     }
 
-    /// Waits for up to `timeout` for what comes next. The context is called as by rust-rdkafka, on this thread.
+    /// Waits for up to `timeout` for what comes next. The context is called as by rust-rdkafka, on
+    /// this thread.
     pub fn poll<'a, C: ConsumerContext>(
         &'a self,
         consumer: &'a BaseConsumer<C>,
         timeout: Duration,
     ) -> Option<Polled<'a>> {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the queue is alive; the event that is returned is destroyed exactly once, by `Event`.
+        // SAFETY: the queue is alive; the event that is returned is destroyed exactly once, by
+        // `Event`.
         let event = Event(NonNull::new(unsafe {
             ffi::rd_kafka_queue_poll(self.0.as_ptr(), millis)
         })?);

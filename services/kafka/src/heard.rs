@@ -1,5 +1,6 @@
-//! What librdkafka logs. rust-rdkafka has it wait in the client's main queue, which its consumers and producers poll and its
-//! administrator's client does not: nobody would hear it, and it would pile up.
+//! What librdkafka logs. rust-rdkafka has it wait in the client's main queue, which its consumers
+//! and producers poll and its administrator's client does not: nobody would hear it, and it would
+//! pile up.
 
 use rdkafka::{
     bindings as ffi,
@@ -8,11 +9,13 @@ use rdkafka::{
 
 use crate::owned;
 
-/// Takes what has been logged since the last call, oldest first, and tells each line with its facility (`FAIL`: a broker, and
-/// what is wrong with it). Other events of the main queue are dropped. For clients that nobody polls. Does not block.
+/// Takes what has been logged since the last call, oldest first, and tells each line with its
+/// facility (`FAIL`: a broker, and what is wrong with it). Other events of the main queue are
+/// dropped. For clients that nobody polls. Does not block.
 pub fn hear<C: ClientContext>(client: &Client<C>, mut told: impl FnMut(&str, &str)) {
-    // SAFETY: the handle lives as long as `client`; queue and events are destroyed here, exactly once and after their last
-    // use; texts belong to the event and are copied before it is destroyed.
+    // SAFETY: the handle lives as long as `client`; queue and events are destroyed here, exactly
+    // once and after their last use; texts belong to the event and are copied before it is
+    // destroyed.
     unsafe {
         let queue = ffi::rd_kafka_queue_get_main(client.native_ptr());
         loop {

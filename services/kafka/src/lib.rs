@@ -1,7 +1,8 @@
-//! What librdkafka can do and rust-rdkafka does not offer: the log's end as the fetcher last saw it, a topic's id, changes
-//! of single settings of a topic, who a consumer is in its group, what an administrator's client has to say, polling that
-//! tells the partition of an error, and questions that nobody waits for. All calls of foreign code, beside two of the
-//! allocator, are in this crate.
+//! What librdkafka can do and rust-rdkafka does not offer: the log's end as the fetcher last saw
+//! it, a topic's id, changes of single settings of a topic, who a consumer is in its group, what an
+//! administrator's client has to say, polling that tells the partition of an error, and questions
+//! that nobody waits for. All calls of foreign code, beside two of the allocator, are in this
+//! crate.
 #![expect(
     unsafe_code,
     reason = "calls into librdkafka, each with its guarantee beside it"
@@ -26,7 +27,8 @@ pub use consume::{ConsumerQueue, Failed, Polled, Record, RecordHeaders};
 pub use heard::hear;
 pub use questions::{Answer, LogEnd, Questions, TopicLeaders};
 
-/// The log's bounds `(start, end)` as the fetcher last saw them: no request is sent. `None` until something was fetched.
+/// The log's bounds `(start, end)` as the fetcher last saw them: no request is sent. `None` until
+/// something was fetched.
 pub fn seen_watermarks<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
@@ -34,7 +36,8 @@ pub fn seen_watermarks<C: ClientContext>(
 ) -> Option<(i64, i64)> {
     let topic = CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
-    // SAFETY: the handle lives as long as `client`, the name is NUL-terminated, and both results are written to locals.
+    // SAFETY: the handle lives as long as `client`, the name is NUL-terminated, and both results
+    // are written to locals.
     let answer = unsafe {
         ffi::rd_kafka_get_watermark_offsets(
             client.native_ptr(),
@@ -48,10 +51,11 @@ pub fn seen_watermarks<C: ClientContext>(
         .then_some((low, high))
 }
 
-/// The id by which the group knows this consumer; `None` before it has joined, and from when it has sent word that it leaves.
-/// Answered by the client's main thread, without the network.
+/// The id by which the group knows this consumer; `None` before it has joined, and from when it has
+/// sent word that it leaves. Answered by the client's main thread, without the network.
 pub fn member_id<C: ClientContext>(client: &Client<C>) -> Option<String> {
-    // SAFETY: the handle lives as long as `client`; the text is copied, and freed here exactly once.
+    // SAFETY: the handle lives as long as `client`; the text is copied, and freed here exactly
+    // once.
     unsafe {
         let id = ffi::rd_kafka_memberid(client.native_ptr());
         if id.is_null() {
@@ -66,7 +70,8 @@ pub fn member_id<C: ClientContext>(client: &Client<C>) -> Option<String> {
 /// A topic as the brokers describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicDescription {
-    /// The id that Kafka gave it, in its base64 form; `None` where the broker does not tell it (before Kafka 2.8).
+    /// The id that Kafka gave it, in its base64 form; `None` where the broker does not tell it
+    /// (before Kafka 2.8).
     pub id: Option<String>,
     /// Number of partitions.
     pub partitions: usize,
@@ -97,8 +102,8 @@ pub fn topic_id<C: ClientContext>(
     describe_topic(client, topic, timeout).ok()??.id
 }
 
-/// Describes a topic; `None`: there is none of this name. Other than a request for metadata, which rust-rdkafka offers, this
-/// never makes the topic where brokers create topics by themselves.
+/// Describes a topic; `None`: there is none of this name. Other than a request for metadata, which
+/// rust-rdkafka offers, this never makes the topic where brokers create topics by themselves.
 ///
 /// Blocks until the broker has answered.
 ///
@@ -112,8 +117,9 @@ pub fn describe_topic<C: ClientContext>(
     let name = CString::new(topic).map_err(|_| DescribeError::ZeroByte(topic.to_owned()))?;
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let mut names = [name.as_ptr()];
-    // SAFETY: every object that is created here is destroyed here, exactly once and after its last use; what is read belongs
-    // to the event and is copied before it is destroyed; librdkafka copies the names.
+    // SAFETY: every object that is created here is destroyed here, exactly once and after its last
+    // use; what is read belongs to the event and is copied before it is destroyed; librdkafka
+    // copies the names.
     unsafe {
         let handle = client.native_ptr();
         let collection = ffi::rd_kafka_TopicCollection_of_topic_names(
@@ -166,8 +172,9 @@ pub enum ConfigError {
     ZeroByte(String),
 }
 
-/// Changes single settings of a topic and leaves all others as they are (Kafka 2.3 and newer). rust-rdkafka's `alter_configs`
-/// is the older request, which puts every setting that it does not name back to its default.
+/// Changes single settings of a topic and leaves all others as they are (Kafka 2.3 and newer).
+/// rust-rdkafka's `alter_configs` is the older request, which puts every setting that it does not
+/// name back to its default.
 ///
 /// Blocks until the broker has answered.
 ///
@@ -189,8 +196,9 @@ pub fn change_config<C: ClientContext>(
         })
         .collect::<Result<Vec<_>, ConfigError>>()?;
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: every object that is created here is destroyed here, exactly once and after its last use; librdkafka copies the
-    // strings; what the event refers to is read before the event is destroyed.
+    // SAFETY: every object that is created here is destroyed here, exactly once and after its last
+    // use; librdkafka copies the strings; what the event refers to is read before the event is
+    // destroyed.
     unsafe {
         let handle = client.native_ptr();
         let mut resource = ffi::rd_kafka_ConfigResource_new(

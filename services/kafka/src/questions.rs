@@ -1,4 +1,5 @@
-//! Questions to the brokers that nobody waits for: the answers come back through a queue. Each is numbered by who asks.
+//! Questions to the brokers that nobody waits for: the answers come back through a queue. Each is
+//! numbered by who asks.
 
 use std::{
     ffi::{CString, c_void},
@@ -72,7 +73,8 @@ impl Questions {
             .filter_map(|name| CString::new(*name).ok())
             .collect();
         let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
-        // SAFETY: what is created here is destroyed here, after its last use; librdkafka copies the names.
+        // SAFETY: what is created here is destroyed here, after its last use; librdkafka copies the
+        // names.
         unsafe {
             let handle = client.native_ptr();
             let collection =
@@ -89,7 +91,8 @@ impl Questions {
         }
     }
 
-    /// Asks for one end of these logs. One that has no leader holds up the answer for the others, for up to `timeout`.
+    /// Asks for one end of these logs. One that has no leader holds up the answer for the others,
+    /// for up to `timeout`.
     pub fn offsets<C: ClientContext>(
         &self,
         client: &Client<C>,
@@ -102,7 +105,8 @@ impl Questions {
             LogEnd::Start => ffi::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i32,
             LogEnd::End => ffi::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i32,
         };
-        // SAFETY: what is created here is destroyed here, after its last use; librdkafka copies the list.
+        // SAFETY: what is created here is destroyed here, after its last use; librdkafka copies the
+        // list.
         unsafe {
             let handle = client.native_ptr();
             let list = ffi::rd_kafka_topic_partition_list_new(

@@ -1,5 +1,5 @@
-//! Prints what it costs to mark bots: nanoseconds for each event of a log, decoded with and without,
-//! and how many user agents had to be looked at. Each line that it reads is a user agent.
+//! Prints what it costs to mark bots: nanoseconds for each event of a log, decoded with and
+//! without, and how many user agents had to be looked at. Each line that it reads is a user agent.
 //!
 //! `cargo run --release -p clickstream-pipeline --example bot_cost < agents.txt`
 

@@ -118,8 +118,8 @@ fn compare_flat(
     }
 }
 
-/// Puts a few records of this form into one, reads it, and panics unless each of them is read as it would be by itself.
-/// Returns how many there were.
+/// Puts a few records of this form into one, reads it, and panics unless each of them is read as it
+/// would be by itself. Returns how many there were.
 fn compare_batch(dice: &mut Dice, record: &Value, rules: &MappingRules, plain: &Decoder) -> u64 {
     let mut elements = vec![record.clone(); dice.below(3) as usize];
     elements.extend((0..dice.below(3)).map(|_| tree(dice, 2)));

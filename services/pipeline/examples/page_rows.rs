@@ -2,8 +2,8 @@
 //! user agent is a signal for a program. Each line that it reads is a time in seconds since 1970, a
 //! tab, a URL, a tab and a user agent; others are left out.
 //!
-//! `cargo run -p clickstream-pipeline --example page_rows -- RULES WINDOW_SECONDS < urls.tsv`, where
-//! RULES are as anchors have them: `{"trailing_slash":"Remove","fragment":"Remove"}`
+//! `cargo run -p clickstream-pipeline --example page_rows -- RULES WINDOW_SECONDS < urls.tsv`,
+//! where RULES are as anchors have them: `{"trailing_slash":"Remove","fragment":"Remove"}`
 
 #![expect(
     clippy::print_stdout,

@@ -1,13 +1,15 @@
-//! Which pages of a window have rows of their own where the rules bound their number: the first ones of each Kafka
-//! partition, in the order of the log. Hits of all others are counted as the page [`OTHER_PAGES`].
+//! Which pages of a window have rows of their own where the rules bound their number: the first
+//! ones of each Kafka partition, in the order of the log. Hits of all others are counted as the
+//! page [`OTHER_PAGES`].
 //!
 //! ```text
 //!   accepted rows of a window and partition, by offset      bound 2
 //!   /a   /b   /a   /x   /b   /y   /a
 //!   own  own       (o)       (o)            (o): counted as `(other)`
 //! ```
-//! What is admitted is committed with the offset that it comes from. So it is the same wherever flushes are cut and
-//! whoever writes them, and all that a process keeps in memory can be read again.
+//! What is admitted is committed with the offset that it comes from. So it is the same wherever
+//! flushes are cut and whoever writes them, and all that a process keeps in memory can be read
+//! again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -24,11 +26,12 @@ use crate::{
 /// A page with what happened there and the site, as keys hold it: see [`page_hash`].
 pub type PageHash = [u8; 16];
 
-/// What all pages beyond the bound are counted as. No event has an empty name, so no page of people's own is this one,
-/// one with the same text included.
+/// What all pages beyond the bound are counted as. No event has an empty name, so no page of
+/// people's own is this one, one with the same text included.
 pub const OTHER_PAGES: Page<&str> = ("(other)", Some(""), None);
 
-/// Parts that are looked up at once: each may have as many pages as a bound can be, 160 KiB of hashes.
+/// Parts that are looked up at once: each may have as many pages as a bound can be, 160 KiB of
+/// hashes.
 pub const LOOKED_UP_AT_ONCE: usize = 64;
 
 /// Hashes that are kept between flushes: some 40 MiB of tables.
@@ -47,7 +50,8 @@ pub struct Admission {
     pub pages: Vec<PageHash>,
 }
 
-/// What a process knows of admitted pages: as committed at a position, under the claim that reached it.
+/// What a process knows of admitted pages: as committed at a position, under the claim that reached
+/// it.
 #[derive(Default, Debug)]
 pub struct AdmittedPages {
     partitions: HashMap<TopicPartition, Known, RandomState>,
@@ -82,8 +86,8 @@ struct New {
 }
 
 impl AdmittedPages {
-    /// Begins to admit pages of a flush whose claims and positions the database has confirmed. What is known from another
-    /// claim or at another position is forgotten.
+    /// Begins to admit pages of a flush whose claims and positions the database has confirmed. What
+    /// is known from another claim or at another position is forgotten.
     pub fn fold(&mut self, bound: usize, flush: &Flush) -> Folding<'_> {
         for (tp, claim) in &flush.claims {
             let Some(span) = flush.batch.spans.get(tp) else {
@@ -169,8 +173,8 @@ impl AdmittedPages {
 }
 
 impl Folding<'_> {
-    /// Those of the parts whose pages have to be looked up. What other flushes needed is forgotten where it takes too much
-    /// room; what is known of these parts then stays until the next call.
+    /// Those of the parts whose pages have to be looked up. What other flushes needed is forgotten
+    /// where it takes too much room; what is known of these parts then stays until the next call.
     pub fn unknown(&mut self, mut parts: Vec<PartKey>) -> Vec<PartKey> {
         self.known.make_room(MOST_KEPT);
         parts.retain(|(tp, start)| {
@@ -195,8 +199,8 @@ impl Folding<'_> {
         }
     }
 
-    /// Whether the page has a row of its own, from this hit on or before. To be asked in the order of the log, of a part
-    /// that is known.
+    /// Whether the page has a row of its own, from this hit on or before. To be asked in the order
+    /// of the log, of a part that is known.
     pub fn admits(&mut self, part: PartKey, page: Page<&str>) -> bool {
         let (tp, start) = part;
         let used = self.known.commits;
@@ -221,7 +225,8 @@ impl Folding<'_> {
         true
     }
 
-    /// What was admitted, in the order of its key; `from` says where each partition's stretch of the flush begins.
+    /// What was admitted, in the order of its key; `from` says where each partition's stretch of
+    /// the flush begins.
     pub fn into_admissions(self, from: impl Fn(TopicPartition) -> NextOffset) -> Vec<Admission> {
         self.admitted
             .into_iter()
@@ -305,7 +310,8 @@ mod tests {
         #[test]
         fn which_pages_have_rows_depends_on_neither_flushes_nor_claims_nor_what_was_forgotten(
             hits in prop::collection::vec((0u8..4, 0u8..8), 1..60),
-            // how long each flush is, and whether it is claimed anew, not committed the first time, or much was forgotten
+            // how long each flush is, and whether it is claimed anew, not committed the first time,
+            // or much was forgotten
             cuts in prop::collection::vec((1usize..9, any::<bool>(), any::<bool>(), any::<bool>()), 60),
         ) {
             let mut stored: BTreeMap<PartKey, Vec<PageHash>> = BTreeMap::new();

@@ -51,7 +51,8 @@ pub struct Row {
     pub late: bool,
     /// Not surely new: goes through `insert .. on conflict`.
     pub suspect: bool,
-    /// The database refused it, and an event with its key is stored already: a duplicate, whatever it holds.
+    /// The database refused it, and an event with its key is stored already: a duplicate, whatever
+    /// it holds.
     pub duplicate: bool,
     /// What stood in front of the record's JSON: five bytes of a schema registry, which need not be
     /// text.
@@ -121,13 +122,16 @@ pub struct Span {
     pub clock: EventClock,
     /// Records without a value.
     pub skipped: i64,
-    /// Kafka's time stamp of the last record, whatever it was; `None` when the span moves over control records only.
+    /// Kafka's time stamp of the last record, whatever it was; `None` when the span moves over
+    /// control records only.
     pub received: Option<EventTime>,
     /// When its heartbeats were sent, in the order of the log; the first 64.
     pub heartbeats: Vec<EventTime>,
-    /// Whether `to` was the end of the log when it was read, and nothing but heartbeats lies in between.
+    /// Whether `to` was the end of the log when it was read, and nothing but heartbeats lies in
+    /// between.
     pub at_end: bool,
-    /// Whether the flush's rules are others than those of the newest anchor below: then it writes one at `from`.
+    /// Whether the flush's rules are others than those of the newest anchor below: then it writes
+    /// one at `from`.
     pub new_rules: bool,
 }
 
@@ -196,7 +200,8 @@ pub struct Batch {
     pub dead_letters: Vec<DeadLetter>,
     /// One entry for each partition that the batch moves.
     pub spans: BTreeMap<TopicPartition, Span>,
-    /// Records of the events as they came, and the texts that stand in them with escapes or as numbers.
+    /// Records of the events as they came, and the texts that stand in them with escapes or as
+    /// numbers.
     arena: String,
     /// Records that were rejected.
     payloads: Vec<u8>,
@@ -223,8 +228,8 @@ struct Days {
     all: BTreeSet<Day>,
 }
 
-/// Which batch, and in which state: two batches with the same identity hold the same rows in the same
-/// places. An address would not do, since memory is used again.
+/// Which batch, and in which state: two batches with the same identity hold the same rows in the
+/// same places. An address would not do, since memory is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The flush, counted by the engine that made it.
@@ -239,7 +244,8 @@ impl Batch {
         self.identity
     }
 
-    /// Which of the values that came after the first releases one of the events has, or one that has left had.
+    /// Which of the values that came after the first releases one of the events has, or one that
+    /// has left had.
     pub fn said(&self) -> Said {
         self.said
     }
@@ -255,8 +261,9 @@ impl Batch {
         self.rows[row].duplicate = true;
     }
 
-    /// An empty batch in the memory of this one, where a quarter of it or more was filled: what is taken from the system
-    /// again for each flush has to be cleared by it page by page. A smaller batch gives back what a larger one took.
+    /// An empty batch in the memory of this one, where a quarter of it or more was filled: what is
+    /// taken from the system again for each flush has to be cleared by it page by page. A smaller
+    /// batch gives back what a larger one took.
     #[must_use]
     pub fn recycled(self) -> Option<Self> {
         if self.rows.len() < self.rows.capacity() / 4 {
@@ -287,7 +294,8 @@ impl Batch {
         self.spans.is_empty()
     }
 
-    /// Bytes that the batch holds, for back-pressure: the texts, and 128 for each row (its struct and its place in indexes).
+    /// Bytes that the batch holds, for back-pressure: the texts, and 128 for each row (its struct
+    /// and its place in indexes).
     pub fn bytes(&self) -> usize {
         self.arena.len()
             + self.payloads.len()
@@ -306,7 +314,8 @@ impl Batch {
         self.late_windows.len()
     }
 
-    /// Adds an event that was decoded from `payload`: the record's value as it came, or an element of the batch in it.
+    /// Adds an event that was decoded from `payload`: the record's value as it came, or an element
+    /// of the batch in it.
     pub fn push_event(&mut self, place: Place, payload: &[u8], event: &Event<'_>, judged: Judged) {
         let (prefix, record) = match payload.split_first_chunk::<5>() {
             // no JSON begins so: the decoder took it off as well
@@ -398,8 +407,8 @@ impl Batch {
         });
     }
 
-    /// Turns an event that the database refuses for what it holds into a dead letter with the record as it came.
-    /// `detail` names the constraint or the column.
+    /// Turns an event that the database refuses for what it holds into a dead letter with the
+    /// record as it came. `detail` names the constraint or the column.
     pub fn refuse(&mut self, row: usize, detail: String) {
         self.identity.edition += 1;
         let row = self.rows.remove(row);
@@ -453,7 +462,8 @@ impl Batch {
         }
     }
 
-    /// What the hit of a row is counted by: its page, or its URL where there are no rules for pages.
+    /// What the hit of a row is counted by: its page, or its URL where there are no rules for
+    /// pages.
     pub fn page(&self, row: &Row) -> &str {
         let derived = row.derived.map(|at| self.derived[at as usize].page);
         let page = derived.and_then(|place| self.text(place));
@@ -465,7 +475,8 @@ impl Batch {
         &self.payloads[letter.payload.clone()]
     }
 
-    /// Forgets a partition: nothing of it will be written. A batch that is still growing has rows and no span yet.
+    /// Forgets a partition: nothing of it will be written. A batch that is still growing has rows
+    /// and no span yet.
     pub fn remove(&mut self, partition: TopicPartition) {
         self.identity.edition += 1;
         self.spans.remove(&partition);

@@ -94,7 +94,8 @@ fn known(agent: Option<&str>) -> Option<&str> {
     (!matches!(agent, "" | "-")).then_some(agent)
 }
 
-/// Finds the signals of user agents, each of them once: most events have one that others had before.
+/// Finds the signals of user agents, each of them once: most events have one that others had
+/// before.
 pub(crate) struct Bots {
     matcher: &'static Matcher,
     known: Mutex<Known>,

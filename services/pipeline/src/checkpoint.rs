@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::{offset::NextOffset, watermark::EventClock};
 
-/// What became of a partition's records. `consumed = accepted + duplicate + rejected + late`, at every instant. These are
-/// also the names in the tables, in `/status` and in reports.
+/// What became of a partition's records. `consumed = accepted + duplicate + rejected + late`, at
+/// every instant. These are also the names in the tables, in `/status` and in reports.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
@@ -17,7 +17,8 @@ pub struct Counters {
     pub consumed: i64,
     /// Events stored and counted.
     pub accepted: i64,
-    /// Those of them that came behind the end of grace, and were counted in their own window all the same.
+    /// Those of them that came behind the end of grace, and were counted in their own window all
+    /// the same.
     pub merged: i64,
     /// Events whose id the same UTC day already holds.
     pub duplicate: i64,
@@ -150,7 +151,8 @@ impl Checkpoint {
     /// Takes the delta over, or leaves the checkpoint as it was.
     ///
     /// # Errors
-    /// [`IncompatibleDelta`] when the delta overlaps, leaves a gap, runs backwards or does not add up.
+    /// [`IncompatibleDelta`] when the delta overlaps, leaves a gap, runs backwards or does not add
+    /// up.
     pub fn apply(&mut self, delta: &CheckpointDelta) -> Result<(), IncompatibleDelta> {
         delta.check()?;
         if delta.from < self.next {

@@ -1,8 +1,8 @@
 //! From the bytes of a Kafka record to a valid [`Event`], or to the first reason against it.
 //!
-//! One pass over the document finds the raw text of the known fields and proves the rest to be JSON, without
-//! recursion and without building values nobody asked for; then each field is read from its raw text. An event
-//! without escape sequences is decoded without a single allocation.
+//! One pass over the document finds the raw text of the known fields and proves the rest to be
+//! JSON, without recursion and without building values nobody asked for; then each field is read
+//! from its raw text. An event without escape sequences is decoded without a single allocation.
 
 mod address;
 mod clean;
@@ -39,13 +39,15 @@ use crate::spec::{EventIds, IpRange, OptionalFields, RulesVersion, SemanticSpec}
 pub struct Decoder {
     /// Longer payloads are [`RejectReason::TooLarge`]; in bytes.
     max_event_bytes: usize,
-    /// Events dated later than this after `received_at` are [`RejectReason::TimestampInFuture`]; in microseconds.
+    /// Events dated later than this after `received_at` are [`RejectReason::TimestampInFuture`]; in
+    /// microseconds.
     max_future_skew_micros: i64,
     /// Which spellings are read.
     version: RulesVersion,
     /// Where ids come from.
     ids: EventIds,
-    /// The proxies whose word on the client's address is taken; `None` where fields are not cleaned at all.
+    /// The proxies whose word on the client's address is taken; `None` where fields are not cleaned
+    /// at all.
     cleaning: Option<Box<[IpRange]>>,
     /// Where the fields stand, unless at their own names, and the columns; compiled.
     mapper: Option<Mapper>,
@@ -99,12 +101,12 @@ impl Decoder {
         &self.columns
     }
 
-    /// Reads one record's payload, whose Kafka timestamp is `received_at`. The event borrows from the payload, and
-    /// from the decoder what stands in the rules.
+    /// Reads one record's payload, whose Kafka timestamp is `received_at`. The event borrows from
+    /// the payload, and from the decoder what stands in the rules.
     ///
     /// # Errors
-    /// The first [`RejectReason`] that applies: first to the payload as a whole, then to its fields in the order of
-    /// [`Field::ALL`].
+    /// The first [`RejectReason`] that applies: first to the payload as a whole, then to its fields
+    /// in the order of [`Field::ALL`].
     pub fn decode<'a>(
         &'a self,
         payload: &'a [u8],
@@ -126,8 +128,9 @@ impl Decoder {
     }
 
     /// Reads one record's payload and hands over what it holds, in its order: one event, unless the
-    /// rules say where a batch stands. Of a batch each element is an event or rejected by itself, and
-    /// an empty one holds nothing; a record that cannot be read at all is rejected once, at place 0.
+    /// rules say where a batch stands. Of a batch each element is an event or rejected by itself,
+    /// and an empty one holds nothing; a record that cannot be read at all is rejected once, at
+    /// place 0.
     pub fn decode_each(
         &self,
         payload: &[u8],
@@ -207,7 +210,8 @@ impl Decoder {
         }
     }
 
-    /// Bytes in front of the document. No JSON begins with 0x00, so records with and without a prefix may be mixed.
+    /// Bytes in front of the document. No JSON begins with 0x00, so records with and without a
+    /// prefix may be mixed.
     fn prefix_of(&self, payload: &[u8]) -> usize {
         let is_prefixed = self.strip_registry_prefix
             && payload.first() == Some(&0)

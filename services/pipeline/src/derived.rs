@@ -27,7 +27,8 @@ pub struct DerivedRules {
 }
 
 impl DerivedRules {
-    /// The most pages of a window and a Kafka partition that have rows of their own, where there is a bound.
+    /// The most pages of a window and a Kafka partition that have rows of their own, where there is
+    /// a bound.
     #[must_use]
     pub fn most_pages(&self) -> Option<usize> {
         let most = self.page.as_ref()?.max_per_window?;

@@ -1,12 +1,14 @@
-//! The partition engine: takes records in, decides what can be decided from the log alone, and hands out flushes.
+//! The partition engine: takes records in, decides what can be decided from the log alone, and
+//! hands out flushes.
 //!
 //! ```text
 //! assign ─▶ record, record, end_of_log … ─▶ take_flush ─▶ (commit protocol) ─▶ committed | released
 //! ```
 //! A partition that is not assigned takes no records: nothing is processed before a claim.
 //!
-//! Rules change between two flushes, never within one, so that each partition has one offset from which on the new ones are
-//! in force: the start of its first span under them. The flush that writes that span writes an anchor there.
+//! Rules change between two flushes, never within one, so that each partition has one offset from
+//! which on the new ones are in force: the start of its first span under them. The flush that
+//! writes that span writes an anchor there.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,20 +29,23 @@ use crate::{
     window::{Lateness, TumblingWindow},
 };
 
-/// Rows after a claim that go through `insert .. on conflict` while the filter does not know the partition's recent ids.
+/// Rows after a claim that go through `insert .. on conflict` while the filter does not know the
+/// partition's recent ids.
 ///
-/// Resends are near in the log: 10,000 rows hold minutes of ordinary traffic and cost a catch-up 0.1 s.
+/// Resends are near in the log: 10,000 rows hold minutes of ordinary traffic and cost a catch-up
+/// 0.1 s.
 const COLD_ROWS: u32 = 10_000;
 /// A violation doubles the next cold stretch, up to `COLD_ROWS << MAX_PENALTY` = 640,000 rows.
 const MAX_PENALTY: u32 = 6;
-/// Days that the events of one flush may have: each is a partition that the flush opens and locks, table and indexes, of the
-/// 6,400 locks that a PostgreSQL server with its defaults has for everybody.
+/// Days that the events of one flush may have: each is a partition that the flush opens and locks,
+/// table and indexes, of the 6,400 locks that a PostgreSQL server with its defaults has for
+/// everybody.
 pub const MOST_DAYS: usize = 128;
-/// Windows that the late events of one flush may reach back to: each is a row that is read and written
-/// again, with two sets of up to 3 KiB.
+/// Windows that the late events of one flush may reach back to: each is a row that is read and
+/// written again, with two sets of up to 3 KiB.
 pub const MOST_LATE_WINDOWS: usize = 1_024;
-/// Heartbeats of a partition whose times are kept until they are committed: a minute of them, one a second. Of more, the
-/// first ones are kept, which have waited longest.
+/// Heartbeats of a partition whose times are kept until they are committed: a minute of them, one a
+/// second. Of more, the first ones are kept, which have waited longest.
 const HEARTBEATS_KEPT: usize = 64;
 
 /// The right to advance a partition, as the database granted it.
@@ -61,7 +66,8 @@ pub struct Recovered {
     pub next: NextOffset,
     /// Event time there.
     pub clock: EventClock,
-    /// Whether this is the partition's first claim ever: then no earlier row of it can be met again.
+    /// Whether this is the partition's first claim ever: then no earlier row of it can be met
+    /// again.
     pub first: bool,
     /// The rules in the anchor that the claim wrote at `next`.
     pub rules: Arc<SemanticSpec>,
@@ -79,7 +85,8 @@ pub enum Intake {
     Buffered,
     /// It has no value; the position moves over it.
     Skipped,
-    /// It has no value and measures the way to the commit: the position moves over it with the next flush.
+    /// It has no value and measures the way to the commit: the position moves over it with the next
+    /// flush.
     Heartbeat,
     /// It lies below the position and was already taken.
     Stale,
@@ -96,7 +103,8 @@ pub struct Record<'a> {
     pub received_at: EventTime,
     /// Its value; `None` for a tombstone or heartbeat.
     pub value: Option<&'a [u8]>,
-    /// When a heartbeat was sent, by its sender's clock. It means something for records without a value only.
+    /// When a heartbeat was sent, by its sender's clock. It means something for records without a
+    /// value only.
     pub heartbeat: Option<EventTime>,
 }
 
@@ -106,7 +114,8 @@ pub struct Flush {
     pub batch: Batch,
     /// A claim for each of the batch's spans.
     pub claims: BTreeMap<TopicPartition, Claim>,
-    /// Partitions that turned out to be another owner's: they have left the batch, and nothing of them is written.
+    /// Partitions that turned out to be another owner's: they have left the batch, and nothing of
+    /// them is written.
     pub fenced: Vec<TopicPartition>,
     /// The rules that all its records were judged by, and by which it is written.
     pub rules: Arc<SemanticSpec>,
@@ -158,7 +167,8 @@ pub struct Engine {
     spare: Option<Batch>,
     /// Batches that were taken: the number of the last one.
     flushes: u64,
-    /// A heartbeat waits: it is committed as soon as an event would be, since that is what it measures.
+    /// A heartbeat waits: it is committed as soon as an event would be, since that is what it
+    /// measures.
     beating: bool,
     /// A batch without events waits: by other rules it may be something else than nothing.
     passed: bool,
@@ -166,7 +176,8 @@ pub struct Engine {
 
 struct Partition {
     claim: Claim,
-    /// The rules of the newest anchor that is written, or will be before anything that comes after it.
+    /// The rules of the newest anchor that is written, or will be before anything that comes after
+    /// it.
     anchored: Arc<SemanticSpec>,
     /// Where the growing batch starts.
     from: NextOffset,
@@ -188,8 +199,8 @@ struct Partition {
 }
 
 impl Engine {
-    /// An engine without partitions. `filter_bytes` bounds the fingerprint filter, `filter_seed` comes from the system's
-    /// random source.
+    /// An engine without partitions. `filter_bytes` bounds the fingerprint filter, `filter_seed`
+    /// comes from the system's random source.
     pub fn new(spec: &SemanticSpec, filter_bytes: usize, filter_seed: u64) -> Self {
         Self {
             rules: Arc::new(spec.clone()),
@@ -207,8 +218,9 @@ impl Engine {
         }
     }
 
-    /// Judges records by these rules from the next flush on; at once where no record waits. What the filter has learnt and
-    /// where partitions stand does not change with them. Returns whether they are others than the newest ones.
+    /// Judges records by these rules from the next flush on; at once where no record waits. What
+    /// the filter has learnt and where partitions stand does not change with them. Returns whether
+    /// they are others than the newest ones.
     ///
     /// # Errors
     /// [`WindowsDiffer`]; then the rules stay as they are.
@@ -270,8 +282,9 @@ impl Engine {
         }
     }
 
-    /// Takes nothing more of a partition until it is assigned again: a batch of its log cannot be read, and nothing behind it
-    /// may be taken for what comes next. What is buffered is flushed as ever.
+    /// Takes nothing more of a partition until it is assigned again: a batch of its log cannot be
+    /// read, and nothing behind it may be taken for what comes next. What is buffered is flushed as
+    /// ever.
     pub fn close(&mut self, tp: TopicPartition) {
         if let Some(partition) = self.partitions.get_mut(&tp) {
             partition.closed = true;
@@ -279,7 +292,8 @@ impl Engine {
         }
     }
 
-    /// Takes one record. Offsets may leave gaps (control records, compaction); what lies below the position is stale.
+    /// Takes one record. Offsets may leave gaps (control records, compaction); what lies below the
+    /// position is stale.
     pub fn record(&mut self, tp: TopicPartition, record: Record<'_>) -> Intake {
         let Some(partition) = self.partitions.get_mut(&tp) else {
             return Intake::Unassigned;
@@ -351,8 +365,8 @@ impl Engine {
         }
     }
 
-    /// The reader has reached the end of the log at `next`: whatever lies between the last record and it (control
-    /// records) is passed over, so that lag can be 0.
+    /// The reader has reached the end of the log at `next`: whatever lies between the last record
+    /// and it (control records) is passed over, so that lag can be 0.
     pub fn end_of_log(&mut self, tp: TopicPartition, next: NextOffset) {
         if let Some(partition) = self.partitions.get_mut(&tp)
             && next >= partition.next
@@ -363,8 +377,9 @@ impl Engine {
         }
     }
 
-    /// Takes what is buffered, if there is anything to write. With `quiet_too` also the mere fact that the end of the log
-    /// was reached or left; ask for that about once a second, not after every commit.
+    /// Takes what is buffered, if there is anything to write. With `quiet_too` also the mere fact
+    /// that the end of the log was reached or left; ask for that about once a second, not after
+    /// every commit.
     pub fn take_flush(&mut self, quiet_too: bool) -> Option<Flush> {
         if self.is_empty() && !quiet_too {
             self.follow_changed();
@@ -382,7 +397,8 @@ impl Engine {
             if partition.from == partition.next && partition.at_end == partition.reported_end {
                 continue;
             }
-            // silence begins after the traffic: where a flush holds records and reaches the end, the next one tells of the end
+            // silence begins after the traffic: where a flush holds records and reaches the end,
+            // the next one tells of the end
             let at_end = partition.at_end && !std::mem::take(&mut partition.traffic);
             let new_rules = partition.anchored != self.rules;
             if new_rules {
@@ -414,8 +430,8 @@ impl Engine {
         self.spare = Some(empty);
     }
 
-    /// A row of each of these partitions was called new and was already there: until the filter has learnt the partition's
-    /// ids, its rows are suspects.
+    /// A row of each of these partitions was called new and was already there: until the filter has
+    /// learnt the partition's ids, its rows are suspects.
     pub fn distrust(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) {
         for tp in partitions {
             if let Some(partition) = self.partitions.get_mut(&tp) {
@@ -443,8 +459,9 @@ impl Engine {
         self.batch.rows.len()
     }
 
-    /// Whether the events that wait reach as far back as a flush may: over [`MOST_DAYS`], or over [`MOST_LATE_WINDOWS`].
-    /// Hostile clocks make flushes smaller by it, and neither larger nor dearer.
+    /// Whether the events that wait reach as far back as a flush may: over [`MOST_DAYS`], or over
+    /// [`MOST_LATE_WINDOWS`]. Hostile clocks make flushes smaller by it, and neither larger nor
+    /// dearer.
     pub fn is_scattered(&self) -> bool {
         self.batch.days() >= MOST_DAYS || self.batch.late_windows() >= MOST_LATE_WINDOWS
     }
@@ -467,8 +484,9 @@ impl Engine {
             .map(|(&tp, partition)| (tp, partition.claim))
     }
 
-    /// The same with the rules that are in force from where their checkpoints stand on: those of a flush that was taken
-    /// and is not committed; otherwise those of the newest anchor, which a change replaces with the flush that brings it.
+    /// The same with the rules that are in force from where their checkpoints stand on: those of a
+    /// flush that was taken and is not committed; otherwise those of the newest anchor, which a
+    /// change replaces with the flush that brings it.
     pub fn anchored(
         &self,
     ) -> impl Iterator<Item = (TopicPartition, Claim, &Arc<SemanticSpec>)> + '_ {
@@ -521,8 +539,9 @@ fn lateness_of(rules: &SemanticSpec) -> Lateness {
     }
 }
 
-/// Kafka's time stamp as an instant: milliseconds, kept within the years that PostgreSQL and chrono can hold. A record
-/// without one gets the epoch, so that it is rejected as dated in the future rather than given a made-up time.
+/// Kafka's time stamp as an instant: milliseconds, kept within the years that PostgreSQL and chrono
+/// can hold. A record without one gets the epoch, so that it is rejected as dated in the future
+/// rather than given a made-up time.
 pub fn received_at(timestamp_millis: Option<i64>) -> EventTime {
     /// 9999-12-31T23:59:59.999Z
     const LAST: i64 = 253_402_300_799_999;

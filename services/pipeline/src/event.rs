@@ -22,7 +22,8 @@ pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Microseconds since the Unix epoch, UTC.
 ///
-/// The type holds any instant; the events a pipeline accepts lie between [`EventTime::MIN`] and [`EventTime::MAX`].
+/// The type holds any instant; the events a pipeline accepts lie between [`EventTime::MIN`] and
+/// [`EventTime::MAX`].
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EventTime(i64);
 
@@ -99,13 +100,15 @@ impl Day {
         self.0
     }
 
-    /// The day's first instant; for days that no [`EventTime`] can lie in, the nearest one that exists.
+    /// The day's first instant; for days that no [`EventTime`] can lie in, the nearest one that
+    /// exists.
     #[must_use]
     pub const fn start(self) -> EventTime {
         EventTime((self.0 as i64).saturating_mul(MICROS_PER_DAY))
     }
 
-    /// The calendar date; days beyond chrono's calendar (about 262 000 years either way) become its first or last.
+    /// The calendar date; days beyond chrono's calendar (about 262 000 years either way) become its
+    /// first or last.
     #[must_use]
     pub fn date(self) -> NaiveDate {
         let epoch = DateTime::UNIX_EPOCH.date_naive();

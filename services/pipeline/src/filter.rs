@@ -1,11 +1,13 @@
 //! The fingerprint filter: which rows are surely new, in bounded memory.
 //!
-//! It is an accelerator only. A row that it calls new goes to PostgreSQL by COPY, everything else is a suspect and goes
-//! through `insert .. on conflict`; the primary key verifies both, so a wrong answer costs time and never a row.
+//! It is an accelerator only. A row that it calls new goes to PostgreSQL by COPY, everything else
+//! is a suspect and goes through `insert .. on conflict`; the primary key verifies both, so a wrong
+//! answer costs time and never a row.
 //!
-//! Two generations of 32-bit fingerprints in open addressing, looked at in one cache line each in the usual case. When the
-//! young generation is three quarters full the old one is forgotten and they change places, so the filter always remembers
-//! between 3/8 and 3/4 of its slots: with the default of 32 MiB, the last 3 to 6 million ids.
+//! Two generations of 32-bit fingerprints in open addressing, looked at in one cache line each in
+//! the usual case. When the young generation is three quarters full the old one is forgotten and
+//! they change places, so the filter always remembers between 3/8 and 3/4 of its slots: with the
+//! default of 32 MiB, the last 3 to 6 million ids.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -27,14 +29,16 @@ pub struct FingerprintFilter {
 }
 
 struct Generation {
-    /// A power of two of slots; zeroed memory that the system hands out page by page as it is touched.
+    /// A power of two of slots; zeroed memory that the system hands out page by page as it is
+    /// touched.
     slots: Vec<u32>,
     used: usize,
 }
 
 impl FingerprintFilter {
-    /// A filter that takes at most `bytes` of memory (at least 2 KiB; rounded down to a power of two a generation).
-    /// `seed` keeps chosen ids from colliding on purpose: take it from the system's random source.
+    /// A filter that takes at most `bytes` of memory (at least 2 KiB; rounded down to a power of
+    /// two a generation). `seed` keeps chosen ids from colliding on purpose: take it from the
+    /// system's random source.
     pub fn new(bytes: usize, seed: u64) -> Self {
         let slots = (bytes / 2 / SLOT_BYTES).max(256);
         let slots = 1 << slots.ilog2();
@@ -61,7 +65,8 @@ impl FingerprintFilter {
         self.forgotten
     }
 
-    /// Remembers the key and tells whether it is surely new: not seen among the ids still remembered.
+    /// Remembers the key and tells whether it is surely new: not seen among the ids still
+    /// remembered.
     pub fn is_new(&mut self, event_id: u128, day: Day) -> bool {
         let mut hasher = self.hasher.build_hasher();
         hasher.write_u128(event_id);
@@ -169,7 +174,8 @@ mod tests {
             }
             assert!(f.remembered() <= f.capacity());
         }
-        // half the capacity goes each time; a key that is met again in the older half is kept in both
+        // half the capacity goes each time; a key that is met again in the older half is kept in
+        // both
         let lost = 200_000 - f.remembered();
         assert!(f.forgotten() >= (lost / (f.capacity() / 2)) as u64);
         assert_eq!(f.young.slots.len() + f.old.slots.len(), 2 * slots);

@@ -1,4 +1,5 @@
-//! The pure core of the pipeline: everything that decides, and nothing that waits. No clock, no thread, no I/O.
+//! The pure core of the pipeline: everything that decides, and nothing that waits. No clock, no
+//! thread, no I/O.
 //!
 //! ```text
 //!  Kafka record ─▶ decode ─▶ window, watermark, lateness ─▶ filter ─▶ batch      engine::Engine::record
@@ -7,8 +8,8 @@
 //!                          │       │                │        │
 //!                       offset   settle::Plan   settle::Aggregates  checkpoint
 //! ```
-//! What a record becomes depends on the log and on the spec alone. Only one question is left to the database: whether an
-//! event with the same id and day is already stored.
+//! What a record becomes depends on the log and on the spec alone. Only one question is left to the
+//! database: whether an event with the same id and day is already stored.
 
 pub mod acquisition;
 pub mod admission;

@@ -6,7 +6,8 @@ use std::fmt;
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TopicId(pub i16);
 
-/// One partition of one topic. Ordered by topic, then partition: the order in which the records of one flush are judged.
+/// One partition of one topic. Ordered by topic, then partition: the order in which the records of
+/// one flush are judged.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TopicPartition {
     /// Topic, by its number in the target's dictionary.
@@ -23,7 +24,8 @@ impl fmt::Display for TopicPartition {
 
 /// The offset of the next record to read: everything below it is done.
 ///
-/// Progress is kept as this exclusive end and nowhere as "the last offset", so `after` is the only `+ 1` of the project.
+/// Progress is kept as this exclusive end and nowhere as "the last offset", so `after` is the only
+/// `+ 1` of the project.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NextOffset(i64);
 

@@ -1,4 +1,5 @@
-//! Who may read a partition, and what stands in the way: one state for each partition, and one function that moves it.
+//! Who may read a partition, and what stands in the way: one state for each partition, and one
+//! function that moves it.
 //!
 //! ```text
 //!            the group gives it
@@ -14,8 +15,8 @@
 //!
 //!  taken away: Claiming (running) ─▶ Abandoned ─▶ Releasing ─▶ gone;  Reading ─▶ Releasing ─▶ gone
 //! ```
-//! The reading thread and the writing task tell [`Ownership::on`] what has happened and carry out what it returns. It has
-//! no clock: times are counted from any fixed instant, and passed in.
+//! The reading thread and the writing task tell [`Ownership::on`] what has happened and carry out
+//! what it returns. It has no clock: times are counted from any fixed instant, and passed in.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -284,7 +285,8 @@ impl Ownership {
         }
     }
 
-    /// The callback puts the position into the list of partitions that it assigns: no seek is needed.
+    /// The callback puts the position into the list of partitions that it assigns: no seek is
+    /// needed.
     fn start_in_callback(&mut self, tp: TopicPartition, actions: &mut Vec<Action>) {
         if let Some(partition) = self.partitions.get_mut(&tp) {
             if let Phase::Granted(grant) = &partition.phase {
@@ -333,8 +335,9 @@ impl Ownership {
             (Phase::Claiming { running: true, .. }, Claimed::Ours(grant)) => {
                 partition.phase = Phase::Granted(grant);
             }
-            // the end of the log was asked for before the claim, which may have waited: it may have grown since, while the
-            // previous owner went on. Only an end that is asked for afterwards counts
+            // the end of the log was asked for before the claim, which may have waited: it may have
+            // grown since, while the previous owner went on. Only an end that is asked for
+            // afterwards counts
             (
                 Phase::Claiming { running: true, .. },
                 Claimed::Halted(Obstacle::LogShrunk { next, .. }),

@@ -1,5 +1,5 @@
-//! What a flush means: which rows are written in which way, and, once the database has judged the suspects, what every
-//! partition's counters, hits and distinct counts gain.
+//! What a flush means: which rows are written in which way, and, once the database has judged the
+//! suspects, what every partition's counters, hits and distinct counts gain.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -18,15 +18,16 @@ use crate::{
     window::{TumblingWindow, Window},
 };
 
-/// Which way each row of a batch goes. Numbers are places in `batch.rows`; each list is in the primary key's order, which
-/// keeps writes to neighbouring index leaves and locks in one order.
+/// Which way each row of a batch goes. Numbers are places in `batch.rows`; each list is in the
+/// primary key's order, which keeps writes to neighbouring index leaves and locks in one order.
 #[derive(Clone, Default, Debug)]
 pub struct Plan {
     /// Surely new: COPY.
     pub new: Vec<u32>,
     /// Perhaps there already: `insert .. on conflict do nothing`.
     pub suspects: Vec<u32>,
-    /// Late and not to be stored: judged against the stored rows and (with `Divert`) kept in the late ledger.
+    /// Late and not to be stored: judged against the stored rows and (with `Divert`) kept in the
+    /// late ledger.
     pub late: Vec<u32>,
 }
 
@@ -61,7 +62,8 @@ pub struct HitDelta {
 /// Key of a [`PartDelta`]: the partition and the start of the window.
 pub type PartKey = (TopicPartition, EventTime);
 
-/// What one row of `clickstream_traffic_parts` gains: all of it is added to what is stored, which need not be known.
+/// What one row of `clickstream_traffic_parts` gains: all of it is added to what is stored, which
+/// need not be known.
 #[derive(Clone, Default, Debug)]
 pub struct PartDelta {
     /// Hits.
@@ -96,12 +98,13 @@ pub struct Aggregates {
 }
 
 impl Plan {
-    /// Resolves duplicates within the batch, over all its partitions, in (topic, partition, offset) order, and chooses a
-    /// writer for what remains. With `distrust`, every row is a suspect.
+    /// Resolves duplicates within the batch, over all its partitions, in (topic, partition, offset)
+    /// order, and chooses a writer for what remains. With `distrust`, every row is a suspect.
     pub fn of(batch: &Batch, policy: LatePolicy, distrust: bool) -> Self {
         let apart = |row: &Row| row.late && !policy.stores();
-        // only keys that some row is doubtful about can occur twice: everything else was new to the filter when it came. With
-        // `distrust` that is no longer believed: the filter may have forgotten a key since the batch began
+        // only keys that some row is doubtful about can occur twice: everything else was new to the
+        // filter when it came. With `distrust` that is no longer believed: the filter may have
+        // forgotten a key since the batch began
         let doubtful: HashSet<(Day, Uuid), RandomState> = batch
             .rows
             .iter()
@@ -160,14 +163,14 @@ impl Aggregates {
         }
     }
 
-    /// Counts rows that are stored. A late one touches no aggregate with policy `Store`, and its own window's with `Merge`:
-    /// hits add up whenever they come.
+    /// Counts rows that are stored. A late one touches no aggregate with policy `Store`, and its
+    /// own window's with `Merge`: hits add up whenever they come.
     pub fn add(&mut self, batch: &Batch, rows: &[u32]) {
         self.count(batch, rows, |_, _| true);
     }
 
-    /// The same where the rules bound the pages that have rows of their own. The rows come as [`in_parts`] sorts them, and
-    /// their parts are known.
+    /// The same where the rules bound the pages that have rows of their own. The rows come as
+    /// [`in_parts`] sorts them, and their parts are known.
     pub fn add_folded(&mut self, batch: &Batch, rows: &[u32], folding: &mut Folding<'_>) {
         let mut part = None;
         let mut is_own: HashMap<Page<&str>, bool, RandomState> = HashMap::default();
@@ -262,7 +265,8 @@ impl Aggregates {
             .map(|(&key, part)| (key, self.windows.starting_at(key.1), part))
     }
 
-    /// What each partition's checkpoint becomes. Every row of the batch that is neither stored nor late is a duplicate.
+    /// What each partition's checkpoint becomes. Every row of the batch that is neither stored nor
+    /// late is a duplicate.
     pub fn deltas(
         &self,
         batch: &Batch,
@@ -337,7 +341,8 @@ impl Aggregates {
     }
 }
 
-/// The first 16 bytes of SHA-256 of a page's address; in SQL: `substr(sha256(convert_to(url, 'UTF8')), 1, 16)`.
+/// The first 16 bytes of SHA-256 of a page's address; in SQL: `substr(sha256(convert_to(url,
+/// 'UTF8')), 1, 16)`.
 pub fn url_hash(url: &str) -> PageHash {
     let digest = Sha256::digest(url.as_bytes());
     let mut hash = [0; 16];
@@ -345,8 +350,9 @@ pub fn url_hash(url: &str) -> PageHash {
     hash
 }
 
-/// The key of a page within a window: [`url_hash`] of a page view on no site of its own, which is what the first releases
-/// counted by; otherwise the same of page, name and site, each behind a zero byte that none of them holds.
+/// The key of a page within a window: [`url_hash`] of a page view on no site of its own, which is
+/// what the first releases counted by; otherwise the same of page, name and site, each behind a
+/// zero byte that none of them holds.
 pub fn page_hash(url: &str, event_name: Option<&str>, site: Option<&str>) -> PageHash {
     let event_name = event_name.unwrap_or(PAGE_VIEW);
     if event_name == PAGE_VIEW && site.is_none() {

@@ -1,23 +1,28 @@
 //! Distinct counts as sets of bits, which plain SQL unites with `bit_or`.
 //!
-//! A value sets one bit of a matrix of 1,024 rows and 24 columns: its row is drawn evenly, its column is n with probability
-//! 2^-(n+1). A bit set twice is set once, so the bits depend on the set of values alone, not on their order, on repetitions
-//! or on how they were spread over partitions and processors, and the union of two sets is the `or` of their bits. The number
-//! of values follows from the number of bits; `clickstream_distinct` in SQL computes it, with a standard error of about 2 %.
-//! Two values share a bit with a probability of 1/3072, so of 10 values one is missed in one case of 70, of 25 in one of ten.
+//! A value sets one bit of a matrix of 1,024 rows and 24 columns: its row is drawn evenly, its
+//! column is n with probability 2^-(n+1). A bit set twice is set once, so the bits depend on the
+//! set of values alone, not on their order, on repetitions or on how they were spread over
+//! partitions and processors, and the union of two sets is the `or` of their bits. The number of
+//! values follows from the number of bits; `clickstream_distinct` in SQL computes it, with a
+//! standard error of about 2 %. Two values share a bit with a probability of 1/3072, so of 10
+//! values one is missed in one case of 70, of 25 in one of ten.
 //!
-//! Probabilistic counting with stochastic averaging: P. Flajolet, G. N. Martin, "Probabilistic counting algorithms for data
-//! base applications", 1985. The estimate by the number of bits: B. Scheuermann, M. Mauve, "Near-optimal compression of
-//! probabilistic counting sketches for networking applications", 2007.
+//! Probabilistic counting with stochastic averaging: P. Flajolet, G. N. Martin, "Probabilistic
+//! counting algorithms for data base applications", 1985. The estimate by the number of bits: B.
+//! Scheuermann, M. Mauve, "Near-optimal compression of probabilistic counting sketches for
+//! networking applications", 2007.
 
 use sha2::{Digest, Sha256};
 
-/// Version of the stored form, `sketch_format` of a row: 2 is this one. 1 were `HyperLogLog` sketches, which SQL cannot unite.
+/// Version of the stored form, `sketch_format` of a row: 2 is this one. 1 were `HyperLogLog`
+/// sketches, which SQL cannot unite.
 pub const SKETCH_FORMAT: i16 = 2;
 
 /// Columns; the last one stands for all that would follow.
 const COLUMNS: u32 = 24;
-/// 1,024 rows: a column's bits, side by side, so that small sets are short and all sets compress well.
+/// 1,024 rows: a column's bits, side by side, so that small sets are short and all sets compress
+/// well.
 const COLUMN_BYTES: usize = 1_024 / 8;
 
 /// A set of values of which little more than their number is left; at most 3 KiB.
@@ -45,15 +50,15 @@ impl Sketch {
         }
     }
 
-    /// The bits in the order of PostgreSQL's `bit`, the highest bit of a byte first, up to the last column that is not empty:
-    /// 0 to 3,072 bytes, a multiple of 128.
+    /// The bits in the order of PostgreSQL's `bit`, the highest bit of a byte first, up to the last
+    /// column that is not empty: 0 to 3,072 bytes, a multiple of 128.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// The bit that a value sets: `1024 * column + row`. The row is the first ten bits of the value's SHA-256, the column the number
-/// of leading zeros of the 64 bits from the third byte on.
+/// The bit that a value sets: `1024 * column + row`. The row is the first ten bits of the value's
+/// SHA-256, the column the number of leading zeros of the 64 bits from the third byte on.
 fn place(value: &str) -> usize {
     let hash = Sha256::digest(value.as_bytes());
     let row = usize::from(hash[0]) << 2 | usize::from(hash[1]) >> 6;
@@ -108,7 +113,8 @@ mod tests {
                     1_024.0 * (1.0 - (-f64::from(number) * chance / 1_024.0).exp())
                 })
                 .sum();
-            // 1,024 rows of which each has about as many bits as the others: far fewer than 30 too many or too few
+            // 1,024 rows of which each has about as many bits as the others: far fewer than 30 too
+            // many or too few
             assert!(
                 (f64::from(bits) - expected).abs() < 30.0,
                 "{bits} bits of {number}, not {expected}"
@@ -118,7 +124,8 @@ mod tests {
 
     #[test]
     fn a_place_is_what_the_documented_rule_says() {
-        // the rule by its words: binary digits, the first ten, and the first 1 from the seventeenth on
+        // the rule by its words: binary digits, the first ten, and the first 1 from the seventeenth
+        // on
         let rule = |value: &str| {
             let hex = format!("{:x}", Sha256::digest(value.as_bytes()));
             let bits: String = hex

@@ -1,8 +1,9 @@
 //! How far a partition's event time has come.
 //!
-//! `T` is the running maximum of the median of the last 31 event times of a partition's valid records. It is a function of
-//! the partition's log prefix and of nothing else: an outage, a restart or a slow sink makes no event late. A handful of
-//! events dated far ahead moves the median by nothing; a night without traffic costs 16 events until `T` follows.
+//! `T` is the running maximum of the median of the last 31 event times of a partition's valid
+//! records. It is a function of the partition's log prefix and of nothing else: an outage, a
+//! restart or a slow sink makes no event late. A handful of events dated far ahead moves the median
+//! by nothing; a night without traffic costs 16 events until `T` follows.
 
 use crate::event::EventTime;
 
@@ -36,7 +37,8 @@ impl Default for EventClock {
 }
 
 impl EventClock {
-    /// Takes a stored clock up again. `times` are the last event times in log order (at most 31, the newest are kept).
+    /// Takes a stored clock up again. `times` are the last event times in log order (at most 31,
+    /// the newest are kept).
     pub fn restore(t: Option<EventTime>, times: &[EventTime]) -> Self {
         let mut clock = Self::default();
         for time in &times[times.len().saturating_sub(MEDIAN_OF)..] {

@@ -1,4 +1,5 @@
-//! Tumbling windows and lateness. Everything is half-open, in microseconds since the Unix epoch, UTC.
+//! Tumbling windows and lateness. Everything is half-open, in microseconds since the Unix epoch,
+//! UTC.
 
 use crate::{event::EventTime, watermark::EventClock};
 

@@ -1,5 +1,5 @@
-//! What a server says of a failure, without what rows hold: logs, `/status`, conditions and reports are read by people who
-//! may not see events.
+//! What a server says of a failure, without what rows hold: logs, `/status`, conditions and reports
+//! are read by people who may not see events.
 
 use std::error::Error as StdError;
 
@@ -8,8 +8,8 @@ use tokio_postgres::{
     error::{DbError, SqlState},
 };
 
-/// An error in one line: what the server said and its code. Never its detail, hint or context, and no text that quotes a
-/// value.
+/// An error in one line: what the server said and its code. Never its detail, hint or context, and
+/// no text that quotes a value.
 pub fn explain(error: &Error) -> String {
     match error.as_db_error() {
         Some(db) => of_server(db),
@@ -23,8 +23,8 @@ pub fn explain(error: &Error) -> String {
     }
 }
 
-/// Any error with its causes in one line, where each of the server's is said as [`explain`] does. What repeats its cause is
-/// said once.
+/// Any error with its causes in one line, where each of the server's is said as [`explain`] does.
+/// What repeats its cause is said once.
 pub fn explain_chain(error: &(dyn StdError + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     let mut link = Some(error);
@@ -90,7 +90,8 @@ fn data_exception(code: &SqlState) -> &'static str {
     }
 }
 
-/// Whether the client gave the session up because nothing can be written in it, which only its text tells.
+/// Whether the client gave the session up because nothing can be written in it, which only its text
+/// tells.
 fn takes_no_writes(error: &Error) -> bool {
     error
         .source()

@@ -1,5 +1,5 @@
-//! Opens sessions with PostgreSQL, alike for every service: time-outs that notice half-open connections, and TLS with rustls.
-//! Says what a server answered without the values of rows.
+//! Opens sessions with PostgreSQL, alike for every service: time-outs that notice half-open
+//! connections, and TLS with rustls. Says what a server answered without the values of rows.
 
 mod explain;
 mod tls;
@@ -21,8 +21,8 @@ pub use tls::TlsError;
 
 /// How long a TCP connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// After this long without an acknowledgement of sent bytes the kernel gives the connection up: a server that vanished
-/// without a word is noticed within it.
+/// After this long without an acknowledgement of sent bytes the kernel gives the connection up: a
+/// server that vanished without a word is noticed within it.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which servers will do.
@@ -45,8 +45,9 @@ pub enum DialError {
     Refused(#[from] tokio_postgres::Error),
 }
 
-/// Opens a session and drives it in a task of its own until the client is dropped. Opening has no deadline beyond that of
-/// the TCP connection: a server that accepts and says nothing is the caller's to give up.
+/// Opens a session and drives it in a task of its own until the client is dropped. Opening has no
+/// deadline beyond that of the TCP connection: a server that accepts and says nothing is the
+/// caller's to give up.
 ///
 /// # Errors
 /// [`DialError`]

@@ -1,4 +1,5 @@
-//! TLS to PostgreSQL with rustls: `VerifyFull` checks chain and host name, `Require` only encrypts, as libpq does.
+//! TLS to PostgreSQL with rustls: `VerifyFull` checks chain and host name, `Require` only encrypts,
+//! as libpq does.
 
 use std::sync::Arc;
 
@@ -71,7 +72,8 @@ fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'sta
         .map_err(|source| TlsError::Pem { what, source })
 }
 
-/// `sslMode: Require` without a certificate authority: the connection is encrypted, the server is not authenticated.
+/// `sslMode: Require` without a certificate authority: the connection is encrypted, the server is
+/// not authenticated.
 #[derive(Debug)]
 struct EncryptOnly(Arc<CryptoProvider>);
 

@@ -1,4 +1,5 @@
-//! Errors of a real server as they are logged: without a visitor's data, wherever the server puts it.
+//! Errors of a real server as they are logged: without a visitor's data, wherever the server puts
+//! it.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

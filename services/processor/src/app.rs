@@ -35,8 +35,8 @@ use crate::{
 /// Runs a processor until it is told to stop.
 ///
 /// # Errors
-/// What is wrong with the target, the topics or the settings; or why the process could not go on. Nothing is lost either
-/// way: the next start continues where the database stands.
+/// What is wrong with the target, the topics or the settings; or why the process could not go on.
+/// Nothing is lost either way: the next start continues where the database stands.
 pub async fn run(
     document: Document,
     target: TargetSpec,

@@ -10,11 +10,12 @@ use crate::{
     sink::{self, Owner, check_owner},
 };
 
-/// The version of the schema from which on sessions are known by keys, also to roles that may not see
-/// when they began.
+/// The version of the schema from which on sessions are known by keys, also to roles that may not
+/// see when they began.
 const SESSION_KEYS: i32 = 4;
 
-/// Days dropped in one transaction: each takes some four locks, of the 6,400 that a server with its defaults has.
+/// Days dropped in one transaction: each takes some four locks, of the 6,400 that a server with its
+/// defaults has.
 const DAYS_AT_ONCE: i64 = 100;
 
 /// Views and tables of other people that "cascade" would take along, or take a foreign key from.
@@ -33,12 +34,14 @@ const DEPENDENTS: &str = "
     )
     select oid::regclass::text from dependents where oid not in (select oid from ours) order by 1 limit 20";
 
-/// Drops every relation and function whose name begins with `clickstream_`, and the schema when nothing else is in it. A schema
-/// that is not there, or holds none of our tables, is left as it is.
+/// Drops every relation and function whose name begins with `clickstream_`, and the schema when
+/// nothing else is in it. A schema that is not there, or holds none of our tables, is left as it
+/// is.
 ///
 /// # Errors
-/// Another pipeline's schema, a processor that still writes, somebody else's view on the tables, or what the server says; nothing was dropped then, but perhaps
-/// days, of which the next attempt drops the rest.
+/// Another pipeline's schema, a processor that still writes, somebody else's view on the tables, or
+/// what the server says; nothing was dropped then, but perhaps days, of which the next attempt
+/// drops the rest.
 pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> anyhow::Result<()> {
     let settings = target.migration_settings(secrets)?;
     let schema = &target.schema;
@@ -53,7 +56,8 @@ pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> 
         .await?;
     check_owner(schema, row.get(0), row.get(1), owner)?;
     let tx = client.transaction().await?;
-    // a processor's session keeps its tables locked only while it writes; one that lives is asked for by name
+    // a processor's session keeps its tables locked only while it writes; one that lives is asked
+    // for by name
     let by_key = if version >= SESSION_KEYS {
         "or session_key in (select clickstream_live_sessions())"
     } else {
@@ -130,7 +134,8 @@ pub async fn drop(owner: &Owner, target: &TargetSpec, secrets: &dyn Secrets) -> 
     Ok(())
 }
 
-/// Drops the partitions of days, a hundred at a time: years of them do not fit the server's table of locks.
+/// Drops the partitions of days, a hundred at a time: years of them do not fit the server's table
+/// of locks.
 async fn drop_days(client: &mut Client) -> Result<(), tokio_postgres::Error> {
     loop {
         let tx = client.transaction().await?;

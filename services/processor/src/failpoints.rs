@@ -1,6 +1,8 @@
-//! Named points at which a test can make the process die (cargo feature `failpoints`; nothing in ordinary builds).
+//! Named points at which a test can make the process die (cargo feature `failpoints`; nothing in
+//! ordinary builds).
 //!
-//! `FAILPOINTS="after_copy=3*off->return"` lets the point pass three times and aborts at the fourth.
+//! `FAILPOINTS="after_copy=3*off->return"` lets the point pass three times and aborts at the
+//! fourth.
 
 use std::time::Duration;
 
@@ -45,7 +47,8 @@ pub fn stall(name: &str) {
     fail::fail_point!(name);
 }
 
-/// A duration that a test may shorten, in milliseconds through the environment; `default` in ordinary builds.
+/// A duration that a test may shorten, in milliseconds through the environment; `default` in
+/// ordinary builds.
 pub fn tuned(variable: &str, default: Duration) -> Duration {
     if !ENABLED {
         return default;

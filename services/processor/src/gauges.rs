@@ -1,4 +1,5 @@
-//! Once a second the gauges show the present state: also while the writer waits for a PostgreSQL that is away.
+//! Once a second the gauges show the present state: also while the writer waits for a PostgreSQL
+//! that is away.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,10 +1,11 @@
 //! How long until Kafka drops what is not stored yet. Pure.
 //!
-//! Two limits may drop records. By time, a record may go once it is older than `retention.ms`: what is left is that less the
-//! age of the oldest record that is not stored. Kafka drops whole segments, when their newest record is that old, so the
-//! truth is never less. By size, a full log drops its oldest records as fast as new ones come: what is left is the number of
-//! records before ours, divided by the pace at which the log grows. It counts once the log's start has moved, since before
-//! that nobody knows how full the log is.
+//! Two limits may drop records. By time, a record may go once it is older than `retention.ms`: what
+//! is left is that less the age of the oldest record that is not stored. Kafka drops whole
+//! segments, when their newest record is that old, so the truth is never less. By size, a full log
+//! drops its oldest records as fast as new ones come: what is left is the number of records before
+//! ours, divided by the pace at which the log grows. It counts once the log's start has moved,
+//! since before that nobody knows how full the log is.
 
 use std::time::Duration;
 
@@ -37,8 +38,8 @@ impl Kept {
         })
     }
 
-    /// Seconds that are left: infinite where nothing is ever dropped, `None` while it is not known. `oldest` is the age in
-    /// seconds of the oldest record that is not stored, 0 when all are.
+    /// Seconds that are left: infinite where nothing is ever dropped, `None` while it is not known.
+    /// `oldest` is the age in seconds of the oldest record that is not stored, 0 when all are.
     pub fn headroom(
         self,
         oldest: Option<f64>,

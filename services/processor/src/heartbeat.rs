@@ -1,8 +1,9 @@
-//! Heartbeats: records without a value that a processor sends to the partitions it holds, so that the way from produce to
-//! commit is measured also while no traffic comes.
+//! Heartbeats: records without a value that a processor sends to the partitions it holds, so that
+//! the way from produce to commit is measured also while no traffic comes.
 //!
-//! A header carries the sender's time. Whoever reads the partition counts the record as skipped and, once it is committed,
-//! knows how long that took. It moves no clock, and a silent partition stays silent.
+//! A header carries the sender's time. Whoever reads the partition counts the record as skipped
+//! and, once it is committed, knows how long that took. It moves no clock, and a silent partition
+//! stays silent.
 
 use std::{
     sync::{
@@ -28,16 +29,18 @@ use tracing::{debug, info, warn};
 
 use crate::{metrics::HeartbeatMetrics, shared::Shared, sink::Topics};
 
-/// The header that makes a record without a value a heartbeat: the sender's time, in microseconds since 1970, in decimal.
+/// The header that makes a record without a value a heartbeat: the sender's time, in microseconds
+/// since 1970, in decimal.
 pub const HEADER: &str = "clickstream-heartbeat";
-/// How far the sender's time may lie from Kafka's: the clocks differ by less, and a heartbeat that the brokers have not taken
-/// within [`DELIVERY`] is given up. Anything else was not sent by a processor.
+/// How far the sender's time may lie from Kafka's: the clocks differ by less, and a heartbeat that
+/// the brokers have not taken within [`DELIVERY`] is given up. Anything else was not sent by a
+/// processor.
 const PLAUSIBLE: Duration = Duration::from_secs(60);
 /// How long the brokers may take.
 const DELIVERY: Duration = Duration::from_secs(30);
 
-/// When a record without a value was sent, if it is a heartbeat. Anybody who may write the topic may send such a record:
-/// what is not plausible is not believed.
+/// When a record without a value was sent, if it is a heartbeat. Anybody who may write the topic
+/// may send such a record: what is not plausible is not believed.
 pub fn sent_at(headers: &impl Headers, received_at: EventTime) -> Option<EventTime> {
     let value = headers
         .iter()

@@ -4,8 +4,8 @@
 //! producer: send ──header──> process (here, read to committed) ─> flush ─> fence, copy, insert, aggregates, advance, commit
 //!                            process ────────────link──────────────┘
 //! ```
-//! A flush is a child of the first sampled event in it, so that one trace tells the whole way; it links to the senders of all
-//! of them, and theirs link to it.
+//! A flush is a child of the first sampled event in it, so that one trace tells the whole way; it
+//! links to the senders of all of them, and theirs link to it.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ use tracing::{Span, debug_span};
 
 /// Sampled events that wait for their commit at most; an older one is given up for a newer one.
 const MOST_WAITING: usize = 256;
-/// Sampled events that are followed, a second. At the default ratio there are so many at 640,000 events a second; more come
-/// from clients that sample everything, and are not worth the spans.
+/// Sampled events that are followed, a second. At the default ratio there are so many at 640,000
+/// events a second; more come from clients that sample everything, and are not worth the spans.
 const MOST_A_SECOND: u32 = 64;
 /// Headers of a record that are looked through: anybody may write thousands.
 const MOST_HEADERS: usize = 32;
@@ -112,7 +112,8 @@ impl Journeys {
         });
     }
 
-    /// The events that a flush holds, as many as one span may link to. `reach` says from where to where it moves a partition.
+    /// The events that a flush holds, as many as one span may link to. `reach` says from where to
+    /// where it moves a partition.
     pub fn take(
         &mut self,
         reach: impl Fn(TopicPartition) -> Option<(NextOffset, NextOffset)>,

@@ -1,4 +1,5 @@
-//! What the processor counts. Label sets are closed: topics and partitions of the spec, and lists of words in the code.
+//! What the processor counts. Label sets are closed: topics and partitions of the spec, and lists
+//! of words in the code.
 //!
 //! `docs/metrics.md` is made from the help texts here, which say what to alert on.
 
@@ -21,7 +22,8 @@ pub use writer::{DayChange, FlushOutcome, Skew, WriterMetrics};
 const COMMIT_SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
-/// The goal at low rates is 15 ms, an hour is an outage; every step is about a factor of two and a half.
+/// The goal at low rates is 15 ms, an hour is an outage; every step is about a factor of two and a
+/// half.
 const LATENCY_SECONDS: &[f64] = &[
     0.005, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0,
     3600.0,

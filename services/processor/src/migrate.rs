@@ -39,7 +39,8 @@ pub fn known_version() -> i32 {
         .unwrap_or(0)
 }
 
-/// The version of the schema that the session's search_path names; `None` where no migration has run.
+/// The version of the schema that the session's search_path names; `None` where no migration has
+/// run.
 ///
 /// # Errors
 /// What the server says.
@@ -54,9 +55,9 @@ pub async fn schema_version(client: &Client) -> Result<Option<i32>, tokio_postgr
     }
 }
 
-/// Creates the schema if it is missing, applies what is missing, and grants rights to writer and readers. Runs under an
-/// advisory lock, so that several at once do no harm; a schema that is up to date is left untouched. One that belongs to a
-/// predecessor becomes `owner`'s.
+/// Creates the schema if it is missing, applies what is missing, and grants rights to writer and
+/// readers. Runs under an advisory lock, so that several at once do no harm; a schema that is up to
+/// date is left untouched. One that belongs to a predecessor becomes `owner`'s.
 ///
 /// # Errors
 /// Another pipeline's schema, one that holds windows of another size, one that is newer than this
@@ -218,8 +219,8 @@ async fn create_schema(client: &Client, schema: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Statistics of the tables that a migration may have changed; a processor keeps up those of the events. No upgrade fails
-/// for want of them, and none waits for them for long.
+/// Statistics of the tables that a migration may have changed; a processor keeps up those of the
+/// events. No upgrade fails for want of them, and none waits for them for long.
 async fn analyze(client: &Client) {
     let tables = client
         .query(
@@ -269,9 +270,10 @@ mod tests {
     /// The last version that was made before processors could be running.
     const FIRST_RELEASE: i32 = 3;
 
-    /// How a migration begins that processors may meet at work. A flush takes its first lock on the checkpoints; whoever holds
-    /// them alone meets no flush on any other table, where the two could wait for each other. And who waits for a long query
-    /// makes everybody after him wait too, so not for long: the Job tries again.
+    /// How a migration begins that processors may meet at work. A flush takes its first lock on the
+    /// checkpoints; whoever holds them alone meets no flush on any other table, where the two could
+    /// wait for each other. And who waits for a long query makes everybody after him wait too, so
+    /// not for long: the Job tries again.
     const BEGINNING: &str = "set local lock_timeout = '10s';\nlock table clickstream_checkpoints in access exclusive mode;\n";
 
     fn is_safe_under_load(version: i32, sql: &str) -> bool {

@@ -1,5 +1,5 @@
-//! The target at start: connected, recognised, its topics registered. A server that goes away in the middle of it is waited
-//! for, like one that is not there at the beginning.
+//! The target at start: connected, recognised, its topics registered. A server that goes away in
+//! the middle of it is waited for, like one that is not there at the beginning.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use crate::{
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// A server that takes longer to say what is in the schema has frozen; the next try finds it again, or another one.
+/// A server that takes longer to say what is in the schema has frozen; the next try finds it again,
+/// or another one.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// What is opened, and for whom.
@@ -132,7 +133,8 @@ async fn paused(stop: &CancellationToken) -> bool {
 }
 
 impl Opening<'_> {
-    /// Opens the target in this session, or in another one when it is lost; `None` when told to stop meanwhile.
+    /// Opens the target in this session, or in another one when it is lost; `None` when told to
+    /// stop meanwhile.
     ///
     /// # Errors
     /// [`OpenError`], when waiting would not mend it.

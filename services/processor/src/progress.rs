@@ -1,4 +1,5 @@
-//! Whether both sides of the process still work. What a process that hangs cannot tell of itself, `/livez` can.
+//! Whether both sides of the process still work. What a process that hangs cannot tell of itself,
+//! `/livez` can.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,8 +8,8 @@ use std::{
 
 use crate::failpoints::tuned;
 
-/// The reader's longest legitimate wait is that of a rebalance for the last flush: half the session time-out, and some
-/// seconds for claims.
+/// The reader's longest legitimate wait is that of a rebalance for the last flush: half the session
+/// time-out, and some seconds for claims.
 const READER: Duration = Duration::from_secs(30);
 /// The writer's is a flush: every step of it has 90 s.
 const WRITER: Duration = Duration::from_secs(600);

@@ -1,4 +1,5 @@
-//! One place decides what an error of the database means: repeat, dead-letter, reclaim or stop. SQLSTATEs live here only.
+//! One place decides what an error of the database means: repeat, dead-letter, reclaim or stop.
+//! SQLSTATEs live here only.
 //!
 //! In doubt the answer is [`Remedy::Stop`]: a processor that stops and says why loses nothing.
 
@@ -10,24 +11,27 @@ use tokio_postgres::error::{DbError, SqlState};
 pub fn remedy(error: &tokio_postgres::Error) -> Remedy {
     match error.as_db_error() {
         Some(db) => of_db_error(db),
-        // no answer of the server: the connection broke, and a COMMIT that was under way may or may not have happened
+        // no answer of the server: the connection broke, and a COMMIT that was under way may or may
+        // not have happened
         None if error.is_closed() || is_io(error) => Remedy::Reclaim,
         None => Remedy::Stop,
     }
 }
 
-/// Whether trying to connect again may help (the server is away, starting, full or failing over), as opposed to a wrong
-/// password or a missing database.
+/// Whether trying to connect again may help (the server is away, starting, full or failing over),
+/// as opposed to a wrong password or a missing database.
 pub fn may_come_back(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         Some(db) => matches!(of_db_error(db), Remedy::Reclaim | Remedy::Repeat { .. }),
-        // a certificate that does not fit, or a server without TLS, stays as it is until a person changes it
+        // a certificate that does not fit, or a server without TLS, stays as it is until a person
+        // changes it
         None => error.is_closed() || (is_io(error) && !is_tls(error)),
     }
 }
 
-/// Whether a row met the partition of a day that another session had just made or was making. PostgreSQL names the table
-/// then, and no constraint as it does where a check refuses what a row holds.
+/// Whether a row met the partition of a day that another session had just made or was making.
+/// PostgreSQL names the table then, and no constraint as it does where a check refuses what a row
+/// holds.
 pub fn is_day_race(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(is_partition_bound)
 }
@@ -60,14 +64,16 @@ fn of_db_error(db: &DbError) -> Remedy {
         (_, c) if *c == SqlState::LOCK_NOT_AVAILABLE || *c == SqlState::QUERY_CANCELED => {
             Remedy::Repeat { later: true }
         }
-        // the day of some row has a partition of its own since the transaction looked: the next one finds it. Where the
-        // table of all days itself is named there is no place for the row, until a person makes one
+        // the day of some row has a partition of its own since the transaction looked: the next one
+        // finds it. Where the table of all days itself is named there is no place for the row,
+        // until a person makes one
         _ if is_partition_bound(db) => Remedy::Repeat {
             later: db.table() == Some("clickstream_events"),
         },
         // out of disk, memory or connections: nothing is lost by waiting
         ("53", _) => Remedy::Repeat { later: true },
-        // connection exceptions; the server shuts down, crashed or is starting; a standby that was promoted away
+        // connection exceptions; the server shuts down, crashed or is starting; a standby that was
+        // promoted away
         ("08", _) => Remedy::Reclaim,
         (_, c)
             if *c == SqlState::ADMIN_SHUTDOWN

@@ -1,5 +1,5 @@
-//! Rules that change while the process runs: its document is read again once a second, and where nothing but its rules is
-//! new they are followed from the next flush on.
+//! Rules that change while the process runs: its document is read again once a second, and where
+//! nothing but its rules is new they are followed from the next flush on.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -96,7 +96,8 @@ impl Follower {
         if is_refused && !self.waits {
             return;
         }
-        // a text is followed when two looks have found it: the beginning of one that is being written is a document, too
+        // a text is followed when two looks have found it: the beginning of one that is being
+        // written is a document, too
         if !is_refused && self.candidate.as_ref() != Some(&text) {
             self.candidate = Some(text);
             return;
@@ -132,7 +133,8 @@ impl Follower {
         }
     }
 
-    /// Whether the target's tables have the columns of these rules. The writer looks, on the session that would write them.
+    /// Whether the target's tables have the columns of these rules. The writer looks, on the
+    /// session that would write them.
     fn find_columns(&self, rules: &SemanticSpec) -> Result<(), Unfollowed> {
         let wanted = &rules.events.columns;
         let now = self.document.pipeline.semantic().events.columns;

@@ -1,4 +1,5 @@
-//! The writing task: connection, claims, flushes and housekeeping, one after the other on one session.
+//! The writing task: connection, claims, flushes and housekeeping, one after the other on one
+//! session.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -50,16 +51,17 @@ const LARGE_FLUSH: usize = 10_000;
 const BACKLOG_OVER: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A fenced partition that the group still counts as ours is claimed again after this: by then a member that was thought
-/// dead has heard that it is out.
+/// A fenced partition that the group still counts as ours is claimed again after this: by then a
+/// member that was thought dead has heard that it is out.
 const FENCED_PAUSE: Duration = Duration::from_secs(2);
 
-/// After a lost session partitions are claimed again only when the reader has polled once more: a process that was frozen
-/// hears then that the group has moved on, and does not take its partitions back from their new owner.
+/// After a lost session partitions are claimed again only when the reader has polled once more: a
+/// process that was frozen hears then that the group has moved on, and does not take its partitions
+/// back from their new owner.
 const LOST_PAUSE: Duration = Duration::from_millis(150);
 
-/// How long a flush may take once the process is to end. Kubernetes kills after 30 s, and the reader has
-/// waited for the flush before.
+/// How long a flush may take once the process is to end. Kubernetes kills after 30 s, and the
+/// reader has waited for the flush before.
 const LAST_FLUSH: Duration = Duration::from_secs(4);
 
 /// Why the process has to end.
@@ -163,7 +165,8 @@ impl Writer {
             let stepped = tokio::select! {
                 stepped = self.step(stop) => stepped,
                 () = long_after(stop) => {
-                    // what was under way is rolled back with the session, and read again by the next owner
+                    // what was under way is rolled back with the session, and read again by the
+                    // next owner
                     warn!("postgresql did not take the last flush in time");
                     self.shared.with(|state| state.sink_healthy = false);
                     break;
@@ -175,7 +178,8 @@ impl Writer {
                 self.metrics.postgres_error(class, outcome::word(&remedy));
                 self.recover(fault)?;
                 if matches!(remedy, Remedy::Repeat { .. }) {
-                    // a claim or housekeeping is refused, and would be as often as a session can be opened
+                    // a claim or housekeeping is refused, and would be as often as a session can be
+                    // opened
                     self.refused(class);
                     self.refusals += 1;
                     tokio::select! {
@@ -195,7 +199,8 @@ impl Writer {
             return Ok(());
         }
         if self.last_maintenance.is_none() {
-            // before the first flush of a session: the partition of a day is made while nobody's flush holds the default one
+            // before the first flush of a session: the partition of a day is made while nobody's
+            // flush holds the default one
             self.maintain().await?;
         }
         self.claim().await?;
@@ -221,7 +226,8 @@ impl Writer {
                 () = stop.cancelled() => {}
             }
         }
-        // by the same reading of the clock as above, so that every tick has looked for quiet partitions
+        // by the same reading of the clock as above, so that every tick has looked for quiet
+        // partitions
         if quiet_too {
             self.last_tick = Instant::now();
             self.keep_house().await?;
@@ -384,7 +390,8 @@ impl Writer {
         self.shared.notify_reader();
     }
 
-    /// Partitions that are another owner's now. If the group still gives them to this process, they are claimed again.
+    /// Partitions that are another owner's now. If the group still gives them to this process, they
+    /// are claimed again.
     fn leave_fenced(&mut self, flush: &Flush) {
         if flush.fenced.is_empty() {
             return;
@@ -517,7 +524,8 @@ async fn long_after(stop: &CancellationToken) {
     tokio::time::sleep(LAST_FLUSH).await;
 }
 
-/// 100 ms, doubled with every attempt up to [`BACKOFF_MAX`], and jittered so that many processors do not come at once.
+/// 100 ms, doubled with every attempt up to [`BACKOFF_MAX`], and jittered so that many processors
+/// do not come at once.
 fn backoff(attempts: u32) -> Duration {
     let doubled =
         Duration::from_millis(100).saturating_mul(1 << attempts.saturating_sub(1).min(10));

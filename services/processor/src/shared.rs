@@ -1,4 +1,5 @@
-//! What the reading thread and the writing task share: the engine, and the little they have to tell each other.
+//! What the reading thread and the writing task share: the engine, and the little they have to tell
+//! each other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -91,7 +92,8 @@ pub struct State {
 pub struct ColumnLook {
     /// What is looked for.
     pub wanted: Vec<PromotedColumn>,
-    /// What was found last: nothing that stands in the way, or what does; `None` before the first look.
+    /// What was found last: nothing that stands in the way, or what does; `None` before the first
+    /// look.
     pub found: Option<Result<(), String>>,
 }
 
@@ -232,7 +234,8 @@ impl Shared {
 }
 
 impl PartitionView {
-    /// Records between the committed position and the end of the log; `None` while that is not known.
+    /// Records between the committed position and the end of the log; `None` while that is not
+    /// known.
     pub fn lag(&self) -> Option<i64> {
         Some((self.log_end? - self.next?.get()).max(0))
     }
@@ -252,9 +255,9 @@ impl PartitionView {
         }
     }
 
-    /// The age in seconds of the oldest record that is not committed, at most; 0: there is none. It came after the last
-    /// one that is committed, and after the last look that found nothing. A process that has committed nothing yet tells
-    /// how long it has known of the record.
+    /// The age in seconds of the oldest record that is not committed, at most; 0: there is none. It
+    /// came after the last one that is committed, and after the last look that found nothing. A
+    /// process that has committed nothing yet tells how long it has known of the record.
     #[expect(
         clippy::cast_precision_loss,
         reason = "microseconds of any outage are exact in 53 bits"
@@ -267,14 +270,15 @@ impl PartitionView {
         Some((now.micros() - since.micros()).max(0) as f64 / 1e6)
     }
 
-    /// What was committed since the last commit that this process has heard of, if nobody else can have done it: the claim
-    /// with `epoch` follows on its own one, and found `totals`.
+    /// What was committed since the last commit that this process has heard of, if nobody else can
+    /// have done it: the claim with `epoch` follows on its own one, and found `totals`.
     pub fn unheard(&self, epoch: i64, totals: &Counters) -> Option<Counters> {
         self.next.filter(|_| epoch == self.epoch + 1)?;
         Some(*totals - self.counters)
     }
 
-    /// Takes over what a commit says about the log: Kafka's time of its last record, and its heartbeats.
+    /// Takes over what a commit says about the log: Kafka's time of its last record, and its
+    /// heartbeats.
     pub fn passed(&mut self, span: &Span) {
         self.last_received = span.received.or(self.last_received);
         self.heartbeat = self.heartbeat.max(span.heartbeats.iter().copied().max());
@@ -289,7 +293,8 @@ impl State {
             || self.engine.is_scattered()
     }
 
-    /// Whether it has shrunk to 0.8 of them: a pause throws prefetched records away, so it ends only when it is worth it.
+    /// Whether it has shrunk to 0.8 of them: a pause throws prefetched records away, so it ends
+    /// only when it is worth it.
     pub fn has_room(&self, limits: BufferLimits) -> bool {
         self.engine.buffered_rows() <= limits.rows / 5 * 4
             && self.engine.buffered_bytes() <= limits.bytes / 5 * 4
@@ -301,7 +306,8 @@ impl State {
         !self.in_flight.contains(&tp) && !self.engine.has_pending(tp)
     }
 
-    /// Tells the core what has happened, and does what it says to engine and view; the rest is for whoever told it.
+    /// Tells the core what has happened, and does what it says to engine and view; the rest is for
+    /// whoever told it.
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let revoked = match &event {
             Event::Revoked { partitions, .. } => partitions.clone(),

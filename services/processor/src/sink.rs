@@ -70,7 +70,8 @@ pub enum SinkFault {
     /// The server or the connection.
     #[error("{}{}", way_back(.0), retry::explain(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// A checkpoint that the fence had locked did not move: somebody changed it outside the protocol.
+    /// A checkpoint that the fence had locked did not move: somebody changed it outside the
+    /// protocol.
     #[error(
         "{moved} of {expected} checkpoints moved although all were locked: something else writes clickstream_checkpoints"
     )]
@@ -80,13 +81,15 @@ pub enum SinkFault {
         /// How many should have.
         expected: usize,
     },
-    /// The server did not answer in time; the connection is given up, since what it did is not known.
+    /// The server did not answer in time; the connection is given up, since what it did is not
+    /// known.
     #[error("no answer from PostgreSQL within {0:?}")]
     Deadline(std::time::Duration),
 }
 
-/// What to do about a column that a person has dropped, in front of the server's text, which names it and its table. The next
-/// start examines the columns, and asks for the migration by its exit code.
+/// What to do about a column that a person has dropped, in front of the server's text, which names
+/// it and its table. The next start examines the columns, and asks for the migration by its exit
+/// code.
 fn way_back(error: &tokio_postgres::Error) -> String {
     if !retry::lacks_column(error) {
         return String::new();
@@ -144,7 +147,8 @@ impl PostgresSink {
         })
     }
 
-    /// Hands over the stream that was encoded for the flush that comes next. One that does not fit is not used.
+    /// Hands over the stream that was encoded for the flush that comes next. One that does not fit
+    /// is not used.
     pub fn offer(&mut self, prepared: Prepared) {
         self.prepared = Some(prepared);
     }

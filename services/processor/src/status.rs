@@ -143,7 +143,8 @@ impl Health for ProcessorHealth {
         shared.with(|state| {
             let mut pending = Vec::new();
             if !state.joined {
-                // a rolling update goes on when this pod can take over, and not at all with credentials that Kafka refuses
+                // a rolling update goes on when this pod can take over, and not at all with
+                // credentials that Kafka refuses
                 pending.push("not a member of the consumer group yet".to_owned());
             }
             if let Some(refused) = state.refused {

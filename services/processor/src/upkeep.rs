@@ -1,5 +1,6 @@
-//! Retention and statistics, beside the stream: a task with a session of its own, one per target. A day may take an hour to
-//! count or a ledger a thousand batches to shrink, and no flush waits for it.
+//! Retention and statistics, beside the stream: a task with a session of its own, one per target. A
+//! day may take an hour to count or a ledger a thousand batches to shrink, and no flush waits for
+//! it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,8 +28,9 @@ use crate::{
 
 /// How often it looks for what is past its time, or worth statistics.
 const EVERY: Duration = Duration::from_secs(60);
-/// How often it tries to take out the days that are past their time, of each turn. An attempt makes readers and flushes wait
-/// for a tenth of a second, so beside queries that follow each other without a gap it is the many attempts that succeed.
+/// How often it tries to take out the days that are past their time, of each turn. An attempt makes
+/// readers and flushes wait for a tenth of a second, so beside queries that follow each other
+/// without a gap it is the many attempts that succeed.
 const ATTEMPTS: u32 = 20;
 /// How long readers and flushes are left alone between two of them.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -63,7 +65,8 @@ struct Memory {
 }
 
 impl Upkeep {
-    /// Works until `stop`. Whatever fails is said and tried again a minute later: nothing of the stream depends on it.
+    /// Works until `stop`. Whatever fails is said and tried again a minute later: nothing of the
+    /// stream depends on it.
     pub async fn run(self, stop: CancellationToken) {
         let mut session = None;
         let mut memory = Memory::default();
@@ -178,8 +181,8 @@ impl Upkeep {
         Ok(detached)
     }
 
-    /// What the planner and the indexes know. A day that is over is summarised once for each life of this process, which
-    /// costs nothing where it was done.
+    /// What the planner and the indexes know. A day that is over is summarised once for each life
+    /// of this process, which costs nothing where it was done.
     async fn describe(
         &self,
         client: &Client,

@@ -85,7 +85,8 @@ impl Inspection {
         Ok(seen)
     }
 
-    /// What to say of inputs of which nothing, or less than half, was understood, or no time at all.
+    /// What to say of inputs of which nothing, or less than half, was understood, or no time at
+    /// all.
     #[must_use]
     pub fn not_understood(&self) -> Option<String> {
         self.doubts.behind(self.account.not_understood())

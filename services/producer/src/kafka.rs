@@ -1,4 +1,5 @@
-//! The way into Kafka: idempotent, acknowledged by all in-sync replicas, with a queue bounded in bytes.
+//! The way into Kafka: idempotent, acknowledged by all in-sync replicas, with a queue bounded in
+//! bytes.
 
 mod deliveries;
 mod spans;
@@ -30,7 +31,8 @@ const SECRET_SETTINGS: [&str; 4] = [
     "ssl.ca.pem",
 ];
 
-/// A topic made a moment ago may not be known to every broker: an absent one is asked for this many times.
+/// A topic made a moment ago may not be known to every broker: an absent one is asked for this many
+/// times.
 const ABSENT_ANSWERS: u32 = 4;
 
 /// Where and how to send.
@@ -139,7 +141,8 @@ impl Sender {
         Ok(sender)
     }
 
-    /// Hands a record to the queue. One that the full queue has refused comes again before any other.
+    /// Hands a record to the queue. One that the full queue has refused comes again before any
+    /// other.
     ///
     /// # Errors
     /// [`Refused::QueueFull`] is a matter of time, [`Refused::Record`] is not.
@@ -266,7 +269,8 @@ impl Sender {
     }
 }
 
-/// What librdkafka has against its settings, without the value of a setting: it may be a password or a key.
+/// What librdkafka has against its settings, without the value of a setting: it may be a password
+/// or a key.
 fn refused_settings(error: &KafkaError) -> String {
     let detail = match error {
         KafkaError::ClientConfig(_, _, name, _) if SECRET_SETTINGS.contains(&name.as_str()) => {
@@ -305,7 +309,8 @@ fn configuration(options: &SenderOptions) -> ClientConfig {
         .set("acks", "all")
         .set("compression.type", "lz4")
         .set("linger.ms", "5")
-        // the hash of Java's clients, so that a user's events meet on one partition whoever sends them
+        // the hash of Java's clients, so that a user's events meet on one partition whoever sends
+        // them
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.kbytes", kibibytes.to_string())
         // 0: the bound in bytes is the only one

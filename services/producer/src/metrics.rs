@@ -152,7 +152,8 @@ mod tests {
             assert_eq!(name.ends_with("_total"), family.kind == "counter", "{name}");
             assert!(!family.help.is_empty(), "{name}");
         }
-        // all series there will ever be are there from the start: no label is taken from a record or a line
+        // all series there will ever be are there from the start: no label is taken from a record
+        // or a line
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let series = || -> usize {

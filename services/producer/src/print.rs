@@ -15,7 +15,8 @@ struct Printed<'a> {
     /// The payload where it is one JSON value.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a RawValue>,
-    /// The payload where it is not, with `\xHH` for bytes outside printable ASCII and `\\` for a backslash.
+    /// The payload where it is not, with `\xHH` for bytes outside printable ASCII and `\\` for a
+    /// backslash.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<String>,
     /// What a decoder must say to a malformed record: reason and field.

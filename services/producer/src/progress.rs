@@ -7,7 +7,8 @@ use crate::metrics::Metrics;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes a line to standard error once a second: over the last one on a terminal, below it elsewhere.
+/// Writes a line to standard error once a second: over the last one on a terminal, below it
+/// elsewhere.
 #[derive(Debug)]
 pub struct Progress {
     shown: bool,

@@ -1,4 +1,5 @@
-//! Types of conditions and reasons, as they stand in the status and in Events: closed lists, each word of them once.
+//! Types of conditions and reasons, as they stand in the status and in Events: closed lists, each
+//! word of them once.
 
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $word:ident,)+ }) => {

@@ -1,5 +1,5 @@
-//! Exit codes that programs go by. Beside them 0 is success, 1 a failure with its reason on standard error, and 2 wrong
-//! usage.
+//! Exit codes that programs go by. Beside them 0 is success, 1 a failure with its reason on
+//! standard error, and 2 wrong usage.
 
 /// An audit found that tables and log contradict each other.
 pub const DIFFERENCES: u8 = 3;
@@ -16,5 +16,6 @@ pub const INTERRUPTED: u8 = 130;
 /// As shells count a process that SIGPIPE ended: nobody reads its output any more.
 pub const READER_GONE: u8 = 141;
 
-/// What a processor tells a person to type with [`WANTS_MIGRATION`]; the first release said it with exit code 1.
+/// What a processor tells a person to type with [`WANTS_MIGRATION`]; the first release said it with
+/// exit code 1.
 pub const MIGRATE: &str = "run `clickstream-processor migrate`";

@@ -15,8 +15,8 @@ pub const RELEASE: &str = "clickstream.dev/release";
 pub const TEMPLATE: &str = "clickstream.dev/template-hash";
 /// On a Deployment: a hash of what people say about its pods, or [`NOT_PINNED`].
 pub const INPUTS: &str = "clickstream.dev/inputs-hash";
-/// What [`INPUTS`] says of pods whose image is the operator's. The label is always there, so that one that is missing means a
-/// release that did not know it.
+/// What [`INPUTS`] says of pods whose image is the operator's. The label is always there, so that
+/// one that is missing means a release that did not know it.
 pub const NOT_PINNED: &str = "none";
 /// On a Deployment: which keys of Secrets its pods read, and what they said, as two hashes.
 pub const SECRETS: &str = "clickstream.dev/secrets";

@@ -10,9 +10,9 @@
 //! programs  ── text ────────────────> people, who may stop reading      output
 //! ```
 //!
-//! An operator meets processors of other releases, older and newer ones. So a field is added and none is renamed or
-//! taken away; who reads ignores what it does not know, and does without what is not there. Tests here hold what the
-//! first release wrote and read.
+//! An operator meets processors of other releases, older and newer ones. So a field is added and
+//! none is renamed or taken away; who reads ignores what it does not know, and does without what is
+//! not there. Tests here hold what the first release wrote and read.
 
 pub mod annotations;
 pub mod conditions;
@@ -22,9 +22,11 @@ pub mod migration;
 pub mod output;
 pub mod status;
 
-/// The port of a pod that serves `/status`, `/metrics` and the probes, by its name in the container.
+/// The port of a pod that serves `/status`, `/metrics` and the probes, by its name in the
+/// container.
 pub const ADMIN_PORT_NAME: &str = "admin";
 /// The variable of a container that serves that port by TLS.
 pub const ADMIN_TLS: &str = "CLICKSTREAM_ADMIN_TLS";
-/// The variable of a container that wants a token at `/status` and `/metrics`: where it reads tokens.
+/// The variable of a container that wants a token at `/status` and `/metrics`: where it reads
+/// tokens.
 pub const ADMIN_TOKENS: &str = "CLICKSTREAM_ADMIN_TOKENS";

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Kubernetes keeps the last 4,096 bytes of what a pod leaves behind; JSON without its beginning is no report.
+/// Kubernetes keeps the last 4,096 bytes of what a pod leaves behind; JSON without its beginning is
+/// no report.
 pub const LONGEST_REPORT: usize = 4096;
 
 /// Version of the tables that this release's migrations bring.
@@ -39,7 +40,8 @@ pub struct ReportedTopic {
 pub struct MissingReader {
     /// The role.
     pub role: String,
-    /// What to type once it exists. Empty where it is what was said of the role before but for the name, or would not fit.
+    /// What to type once it exists. Empty where it is what was said of the role before but for the
+    /// name, or would not fit.
     #[serde(default)]
     pub sql: String,
 }
@@ -61,9 +63,9 @@ pub enum ReportError {
 }
 
 impl MigrationReport {
-    /// As JSON of at most [`LONGEST_REPORT`] bytes. It names the topics that the pipeline reads, of all that the schema knows;
-    /// then the SQL for missing readers is left out, and then the last of the readers, who are looked for again when the first
-    /// ones are there.
+    /// As JSON of at most [`LONGEST_REPORT`] bytes. It names the topics that the pipeline reads, of
+    /// all that the schema knows; then the SQL for missing readers is left out, and then the last
+    /// of the readers, who are looked for again when the first ones are there.
     ///
     /// # Errors
     /// The names of the topics alone are longer.
@@ -92,8 +94,9 @@ impl MigrationReport {
         Ok(text)
     }
 
-    /// From what a migration's container left behind. An image that reports nothing is an older one, which has migrated all the
-    /// same; one whose report is cut off or garbled has reported nothing that could be relied on.
+    /// From what a migration's container left behind. An image that reports nothing is an older
+    /// one, which has migrated all the same; one whose report is cut off or garbled has reported
+    /// nothing that could be relied on.
     ///
     /// # Errors
     /// It is no report.

@@ -1,7 +1,8 @@
-//! Standard output and standard error, whose readers may have seen enough: `clickstream-processor audit | head`.
+//! Standard output and standard error, whose readers may have seen enough: `clickstream-processor
+//! audit | head`.
 //!
-//! A program that writes to them ends quietly then, by [`READER_GONE`]. The error is one of its own, since a connection to a
-//! server that breaks is a broken pipe as well, and has to be told.
+//! A program that writes to them ends quietly then, by [`READER_GONE`]. The error is one of its
+//! own, since a connection to a server that breaks is a broken pipe as well, and has to be told.
 
 use std::{
     error::Error,
@@ -65,8 +66,8 @@ pub fn reader_is_gone(error: &(dyn Error + 'static)) -> bool {
         .any(|inner| inner.is::<ReaderGone>())
 }
 
-/// Tells a person why a program ends, and answers with its exit code: quietly where nobody reads any more. `text` is the
-/// error's.
+/// Tells a person why a program ends, and answers with its exit code: quietly where nobody reads
+/// any more. `text` is the error's.
 #[must_use]
 pub fn failed(error: &(dyn Error + 'static), text: &str) -> ExitCode {
     if reader_is_gone(error) {

@@ -21,18 +21,21 @@ pub struct ProcessorStatus {
     pub partitions: Vec<PartitionReport>,
     /// Partitions that it must not work on until a person has looked at them.
     pub halted: Vec<Halted>,
-    /// A short name for the rules by which it judges records: the same where the same rules are in force. Absent before it
-    /// has begun, and from releases whose rules never change while they run.
+    /// A short name for the rules by which it judges records: the same where the same rules are in
+    /// force. Absent before it has begun, and from releases whose rules never change while they
+    /// run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
-    /// How many optional fields of the events it has committed since its start were not usable as they came, by field and
-    /// reason (`{"ip":{"list":3}}`): they were repaired or left out.
+    /// How many optional fields of the events it has committed since its start were not usable as
+    /// they came, by field and reason (`{"ip":{"list":3}}`): they were repaired or left out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub cleaned: BTreeMap<String, BTreeMap<String, u64>>,
-    /// How many entries of the properties of these events a limit left out, or had to be changed to be stored.
+    /// How many entries of the properties of these events a limit left out, or had to be changed to
+    /// be stored.
     #[serde(skip_serializing_if = "is_zero")]
     pub trimmed_properties: u64,
-    /// How many hits of these events were counted as those of other pages, since the rules bound the pages of a window.
+    /// How many hits of these events were counted as those of other pages, since the rules bound
+    /// the pages of a window.
     #[serde(skip_serializing_if = "is_zero")]
     pub folded_hits: u64,
     /// PostgreSQL answers, and refuses what it writes again and again.
@@ -93,7 +96,8 @@ pub struct PartitionReport {
     pub oldest_unprocessed_seconds: Option<f64>,
     /// The time in the last heartbeat that was committed.
     pub heartbeat_at: Option<String>,
-    /// For how long a Kafka transaction that is still open has held it back; absent where none does.
+    /// For how long a Kafka transaction that is still open has held it back; absent where none
+    /// does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_transaction_seconds: Option<f64>,
     /// Offsets that Kafka dropped before they were read, as `[first, next]`.

@@ -7,8 +7,9 @@
 //! | `/status` | the service's own JSON |
 //! | `/metrics` | Prometheus text format 0.0.4 |
 //!
-//! By default everybody who reaches the port may ask. A [`Guard`] gives it a certificate, so that it is asked by TLS, and asks for a
-//! token at `/status` and `/metrics`; probes need none, since kubelets have none.
+//! By default everybody who reaches the port may ask. A [`Guard`] gives it a certificate, so that
+//! it is asked by TLS, and asks for a token at `/status` and `/metrics`; probes need none, since
+//! kubelets have none.
 //!
 //! It shares a process with the data path, so its cost has a ceiling: at most [`MAX_CONNECTIONS`]
 //! at once, one request each, and [`CONNECTION_DEADLINE`] from accept to close. A client that
@@ -50,7 +51,8 @@ pub const MAX_CONNECTIONS: usize = 64;
 /// From the accept until the request's header must be complete.
 pub const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 
-/// From the accept until the connection is closed, whatever the client does; Prometheus gives a scrape 10 s too.
+/// From the accept until the connection is closed, whatever the client does; Prometheus gives a
+/// scrape 10 s too.
 pub const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 
 const LIMITS: Limits = Limits {
@@ -88,7 +90,8 @@ impl AdminServer {
         self.local_addr
     }
 
-    /// Waits until the server has stopped: its token was cancelled and every answer under way is sent.
+    /// Waits until the server has stopped: its token was cancelled and every answer under way is
+    /// sent.
     pub async fn stopped(self) {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "admin server ended unexpectedly");
@@ -96,8 +99,9 @@ impl AdminServer {
     }
 }
 
-/// Starts the admin server and returns as soon as it listens. It runs until `shutdown` is cancelled: give it a
-/// token of its own that outlives the work, so that `/readyz` can tell about draining.
+/// Starts the admin server and returns as soon as it listens. It runs until `shutdown` is
+/// cancelled: give it a token of its own that outlives the work, so that `/readyz` can tell about
+/// draining.
 ///
 /// # Errors
 /// [`BindError`] when the address cannot be listened on.

@@ -1,5 +1,6 @@
-//! One HTTP question and its answer, on a connection of its own: how the operator and the console ask
-//! processors, and commands ask for a health check. In the clear, or by TLS of an authority that is named.
+//! One HTTP question and its answer, on a connection of its own: how the operator and the console
+//! ask processors, and commands ask for a health check. In the clear, or by TLS of an authority
+//! that is named.
 //!
 //! Whoever answers may be broken, or be no processor at all, so nothing is read that has no bound:
 //! [`HttpClient::get`] is bounded in time and bytes, [`Answer::body`] in bytes.
@@ -110,8 +111,8 @@ impl HttpClient {
         Self::made(RootCertStore::empty(), None)
     }
 
-    /// Trusts the authorities of this PEM and nobody else. `name` is what every server's certificate has to be valid for, in
-    /// place of the name or address in the URL.
+    /// Trusts the authorities of this PEM and nobody else. `name` is what every server's
+    /// certificate has to be valid for, in place of the name or address in the URL.
     ///
     /// # Errors
     /// [`TrustError`] when there is no authority, or when nothing can have this name.
@@ -239,7 +240,8 @@ mod tests {
         largest: 8,
     };
 
-    /// A server that says these words to the question of one client, then waits for that one to go; the question.
+    /// A server that says these words to the question of one client, then waits for that one to go;
+    /// the question.
     async fn saying(words: &'static str) -> (Uri, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/a?b", listener.local_addr().unwrap());

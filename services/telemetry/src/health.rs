@@ -5,7 +5,8 @@
 pub enum Verdict {
     /// Nothing is wrong or pending.
     Ok,
-    /// What is wrong or still pending, in words an operator can act on; shown to whoever asks, so without secrets.
+    /// What is wrong or still pending, in words an operator can act on; shown to whoever asks, so
+    /// without secrets.
     Failing(String),
 }
 
@@ -30,10 +31,12 @@ impl Verdict {
     }
 }
 
-/// A service's view of itself. The methods are called on the runtime's threads for every request, so they read
-/// what is already known and never wait for a network or a lock that is held across one.
+/// A service's view of itself. The methods are called on the runtime's threads for every request,
+/// so they read what is already known and never wait for a network or a lock that is held across
+/// one.
 pub trait Health: Send + Sync {
-    /// Failing means: a restart is the remedy. A database or broker that is away is no reason for it.
+    /// Failing means: a restart is the remedy. A database or broker that is away is no reason for
+    /// it.
     fn live(&self) -> Verdict;
 
     /// Failing means: not doing its work yet, or not any more; names what is pending.

@@ -42,7 +42,8 @@ pub struct Limits {
     /// has been waiting for longest: for a handshake, a request, or for its answer to be read.
     /// While all are being answered it waits.
     pub connections: usize,
-    /// From the accept, the handshake or the answer before, until a request's header must be complete; and until a handshake must.
+    /// From the accept, the handshake or the answer before, until a request's header must be
+    /// complete; and until a handshake must.
     pub header: Duration,
     /// How long a client may leave what is sent to it unread.
     pub write: Duration,

@@ -1,4 +1,5 @@
-//! What every service needs beside its work: logs, traces, metrics, the admin server and an orderly end.
+//! What every service needs beside its work: logs, traces, metrics, the admin server and an orderly
+//! end.
 //!
 //! ```text
 //! main ── tracing::init                         logs: stderr, RUST_LOG; spans: OTEL_*
@@ -7,7 +8,8 @@
 //!      ── dyn Health ─────────┴> admin::serve    /livez /readyz /status /metrics
 //! ```
 //!
-//! This crate knows nothing of events, Kafka or PostgreSQL: a service describes itself through [`Health`].
+//! This crate knows nothing of events, Kafka or PostgreSQL: a service describes itself through
+//! [`Health`].
 
 pub mod admin;
 pub mod client;

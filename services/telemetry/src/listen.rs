@@ -9,8 +9,9 @@ use tokio::net::TcpListener;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Listens on an address. `[::]` stands for all addresses of this host, those of IPv4 too, whatever `net.ipv6.bindv6only`
-/// says; a kernel without IPv6 listens on `0.0.0.0` instead. So one setting serves clusters of either family and of both.
+/// Listens on an address. `[::]` stands for all addresses of this host, those of IPv4 too, whatever
+/// `net.ipv6.bindv6only` says; a kernel without IPv6 listens on `0.0.0.0` instead. So one setting
+/// serves clusters of either family and of both.
 ///
 /// # Errors
 /// What the operating system says.
@@ -27,7 +28,8 @@ fn listen_with<L>(addr: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<L>) 
     }
 }
 
-/// Without IPv6 in the kernel there is no such socket; where it is switched off for a while, no such address.
+/// Without IPv6 in the kernel there is no such socket; where it is switched off for a while, no
+/// such address.
 fn has_no_family(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -139,8 +141,8 @@ mod tests {
         assert_eq!(asked(loopback, libc::EAFNOSUPPORT), [loopback]);
     }
 
-    /// Runs a test of this module once more, in a network namespace of its own that `prepare` has changed; nothing where
-    /// none may be made.
+    /// Runs a test of this module once more, in a network namespace of its own that `prepare` has
+    /// changed; nothing where none may be made.
     fn in_a_namespace(test: &str, prepare: &str) {
         let script = format!("ip link set lo up && {prepare} && exec \"$0\" \"$@\"");
         let tried = Command::new("unshare")

@@ -59,7 +59,8 @@ impl fmt::Display for LogFormat {
 /// Why logging could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// A filter nobody could have meant; refused, since dropping it silently would hide the lines it asks for.
+    /// A filter nobody could have meant; refused, since dropping it silently would hide the lines
+    /// it asks for.
     #[error(
         "{origin}: cannot read {filter:?} as a log filter (for example: info,clickstream_processor=debug)"
     )]
@@ -77,8 +78,9 @@ pub enum LoggingError {
     AlreadyInitialised(#[source] TryInitError),
 }
 
-/// Sends every `tracing` (and `log`) record of this process to stderr. `RUST_LOG`, when set and not empty, takes
-/// the place of `default_filter`. A program that has spans starts both with [`crate::tracing::init`].
+/// Sends every `tracing` (and `log`) record of this process to stderr. `RUST_LOG`, when set and not
+/// empty, takes the place of `default_filter`. A program that has spans starts both with
+/// [`crate::tracing::init`].
 ///
 /// # Errors
 /// [`LoggingError`] when a filter cannot be read, or at the second call in a process.
@@ -92,7 +94,8 @@ pub fn init(format: LogFormat, default_filter: &str) -> Result<(), LoggingError>
 /// A layer that writes log lines.
 pub(crate) type LogLayer<S> = Box<dyn Layer<S> + Send + Sync>;
 
-/// The layer of [`init`]. With `traced`, lines from within a sampled span carry its `trace_id` and `span_id`.
+/// The layer of [`init`]. With `traced`, lines from within a sampled span carry its `trace_id` and
+/// `span_id`.
 pub(crate) fn layer<S>(
     format: LogFormat,
     default_filter: &str,
@@ -119,8 +122,8 @@ fn parse_filter(origin: &'static str, filter: &str) -> Result<EnvFilter, Logging
         })
 }
 
-/// The PostgreSQL client notes the parameters of each statement, which are visitors' data: whatever a filter asks for, of
-/// it nothing below `info` is written.
+/// The PostgreSQL client notes the parameters of each statement, which are visitors' data: whatever
+/// a filter asks for, of it nothing below `info` is written.
 fn holds_no_rows(line: &Metadata<'_>) -> bool {
     !line.target().starts_with("tokio_postgres") || *line.level() <= Level::INFO
 }

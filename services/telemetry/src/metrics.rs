@@ -5,8 +5,8 @@ use prometheus::{IntGauge, Opts, Registry, core::Collector, proto::MetricType};
 /// The commit a binary was built from; images set the variable at build time.
 const REVISION: Option<&str> = option_env!("CLICKSTREAM_REVISION");
 
-/// A registry that already holds [`build_info`] and, on Linux, the process metrics (`process_cpu_seconds_total`,
-/// `process_resident_memory_bytes`, `process_open_fds`, …).
+/// A registry that already holds [`build_info`] and, on Linux, the process metrics
+/// (`process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds`, …).
 ///
 /// # Errors
 /// A metric of that name is registered already; not possible with the registry made here.
@@ -105,8 +105,8 @@ fn bounds(family: &prometheus::proto::MetricFamily) -> Vec<f64> {
     })
 }
 
-/// Registers the gauge `clickstream_build_info{service,version,revision}`, always 1: joined to other metrics, it
-/// tells which build they come from.
+/// Registers the gauge `clickstream_build_info{service,version,revision}`, always 1: joined to
+/// other metrics, it tells which build they come from.
 ///
 /// # Errors
 /// The gauge is in this registry already.

@@ -1,4 +1,5 @@
-//! One HTTP question, for health checks by command: images without a shell have nothing else to ask with.
+//! One HTTP question, for health checks by command: images without a shell have nothing else to ask
+//! with.
 
 use std::fs;
 use std::path::Path;
@@ -63,8 +64,8 @@ pub enum ProbeError {
     },
 }
 
-/// Asks `url` until the answer is a success, at least once, and for `patience` at most. An https address takes the file of the
-/// authority that vouches for it.
+/// Asks `url` until the answer is a success, at least once, and for `patience` at most. An https
+/// address takes the file of the authority that vouches for it.
 ///
 /// # Errors
 /// The last answer when `patience` is over; at once for an address that cannot be asked.

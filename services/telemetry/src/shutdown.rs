@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 /// What a shell reports for a process ended by SIGINT: 128 + 2.
 const FORCED_EXIT_CODE: i32 = 130;
 
-/// A token that is cancelled by the first SIGTERM or SIGINT. A second signal ends the process at once with exit
-/// code 130, without waiting for anything: what is committed is committed, the rest is replayed from the log.
+/// A token that is cancelled by the first SIGTERM or SIGINT. A second signal ends the process at
+/// once with exit code 130, without waiting for anything: what is committed is committed, the rest
+/// is replayed from the log.
 ///
 /// Must be called inside a tokio runtime with signals enabled.
 ///

@@ -1,8 +1,9 @@
 //! A server's certificate and key, as files that others renew.
 //!
-//! cert-manager and its like write a Secret anew, and the kubelet the files of a pod that mounts it. They are read when a
-//! connection comes, once a second at most, so a certificate is renewed without a restart and costs nothing at rest. What cannot be
-//! used does not replace what is in use.
+//! cert-manager and its like write a Secret anew, and the kubelet the files of a pod that mounts
+//! it. They are read when a connection comes, once a second at most, so a certificate is renewed
+//! without a restart and costs nothing at rest. What cannot be used does not replace what is in
+//! use.
 
 use std::fs;
 use std::io;

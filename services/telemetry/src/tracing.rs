@@ -1,11 +1,12 @@
-//! Traces: spans from the services to an OpenTelemetry Collector, by the standard `OTEL_*` variables.
+//! Traces: spans from the services to an OpenTelemetry Collector, by the standard `OTEL_*`
+//! variables.
 //!
 //! ```text
 //! producer `send` ── traceparent header ──> processor `process` ─> `flush` ─> fence, copy, insert, aggregates, advance, commit
 //! ```
-//! Off unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) is set. Spans have level `DEBUG`, so that logs at the
-//! usual level neither show them nor pay for them; the layer that exports them takes every span of this project whatever
-//! `RUST_LOG` says.
+//! Off unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) is set. Spans have level
+//! `DEBUG`, so that logs at the usual level neither show them nor pay for them; the layer that
+//! exports them takes every span of this project whatever `RUST_LOG` says.
 
 mod export;
 mod remote;
@@ -35,8 +36,8 @@ pub use self::{
 };
 use crate::logging::{self, LogFormat, LoggingError};
 
-/// Links of one span at most. A flush holds thousands of records, and anybody who may write to the topic may give each of
-/// them a header.
+/// Links of one span at most. A flush holds thousands of records, and anybody who may write to the
+/// topic may give each of them a header.
 pub const MAX_LINKS: u32 = 32;
 
 static SAMPLER: OnceLock<TraceSampler> = OnceLock::new();
@@ -55,15 +56,17 @@ pub enum InitError {
     Export(#[from] ExportError),
 }
 
-/// Logs and traces of this process, until it is dropped: that sends the last spans, and waits for it 5 s at most.
+/// Logs and traces of this process, until it is dropped: that sends the last spans, and waits for
+/// it 5 s at most.
 #[derive(Debug)]
 #[must_use = "dropping it ends the traces"]
 pub struct Telemetry {
     _exporting: Option<Exporting>,
 }
 
-/// Starts logs as [`logging::init`] does, and traces where the environment asks for them. `service` is the name of the
-/// program, and that of its spans' resource unless `OTEL_SERVICE_NAME` gives another.
+/// Starts logs as [`logging::init`] does, and traces where the environment asks for them. `service`
+/// is the name of the program, and that of its spans' resource unless `OTEL_SERVICE_NAME` gives
+/// another.
 ///
 /// # Errors
 /// [`InitError`] names the variable.
@@ -141,8 +144,8 @@ pub fn is_on() -> bool {
     SAMPLER.get().is_some()
 }
 
-/// Begins a trace with a message, if it is one of those that are sampled; `span` is called for those alone. Without a span
-/// this costs a random number.
+/// Begins a trace with a message, if it is one of those that are sampled; `span` is called for
+/// those alone. Without a span this costs a random number.
 pub fn message(span: impl FnOnce() -> Span) -> Option<Span> {
     let sampler = SAMPLER.get()?;
     let trace = Ids::default().draw();
@@ -156,7 +159,8 @@ pub fn message(span: impl FnOnce() -> Span) -> Option<Span> {
     })
 }
 
-/// Marks a span as failed. `why` is shown to whoever sees traces, so it holds no secret and no event.
+/// Marks a span as failed. `why` is shown to whoever sees traces, so it holds no secret and no
+/// event.
 pub fn fail(span: &Span, why: impl std::fmt::Display) {
     if !span.is_disabled() {
         span.set_status(Status::error(why.to_string()));

@@ -152,7 +152,8 @@ impl Page {
         Ok(())
     }
 
-    /// Presses and releases a key, by its name in `KeyboardEvent.key`: `ArrowLeft`, `Enter`, `Tab`, `Escape`.
+    /// Presses and releases a key, by its name in `KeyboardEvent.key`: `ArrowLeft`, `Enter`, `Tab`,
+    /// `Escape`.
     ///
     /// # Errors
     /// Not a key of these.
@@ -219,7 +220,8 @@ impl Page {
         Ok(())
     }
 
-    /// What axe-core finds against WCAG 2.2 AA, a line each; None where it cannot be fetched (no npm).
+    /// What axe-core finds against WCAG 2.2 AA, a line each; None where it cannot be fetched (no
+    /// npm).
     ///
     /// # Errors
     /// Fetching or running it fails.

@@ -96,7 +96,8 @@ impl Broker {
         self.process.lock().continue_signal()
     }
 
-    /// Kills the broker if it runs and starts it on the same data and ports, without waiting for it.
+    /// Kills the broker if it runs and starts it on the same data and ports, without waiting for
+    /// it.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -107,7 +108,8 @@ impl Broker {
         Ok(())
     }
 
-    /// As [`Broker::start_again`], and waits until the broker takes requests. A lone broker of three does not before another one is up.
+    /// As [`Broker::start_again`], and waits until the broker takes requests. A lone broker of
+    /// three does not before another one is up.
     ///
     /// # Errors
     /// When it ends instead, or does not answer within 90 s.
@@ -129,7 +131,8 @@ impl Broker {
         self.process.lock().log_tail()
     }
 
-    /// The broker opens its port for clients when it has caught up with the cluster's metadata, so a connection means that it is up.
+    /// The broker opens its port for clients when it has caught up with the cluster's metadata, so
+    /// a connection means that it is up.
     pub(super) async fn wait_listening(&self, deadline: Instant) -> anyhow::Result<()> {
         while TcpStream::connect(loopback::at(self.launch.port))
             .await
@@ -256,7 +259,8 @@ fn server_properties(launch: &Launch, data: &Path) -> String {
         // a killed broker loses its partitions after this; 9 s otherwise
         ("broker.session.timeout.ms", "6000".to_owned()),
         ("broker.heartbeat.interval.ms", "1000".to_owned()),
-        // records with old timestamps stay unless a topic says otherwise; then they go within a second, not within 5 min
+        // records with old timestamps stay unless a topic says otherwise; then they go within a
+        // second, not within 5 min
         ("log.retention.ms", "-1".to_owned()),
         ("log.retention.check.interval.ms", "1000".to_owned()),
         // 128 MiB otherwise, a third of the heap

@@ -21,7 +21,8 @@ pub(super) enum Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// Writes a kubeconfig for the server at this loopback port, whose certificate is in `authority`.
+    /// Writes a kubeconfig for the server at this loopback port, whose certificate is in
+    /// `authority`.
     pub(super) fn write(&self, path: &Path, port: u16, authority: &Path) -> anyhow::Result<()> {
         let user = match self {
             Self::Token(token) => json!({ "token": token }),

@@ -1,4 +1,5 @@
-//! Adminer as a person uses it: the login form, filled in as docs/quickstart.md says, in a real browser.
+//! Adminer as a person uses it: the login form, filled in as docs/quickstart.md says, in a real
+//! browser.
 
 use anyhow::ensure;
 use clickstream_testbed::{browser::Browser, workspace_root};

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, bail};
 use tokio::process::Command;
 
-/// Images of others, as compose.yaml names them. Grafana's is not among them: where it cannot be had, the rest is tried without it.
+/// Images of others, as compose.yaml names them. Grafana's is not among them: where it cannot be
+/// had, the rest is tried without it.
 const IMAGES: [&str; 4] = [
     "apache/kafka:4.1.1",
     "postgres:18",
@@ -38,8 +39,8 @@ pub async fn output(command: &mut Command) -> anyhow::Result<String> {
     Ok(out)
 }
 
-/// Whether the stack can be run here: an engine answers, and it has the images of others or can get them. Where both are,
-/// continuous integration (the variable CI) has to have Compose too.
+/// Whether the stack can be run here: an engine answers, and it has the images of others or can get
+/// them. Where both are, continuous integration (the variable CI) has to have Compose too.
 ///
 /// # Errors
 /// Something is missing that must not be.

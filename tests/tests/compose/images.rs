@@ -1,4 +1,5 @@
-//! Our programs as the tests have them, in images: this checkout's, without the minutes that release builds take.
+//! Our programs as the tests have them, in images: this checkout's, without the minutes that
+//! release builds take.
 
 use std::{
     fs,
@@ -21,7 +22,8 @@ pub fn names(tag: &str) -> Vec<String> {
         .collect()
 }
 
-/// Builds them all. As in a release nothing is in an image but the program; here the libraries that it is linked to come with it.
+/// Builds them all. As in a release nothing is in an image but the program; here the libraries that
+/// it is linked to come with it.
 pub async fn build(tag: &str) -> anyhow::Result<()> {
     for (service, name) in SERVICES.iter().zip(names(tag)) {
         let package = format!("clickstream-{service}");

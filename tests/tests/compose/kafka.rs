@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::stack::Stack;
 
-/// An event that a program on this machine sends, as the one in docs/quickstart.md does inside, becomes a row.
+/// An event that a program on this machine sends, as the one in docs/quickstart.md does inside,
+/// becomes a row.
 pub async fn takes_an_event_from_this_machine(stack: &Stack) -> anyhow::Result<()> {
     let user = unique_name("outside");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;

@@ -1,4 +1,5 @@
-//! The stack of compose.yaml for real: the commands of docs/quickstart.md as they stand there, and what must be true in between.
+//! The stack of compose.yaml for real: the commands of docs/quickstart.md as they stand there, and
+//! what must be true in between.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 

@@ -58,7 +58,8 @@ async fn a_bar_is_explained_when_it_is_clicked_or_entered() -> anyhow::Result<()
     .await?;
     assert_eq!(text(&page, ".fact .value").await?, written(sum));
     shows(&page, "#explain", "would count (for").await?;
-    // the heading has the focus, so that a screen reader begins there; Escape gives it back to the bar
+    // the heading has the focus, so that a screen reader begins there; Escape gives it back to the
+    // bar
     assert_eq!(
         page.eval("document.activeElement.id").await?,
         "explain-title"

@@ -24,7 +24,8 @@ const VIEWS: [(&str, u32, u32, bool, bool); 5] = [
     ("tablet", 820, 1180, false, false),
 ];
 
-/// Pictures go into this folder, if it is set; those of the docs were made with it (docs/console.md).
+/// Pictures go into this folder, if it is set; those of the docs were made with it
+/// (docs/console.md).
 fn pictures() -> Option<PathBuf> {
     std::env::var_os("CLICKSTREAM_PICTURES").map(PathBuf::from)
 }
@@ -57,7 +58,8 @@ async fn accessible(page: &Page, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sixty-five minutes of made-up traffic that rises and falls around `rate` events a second, with a dent where a shop was closed.
+/// Sixty-five minutes of made-up traffic that rises and falls around `rate` events a second, with a
+/// dent where a shop was closed.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -92,7 +94,8 @@ fn hour(rate: f64) -> anyhow::Result<Vec<(String, Option<Vec<u8>>)>> {
     Ok(records)
 }
 
-/// Nothing overflows and everybody can use the page, in each of [`VIEWS`]; pictures are named after `what`.
+/// Nothing overflows and everybody can use the page, in each of [`VIEWS`]; pictures are named after
+/// `what`.
 async fn looks_good_in_every_view(page: &Page, what: &str) -> anyhow::Result<()> {
     for (name, width, height, mobile, dark) in VIEWS {
         page.viewport(width, height, mobile).await?;

@@ -124,7 +124,8 @@ async fn the_page_shows_the_numbers_of_the_tables_and_they_add_up() -> anyhow::R
     shows(&page, "#letters tbody tr", newest.get(0)).await?;
     shows(&page, "#letters tbody tr", newest.get(1)).await?;
 
-    // programs, one of which did not know its address: what a field lacked, and how many hits are theirs
+    // programs, one of which did not know its address: what a field lacked, and how many hits are
+    // theirs
     shows(&page, "#cleaned", "None.").await?;
     let bots = "select sum(bot_hits)::bigint from clickstream_traffic_minute";
     let without_agent = stage.count(bots).await?;

@@ -49,7 +49,8 @@ impl Stage {
         })
     }
 
-    /// Events of the past, `rate` a second, the last of them dated now; waits until they are stored.
+    /// Events of the past, `rate` a second, the last of them dated now; waits until they are
+    /// stored.
     pub async fn history(&self, events: u64, rate: u64, args: &[&str]) -> anyhow::Result<()> {
         let mut command = Command::new(producer().await?);
         command

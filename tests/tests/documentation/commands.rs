@@ -1,4 +1,5 @@
-//! Every command of the documentation is run somewhere, or says here why it is not. A new one has to be entered.
+//! Every command of the documentation is run somewhere, or says here why it is not. A new one has
+//! to be entered.
 
 use std::{collections::BTreeSet, fs};
 
@@ -14,7 +15,8 @@ pub enum Tried {
     Api,
     /// Run as it stands by backup.rs beside this file.
     Backup,
-    /// Run with other arguments, or by another way to the same program, by this file, which holds these words.
+    /// Run with other arguments, or by another way to the same program, by this file, which holds
+    /// these words.
     Alike(&'static str, &'static str),
     /// Not run, for this reason.
     Not(&'static str),
@@ -22,8 +24,8 @@ pub enum Tried {
 
 use Tried::{Alike, Api, Backup, Compose, Not};
 
-/// How commands begin, and what becomes of them; the longest beginning that fits counts. Those for the Kubernetes API are
-/// run in the order of this table.
+/// How commands begin, and what becomes of them; the longest beginning that fits counts. Those for
+/// the Kubernetes API are run in the order of this table.
 pub const COMMANDS: &[(&str, Tried)] = &[
     // contributors
     ("cargo xtask test", Alike(".ci/run", "cargo xtask test")),
@@ -240,8 +242,8 @@ pub struct Command {
     pub line: String,
 }
 
-/// The commands of a page: lines of `sh` blocks, and what is typed in `console` blocks. One that ends with `\` goes on
-/// in the next line.
+/// The commands of a page: lines of `sh` blocks, and what is typed in `console` blocks. One that
+/// ends with `\` goes on in the next line.
 pub fn commands_of(page: &Page) -> Vec<Command> {
     let mut commands = Vec::new();
     for block in page.blocks() {

@@ -1,5 +1,5 @@
-//! The commands of the documentation that ask the Kubernetes API, against a real one. There are no nodes: what needs pods is tried
-//! by `cargo xtask e2e`.
+//! The commands of the documentation that ask the Kubernetes API, against a real one. There are no
+//! nodes: what needs pods is tried by `cargo xtask e2e`.
 
 use std::{
     collections::BTreeSet,
@@ -93,7 +93,8 @@ async fn type_in(line: &str, home: &Path, api: &KubeApi) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A folder with what the commands name: the checkout's folders, and programs under the names that are typed.
+/// A folder with what the commands name: the checkout's folders, and programs under the names that
+/// are typed.
 async fn home(kubectl: &Path) -> anyhow::Result<PathBuf> {
     let home = server_dir("kubectl")?;
     std::os::unix::fs::symlink(workspace_root().join("manifests"), home.join("manifests"))?;

@@ -1,4 +1,5 @@
-//! What the documentation says, tried: statements are run, files opened, and every command is either run somewhere or has a reason.
+//! What the documentation says, tried: statements are run, files opened, and every command is
+//! either run somewhere or has a reason.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 

@@ -1,4 +1,5 @@
-//! A pipeline that fills a database with made-up traffic: duplicates, late and refused records among it.
+//! A pipeline that fills a database with made-up traffic: duplicates, late and refused records
+//! among it.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! The statements of docs/sql.md and docs/reader-role.md, on a real PostgreSQL that a real pipeline has filled.
+//! The statements of docs/sql.md and docs/reader-role.md, on a real PostgreSQL that a real pipeline
+//! has filled.
 
 use anyhow::{Context as _, bail, ensure};
 use clickstream_testbed::{Postgres, PostgresOptions};
@@ -136,8 +137,8 @@ async fn run(client: &Client, block: &Block) -> anyhow::Result<usize> {
     Ok(rows.count())
 }
 
-/// Runs a block in time zones far from each other, in one snapshot and at one `now()`: it must find the same rows, written
-/// for another place. Plans hold times as text and are left out.
+/// Runs a block in time zones far from each other, in one snapshot and at one `now()`: it must find
+/// the same rows, written for another place. Plans hold times as text and are left out.
 async fn same_in_all_zones(client: &Client, block: &Block) -> anyhow::Result<()> {
     if block.text.starts_with("explain") {
         return Ok(());

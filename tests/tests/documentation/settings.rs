@@ -1,4 +1,5 @@
-//! compose.yaml beside what it refers to: settings, files, and the services that Grafana is told of.
+//! compose.yaml beside what it refers to: settings, files, and the services that Grafana is told
+//! of.
 
 use std::{collections::BTreeMap, fs};
 

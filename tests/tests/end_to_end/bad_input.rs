@@ -1,4 +1,5 @@
-//! What a person can get wrong: every command says what is wrong, where, and what to do; it fails, and changes nothing.
+//! What a person can get wrong: every command says what is wrong, where, and what to do; it fails,
+//! and changes nothing.
 
 use std::{fs, path::Path};
 
@@ -14,7 +15,8 @@ use crate::{
     watch::{end, logged},
 };
 
-/// Everything in the database, as far as a command could change it: relations and rows of the small tables.
+/// Everything in the database, as far as a command could change it: relations and rows of the small
+/// tables.
 async fn contents(stack: &Stack) -> anyhow::Result<String> {
     let query = "select concat_ws(' ',
         (select string_agg(n.nspname || '.' || c.relname, ',' order by n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -305,7 +307,8 @@ async fn a_schema_that_is_not_ours_or_not_of_this_version_is_refused() -> anyhow
     .await?;
     assert_eq!(contents(&stack).await?, held);
 
-    // one that is newer and still writable is what a rollback leaves behind: the older binary goes on with it
+    // one that is newer and still writable is what a rollback leaves behind: the older binary goes
+    // on with it
     stack
         .client
         .batch_execute("update clickstream_schema set writable_from = 1")

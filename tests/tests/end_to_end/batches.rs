@@ -1,4 +1,5 @@
-//! Records with several events: each event counts by itself, and all of a record are committed together.
+//! Records with several events: each event counts by itself, and all of a record are committed
+//! together.
 
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,8 @@ fn joined(elements: &[Vec<u8>]) -> Vec<u8> {
     elements.join(&b","[..])
 }
 
-/// New events, one of them twice, one that the batch before it on the partition had, a number, and an event without a
-/// URL.
+/// New events, one of them twice, one that the batch before it on the partition had, a number, and
+/// an event without a URL.
 fn batch(number: u64, at: EventTime) -> Placed {
     let first = number * FRESH;
     let mut events: Vec<Vec<u8>> = clicks(first..first + FRESH, at)

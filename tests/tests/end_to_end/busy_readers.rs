@@ -23,7 +23,8 @@ use crate::{
 /// What a reader may wait for a lock, at most.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// As the queries of panels do, it names every day: `now()` is no constant. The second half keeps what it has locked.
+/// As the queries of panels do, it names every day: `now()` is no constant. The second half keeps
+/// what it has locked.
 const PANEL: &str = "begin;
     select count(*) from clickstream_events where event_ts >= now() - interval '1 hour';
     select pg_sleep(0.04);
@@ -133,7 +134,8 @@ fn of_days(days: impl Iterator<Item = u32>) -> Vec<Placed> {
     .collect()
 }
 
-/// Waits until this holds `times` times after having not held, which is how often something was tried.
+/// Waits until this holds `times` times after having not held, which is how often something was
+/// tried.
 async fn tried(stack: &Stack, query: &str, times: u32) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut before = false;

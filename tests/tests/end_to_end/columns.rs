@@ -1,4 +1,5 @@
-//! Keys of events with columns of their own: added by a migration, written both ways, followed live, and audited.
+//! Keys of events with columns of their own: added by a migration, written both ways, followed
+//! live, and audited.
 
 use std::time::Duration;
 
@@ -77,7 +78,8 @@ async fn what_stands_at_a_pointer_stands_in_its_column_whichever_way_it_is_writt
         .count("select count(*) from clickstream_events where seats is not null")
         .await?;
     assert_eq!(copied, 400);
-    // few at a time, by INSERT; with what cannot be used, what is absent, and a late one for the ledger
+    // few at a time, by INSERT; with what cannot be used, what is absent, and a late one for the
+    // ledger
     let mut odd = event(500, at);
     odd["account"] = json!({ "plan": { "name": "x" }, "seats": "many", "since": "tomorrow" });
     odd["trial"] = json!("yes");

@@ -42,7 +42,8 @@ fn burst(seed: u64) -> anyhow::Result<Records> {
 }
 
 async fn a_crash_loses_and_doubles_nothing(point: &str) -> anyhow::Result<()> {
-    // fewer partitions: those of a second claim are distrusted for 10,000 rows each, and COPY is one of the points
+    // fewer partitions: those of a second claim are distrusted for 10,000 rows each, and COPY is
+    // one of the points
     let stack = Stack::new(StackOptions {
         partitions: 2,
         ..StackOptions::default()

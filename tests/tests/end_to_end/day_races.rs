@@ -1,5 +1,6 @@
-//! A day that gets its partition while rows of it are on their way into the default partition, as happens when several
-//! processors read an old log: the loser tries again, and no row is lost, refused or left behind.
+//! A day that gets its partition while rows of it are on their way into the default partition, as
+//! happens when several processors read an old log: the loser tries again, and no row is lost,
+//! refused or left behind.
 
 use clickstream_pipeline::event::EventTime;
 use clickstream_testbed::Process;

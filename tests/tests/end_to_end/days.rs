@@ -180,7 +180,8 @@ async fn a_generated_column_that_people_have_added_is_in_new_days_too() -> anyho
         add column weekday smallint generated always as (extract(isodow from event_date)::smallint) stored";
     stack.client.batch_execute(add).await?;
 
-    // a day that is made before its rows come, and one that finds rows of it in the default partition
+    // a day that is made before its rows come, and one that finds rows of it in the default
+    // partition
     let at = before(today, DAY * 10);
     stack.place(on_both(clicks(100..500, at))).await?;
     stack.drained().await?;
@@ -334,7 +335,8 @@ async fn make_days(stack: &Stack, days: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Aggregates are compared with the rows of all time then, and a row that no record explains is looked for among all days.
+/// Aggregates are compared with the rows of all time then, and a row that no record explains is
+/// looked for among all days.
 async fn audit_without_the_beginning_of_the_log(stack: &Stack) -> anyhow::Result<()> {
     let processor = stack.start("again")?;
     let clicks = clicks(3_000..3_300, now());

@@ -1,4 +1,5 @@
-//! The same event more than once: within a flush, between partitions and processors, across days and restarts.
+//! The same event more than once: within a flush, between partitions and processors, across days
+//! and restarts.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use crate::{
     watch::{end, logged},
 };
 
-/// As many rows of a partition as are looked up one by one after a claim (`COLD_ROWS` of the engine), and some more.
+/// As many rows of a partition as are looked up one by one after a claim (`COLD_ROWS` of the
+/// engine), and some more.
 const BEYOND_COLD: u64 = 10_500;
 
 async fn two_partitions() -> anyhow::Result<Stack> {

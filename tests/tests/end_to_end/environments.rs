@@ -1,4 +1,5 @@
-//! The same resource in two clusters on one Kafka: staging beside production, blue and green, a cluster that was restored.
+//! The same resource in two clusters on one Kafka: staging beside production, blue and green, a
+//! cluster that was restored.
 
 use clickstream_producer::generator::GeneratorOptions;
 
@@ -33,7 +34,8 @@ async fn each_of_two_clusters_with_the_same_names_gets_every_event() -> anyhow::
     Ok(())
 }
 
-/// Until each processor of the version before is replaced, both are in one group, and no partition has two owners.
+/// Until each processor of the version before is replaced, both are in one group, and no partition
+/// has two owners.
 #[tokio::test]
 async fn a_target_that_read_already_keeps_the_name_of_its_group() -> anyhow::Result<()> {
     let stack = Stack::new(StackOptions::default()).await?;

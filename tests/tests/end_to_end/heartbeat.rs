@@ -61,7 +61,8 @@ async fn heartbeats_tell_freshness_in_silence_and_change_nothing_else() -> anyho
         "select extract(epoch from sum(clock_t - 'epoch'))::bigint from clickstream_checkpoints";
     let before = stack.count(clock).await?;
 
-    // silence from here on: heartbeats come and are committed, each within far less than the second between two ticks
+    // silence from here on: heartbeats come and are committed, each within far less than the second
+    // between two ticks
     let fresh = |series: &Series| {
         let ages = each(series, "clickstream_heartbeat_age_seconds");
         ages.len() == 2

@@ -243,7 +243,8 @@ async fn when_traffic_stops_the_last_minute_is_there_and_becomes_final() -> anyh
     assert!(reported > present.micros(), "{reported}");
     assert_eq!(stack.total("revised").await?, 0);
 
-    // what still comes on time into a final window is taken, counted as revised, and final_until stays
+    // what still comes on time into a final window is taken, counted as revised, and final_until
+    // stays
     stack
         .place(
             clicks(200..210, earlier)

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::stack::{PATIENCE, Stack};
 
-/// How long a test goes on breaking things: `CLICKSTREAM_FAULT_SECONDS`, or `default` in ordinary runs.
+/// How long a test goes on breaking things: `CLICKSTREAM_FAULT_SECONDS`, or `default` in ordinary
+/// runs.
 pub fn fault_time(default: Duration) -> Duration {
     let seconds = std::env::var("CLICKSTREAM_FAULT_SECONDS").ok();
     let seconds = seconds.and_then(|seconds| seconds.parse().ok());
@@ -19,7 +20,8 @@ pub fn fault_time(default: Duration) -> Duration {
 pub struct Load(Process);
 
 impl Load {
-    /// Starts to send to the stack's topic; `rate` in records a second, `args` are more options of `generate`.
+    /// Starts to send to the stack's topic; `rate` in records a second, `args` are more options of
+    /// `generate`.
     pub async fn start(stack: &Stack, rate: u64, args: &[&str]) -> anyhow::Result<Self> {
         let producer =
             tokio::task::spawn_blocking(|| build_binary("clickstream-producer")).await??;

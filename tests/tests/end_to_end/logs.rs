@@ -1,4 +1,5 @@
-//! Logs of web servers through the whole data path: each line once, in its minute, however the files lie.
+//! Logs of web servers through the whole data path: each line once, in its minute, however the
+//! files lie.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Command};
 
@@ -9,7 +10,8 @@ use serde_json::Value;
 use crate::commands::producer;
 use crate::stack::{Stack, StackOptions};
 
-/// A log of this many lines, one every `every` seconds, `from` seconds after eight o'clock on 10 March 2026.
+/// A log of this many lines, one every `every` seconds, `from` seconds after eight o'clock on 10
+/// March 2026.
 fn log(page: &str, from: i64, every: i64, lines: i64) -> anyhow::Result<String> {
     let mut log = String::new();
     for line in 0..lines {

@@ -1,4 +1,5 @@
-//! The whole data path with real processes: producer, Kafka, processors, PostgreSQL, and after every test the audit.
+//! The whole data path with real processes: producer, Kafka, processors, PostgreSQL, and after
+//! every test the audit.
 
 mod as_they_come;
 mod audits;

@@ -1,4 +1,5 @@
-//! Records that are no events: through the real stack into the dead letters, with place, reason, field and original bytes.
+//! Records that are no events: through the real stack into the dead letters, with place, reason,
+//! field and original bytes.
 
 use crate::{
     records::{Click, Placed, after, before, clicks, now},
@@ -254,7 +255,8 @@ async fn rows_that_only_a_constraint_refuses_become_dead_letters_and_the_rest_is
     Ok(())
 }
 
-/// What looks like trouble and is a valid event: the field, its raw JSON, and the column with what it has to hold, as SQL.
+/// What looks like trouble and is a valid event: the field, its raw JSON, and the column with what
+/// it has to hold, as SQL.
 fn odd_but_valid() -> Vec<(&'static str, String, &'static str, String)> {
     let quoted = |text: &str| format!("\"{text}\"");
     let is = |column: &'static str, value: &str| (column, format!("'{value}'"));
@@ -346,7 +348,8 @@ async fn what_only_looks_malformed_is_stored_as_it_was_sent() -> anyhow::Result<
     .await?;
     let odd = odd_but_valid();
     let mut records: Vec<Placed> = Vec::new();
-    // few records on one partition, so that they are looked up, and the same among many on the other, which are copied
+    // few records on one partition, so that they are looked up, and the same among many on the
+    // other, which are copied
     for (partition, id) in [(0, "00"), (1, "01")] {
         for (number, (field, raw, _, _)) in odd.iter().enumerate() {
             let own = format!("6f9619ff-8b86-d011-b42d-{id}{number:010}");

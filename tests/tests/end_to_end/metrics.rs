@@ -83,7 +83,8 @@ async fn the_metrics_are_what_the_database_and_the_log_hold() -> anyhow::Result<
         .await?;
     let watched = stack.start_watched("one")?;
     stack.produce(GeneratorOptions::default(), 3_000).await?;
-    // tombstones; three events a minute ahead, which is tolerated, and one an hour ahead, which is not
+    // tombstones; three events a minute ahead, which is tolerated, and one an hour ahead, which is
+    // not
     let mut records = vec![(0, None); 2];
     for number in 0..3 {
         let ahead = after(now(), Duration::from_secs(60));
@@ -161,7 +162,8 @@ async fn the_metrics_are_what_the_database_and_the_log_hold() -> anyhow::Result<
         3.0
     );
 
-    // every metric that is told of is there, but for those that need something that has not happened
+    // every metric that is told of is there, but for those that need something that has not
+    // happened
     let needs_more = [
         "clickstream_revised_hits_total",
         "clickstream_postgres_errors_total",
@@ -182,7 +184,8 @@ async fn the_metrics_are_what_the_database_and_the_log_hold() -> anyhow::Result<
         );
     }
 
-    // an event of a window that is final: accepted, since it is on time by the event clock, and counted as revised
+    // an event of a window that is final: accepted, since it is on time by the event clock, and
+    // counted as revised
     let old = before(now(), Duration::from_secs(120));
     stack.place(vec![Click::new(77, old).on(1)]).await?;
     watched

@@ -108,7 +108,8 @@ async fn another_size_of_windows_is_refused_before_anything_is_changed() -> anyh
     stack
         .client
         .batch_execute(
-            // as if the newest migration had not been there yet: it replaces functions, and so it does once more
+            // as if the newest migration had not been there yet: it replaces functions, and so it
+            // does once more
             "delete from clickstream_migrations
              where version = (select max(version) from clickstream_migrations)",
         )

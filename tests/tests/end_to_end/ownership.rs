@@ -1,5 +1,5 @@
-//! What stands in the way of one partition, and of it alone: no leader, an end of the log that was told too early, a batch
-//! that cannot be read, a fetcher that stops. And a process that hangs.
+//! What stands in the way of one partition, and of it alone: no leader, an end of the log that was
+//! told too early, a batch that cannot be read, a fetcher that stops. And a process that hangs.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -54,7 +54,8 @@ fn leaders(stack: &Stack) -> anyhow::Result<Vec<(i32, i32)>> {
     Ok(led.map(|found| (found.id(), found.leader())).collect())
 }
 
-/// The broker that coordinates the consumer group of this processor: by Java's hash of the group's name.
+/// The broker that coordinates the consumer group of this processor: by Java's hash of the group's
+/// name.
 fn coordinator(stack: &Stack, processor: &Process) -> anyhow::Result<i32> {
     let log = processor.log();
     let group = log
@@ -75,8 +76,8 @@ fn coordinator(stack: &Stack, processor: &Process) -> anyhow::Result<i32> {
     Ok(found.context("no such partition")?.leader())
 }
 
-/// The longest time that a single record takes from the log to the tables, of all that are sent one after the other for so
-/// long; and how many those are.
+/// The longest time that a single record takes from the log to the tables, of all that are sent one
+/// after the other for so long; and how many those are.
 async fn longest_way(
     stack: &Stack,
     partition: i32,
@@ -102,7 +103,8 @@ async fn partitions_whose_leader_does_not_answer_hold_up_no_other() -> anyhow::R
     let kafka = Kafka::start(KafkaOptions {
         brokers: 3,
         heap_mb: 256,
-        // a broker that hangs goes on leading its partitions, and every question to it waits for its time-out
+        // a broker that hangs goes on leading its partitions, and every question to it waits for
+        // its time-out
         settings: vec![("broker.session.timeout.ms".to_owned(), "600000".to_owned())],
         ..KafkaOptions::default()
     })
@@ -293,7 +295,8 @@ fn read(file: &Path, at: usize, length: usize) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A batch in the middle of a log is damaged on the broker's disk; `mend_crc`: so that its checksum fits all the same.
+/// A batch in the middle of a log is damaged on the broker's disk; `mend_crc`: so that its checksum
+/// fits all the same.
 async fn damaged(mend_crc: bool, why: &str) -> anyhow::Result<()> {
     let dir = server_dir("damaged")?;
     let kafka = Kafka::start(KafkaOptions {

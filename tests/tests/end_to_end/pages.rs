@@ -164,7 +164,8 @@ async fn a_flood_of_pages_makes_no_more_rows_than_the_bound_whoever_is_killed() 
         ..StackOptions::default()
     })
     .await?;
-    // two windows, 5,000 pages, one of them with the name of all others; every tenth click comes twice
+    // two windows, 5,000 pages, one of them with the name of all others; every tenth click comes
+    // twice
     let at = now();
     let flood: Vec<Placed> = clicks(0..20_000, at)
         .iter()

@@ -20,7 +20,8 @@ const NOTHING_LATE: [&str; 2] = ["--late", "0"];
 /// A pipeline on a PostgreSQL server of its own.
 async fn own_postgres(target: &str) -> anyhow::Result<Stack> {
     let options = PostgresOptions {
-        // commits that nobody waits for stay in memory until something else is synced, so a crash does lose some
+        // commits that nobody waits for stay in memory until something else is synced, so a crash
+        // does lose some
         settings: vec![
             ("wal_writer_delay".to_owned(), "10s".to_owned()),
             ("wal_writer_flush_after".to_owned(), "1GB".to_owned()),

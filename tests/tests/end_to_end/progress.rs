@@ -1,4 +1,5 @@
-//! What a test waits for: who owns which partition, how far they are, and that nothing is left of those who ended.
+//! What a test waits for: who owns which partition, how far they are, and that nothing is left of
+//! those who ended.
 
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ impl Stack {
             .await
     }
 
-    /// Waits until every partition is claimed by one of these processors, and each of them has at least one.
+    /// Waits until every partition is claimed by one of these processors, and each of them has at
+    /// least one.
     pub async fn owned_by(&self, owners: &[&str]) -> anyhow::Result<()> {
         let list = owners.join("','");
         let query = format!(

@@ -1,4 +1,5 @@
-//! Records from replicas in the processor's own zone: what a follower gives out, and what it does not know, changes nothing.
+//! Records from replicas in the processor's own zone: what a follower gives out, and what it does
+//! not know, changes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -81,7 +82,8 @@ async fn meanwhile(
     sent
 }
 
-/// Waits until as many records are committed as were acknowledged. The ends of logs cannot be asked for while leaders change.
+/// Waits until as many records are committed as were acknowledged. The ends of logs cannot be asked
+/// for while leaders change.
 async fn taken(stack: &Stack, sent: usize, patience: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + patience;
     loop {
@@ -130,7 +132,8 @@ async fn a_follower_that_is_read_from_may_die_or_hang_and_so_may_leaders() -> an
     stack.kafka.wait_ready().await?;
     from_followers(&watched, |count| count >= 1.0).await?;
 
-    // the follower again, with its connections open: its leaders answer all the while, and nobody ends the process
+    // the follower again, with its connections open: its leaders answer all the while, and nobody
+    // ends the process
     sent += meanwhile(&stack, 5, |stack| stack.kafka.broker(NEAR).stop_signal()).await?;
     taken(&stack, sent, Duration::from_secs(45)).await?;
     stack.kafka.broker(NEAR).continue_signal()?;

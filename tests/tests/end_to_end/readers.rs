@@ -1,4 +1,5 @@
-//! Who may read what, from one migration to the next; and statistics, which only the owner of the tables can take.
+//! Who may read what, from one migration to the next; and statistics, which only the owner of the
+//! tables can take.
 
 use std::time::Duration;
 
@@ -264,7 +265,8 @@ async fn owner_and_writer_lose_nothing_as_readers_and_other_ways_to_the_tables_a
     Ok(())
 }
 
-/// Kubernetes keeps 4,096 bytes of what a migration reports, and without it the operator knows nothing of the tables.
+/// Kubernetes keeps 4,096 bytes of what a migration reports, and without it the operator knows
+/// nothing of the tables.
 #[tokio::test]
 async fn a_report_holds_all_roles_that_do_not_exist_and_stays_small() -> anyhow::Result<()> {
     let readers = Readers::new(PostgresVersion::V18).await?;

@@ -83,12 +83,14 @@ pub fn after(time: EventTime, by: Duration) -> EventTime {
 }
 
 impl Stack {
-    /// Sends records to the partitions that they name, in this order, and waits until all are acknowledged.
+    /// Sends records to the partitions that they name, in this order, and waits until all are
+    /// acknowledged.
     pub async fn place(&self, records: Vec<Placed>) -> anyhow::Result<usize> {
         self.place_in(&self.topic, records).await
     }
 
-    /// The same with this timestamp on each record, as a client can set it where the broker does not.
+    /// The same with this timestamp on each record, as a client can set it where the broker does
+    /// not.
     pub async fn place_stamped(&self, records: Vec<Placed>, millis: i64) -> anyhow::Result<usize> {
         self.send_to(&self.topic, records, "none", Some(millis))
             .await

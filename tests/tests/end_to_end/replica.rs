@@ -1,4 +1,5 @@
-//! A streaming replica as docs/reader-role.md sets one up, whose readers never rest while the primary is written and days go.
+//! A streaming replica as docs/reader-role.md sets one up, whose readers never rest while the
+//! primary is written and days go.
 
 use std::{
     fs,
@@ -98,7 +99,8 @@ async fn report(client: Client, stop: Arc<AtomicBool>) -> anyhow::Result<Shown> 
     Ok(shown)
 }
 
-/// Two reports at a time on a replica with these settings, while a pipeline writes for some seconds and drops nine days.
+/// Two reports at a time on a replica with these settings, while a pipeline writes for some seconds
+/// and drops nine days.
 async fn followed(settings: &[(&str, &str)]) -> anyhow::Result<Shown> {
     let Pair { primary, replica } = Pair::start(settings).await?;
     let stack = Stack::on(

@@ -51,8 +51,8 @@ async fn a_quiet_partition_does_not_hold_finality_back() -> anyhow::Result<()> {
     end(&processor).await
 }
 
-/// A quiet site: a hit a minute, twenty of them, then silence. T lags 15 events behind, so it alone would
-/// never say that the last windows are over.
+/// A quiet site: a hit a minute, twenty of them, then silence. T lags 15 events behind, so it alone
+/// would never say that the last windows are over.
 #[tokio::test]
 async fn after_a_long_silence_everything_that_was_received_is_final() -> anyhow::Result<()> {
     let stack = Stack::new(StackOptions {

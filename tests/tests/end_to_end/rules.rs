@@ -1,5 +1,5 @@
-//! Rules that change while processors run: from which record on they are in force stands in the anchors, and each record is
-//! judged by those at its offset.
+//! Rules that change while processors run: from which record on they are in force stands in the
+//! anchors, and each record is judged by those at its offset.
 
 use std::{
     collections::BTreeSet,
@@ -64,8 +64,8 @@ pub async fn followed(process: &Process, changes: usize) -> anyhow::Result<()> {
 }
 
 impl Stack {
-    /// Late events that stand where the rules at their offsets do not put them; and how many stand where they do, in the
-    /// ledger and among the events.
+    /// Late events that stand where the rules at their offsets do not put them; and how many stand
+    /// where they do, in the ledger and among the events.
     async fn late_by_rules(&self) -> anyhow::Result<(i64, i64, i64)> {
         let policy = |topic: &str, row: &str| {
             format!(
@@ -231,7 +231,8 @@ async fn a_change_of_the_document_is_followed_without_a_restart_where_only_rules
     let report = stack.audit().await?;
     let partition = |number: usize| &report["partitions"][number]["rules"];
     assert_eq!(partition(0).as_array().map(Vec::len), Some(3), "{report}");
-    // nothing came to the other one since the first change, so nothing of it was judged by other rules
+    // nothing came to the other one since the first change, so nothing of it was judged by other
+    // rules
     assert_eq!(partition(1).as_array().map(Vec::len), Some(1), "{report}");
     assert_eq!(partition(1)[0]["name"], before);
     Ok(())

@@ -1,4 +1,5 @@
-//! Sessions with PostgreSQL that end, half end, become slow, or are refused; and a server that takes no writes.
+//! Sessions with PostgreSQL that end, half end, become slow, or are refused; and a server that
+//! takes no writes.
 
 use std::{
     fs,
@@ -101,7 +102,8 @@ enum Closed {
     ToClient,
 }
 
-/// A hop to a port that passes everything on, and closes one direction of all connections when it is told to.
+/// A hop to a port that passes everything on, and closes one direction of all connections when it
+/// is told to.
 async fn hop(target: u16) -> anyhow::Result<(u16, watch::Sender<Closed>)> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let port = listener.local_addr()?.port();
@@ -395,7 +397,8 @@ async fn rights_and_tables_that_are_taken_away_are_named_and_the_next_start_goes
     for (round, (named, takes, gives)) in faults.into_iter().enumerate() {
         let as_owner = |statement: &str| format!("set role {owner}; {statement}; reset role");
         stack.client.batch_execute(&as_owner(&takes)).await?;
-        // waiting would not help: it ends, and whoever starts it again waits longer from time to time
+        // waiting would not help: it ends, and whoever starts it again waits longer from time to
+        // time
         let status = processor.wait(PATIENCE).await?;
         assert_eq!(status.code(), Some(1), "{}", processor.log_tail());
         ensure!(processor.log().contains(named), "{}", processor.log_tail());

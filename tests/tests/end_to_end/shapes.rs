@@ -1,4 +1,5 @@
-//! Streams of awkward shapes: one page or one partition for nearly everything, and batches that grow when they are read.
+//! Streams of awkward shapes: one page or one partition for nearly everything, and batches that
+//! grow when they are read.
 
 use crate::{
     records::{Click, clicks, now},

@@ -1,5 +1,5 @@
-//! Records without an event in them: tombstones, and the control records of transactions. They advance the position, and
-//! lag still gets to 0.
+//! Records without an event in them: tombstones, and the control records of transactions. They
+//! advance the position, and lag still gets to 0.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use crate::{
     watch::end,
 };
 
-/// Sends each group of clicks in a transaction of its own, to partition 0; `false` aborts it. Waits for the markers, which
-/// the broker writes after it has answered.
+/// Sends each group of clicks in a transaction of its own, to partition 0; `false` aborts it. Waits
+/// for the markers, which the broker writes after it has answered.
 async fn transactions(stack: &Stack, groups: Vec<(Vec<Click>, bool)>) -> anyhow::Result<()> {
     let (servers, topic) = (stack.kafka.bootstrap_servers(), stack.topic.clone());
     let (_, before) = stack.kafka.offsets(&stack.topic, 0).await?;

@@ -190,7 +190,8 @@ impl Scene {
                 !log.contains("processor starts"),
                 "a processor has ended by itself: {tail}"
             );
-            // whoever loses a server in the middle of its start is started again, as Kubernetes does it
+            // whoever loses a server in the middle of its start is started again, as Kubernetes
+            // does it
             eprintln!(
                 "ended while it started: {}",
                 tail.lines().last().unwrap_or_default()

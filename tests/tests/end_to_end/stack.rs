@@ -69,7 +69,8 @@ impl Default for StackOptions {
 }
 
 impl StackOptions {
-    /// One role for everything: each command, `migrate` too, uses the connection that a test changes.
+    /// One role for everything: each command, `migrate` too, uses the connection that a test
+    /// changes.
     pub fn one_role() -> Self {
         Self {
             roles: false,
@@ -425,7 +426,8 @@ impl Stack {
     }
 }
 
-/// The roles of a pipeline, with what companies set for roles: nothing of it may change what is stored.
+/// The roles of a pipeline, with what companies set for roles: nothing of it may change what is
+/// stored.
 struct Roles {
     owner: String,
     writer: String,
@@ -439,8 +441,8 @@ impl Roles {
         }
     }
 
-    /// Two roles with no right but what docs/operations.md names: the owner may create a schema, the
-    /// writer gets what the migration grants.
+    /// Two roles with no right but what docs/operations.md names: the owner may create a schema,
+    /// the writer gets what the migration grants.
     async fn create(postgres: &Postgres, database: &str) -> anyhow::Result<Self> {
         let suffix = unique_name("of");
         let roles = Self {

@@ -1,4 +1,5 @@
-//! Processors that come and go faster than anybody wants, that stop for a moment, and that get little of the machine.
+//! Processors that come and go faster than anybody wants, that stop for a moment, and that get
+//! little of the machine.
 
 use std::{
     process::Command,

@@ -11,7 +11,8 @@ use crate::{
     watch::end,
 };
 
-/// A stack whose server demands TLS and a password of everybody but the testbed, and a folder of Secrets.
+/// A stack whose server demands TLS and a password of everybody but the testbed, and a folder of
+/// Secrets.
 async fn secured(version: PostgresVersion) -> anyhow::Result<(Stack, String)> {
     let folder = certificates()?;
     let path = |name: &str| folder.join(name).display().to_string();

@@ -1,4 +1,5 @@
-//! Topics that are deleted, and others that get their names: what was stored stays, and nobody else's partitions wait.
+//! Topics that are deleted, and others that get their names: what was stored stays, and nobody
+//! else's partitions wait.
 
 use std::{fs, path::PathBuf};
 
@@ -8,7 +9,8 @@ use crate::{
     watch::{end, logged},
 };
 
-/// Everything that decides what a topic's tables hold, as one text: equal before and after means nothing was changed.
+/// Everything that decides what a topic's tables hold, as one text: equal before and after means
+/// nothing was changed.
 async fn tables(stack: &Stack) -> anyhow::Result<String> {
     let query = "select concat_ws(' ',
         (select string_agg(concat_ws(':', topic, partition, next_offset, consumed, accepted, duplicate, rejected, late, skipped), ',' order by partition)
@@ -21,8 +23,9 @@ async fn tables(stack: &Stack) -> anyhow::Result<String> {
     Ok(stack.client.query_one(query, &[]).await?.get(0))
 }
 
-/// A topic is deleted and made anew while processors read it. `records` go to each partition of the new one, before
-/// anybody looks at it; `unseen`: the processors miss that the topic was gone for a while.
+/// A topic is deleted and made anew while processors read it. `records` go to each partition of the
+/// new one, before anybody looks at it; `unseen`: the processors miss that the topic was gone for a
+/// while.
 async fn made_anew_while_running(records: u64, unseen: bool) -> anyhow::Result<()> {
     let stack = Stack::new(StackOptions {
         partitions: 2,
@@ -87,7 +90,8 @@ async fn a_shorter_topic_made_anew_while_running_halts_and_changes_nothing() -> 
 
 #[tokio::test]
 async fn a_longer_topic_made_anew_while_running_halts_and_changes_nothing() -> anyhow::Result<()> {
-    // the old positions lie within the new log: nothing but the topic's id tells that they mean other records
+    // the old positions lie within the new log: nothing but the topic's id tells that they mean
+    // other records
     made_anew_while_running(500, false).await?;
     made_anew_while_running(500, true).await
 }

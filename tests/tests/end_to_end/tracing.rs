@@ -97,7 +97,8 @@ async fn one_trace_leads_from_the_producer_to_the_commit() -> anyhow::Result<()>
         ..StackOptions::default()
     })
     .await?;
-    // one record in a hundred is sampled, and the processor follows what the producer decided; all of them fit one flush
+    // one record in a hundred is sampled, and the processor follows what the producer decided; all
+    // of them fit one flush
     let producer = produce(
         &stack,
         1_000,
@@ -153,7 +154,8 @@ async fn one_trace_leads_from_the_producer_to_the_commit() -> anyhow::Result<()>
         .map_err(|error| error.context(processor.log_tail()))?;
     let spans = collector.spans();
     for flush in &flushes {
-        // the flush belongs to the trace of its first event, whose way leads from `send` over `process`
+        // the flush belongs to the trace of its first event, whose way leads from `send` over
+        // `process`
         let parent = processed
             .iter()
             .find(|span| span.id == flush.parent)

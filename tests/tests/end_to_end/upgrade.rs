@@ -15,8 +15,9 @@ use crate::{
     stack::{Stack, StackOptions},
 };
 
-/// What the migration of a next version could do: it adds, to every table that a flush writes. One transaction, as migrations are,
-/// which begins as the processor's own tests want it of each migration: without the lock, it and a flush can wait for each other.
+/// What the migration of a next version could do: it adds, to every table that a flush writes. One
+/// transaction, as migrations are, which begins as the processor's own tests want it of each
+/// migration: without the lock, it and a flush can wait for each other.
 const NEXT_VERSION: &str = "
     begin;
     set local lock_timeout = '10s';
@@ -99,8 +100,9 @@ fn noon() -> EventTime {
     EventTime::from_micros(now().micros() / day * day - day / 2)
 }
 
-/// Tables of the first release, its writer before and after the migration, this release in its place, killed, the first
-/// release again, and this one at last: all of them in the same windows, with ids that the others have stored.
+/// Tables of the first release, its writer before and after the migration, this release in its
+/// place, killed, the first release again, and this one at last: all of them in the same windows,
+/// with ids that the others have stored.
 #[tokio::test]
 async fn the_first_release_writes_the_tables_of_this_one_until_it_is_replaced_and_when_it_comes_back()
 -> anyhow::Result<()> {

@@ -1,4 +1,5 @@
-//! What visitors sent is in no log: PostgreSQL's errors quote rows in their details, and some in their texts.
+//! What visitors sent is in no log: PostgreSQL's errors quote rows in their details, and some in
+//! their texts.
 
 use crate::{
     days::stack,
@@ -10,7 +11,8 @@ use crate::{
 /// What no log may hold.
 const PLANTED: &str = "https://shop.example/planted/4711";
 
-/// Stops a processor with an error of the database that names a visitor's page; what the log has to say instead.
+/// Stops a processor with an error of the database that names a visitor's page; what the log has to
+/// say instead.
 async fn stops(refusing: &str, said: &str) -> anyhow::Result<()> {
     let stack = stack("").await?;
     stack.client.batch_execute(refusing).await?;

@@ -70,7 +70,8 @@ async fn topics_are_made_with_whatever_the_brokers_ask_for() -> anyhow::Result<(
         "caSecret": { "name": "authority" },
         "clientCertSecret": { "name": "client" },
     } });
-    // the administrator's own credentials win over those of the pods, which these brokers would refuse
+    // the administrator's own credentials win over those of the pods, which these brokers would
+    // refuse
     let administrator = json!({
         "sasl": password("ScramSha512", "mallory"),
         "admin": { "sasl": password("ScramSha512", "bob") },

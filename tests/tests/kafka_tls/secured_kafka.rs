@@ -15,7 +15,8 @@ pub struct SecuredKafka {
 }
 
 impl SecuredKafka {
-    /// Starts it with the server's certificate of this folder, see [`clickstream_testbed::certificates`].
+    /// Starts it with the server's certificate of this folder, see
+    /// [`clickstream_testbed::certificates`].
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let key = fs::read(folder.join("server.key"))?;
         let certificate = fs::read(folder.join("server.crt"))?;

@@ -47,7 +47,8 @@ fn rules_of(text: &str) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// A link that leads nowhere is worse than none: who has only the alert reads in it what to look at.
+/// A link that leads nowhere is worse than none: who has only the alert reads in it what to look
+/// at.
 #[test]
 fn every_alert_says_enough_for_a_person_without_runbooks() {
     for (name, rule) in rules_of(&rules(&[]).unwrap()) {

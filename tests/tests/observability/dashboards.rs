@@ -146,7 +146,8 @@ fn every_panel_has_a_title_a_description_a_unit_and_a_datasource_that_can_be_cho
     }
 }
 
-/// Grafana chooses an interval of which a panel has room for so many; by windows, 90 days were 129,600 points.
+/// Grafana chooses an interval of which a panel has room for so many; by windows, 90 days were
+/// 129,600 points.
 #[test]
 fn what_is_drawn_over_time_has_a_point_for_an_interval_and_never_a_sum_of_visitors() {
     let mut drawn = 0;

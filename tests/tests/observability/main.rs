@@ -1,6 +1,8 @@
-//! What people watch: dashboards, alerts and runbooks, tried on real servers with real traffic behind them.
+//! What people watch: dashboards, alerts and runbooks, tried on real servers with real traffic
+//! behind them.
 //!
-//! Grafana itself is not run: its dashboards are read with its own types, and every expression of every panel is executed.
+//! Grafana itself is not run: its dashboards are read with its own types, and every expression of
+//! every panel is executed.
 
 mod alerts;
 mod dashboards;

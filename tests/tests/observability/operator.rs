@@ -1,4 +1,5 @@
-//! The operator's board and its alerts: a real operator on a real API server, with a real processor behind one pipeline's pod.
+//! The operator's board and its alerts: a real operator on a real API server, with a real processor
+//! behind one pipeline's pod.
 
 use std::{path::Path, time::Duration};
 
@@ -25,7 +26,8 @@ use crate::{
     stage::{Migrations, Stage},
 };
 
-/// Starts an operator and has it scraped as the chart's monitor does: what a series says itself wins.
+/// Starts an operator and has it scraped as the chart's monitor does: what a series says itself
+/// wins.
 async fn watched_operator(
     stage: &Stage,
     kubeconfig: &Path,

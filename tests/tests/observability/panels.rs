@@ -1,4 +1,5 @@
-//! Every expression of the boards about pipelines, on real servers with real traffic: each must give data.
+//! Every expression of the boards about pipelines, on real servers with real traffic: each must
+//! give data.
 
 use std::{
     fs,
@@ -35,7 +36,8 @@ async fn every_panel_about_pipelines_has_data_behind_it() -> anyhow::Result<()> 
         .alter_topic(&scene.stack.topic, &week)
         .await?;
     let _first = scene.processor("processor-0")?;
-    // everything that a board can show happens once; first hits for windows that were final, on a partition that was idle
+    // everything that a board can show happens once; first hits for windows that were final, on a
+    // partition that was idle
     revise_final_windows(&scene.stack).await?;
     // bad, late and repeated records, tombstones, a rebalance, a lost session
     let _producer = scene
@@ -80,8 +82,8 @@ async fn every_panel_about_pipelines_has_data_behind_it() -> anyhow::Result<()> 
     expressions.extend(metrics_of_alerts(|name| {
         !name.starts_with("clickstream_pipeline_")
     })?);
-    // sessions that an administrator ends, now and again in the middle of a flush; events of programs, with
-    // addresses that are none, which are cleaned
+    // sessions that an administrator ends, now and again in the middle of a flush; events of
+    // programs, with addresses that are none, which are cleaned
     let ends = async {
         for number in 3_000_000.. {
             scene.stack.send(vec![crawl(number)]).await?;
@@ -172,7 +174,8 @@ async fn revise_final_windows(stack: &Stack) -> anyhow::Result<()> {
         .await
 }
 
-/// Each metric that an alert asks for, as an expression of its own: an alert on a name that nobody exports never fires.
+/// Each metric that an alert asks for, as an expression of its own: an alert on a name that nobody
+/// exports never fires.
 pub fn metrics_of_alerts(wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<(String, String)>> {
     let name = regex::Regex::new("clickstream_[a-z_]+")?;
     let mut metrics = Vec::new();
@@ -233,7 +236,8 @@ async fn sign_in(scene: &Scene, role: &str) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-/// Runs a query as Grafana would, until it returns a value in every column: with points of a minute, and of an hour.
+/// Runs a query as Grafana would, until it returns a value in every column: with points of a
+/// minute, and of an hour.
 async fn returns_rows(client: &Client, place: &str, query: &str) -> anyhow::Result<()> {
     for minutes in [1, 60] {
         gives_rows(client, place, &with_macros(query, minutes)?).await?;

@@ -1,4 +1,5 @@
-//! Each alert about a pipeline, provoked for real: the rules of the chart with shorter times, the real processor, and what goes wrong.
+//! Each alert about a pipeline, provoked for real: the rules of the chart with shorter times, the
+//! real processor, and what goes wrong.
 
 use std::{
     fs,
@@ -20,7 +21,8 @@ use crate::{
     stack::{PATIENCE, Stack, StackOptions},
 };
 
-/// Every alert that a test below provokes, with times and bounds that fit a test; what it asks for stays the chart's.
+/// Every alert that a test below provokes, with times and bounds that fit a test; what it asks for
+/// stays the chart's.
 const SHORTER: [(&str, &str, &str); 27] = [
     ("DataLossDetected", "window", "10s"),
     ("DeadLetterRateHigh", "for", "0s"),
@@ -199,7 +201,8 @@ async fn records_that_kafka_drops_show_before_and_after() -> anyhow::Result<()> 
     scene.fires("DataLossDetected").await?;
     scene.resolves("DataLossDetected").await?;
 
-    // the table refuses a wrong account by itself: only somebody with the owner's rights can make one
+    // the table refuses a wrong account by itself: only somebody with the owner's rights can make
+    // one
     end(&processor).await?;
     let identity = "clickstream_checkpoints_conserved";
     stack
@@ -278,7 +281,8 @@ async fn a_document_that_cannot_be_followed_shows_until_it_can() -> anyhow::Resu
     Ok(())
 }
 
-/// Writes ten events to partition 0 in a transaction, and leaves it open for as long as the producer lives.
+/// Writes ten events to partition 0 in a transaction, and leaves it open for as long as the
+/// producer lives.
 async fn begin_transaction(stack: &Stack) -> anyhow::Result<BaseProducer> {
     let (servers, topic) = (stack.kafka.bootstrap_servers(), stack.topic.clone());
     tokio::task::spawn_blocking(move || -> anyhow::Result<BaseProducer> {

@@ -1,4 +1,5 @@
-//! The alerts as the chart has them, filled in without Helm: by its values, or by shorter ones for a test.
+//! The alerts as the chart has them, filled in without Helm: by its values, or by shorter ones for
+//! a test.
 
 use std::{fs, path::PathBuf};
 

@@ -1,4 +1,5 @@
-//! A pipeline whose processors and producer are scraped by a real Prometheus, as a PodMonitor or a scrape file would have it.
+//! A pipeline whose processors and producer are scraped by a real Prometheus, as a PodMonitor or a
+//! scrape file would have it.
 
 use std::{
     fs,
@@ -14,7 +15,8 @@ use crate::stack::{Stack, StackOptions};
 /// How often Prometheus is asked for what a test waits for: it scrapes and evaluates once a second.
 pub const LOOK: Duration = Duration::from_millis(200);
 
-/// How long an alert or a panel may take: scrapes, windows of seconds, and a machine that has other things to do.
+/// How long an alert or a panel may take: scrapes, windows of seconds, and a machine that has other
+/// things to do.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A pipeline under Prometheus.
@@ -30,7 +32,8 @@ impl Scene {
     /// A pipeline with heartbeats, and a Prometheus with these rules.
     pub async fn new(options: StackOptions, rules: &str) -> anyhow::Result<Self> {
         let stack = Stack::new(options).await?;
-        // heartbeats are for topics that are the pipeline's own; no operator is here to make them, and none is needed
+        // heartbeats are for topics that are the pipeline's own; no operator is here to make them,
+        // and none is needed
         let document = fs::read_to_string(&stack.document)?;
         let document = document.replace("    management: External\n", "")
             + "  heartbeat:\n    enabled: true\n    interval: 1s\n";
@@ -76,8 +79,8 @@ impl Scene {
         Ok(process)
     }
 
-    /// Waits until Prometheus has read everything that it is told to: it hears of targets in steps of five seconds, and what was
-    /// counted before its first look is no increase to it.
+    /// Waits until Prometheus has read everything that it is told to: it hears of targets in steps
+    /// of five seconds, and what was counted before its first look is no increase to it.
     pub async fn scraped(&self) -> anyhow::Result<()> {
         let targets = self.targets.lock().clone();
         let begun = Instant::now();

@@ -1,5 +1,6 @@
-//! An API server that fails in the ways that API servers fail: in front of the real one, it answers, loses or holds back single
-//! requests, and ends or holds back watches. Plain HTTP on the client's side, so that it knows what it carries.
+//! An API server that fails in the ways that API servers fail: in front of the real one, it
+//! answers, loses or holds back single requests, and ends or holds back watches. Plain HTTP on the
+//! client's side, so that it knows what it carries.
 
 use std::{
     collections::BTreeMap,
@@ -158,14 +159,16 @@ impl ApiProxy {
             .send_modify(|conditions| conditions.status = status);
     }
 
-    /// Watches whose path holds this part get no events any more; `None`: they get what was held back.
+    /// Watches whose path holds this part get no events any more; `None`: they get what was held
+    /// back.
     pub fn hold(&self, part: Option<&'static str>) {
         self.shared
             .conditions
             .send_modify(|conditions| conditions.held = part);
     }
 
-    /// Ends all watches in the middle, and tells those that begin that their version is too old, or no longer.
+    /// Ends all watches in the middle, and tells those that begin that their version is too old, or
+    /// no longer.
     pub fn expire(&self, expired: bool) {
         self.shared.conditions.send_modify(|conditions| {
             conditions.epoch += 1;

@@ -1,5 +1,5 @@
-//! What a real API server makes of the CustomResourceDefinition: it takes what the processors take, refuses what they
-//! refuse, and says what to do.
+//! What a real API server makes of the CustomResourceDefinition: it takes what the processors take,
+//! refuses what they refuse, and says what to do.
 
 use std::time::Duration;
 

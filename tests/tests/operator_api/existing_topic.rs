@@ -1,5 +1,5 @@
-//! A topic that exists already, read with the example of eight lines. What the operator makes of the
-//! resource runs here: the migration of its Job, a processor of its Deployment.
+//! A topic that exists already, read with the example of eight lines. What the operator makes of
+//! the resource runs here: the migration of its Job, a processor of its Deployment.
 
 use std::{fs, path::PathBuf, time::Instant};
 

@@ -93,7 +93,8 @@ async fn the_second_operator_takes_the_lease_of_one_that_was_killed() -> anyhow:
     Ok(())
 }
 
-/// Kills an operator at each write about a pipeline, and compares what its successor makes of it with what comes undisturbed.
+/// Kills an operator at each write about a pipeline, and compares what its successor makes of it
+/// with what comes undisturbed.
 async fn killed_at_each_write(lost: Lost) -> anyhow::Result<()> {
     let stage = Stage::new(Migrations::Succeed).await?;
     let proxy = ApiProxy::start(stage.api).await?;

@@ -1,5 +1,5 @@
-//! What the operator writes for pods, read by the first release as its processors and producers read it: a pipeline that is
-//! pinned to it goes on when the operator is upgraded.
+//! What the operator writes for pods, read by the first release as its processors and producers
+//! read it: a pipeline that is pinned to it goes on when the operator is upgraded.
 
 use std::{
     fs,
@@ -40,8 +40,8 @@ fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Compiles the reader with that release's own code: what its processors do with a document before anything else. `None`: this
-/// is no checkout, or one without that revision.
+/// Compiles the reader with that release's own code: what its processors do with a document before
+/// anything else. `None`: this is no checkout, or one without that revision.
 fn reader() -> anyhow::Result<Option<PathBuf>> {
     let known = Command::new("git")
         .current_dir(workspace_root())

@@ -1,4 +1,5 @@
-//! Metrics for those who may read them: TLS, and tokens that the API server reviews or that a Secret holds.
+//! Metrics for those who may read them: TLS, and tokens that the API server reviews or that a
+//! Secret holds.
 
 use std::{fs, path::Path, sync::Arc, time::Instant};
 

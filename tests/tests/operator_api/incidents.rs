@@ -1,4 +1,5 @@
-//! What people ask of the operator in an incident, by annotations and by the plugin that writes them.
+//! What people ask of the operator in an incident, by annotations and by the plugin that writes
+//! them.
 
 use std::time::Duration;
 
@@ -85,7 +86,8 @@ async fn a_paused_operator_changes_nothing_and_goes_on_telling() -> anyhow::Resu
         Some("True")
     );
 
-    // everything that the operator would follow without a migration: the spec, a Secret, a child that is gone
+    // everything that the operator would follow without a migration: the spec, a Secret, a child
+    // that is gone
     stage.apply(&spec(4, 3, &[])).await?;
     stage.postgres_secret("rotated").await?;
     let service = stage.children::<Service>("shop", 1).await?.remove(0);

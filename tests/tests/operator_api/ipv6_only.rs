@@ -1,4 +1,5 @@
-//! The operator where no IPv4 address exists at all: its API server, its brokers, and the processors that it asks.
+//! The operator where no IPv4 address exists at all: its API server, its brokers, and the
+//! processors that it asks.
 
 use anyhow::ensure;
 use clickstream_testbed::{free_port, loopback, tools::kubernetes::Assets, unique_name};

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::stage::{Migrations, PATIENCE, Stage};
 
-/// How the request for a new topic ends: its last setting, its time-out of five seconds, and that it is no rehearsal.
+/// How the request for a new topic ends: its last setting, its time-out of five seconds, and that
+/// it is no rehearsal.
 const END_OF_CREATE_TOPICS: &[u8] = b"LogAppendTime\x00\x00\x13\x88\x00";
 
 #[tokio::test]

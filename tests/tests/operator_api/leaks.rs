@@ -13,7 +13,8 @@ use crate::stage::{Migrations, Stage};
 
 /// Pipelines that come and go; `CLICKSTREAM_LEAK_PIPELINES=200` for the figure at scale.
 const PIPELINES: usize = 50;
-/// Threads that wait for work end after ten seconds without any, connections to the API server after ninety.
+/// Threads that wait for work end after ten seconds without any, connections to the API server
+/// after ninety.
 const RELEASED: Duration = Duration::from_secs(150);
 
 /// Threads and sockets of a process.

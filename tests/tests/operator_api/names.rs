@@ -43,7 +43,8 @@ async fn pipelines_and_targets_whose_names_run_together_do_not_meet() -> anyhow:
     Ok(())
 }
 
-/// A child's name, learned from a pipeline of the same name in another namespace: names hold neither uid nor namespace.
+/// A child's name, learned from a pipeline of the same name in another namespace: names hold
+/// neither uid nor namespace.
 async fn child_names(topic: &str) -> anyhow::Result<(String, String)> {
     let stage = Stage::new(Migrations::Succeed).await?;
     let _operator = stage.operator()?;

@@ -1,4 +1,5 @@
-//! NetworkPolicies: there before the first pod that needs one, for every pod, and gone when they are switched off.
+//! NetworkPolicies: there before the first pod that needs one, for every pod, and gone when they
+//! are switched off.
 
 use std::{collections::BTreeSet, time::Instant};
 

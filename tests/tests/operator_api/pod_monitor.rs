@@ -25,8 +25,8 @@ use crate::{
 const MODULE: &str = "github.com/prometheus-operator/prometheus-operator@v0.84.0";
 const DEFINITION: &str = "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml";
 
-/// The definition out of the Prometheus Operator's Go module; `None` where there is no Go to fetch it with, which continuous
-/// integration has to have.
+/// The definition out of the Prometheus Operator's Go module; `None` where there is no Go to fetch
+/// it with, which continuous integration has to have.
 fn definition() -> anyhow::Result<Option<CustomResourceDefinition>> {
     let fetched = Command::new("go")
         .args(["mod", "download", "-json", MODULE])

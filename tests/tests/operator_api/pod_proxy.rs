@@ -1,4 +1,5 @@
-//! `top` and `report` by the API server's own proxy to pods: it keeps headers back, and speaks TLS to whom it does not know.
+//! `top` and `report` by the API server's own proxy to pods: it keeps headers back, and speaks TLS
+//! to whom it does not know.
 
 use std::{
     fs,

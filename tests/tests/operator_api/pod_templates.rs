@@ -1,5 +1,6 @@
-//! `podTemplate` on a real API server: whole on what is made of it, refused where it would take over what is the operator's, and of
-//! no consequence for pipelines that were stored before there was one.
+//! `podTemplate` on a real API server: whole on what is made of it, refused where it would take
+//! over what is the operator's, and of no consequence for pipelines that were stored before there
+//! was one.
 
 use std::process::Command;
 

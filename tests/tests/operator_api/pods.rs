@@ -31,7 +31,8 @@ pub async fn deployment(stage: &Stage, pipeline: &str) -> anyhow::Result<Deploym
     }
 }
 
-/// Makes the pod that the Deployment would make, once there is one, with this port of [`loopback::of_pods`] as its admin port.
+/// Makes the pod that the Deployment would make, once there is one, with this port of
+/// [`loopback::of_pods`] as its admin port.
 pub async fn run_behind_a_pod(
     stage: &Stage,
     pipeline: &str,

@@ -1,4 +1,5 @@
-//! A processor in place of a real one: a pod on loopback whose `/status` says what a test wants it to say.
+//! A processor in place of a real one: a pod on loopback whose `/status` says what a test wants it
+//! to say.
 
 use std::sync::Arc;
 

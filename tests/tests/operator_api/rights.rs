@@ -1,4 +1,5 @@
-//! An operator with the rights that the chart gives it, and no more: in the namespaces of a test, by Roles.
+//! An operator with the rights that the chart gives it, and no more: in the namespaces of a test,
+//! by Roles.
 
 use std::{path::PathBuf, time::Instant};
 

@@ -1,4 +1,5 @@
-//! Rules that change: in the document that processors read again, and by new pods where an image is named.
+//! Rules that change: in the document that processors read again, and by new pods where an image is
+//! named.
 
 use std::time::Instant;
 

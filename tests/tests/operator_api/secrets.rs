@@ -1,4 +1,5 @@
-//! When Secrets are read: seldom at rest, within seconds while something waits for one, and at once when somebody asks for it.
+//! When Secrets are read: seldom at rest, within seconds while something waits for one, and at once
+//! when somebody asks for it.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Everything in a test's namespace at an instant: by version, to see that nobody writes, and by content, to compare.
+//! Everything in a test's namespace at an instant: by version, to see that nobody writes, and by
+//! content, to compare.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,6 @@
-//! A stage for one test: a namespace of the shared API server, an operator that watches nothing else and has the rights that the
-//! chart gives it there, and a player for the parts that a cluster would have: it ends Jobs and brings Deployments up.
+//! A stage for one test: a namespace of the shared API server, an operator that watches nothing
+//! else and has the rights that the chart gives it there, and a player for the parts that a cluster
+//! would have: it ends Jobs and brings Deployments up.
 
 use std::{
     collections::BTreeMap,

@@ -47,8 +47,9 @@ struct Swept {
     refused: Option<Refused>,
 }
 
-/// One pipeline per field. Kafka's TLS and sign-in stay out: the broker of these tests offers neither, so a pipeline with them
-/// never becomes ready; the tests of `build` change those fields too.
+/// One pipeline per field. Kafka's TLS and sign-in stay out: the broker of these tests offers
+/// neither, so a pipeline with them never becomes ready; the tests of `build` change those fields
+/// too.
 fn swept(stage: &Stage) -> anyhow::Result<Vec<Swept>> {
     let definition = json!(clickstream_operator::crd::crd());
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
@@ -88,7 +89,8 @@ fn swept(stage: &Stage) -> anyhow::Result<Vec<Swept>> {
     Ok(swept)
 }
 
-/// Lists that grow and shrink. Targets come and go as one likes; topics and their partitions come and stay.
+/// Lists that grow and shrink. Targets come and go as one likes; topics and their partitions come
+/// and stay.
 fn lists(stage: &Stage, base: &Value) -> Vec<Swept> {
     let target =
         json!({ "name": "beside", "connection": { "host": "pg", "database": "d", "user": "u" } });

@@ -1,4 +1,5 @@
-//! Pods that the API server refuses, by a quota, a LimitRange, PodSecurity or a webhook: there is no pod that could say why.
+//! Pods that the API server refuses, by a quota, a LimitRange, PodSecurity or a webhook: there is
+//! no pod that could say why.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,8 @@ use crate::{
 /// How soon a person is told.
 const TOLD_WITHIN: Duration = Duration::from_secs(15);
 
-/// Writes the status of the processors' Deployment, as its controller would. Numbers about the generation that it has now.
+/// Writes the status of the processors' Deployment, as its controller would. Numbers about the
+/// generation that it has now.
 pub async fn deployment_says(stage: &Stage, pipeline: &str, status: Value) -> anyhow::Result<()> {
     let deployment = deployment(stage, pipeline).await?;
     let mut status = status;

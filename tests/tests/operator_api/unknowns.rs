@@ -169,7 +169,8 @@ async fn kept_up(restarted: bool) -> anyhow::Result<()> {
             .get_opt(&before.name_any())
             .await?
         {
-            // Secrets are asked for by a clock of their own: it may come back before the new value is known
+            // Secrets are asked for by a clock of their own: it may come back before the new value
+            // is known
             Some(found) if found.uid() != before.uid() && hash(&found) != hash(&before) => {
                 break found;
             }

@@ -419,7 +419,8 @@ async fn a_schema_that_is_gone_or_old_again_is_migrated_again_and_not_all_the_ti
             record(pipeline) != Value::Null
         })
         .await?;
-    // it finds the same at once, in the next of the seconds that Kubernetes counts: another migration waits, and says so
+    // it finds the same at once, in the next of the seconds that Kubernetes counts: another
+    // migration waits, and says so
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     crash(&stage, "p-0", 6, says).await?;
     let told = stage

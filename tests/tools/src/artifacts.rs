@@ -44,7 +44,8 @@ pub fn kafka_jars() -> anyhow::Result<PathBuf> {
     )
 }
 
-/// The `bin` folder of PostgreSQL 18, in a place that any user can reach. Blocks, the first time for seconds.
+/// The `bin` folder of PostgreSQL 18, in a place that any user can reach. Blocks, the first time
+/// for seconds.
 pub fn postgres_18_bin() -> anyhow::Result<PathBuf> {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -86,7 +87,8 @@ pub fn postgres_18_bin() -> anyhow::Result<PathBuf> {
     Ok(root.join("bin"))
 }
 
-/// The source of axe-core, the accessibility checker that browsers run: None where there is no npm to fetch it with. Blocks.
+/// The source of axe-core, the accessibility checker that browsers run: None where there is no npm
+/// to fetch it with. Blocks.
 pub fn axe_core() -> anyhow::Result<Option<String>> {
     if !packages::in_path("npm") {
         return Ok(None);
@@ -104,7 +106,8 @@ pub fn axe_core() -> anyhow::Result<Option<String>> {
     Ok(Some(fs::read_to_string(folder.join("package/axe.min.js"))?))
 }
 
-/// `parent/name`, filled by `fill` if it is not there yet. Whoever comes second waits; a half-filled folder never gets the name.
+/// `parent/name`, filled by `fill` if it is not there yet. Whoever comes second waits; a
+/// half-filled folder never gets the name.
 pub fn cached(
     parent: &Path,
     name: &str,

@@ -78,8 +78,9 @@ pub fn test_build() -> Command {
     command
 }
 
-/// Runs a `cargo build`, to which one program of each name is added (a package and its program share
-/// their name), and returns the executables in the same order. `hear` gets what cargo says. Blocks.
+/// Runs a `cargo build`, to which one program of each name is added (a package and its program
+/// share their name), and returns the executables in the same order. `hear` gets what cargo says.
+/// Blocks.
 ///
 /// # Errors
 /// The build fails; the message holds the compiler's.

@@ -85,8 +85,8 @@ fn java(mut java: Command, jars: &Path, option: Option<String>) -> Command {
     java
 }
 
-/// Formats the folder `data` for one broker, whose port is returned, and leaves the part that others
-/// need in `target`.
+/// Formats the folder `data` for one broker, whose port is returned, and leaves the part that
+/// others need in `target`.
 fn format(jars: &Path, target: &Path) -> anyhow::Result<u16> {
     let data = target.join("data");
     let (port, controller) = two_free_ports()?;

@@ -31,8 +31,8 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// Those in `KUBEBUILDER_ASSETS`; else those built or fetched before; else what `setup-envtest` fetches, if there is one in the path; else
-    /// both are built, which takes minutes once. Blocks.
+    /// Those in `KUBEBUILDER_ASSETS`; else those built or fetched before; else what `setup-envtest`
+    /// fetches, if there is one in the path; else both are built, which takes minutes once. Blocks.
     ///
     /// # Errors
     /// When nothing of that is possible; the message says what to do.
@@ -76,8 +76,8 @@ impl Assets {
     }
 }
 
-/// Where Kubernetes' programs are kept, below `bin`: `CLICKSTREAM_TOOLS`, or a folder in the user's cache, since they take minutes to build and
-/// outlive a checkout's `target`.
+/// Where Kubernetes' programs are kept, below `bin`: `CLICKSTREAM_TOOLS`, or a folder in the user's
+/// cache, since they take minutes to build and outlive a checkout's `target`.
 ///
 /// # Errors
 /// When the user has no home.
@@ -143,8 +143,9 @@ fn build_etcd(tools: &Path) -> anyhow::Result<()> {
     compile(&module, package, "", &tools.join("bin/etcd"))
 }
 
-/// k8s.io/kubernetes replaces its staging modules by folders of its own tree, which are not in its module archive. The same code is published
-/// as k8s.io/NAME v0.X.Y, so the replacements are pointed there.
+/// k8s.io/kubernetes replaces its staging modules by folders of its own tree, which are not in its
+/// module archive. The same code is published as k8s.io/NAME v0.X.Y, so the replacements are
+/// pointed there.
 fn build_api_server(tools: &Path) -> anyhow::Result<()> {
     let package = "k8s.io/kubernetes/cmd/kube-apiserver";
     let module = fresh_dir(&tools.join("mod/testbed-kubernetes"))?;

@@ -10,8 +10,8 @@
 //! cargo      -> programs of this workspace
 //! ```
 //!
-//! A crate of its own with almost no dependencies: `cargo xtask` is ready within seconds and fetches
-//! servers while the compiler works on everything else.
+//! A crate of its own with almost no dependencies: `cargo xtask` is ready within seconds and
+//! fetches servers while the compiler works on everything else.
 //!
 //! Environment: `CLICKSTREAM_CACHE` (default `target/testbed`) holds what was fetched.
 //! `KUBEBUILDER_ASSETS` names a folder with etcd and kube-apiserver; else `CLICKSTREAM_TOOLS`

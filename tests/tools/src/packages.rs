@@ -60,7 +60,8 @@ impl Tool {
         Self::PkgConfig,
     ];
 
-    /// Debian packages that bring the tool, best first; the first one that the machine's release knows is taken.
+    /// Debian packages that bring the tool, best first; the first one that the machine's release
+    /// knows is taken.
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Java => &["openjdk-21-jre-headless", "openjdk-17-jre-headless"],
@@ -109,8 +110,8 @@ impl Tool {
 /// Where Debian puts PostgreSQL 15.
 pub const POSTGRES_15_BIN: &str = "/usr/lib/postgresql/15/bin";
 
-/// Makes sure that `tools` are there: as root on Debian or Ubuntu by installing what is missing (progress on stderr), elsewhere by saying what to
-/// install.
+/// Makes sure that `tools` are there: as root on Debian or Ubuntu by installing what is missing
+/// (progress on stderr), elsewhere by saying what to install.
 ///
 /// Two processes at once wait for each other. Blocks; call it from `spawn_blocking` in async code.
 ///
@@ -190,7 +191,8 @@ fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
 
 fn known_package(tool: Tool) -> anyhow::Result<&'static str> {
     let known = |package: &&&str| {
-        // `apt-cache show` also succeeds for packages that exist by name only; a candidate is what can be installed
+        // `apt-cache show` also succeeds for packages that exist by name only; a candidate is what
+        // can be installed
         Command::new("apt-cache")
             .args(["policy", package])
             .output()

@@ -12,7 +12,8 @@ use super::rows::Row;
 use crate::test::counts::Counts;
 use crate::test::programs::TestProgram;
 
-/// How long the tests of a row may take together, beside the time of a soak. Each has shorter bounds of its own.
+/// How long the tests of a row may take together, beside the time of a soak. Each has shorter
+/// bounds of its own.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// How often a test program is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(100);
@@ -101,7 +102,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Runs it to its end, and ends it where it does not end by itself; what it has started ends with it.
+    /// Runs it to its end, and ends it where it does not end by itself; what it has started ends
+    /// with it.
     #[expect(
         clippy::disallowed_methods,
         reason = "the end of a child is asked for from time to time, and no runtime runs here"

@@ -21,7 +21,8 @@ pub struct Row {
     pub tests: &'static [Test],
     /// What is left out, or why there is no test.
     pub without: &'static str,
-    /// Whether its tests take less than ten seconds on an idle machine, the start of servers included.
+    /// Whether its tests take less than ten seconds on an idle machine, the start of servers
+    /// included.
     pub quick: bool,
 }
 

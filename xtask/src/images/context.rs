@@ -1,11 +1,13 @@
-//! The folder that an image is built from: a program, what TLS and name look-ups read, and the instructions.
+//! The folder that an image is built from: a program, what TLS and name look-ups read, and the
+//! instructions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clickstream_tools::workspace_root;
 
-/// glibc asks files, then name servers, also where this file is missing; written down so that it stays so.
+/// glibc asks files, then name servers, also where this file is missing; written down so that it
+/// stays so.
 const NAME_LOOKUPS: &str = "hosts: files dns\n";
 
 /// Writes the folder and returns it.
@@ -36,7 +38,8 @@ pub fn files() -> [(&'static str, String); 2] {
     ]
 }
 
-/// Mozilla's list, from a crate: the same on every machine, and nothing that this machine trusts beside it.
+/// Mozilla's list, from a crate: the same on every machine, and nothing that this machine trusts
+/// beside it.
 fn public_authorities() -> String {
     let certificates: Vec<pem::Pem> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()

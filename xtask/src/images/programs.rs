@@ -10,9 +10,11 @@ use clickstream_tools::workspace_root;
 use super::SERVICES;
 use crate::program;
 
-/// Builds the program of each service, in the order of [`SERVICES`], from the files in `tree`. `hear` gets what cargo says.
+/// Builds the program of each service, in the order of [`SERVICES`], from the files in `tree`.
+/// `hear` gets what cargo says.
 ///
-/// The flags would have everything else compiled anew each time they change, so these builds have a target folder of their own.
+/// The flags would have everything else compiled anew each time they change, so these builds have a
+/// target folder of their own.
 ///
 /// # Errors
 /// The build fails; the message holds the compiler's.
@@ -25,7 +27,8 @@ pub fn build(
     let mut command = cargo(["build", "--profile", "image"]);
     command
         .current_dir(tree)
-        // named although it is the host's: only then the flags are not for build scripts and macros, which cannot be static
+        // named although it is the host's: only then the flags are not for build scripts and
+        // macros, which cannot be static
         .args(["--target", &host()?])
         .arg("--target-dir")
         .arg(target(tree))

@@ -126,7 +126,8 @@ mod tests {
         Ok(())
     }
 
-    /// A change of the crates that pack shows here: releases would no longer be reproduced by later checkouts.
+    /// A change of the crates that pack shows here: releases would no longer be reproduced by later
+    /// checkouts.
     #[test]
     fn what_is_packed_today_is_packed_tomorrow() -> anyhow::Result<()> {
         let packed = tar(&files(), 1_700_000_000)?;

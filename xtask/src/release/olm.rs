@@ -1,5 +1,5 @@
-//! The bundle for the Operator Lifecycle Manager, made from what the chart renders: rights, Deployment
-//! and definition are said once, in the chart.
+//! The bundle for the Operator Lifecycle Manager, made from what the chart renders: rights,
+//! Deployment and definition are said once, in the chart.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,8 @@ use super::{Facts, chart};
 /// The package in catalogues.
 const PACKAGE: &str = "clickstream-operator";
 const CHANNEL: &str = "alpha";
-/// Namespace that the chart is rendered for; OLM chooses another, and nothing of the bundle names it.
+/// Namespace that the chart is rendered for; OLM chooses another, and nothing of the bundle names
+/// it.
 pub const NAMESPACE: &str = "clickstream-operator";
 
 /// What a chart says of itself, of which the bundle's description is made.

@@ -1,4 +1,5 @@
-//! Our programs as static executables of each architecture, with the list of their dependencies inside.
+//! Our programs as static executables of each architecture, with the list of their dependencies
+//! inside.
 
 use std::ffi::OsString;
 use std::fs;
@@ -21,9 +22,9 @@ pub const PLUGIN: &str = "kubectl-clickstream";
 /// Pinned, so that a new release changes no byte by itself.
 pub const AUDITABLE: &str = "0.7.7";
 
-/// What OpenSSL takes for the time of its build and writes into the program. Not the commit's time: it
-/// is not compiled again with each commit, and what was compiled before would differ from what is
-/// compiled from nothing.
+/// What OpenSSL takes for the time of its build and writes into the program. Not the commit's time:
+/// it is not compiled again with each commit, and what was compiled before would differ from what
+/// is compiled from nothing.
 const BUILD_TIME: &str = "315532800";
 
 /// A program that was built.
@@ -69,7 +70,8 @@ pub fn prepare(archs: &[Arch]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds everything for one architecture: the services, then the plugin. `hear` gets what cargo says.
+/// Builds everything for one architecture: the services, then the plugin. `hear` gets what cargo
+/// says.
 ///
 /// All packages in one build, so that no crate is compiled twice. They share the target folder with
 /// `cargo xtask images`, and not what is compiled: paths of this machine are not in these programs.
@@ -90,7 +92,8 @@ pub fn build(arch: Arch, hear: impl FnMut(Said) + Send) -> anyhow::Result<Vec<Pr
         // the system's own would be linked dynamically
         .env("LIBZ_SYS_STATIC", "1");
     if triple != host()? {
-        // CC is read by librdkafka's configure, which knows no other name; HOST_CC then is for build scripts
+        // CC is read by librdkafka's configure, which knows no other name; HOST_CC then is for
+        // build scripts
         let linker = format!(
             "CARGO_TARGET_{}_LINKER",
             triple.to_uppercase().replace('-', "_")

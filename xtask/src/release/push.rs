@@ -1,5 +1,5 @@
-//! Images and chart into a registry, with the bytes that the release has: by `crane`, which copies OCI
-//! layouts as they are.
+//! Images and chart into a registry, with the bytes that the release has: by `crane`, which copies
+//! OCI layouts as they are.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +12,8 @@ use clickstream_tools::tools_dir;
 
 use crate::program;
 
-/// Name the variables with an account of the registry; without them, what `docker login` has left counts.
+/// Name the variables with an account of the registry; without them, what `docker login` has left
+/// counts.
 const USER: &str = "CLICKSTREAM_REGISTRY_USER";
 const PASSWORD: &str = "CLICKSTREAM_REGISTRY_PASSWORD";
 

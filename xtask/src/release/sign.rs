@@ -1,8 +1,8 @@
 //! Checksums over everything, and a signature over them.
 //!
-//! With a key of one's own: ECDSA on P-256 over SHA-256 by OpenSSL, which every system has; the same
-//! signature is what `cosign verify-blob --key` takes. Without a key, in continuous integration:
-//! cosign with the identity of the workflow.
+//! With a key of one's own: ECDSA on P-256 over SHA-256 by OpenSSL, which every system has; the
+//! same signature is what `cosign verify-blob --key` takes. Without a key, in continuous
+//! integration: cosign with the identity of the workflow.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,8 @@ const PUBLIC_KEY: &str = "release.pub";
 /// Names the variable with the key's password.
 const PASSWORD: &str = "CLICKSTREAM_RELEASE_KEY_PASSWORD";
 
-/// Every file below `folder` but the checksums and what is made of them: path and SHA-256, in order.
+/// Every file below `folder` but the checksums and what is made of them: path and SHA-256, in
+/// order.
 ///
 /// # Errors
 /// A file cannot be read.

@@ -70,7 +70,8 @@ fn programs(name: &str) -> anyhow::Result<Vec<Program>> {
     Ok(built)
 }
 
-/// Whether there is a Helm, or a Go to build it with; as in charts/test.sh, a machine without is told so.
+/// Whether there is a Helm, or a Go to build it with; as in charts/test.sh, a machine without is
+/// told so.
 fn renders() -> bool {
     let has = packages::in_path("go") || manifests::helm().is_ok();
     if !has {

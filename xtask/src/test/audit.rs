@@ -20,7 +20,8 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(120);
 /// What can be checked without the advisory database.
 const OFFLINE_CHECKS: [&str; 3] = ["licenses", "bans", "sources"];
 
-/// Green with a remark when advisories could not be looked up, red when a rule of `deny.toml` is broken.
+/// Green with a remark when advisories could not be looked up, red when a rule of `deny.toml` is
+/// broken.
 pub fn run() -> anyhow::Result<Option<String>> {
     let program = installed()?;
     let out_of_reach = fetch_advisories(&program)?.err();
@@ -45,7 +46,8 @@ fn deny(program: &Path) -> Command {
     command
 }
 
-/// Installs the pinned version unless it is there; a version of the user's own elsewhere is left alone.
+/// Installs the pinned version unless it is there; a version of the user's own elsewhere is left
+/// alone.
 fn installed() -> anyhow::Result<PathBuf> {
     let tools = tools_dir()?;
     let program = tools.join("bin/cargo-deny");

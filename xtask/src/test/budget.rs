@@ -1,5 +1,5 @@
-//! How often tests repeat themselves, so that a slow machine is done in time too. Every test runs on
-//! every machine; only seeds and repetitions grow with its speed.
+//! How often tests repeat themselves, so that a slow machine is done in time too. Every test runs
+//! on every machine; only seeds and repetitions grow with its speed.
 
 use std::fmt;
 

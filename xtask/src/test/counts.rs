@@ -14,7 +14,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Reads a closing line, `test result: ok. 9 passed; 0 failed; 1 ignored; …`; any other line is `None`.
+    /// Reads a closing line, `test result: ok. 9 passed; 0 failed; 1 ignored; …`; any other line is
+    /// `None`.
     pub fn of_closing_line(line: &str) -> Option<Self> {
         let (_, parts) = line.strip_prefix("test result: ")?.split_once(". ")?;
         let mut counts = Self::default();

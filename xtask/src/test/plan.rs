@@ -13,7 +13,8 @@ use crate::images::programs::{host, toolchain};
 /// The variable that the simulation reads its number of seeds from.
 const SEEDS_VARIABLE: &str = "CLICKSTREAM_SIM_SEEDS";
 
-/// Libraries in C whose compilation takes long, by the `links` of their crates: linting links nothing.
+/// Libraries in C whose compilation takes long, by the `links` of their crates: linting links
+/// nothing.
 const UNLINKED: [&str; 2] = ["rdkafka", "zstd"];
 
 /// The steps that read code and run none of it.
@@ -54,9 +55,9 @@ pub fn lint(fast: bool, workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// What `cargo clippy` tells cargo when it denies warnings. With the same words `cargo doc` takes over
-/// what clippy has read of our own crates, and does not have them read once more; where a clippy
-/// uses other words one day, it has.
+/// What `cargo clippy` tells cargo when it denies warnings. With the same words `cargo doc` takes
+/// over what clippy has read of our own crates, and does not have them read once more; where a
+/// clippy uses other words one day, it has.
 fn as_clippy_has_it() -> anyhow::Result<Vec<(&'static str, String)>> {
     let driver = toolchain()?.join("bin/clippy-driver");
     if !driver.is_file() {
@@ -108,7 +109,8 @@ pub fn tests(
     }
     if args.wants(Part::Integration) {
         steps.push(step("real servers: tools", Action::Servers));
-        // one step for each package: the table shows where time goes, and servers of two never run at once
+        // one step for each package: the table shows where time goes, and servers of two never run
+        // at once
         for package in workspace.on_servers() {
             let tests = of(&|program| program.is_integration_of(package));
             if !tests.is_empty() {

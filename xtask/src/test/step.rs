@@ -112,8 +112,8 @@ pub fn announce(name: &str) {
     eprintln!("\n── {name}");
 }
 
-/// Runs a command to its end, its stderr inherited (cargo's progress stays alive), its stdout passed on line by
-/// line while closing lines are counted.
+/// Runs a command to its end, its stderr inherited (cargo's progress stays alive), its stdout
+/// passed on line by line while closing lines are counted.
 fn counted(mut command: Command, counts: &mut Counts) -> anyhow::Result<()> {
     let name = program(&command);
     let mut child = command

@@ -48,8 +48,8 @@ fn table(reports: &[Report]) -> String {
     text
 }
 
-/// Tests over all steps. A step that is red without a failed test (format, a crate that does not compile) counts
-/// as one failure, so that "0 failed" always means green.
+/// Tests over all steps. A step that is red without a failed test (format, a crate that does not
+/// compile) counts as one failure, so that "0 failed" always means green.
 fn closing_line(reports: &[Report]) -> String {
     let mut sum = Counts::default();
     for report in reports {

@@ -104,8 +104,8 @@ impl Package {
                 .any(|dependency| dependency.name == TESTBED)
     }
 
-    /// Follows a feature into the features it enables; cargo refuses cycles through packages, not within one,
-    /// hence the depth.
+    /// Follows a feature into the features it enables; cargo refuses cycles through packages, not
+    /// within one, hence the depth.
     fn is_slow(&self, feature: &str, depth: usize) -> bool {
         let Some(enables) = self.features.get(feature) else {
             return SLOW_DEPENDENCIES

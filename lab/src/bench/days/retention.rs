@@ -215,7 +215,8 @@ async fn gone(trial: &Trial, processor: &Process, table: &str) -> anyhow::Result
     }
 }
 
-/// The longest time between two commits of anybody, where that touches the time from `from` to `to`; in seconds.
+/// The longest time between two commits of anybody, where that touches the time from `from` to
+/// `to`; in seconds.
 fn longest(seen: &Sightings, from: Instant, to: Instant) -> f64 {
     let mut moments: Vec<Instant> = seen.iter().flatten().map(|(at, _)| *at).collect();
     moments.sort_unstable();

@@ -1,4 +1,5 @@
-//! A Kubernetes API, a broker and an operator; Jobs succeed and Deployments come up as soon as they are seen.
+//! A Kubernetes API, a broker and an operator; Jobs succeed and Deployments come up as soon as they
+//! are seen.
 
 use std::collections::HashMap;
 use std::fs;
@@ -235,7 +236,8 @@ impl Cluster {
         }
     }
 
-    /// Requests that wanted to write so far, whoever sent them, but for the API server's own leases.
+    /// Requests that wanted to write so far, whoever sent them, but for the API server's own
+    /// leases.
     ///
     /// # Errors
     /// The API server's metrics cannot be read.
@@ -256,7 +258,8 @@ impl Cluster {
             .sum())
     }
 
-    /// Requests that the operator has sent so far, whatever became of them; watches that begin again count too.
+    /// Requests that the operator has sent so far, whatever became of them; watches that begin
+    /// again count too.
     ///
     /// # Errors
     /// Its metrics cannot be read.
@@ -404,7 +407,8 @@ fn note(log: &Log, pipeline: &str, what: impl Fn(&mut Seen) -> &mut Option<Insta
     });
 }
 
-/// Beside the watch, as kubelets and controllers do it; what fails is seen again with the next change.
+/// Beside the watch, as kubelets and controllers do it; what fails is seen again with the next
+/// change.
 fn beside(work: impl Future<Output = Result<(), kube::Error>> + Send + 'static) {
     tokio::spawn(async move {
         if let Err(error) = work.await {

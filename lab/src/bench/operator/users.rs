@@ -1,4 +1,5 @@
-//! A user of Kafka for each pipeline, with a Secret for each user: the operator cannot share connections.
+//! A user of Kafka for each pipeline, with a Secret for each user: the operator cannot share
+//! connections.
 
 use std::fs;
 use std::path::PathBuf;

@@ -11,8 +11,9 @@ use crate::revision::{self, Revision};
 /// The program, and its package.
 const PROGRAM: &str = "clickstream-processor";
 
-/// The processor in the folder `from`, or that of the revision `from`; copied into `dir` under a name
-/// of its own, so that nothing replaces it while it runs. Blocks: compiling takes minutes, once.
+/// The processor in the folder `from`, or that of the revision `from`; copied into `dir` under a
+/// name of its own, so that nothing replaces it while it runs. Blocks: compiling takes minutes,
+/// once.
 ///
 /// # Errors
 /// There is no such revision here, or it cannot be compiled.

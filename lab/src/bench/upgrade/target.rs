@@ -148,7 +148,8 @@ impl Target {
             .await
     }
 
-    /// Starts the release before again; whether it works. One that refuses says why on its last lines.
+    /// Starts the release before again; whether it works. One that refuses says why on its last
+    /// lines.
     pub async fn goes_back(&self, period: Duration) -> anyhow::Result<bool> {
         let (code, said) = self.command(&self.before, "migrate").await?;
         eprintln!("the old release's migrate: exit code {code}\n{said}");
@@ -173,7 +174,8 @@ impl Target {
         Ok(true)
     }
 
-    /// Somebody who reads a view, and for some time afterwards holds what every query holds while it lasts.
+    /// Somebody who reads a view, and for some time afterwards holds what every query holds while
+    /// it lasts.
     pub async fn reads(&self) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
         let client = checkpoints::connect(&self.url, SCHEMA).await?;
         let query = "begin; select sum(hits) from clickstream_traffic_minute";

@@ -1,4 +1,5 @@
-//! What writers do while the tables change: when their commits are seen, and how long they wait for locks.
+//! What writers do while the tables change: when their commits are seen, and how long they wait for
+//! locks.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +8,14 @@ use tokio::sync::oneshot;
 use super::super::{beside::Beside, stand::PARTITIONS};
 use crate::checkpoints;
 
-/// How often commits are looked for. The question waits with the writers while the checkpoints are locked, and so sees the first
-/// commit after that.
+/// How often commits are looked for. The question waits with the writers while the checkpoints are
+/// locked, and so sees the first commit after that.
 const COMMITS: Duration = Duration::from_millis(5);
 /// How often locks are looked at, which no lock holds up.
 const LOCKS: Duration = Duration::from_millis(20);
 
-/// Longest wait of a processor for a lock, in seconds, and whether a migration holds the lock that flushes take first.
+/// Longest wait of a processor for a lock, in seconds, and whether a migration holds the lock that
+/// flushes take first.
 const QUESTION: &str = "
     select
         coalesce(max(extract(epoch from clock_timestamp() - locks.waitstart))
@@ -151,7 +153,8 @@ impl Seen {
         within.map(|(_, wait)| *wait).max().unwrap_or_default()
     }
 
-    /// The longest time for which the checkpoints were seen to be locked by a migration, look after look.
+    /// The longest time for which the checkpoints were seen to be locked by a migration, look after
+    /// look.
     pub fn locked(&self, span: Span) -> Duration {
         let (mut longest, mut begin) = (Duration::ZERO, None::<Instant>);
         let mut last = None::<Instant>;

@@ -1,4 +1,5 @@
-//! The log as Kafka's own tools in Kafka's pod see it, and the tables as `psql` in PostgreSQL's pod sees them.
+//! The log as Kafka's own tools in Kafka's pod see it, and the tables as `psql` in PostgreSQL's pod
+//! sees them.
 
 use anyhow::Context as _;
 use clickstream_pipeline::checkpoint::Counters;
@@ -7,7 +8,8 @@ use serde_json::{Value, json};
 use super::Pipeline;
 
 impl Pipeline<'_> {
-    /// Records that the topic has taken since it was created, by Kafka's own tool in Kafka's own pod.
+    /// Records that the topic has taken since it was created, by Kafka's own tool in Kafka's own
+    /// pod.
     ///
     /// # Errors
     /// Kafka's pod does not answer.
@@ -80,7 +82,8 @@ impl Pipeline<'_> {
         next.as_i64().context("a position that is no number")
     }
 
-    /// The sum of all partitions' positions in the tables: that of the log's ends once everything is there.
+    /// The sum of all partitions' positions in the tables: that of the log's ends once everything
+    /// is there.
     ///
     /// # Errors
     /// PostgreSQL's pod does not answer.

@@ -1,5 +1,5 @@
-//! Pods that run on as they are, while their new version waits: for tables, for topics, or for the pipeline's turn. How many there are,
-//! and what their Secrets say, does not wait with it.
+//! Pods that run on as they are, while their new version waits: for tables, for topics, or for the
+//! pipeline's turn. How many there are, and what their Secrets say, does not wait with it.
 
 use clickstream_protocol::{
     annotations::SECRETS_HASH,
@@ -79,8 +79,8 @@ fn fits(owner: &Owner, monitor: &Child, context: &Context) -> bool {
     pods.iter().all(|pod| is_guarded(pod) == by_tls)
 }
 
-/// What is to be changed of a Deployment whose pods stay as they are otherwise. `inputs`: what people say about its pods, where
-/// that has to be noted.
+/// What is to be changed of a Deployment whose pods stay as they are otherwise. `inputs`: what
+/// people say about its pods, where that has to be noted.
 fn changes(
     live: &Live,
     replicas: i32,
@@ -109,8 +109,8 @@ fn changes(
     (change != json!({})).then_some(change)
 }
 
-/// Keeps a Deployment as it is, but for the number of its pods and for Secrets that have changed. One that is pinned is told by what
-/// people say about it, which is noted where nothing was.
+/// Keeps a Deployment as it is, but for the number of its pods and for Secrets that have changed.
+/// One that is pinned is told by what people say about it, which is noted where nothing was.
 ///
 /// # Errors
 /// What the API server says.

@@ -1,4 +1,5 @@
-//! Migrations: one Job for each image and target, which gates the processors, and whose success is remembered in the status.
+//! Migrations: one Job for each image and target, which gates the processors, and whose success is
+//! remembered in the status.
 
 mod look;
 
@@ -21,7 +22,8 @@ use crate::{
     stores::Live,
 };
 
-/// How often a migration looks for readers that were missing: it takes a moment and changes nothing else.
+/// How often a migration looks for readers that were missing: it takes a moment and changes nothing
+/// else.
 pub const LOOK_FOR_READERS: SignedDuration = SignedDuration::from_mins(5);
 /// How far a target's migration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +72,8 @@ struct Entry {
     start: Option<u32>,
     /// Its Job, while that has no pod that could tell anything.
     podless: Option<Live>,
-    /// The image of before, for whose tables and spec nothing is to be migrated: what ran goes on with it.
+    /// The image of before, for whose tables and spec nothing is to be migrated: what ran goes on
+    /// with it.
     runs_on: Option<String>,
     /// A processor has found no tables, or older ones: what was remembered does not hold.
     refuted: bool,
@@ -112,7 +115,8 @@ impl Migrations {
         }
     }
 
-    /// The Jobs to start now with what they need, by target: none where nothing is to be started. Pure.
+    /// The Jobs to start now with what they need, by target: none where nothing is to be started.
+    /// Pure.
     pub fn build(&self, valid: &ValidatedPipeline, settings: &Settings) -> Vec<Vec<Child>> {
         let targets = self.targets.iter().zip(&valid.document.spec.targets);
         let children = targets.map(|(entry, target)| {
@@ -192,8 +196,8 @@ impl Migrations {
         &self.targets[index].state
     }
 
-    /// Whether columns may be missing that rules of the newest spec write. What waits for its turn is of another version,
-    /// which follows no rules of this one.
+    /// Whether columns may be missing that rules of the newest spec write. What waits for its turn
+    /// is of another version, which follows no rules of this one.
     pub fn adds_columns(&self, index: usize) -> bool {
         let entry = &self.targets[index];
         entry.columns && !entry.state.is_done() && entry.state != State::Queued

@@ -67,8 +67,8 @@ pub struct Wait<'w> {
     queued: bool,
     /// It stays as the release before made it.
     pub pinned: bool,
-    /// Rules that are followed in place wait for the columns that they write: a pod that restarts meanwhile could not
-    /// start with them.
+    /// Rules that are followed in place wait for the columns that they write: a pod that restarts
+    /// meanwhile could not start with them.
     pub columns: bool,
     /// As it comes back meanwhile if somebody deletes it.
     before: Option<&'w children::Workload>,
@@ -102,7 +102,8 @@ impl Targets {
         let targets = &valid.document.spec.targets;
         for (index, (target, built)) in targets.iter().zip(&children.targets).enumerate() {
             let Processors { now, before } = built;
-            // the first pods wait for tables and topics; pods that run wait for their new version's tables only
+            // the first pods wait for tables and topics; pods that run wait for their new version's
+            // tables only
             let held_back = if !migrations.state(index).is_done() {
                 Some("its tables are not migrated yet")
             } else if !topics.usable() {
@@ -331,9 +332,10 @@ fn attempt(live: &Live) -> Option<(&str, u32)> {
     Some((hash, live.labels.get(MIGRATION_ATTEMPT)?.parse().ok()?))
 }
 
-/// Deletes children that the pipeline no longer has: of targets and kinds that left the spec, and of migrations that are over.
-/// `migrated` are the targets, each with the hash of the migration that it wants; `read` are components and targets of which older
-/// documents may still be read. What of it the API server refuses to delete is returned.
+/// Deletes children that the pipeline no longer has: of targets and kinds that left the spec, and
+/// of migrations that are over. `migrated` are the targets, each with the hash of the migration
+/// that it wants; `read` are components and targets of which older documents may still be read.
+/// What of it the API server refuses to delete is returned.
 async fn prune(
     owner: &Owner,
     pipeline: &ClickstreamPipeline,

@@ -160,7 +160,8 @@ impl TopicsSeen {
                     }
                     Ok(true) => was_there = creates && before.is_none(),
                     Err(error) => {
-                        // one that is not made may be somebody else's one day; one that is made late is ours
+                        // one that is not made may be somebody else's one day; one that is made
+                        // late is ours
                         if creates && error.is_definite() {
                             known.remove(&topic.name);
                         }
@@ -231,7 +232,8 @@ impl TopicsSeen {
         });
     }
 
-    /// What was known before stands in for the topics that could not be looked at: a topic does not shrink while Kafka is away.
+    /// What was known before stands in for the topics that could not be looked at: a topic does not
+    /// shrink while Kafka is away.
     fn remembered(
         &mut self,
         status: &ClickstreamPipelineStatus,
@@ -264,8 +266,8 @@ impl TopicsSeen {
     }
 }
 
-/// The topics as they were found a moment ago, if nothing is to be done about any of them. Otherwise all
-/// of them are looked at again: what was found is of one time.
+/// The topics as they were found a moment ago, if nothing is to be done about any of them.
+/// Otherwise all of them are looked at again: what was found is of one time.
 fn at_rest(
     valid: &ValidatedPipeline,
     found: &HashMap<String, Found>,
@@ -305,7 +307,8 @@ fn is_in_trouble(pipeline: &ClickstreamPipeline) -> bool {
     })
 }
 
-/// Where the settings of a topic may not be read, those that were sent last stand for them: they would be sent at every look.
+/// Where the settings of a topic may not be read, those that were sent last stand for them: they
+/// would be sent at every look.
 fn stand_in(found: &mut Found, uid: &str, topic: &str, context: &Context) {
     if let Some(facts) = found
         && !facts.readable
@@ -388,7 +391,8 @@ fn seen_now(topic: &TopicSpec, facts: &Found, planned: &Plan, history: History<'
                 .as_ref()
                 .map(|facts| i32::from(facts.replication_factor)),
             management: Some(topic.management),
-            // a topic that is handed to somebody else, and taken back later, was made by the pipeline all the same
+            // a topic that is handed to somebody else, and taken back later, was made by the
+            // pipeline all the same
             created: (ours || created).then_some(created),
             held_config: if ours {
                 wanted_config(topic, made_now || broker_stamps(history))

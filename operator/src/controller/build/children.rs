@@ -1,4 +1,5 @@
-//! Processors and producer of a pipeline with all that they need, before any of it is applied. Pure.
+//! Processors and producer of a pipeline with all that they need, before any of it is applied.
+//! Pure.
 
 use std::collections::BTreeMap;
 
@@ -54,8 +55,9 @@ impl Secrets {
     }
 }
 
-/// Notes on a Deployment what its pods were made from, as labels: another annotation is another generation of a Deployment, which would
-/// not be Ready until its controller has seen it. `config_map`: the document that they read. The hash of their template.
+/// Notes on a Deployment what its pods were made from, as labels: another annotation is another
+/// generation of a Deployment, which would not be Ready until its controller has seen it.
+/// `config_map`: the document that they read. The hash of their template.
 pub fn stamp(
     deployment: &mut Child,
     release: &str,
@@ -121,7 +123,8 @@ pub struct Made<'m> {
 }
 
 impl Children {
-    /// Builds all of them as they should be. `created`: the topics that the pipeline has made, as far as that is known.
+    /// Builds all of them as they should be. `created`: the topics that the pipeline has made, as
+    /// far as that is known.
     pub fn of(made: Made<'_>, created: Vec<String>) -> Self {
         let Made {
             valid,
@@ -144,8 +147,8 @@ impl Children {
         all
     }
 
-    /// Adds what is known once tables and topics have been looked at. `created`: the topics that the pipeline has made; `runs_on`:
-    /// images of before, for each target.
+    /// Adds what is known once tables and topics have been looked at. `created`: the topics that
+    /// the pipeline has made; `runs_on`: images of before, for each target.
     pub fn complete(&mut self, made: Made<'_>, created: Vec<String>, runs_on: &[Option<&str>]) {
         if created != self.created {
             self.created = created;

@@ -16,9 +16,9 @@ const ENDPOINTS: [&str; 2] = [
 /// operator. This one is the default.
 const DOMAIN: &str = "cluster.local";
 
-/// What ends a name of two parts that is none of `service.namespace`, unless somebody calls a namespace so:
-/// names of networks at home and in firms (RFC 6762, appendix G; RFC 8375), of examples, and the largest
-/// domains.
+/// What ends a name of two parts that is none of `service.namespace`, unless somebody calls a
+/// namespace so: names of networks at home and in firms (RFC 6762, appendix G; RFC 8375), of
+/// examples, and the largest domains.
 const OUTSIDE: [&str; 12] = [
     "arpa", "com", "corp", "example", "home", "internal", "intranet", "lan", "local", "net", "org",
     "private",

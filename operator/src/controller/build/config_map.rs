@@ -1,5 +1,5 @@
-//! The document that pods read: the pipeline itself, without what does not concern them and what goes without saying, so that
-//! pods of another release can read it.
+//! The document that pods read: the pipeline itself, without what does not concern them and what
+//! goes without saying, so that pods of another release can read it.
 
 use clickstream_pipeline::spec::{
     ClickstreamPipeline, DeletionPolicySpec, EventsSpec, HeartbeatSpec, LateEventsSpec,
@@ -35,9 +35,10 @@ pub enum Read {
     Again,
 }
 
-/// The ConfigMap of a target's processors. An image that the spec names may be of a release that reads its document once: what
-/// it is given never changes. Processors of the operator's own release follow rules while they run, so their document changes
-/// in its place where nothing but rules does.
+/// The ConfigMap of a target's processors. An image that the spec names may be of a release that
+/// reads its document once: what it is given never changes. Processors of the operator's own
+/// release follow rules while they run, so their document changes in its place where nothing but
+/// rules does.
 pub fn of_target(pipeline: &ValidatedPipeline, target: &TargetSpec, created: &[String]) -> Given {
     let mut document = for_target(&pipeline.document, target);
     for target in &mut document.spec.targets {
@@ -83,8 +84,8 @@ pub fn changes_in_place(config: &Child) -> bool {
     config.body["immutable"] != true
 }
 
-/// A ConfigMap that never changes: it is named after what it says as well, so a pod that restarts finds the document that it was
-/// made for, whatever has become of the pipeline meanwhile.
+/// A ConfigMap that never changes: it is named after what it says as well, so a pod that restarts
+/// finds the document that it was made for, whatever has become of the pipeline meanwhile.
 pub fn of_pods(
     pipeline: &ValidatedPipeline,
     parts: &[&str],
@@ -104,8 +105,8 @@ pub fn of_pods(
     }
 }
 
-/// What a target's migrations are given, and with a little less its processors. Fields that act without a restart are left
-/// out, so that changing them leaves the pods alone.
+/// What a target's migrations are given, and with a little less its processors. Fields that act
+/// without a restart are left out, so that changing them leaves the pods alone.
 pub fn for_target(pipeline: &ClickstreamPipeline, target: &TargetSpec) -> ClickstreamPipeline {
     let mut document = bare(pipeline);
     let processor = &pipeline.spec.processor;
@@ -128,8 +129,9 @@ pub fn for_target(pipeline: &ClickstreamPipeline, target: &TargetSpec) -> Clicks
     document
 }
 
-/// What the producer is given: where it writes, what, and from when on an event is late. It reads nothing of the targets,
-/// without which a document would not be valid: one that is nobody's stands for them.
+/// What the producer is given: where it writes, what, and from when on an event is late. It reads
+/// nothing of the targets, without which a document would not be valid: one that is nobody's stands
+/// for them.
 pub fn for_producer(pipeline: &ClickstreamPipeline) -> ClickstreamPipeline {
     let mut document = bare(pipeline);
     let nobodys = json!({ "connection": { "host": "none", "database": "none", "user": "none" } });

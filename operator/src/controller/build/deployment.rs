@@ -16,8 +16,9 @@ use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 /// Where a pod knows the zone of its node.
 const ZONE_OF_POD: &str = "metadata.labels['topology.kubernetes.io/zone']";
 
-/// The Deployment. A new pod joins before an old one leaves (`maxSurge: 1`), so partitions move twice at most and wait for
-/// nobody; an old one commits what it has read and gives its partitions back before it ends.
+/// The Deployment. A new pod joins before an old one leaves (`maxSurge: 1`), so partitions move
+/// twice at most and wait for nobody; an old one commits what it has read and gives its partitions
+/// back before it ends.
 pub fn of_target(
     pipeline: &ValidatedPipeline,
     target: &TargetSpec,
@@ -45,7 +46,8 @@ pub fn of_target(
                     "name": "CLICKSTREAM_PROCESSOR_NAME",
                     "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.name" } },
                 }),
-                // the node's, which Kubernetes gives to its pods (from 1.35 on); empty where it does not
+                // the node's, which Kubernetes gives to its pods (from 1.35 on); empty where it
+                // does not
                 json!({
                     "name": "CLICKSTREAM_RACK",
                     "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": ZONE_OF_POD } },
@@ -101,9 +103,10 @@ pub fn rolled_by(pipeline: &ValidatedPipeline, hash: &str) -> Map<String, Value>
     annotations
 }
 
-/// Processors keep off each other's hosts and zones, of each version by itself, where nobody says anything about it. What is only
-/// preferred keeps no pod from running. Zones are no constraint of their own: nodes without that label, as all are in many
-/// clusters, would then be passed over for hosts as well.
+/// Processors keep off each other's hosts and zones, of each version by itself, where nobody says
+/// anything about it. What is only preferred keeps no pod from running. Zones are no constraint of
+/// their own: nodes without that label, as all are in many clusters, would then be passed over for
+/// hosts as well.
 fn spread(pod: &mut Value, labels: &Map<String, Value>) {
     let is_said = |field: &str| !pod[field].is_null();
     if is_said("affinity") || is_said("topologySpreadConstraints") {
@@ -129,9 +132,10 @@ fn spread(pod: &mut Value, labels: &Map<String, Value>) {
     } });
 }
 
-/// Requests that fit a pipeline at rest and one with a backlog: the filter, three flushes (one grows, one is encoded, one is
-/// written) with their rows about three times as large in memory, and 48 MiB for everything else. Only memory has a limit,
-/// twice the request: a processor that may use idle CPU works a backlog off sooner and harms nobody.
+/// Requests that fit a pipeline at rest and one with a backlog: the filter, three flushes (one
+/// grows, one is encoded, one is written) with their rows about three times as large in memory, and
+/// 48 MiB for everything else. Only memory has a limit, twice the request: a processor that may use
+/// idle CPU works a backlog off sooner and harms nobody.
 fn default_resources(spec: &PipelineSpec) -> Value {
     let mebibytes = |bytes: Bytes| bytes.get().div_ceil(1 << 20);
     let request = 48

@@ -1,5 +1,6 @@
-//! What lets only some ask the pods of pipelines: a certificate, and tokens, out of Secrets that have the same names in every
-//! namespace. Pods read both again when they change, so neither is a part of what rolls them.
+//! What lets only some ask the pods of pipelines: a certificate, and tokens, out of Secrets that
+//! have the same names in every namespace. Pods read both again when they change, so neither is a
+//! part of what rolls them.
 
 use clickstream_protocol::{ADMIN_TLS, ADMIN_TOKENS};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! What people say about pods: the spec, annotations and the operator's settings, whichever release turns it into pods.
+//! What people say about pods: the spec, annotations and the operator's settings, whichever release
+//! turns it into pods.
 
 use std::fmt::Write as _;
 
@@ -13,9 +14,9 @@ use sha2::{Digest, Sha256};
 use super::config_map;
 use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 
-/// Hashes of what people say about a pipeline's pods, where their image is pinned. While one stays the same, another pod template
-/// is another release's doing. What is followed without a restart is left out, and so is what only the operator or a migration
-/// reads.
+/// Hashes of what people say about a pipeline's pods, where their image is pinned. While one stays
+/// the same, another pod template is another release's doing. What is followed without a restart is
+/// left out, and so is what only the operator or a migration reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inputs {
     /// Of each target's processors, in the order of the spec.
@@ -25,7 +26,8 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Works them out, which takes a while: each field is left out once, to see whether that says the same.
+    /// Works them out, which takes a while: each field is left out once, to see whether that says
+    /// the same.
     pub fn of(pipeline: &ValidatedPipeline, settings: &Settings) -> Self {
         let targets = pipeline.document.spec.targets.iter();
         let said = [
@@ -109,7 +111,8 @@ fn about_pods(pipeline: &ValidatedPipeline) -> ClickstreamPipeline {
     document
 }
 
-/// All of it as text. A release that knows more has to write the same of what says nothing of that: what is not said is not there.
+/// All of it as text. A release that knows more has to write the same of what says nothing of that:
+/// what is not said is not there.
 fn said(
     pipeline: &ValidatedPipeline,
     document: &ClickstreamPipeline,
@@ -164,7 +167,8 @@ fn said(
     text
 }
 
-/// As JSON whose form is ours alone: fields in the order of their names, whatever order structs and libraries have, and no spaces.
+/// As JSON whose form is ours alone: fields in the order of their names, whatever order structs and
+/// libraries have, and no spaces.
 fn canonical(value: &Value, text: &mut String) {
     match value {
         Value::Mapping(fields) => {

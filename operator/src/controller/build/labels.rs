@@ -25,7 +25,8 @@ pub fn of(
     labels
 }
 
-/// Those of [`of`] that select pods. A selector can never change, so these are as few as tell pods apart.
+/// Those of [`of`] that select pods. A selector can never change, so these are as few as tell pods
+/// apart.
 pub fn selected(pipeline: &str, component: &str, target: Option<&str>) -> Map<String, Value> {
     debug_assert!(PIPELINE_LABEL.starts_with(GROUP) && TARGET_LABEL.starts_with(GROUP));
     let mut labels = Map::from_iter([

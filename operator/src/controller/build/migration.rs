@@ -17,7 +17,8 @@ use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 /// How long a migration may take unless the spec says otherwise, in seconds.
 const TIMEOUT: u64 = 600;
 
-/// The Job of the migration that a target needs, and before it its ConfigMap. `attempt` makes a new Job after one has failed.
+/// The Job of the migration that a target needs, and before it its ConfigMap. `attempt` makes a new
+/// Job after one has failed.
 pub fn migration(
     pipeline: &ValidatedPipeline,
     target: &TargetSpec,
@@ -164,8 +165,8 @@ pub fn migration_inputs(pipeline: &ValidatedPipeline, target: &TargetSpec) -> St
     pipeline.hash_of(&document, &target.migration_secret_keys())
 }
 
-/// The migrations belong to the image. They add promoted columns and grant who may read, so both count; how long they may take, what their pods
-/// are like, and how long rows are kept, does not.
+/// The migrations belong to the image. They add promoted columns and grant who may read, so both
+/// count; how long they may take, what their pods are like, and how long rows are kept, does not.
 fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> String {
     let mut hash = Sha256::new();
     let how = MigrationSpec {
@@ -181,11 +182,13 @@ fn hash(pipeline: &ValidatedPipeline, target: &TargetSpec, image: &str) -> Strin
         "readers": target.readers,
         "owner": format!("{}/{}", pipeline.namespace, pipeline.name),
     });
-    // where there are none the hash is that of releases before the field: a pipeline that is pinned to one is left alone
+    // where there are none the hash is that of releases before the field: a pipeline that is pinned
+    // to one is left alone
     if !target.raw_readers.is_empty() {
         wanted["rawReaders"] = json!(target.raw_readers);
     }
-    // they are added before processors write them; a spec that promotes nothing has the hash of before
+    // they are added before processors write them; a spec that promotes nothing has the hash of
+    // before
     let columns = &pipeline.document.spec.events.columns;
     if !columns.is_empty() {
         wanted["columns"] = json!(columns);

@@ -7,8 +7,8 @@ use crate::hash::short_hash;
 /// What a label value, a Service and a host name may hold.
 const LONGEST: usize = 63;
 
-/// `<pipeline>-<part>…-<hash>`. The hash is of the parts themselves, so that `a-b` with `c` and `a` with `b-c` differ, and so
-/// do two long names with the same beginning.
+/// `<pipeline>-<part>…-<hash>`. The hash is of the parts themselves, so that `a-b` with `c` and `a`
+/// with `b-c` differ, and so do two long names with the same beginning.
 pub fn child(pipeline: &str, parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     let mut readable = pipeline.to_owned();

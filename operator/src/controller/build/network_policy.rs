@@ -1,5 +1,5 @@
-//! Who may reach the pods of a pipeline, and what they may reach. In a namespace that refuses what no policy allows these are
-//! all that is needed; in any other they refuse the rest.
+//! Who may reach the pods of a pipeline, and what they may reach. In a namespace that refuses what
+//! no policy allows these are all that is needed; in any other they refuse the rest.
 
 use std::collections::BTreeSet;
 

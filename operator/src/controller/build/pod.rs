@@ -1,5 +1,5 @@
-//! What all pods of a pipeline have in common: no token, no privilege, no writable root, Secrets key by key. What a `podTemplate` says
-//! goes beside it, never over it.
+//! What all pods of a pipeline have in common: no token, no privilege, no writable root, Secrets
+//! key by key. What a `podTemplate` says goes beside it, never over it.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,8 @@ use crate::settings::Settings;
 pub const ADMIN_PORT: u16 = 8080;
 /// Where the pods find the document.
 const DOCUMENT: &str = "/etc/clickstream/pipeline.yaml";
-/// The folder with the document where it may change: Kubernetes brings a change into a folder, and never into a single file.
+/// The folder with the document where it may change: Kubernetes brings a change into a folder, and
+/// never into a single file.
 const FOLDER: &str = "/etc/clickstream/pipeline";
 /// Where the pods find Secrets, as `<secret>/<key>`.
 const SECRETS: &str = "/etc/clickstream/secrets";
@@ -40,7 +41,8 @@ pub struct PodParts<'p> {
     pub default_resources: Value,
     /// Whether it serves probes.
     pub served: bool,
-    /// Name of the ServiceAccount unless the spec names one; `None`: the namespace's default one, without its token.
+    /// Name of the ServiceAccount unless the spec names one; `None`: the namespace's default one,
+    /// without its token.
     pub service_account: Option<&'p str>,
     /// Name of the ConfigMap with the document.
     pub config_map: &'p str,
@@ -118,7 +120,8 @@ pub fn template(parts: PodParts<'_>, settings: &Settings) -> Value {
     let mut spec = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        // which user, and which group, is the image's to say, or the namespace's where a platform gives each its own
+        // which user, and which group, is the image's to say, or the namespace's where a platform
+        // gives each its own
         "securityContext": over(wanted.security_context.as_ref(), json!({
             "runAsNonRoot": true,
             "seccompProfile": { "type": "RuntimeDefault" },
@@ -189,7 +192,8 @@ fn both(mut ours: Vec<Value>, wanted: &[Value]) -> Vec<Value> {
     ours
 }
 
-/// What people say of a security context beside what we do: `validate` has refused what would loosen it.
+/// What people say of a security context beside what we do: `validate` has refused what would
+/// loosen it.
 fn over(wanted: Option<&Value>, ours: Value) -> Value {
     match (wanted, ours) {
         (Some(Value::Object(wanted)), Value::Object(mut ours)) => {
@@ -200,8 +204,8 @@ fn over(wanted: Option<&Value>, ours: Value) -> Value {
     }
 }
 
-/// The identity of the pods: one without rights and without a token. There is one also where the spec names another: pods of before
-/// may still have it.
+/// The identity of the pods: one without rights and without a token. There is one also where the
+/// spec names another: pods of before may still have it.
 pub fn service_account(name: &str, labels: &Map<String, Value>, wanted: &PodTemplateSpec) -> Child {
     let mut metadata = json!({ "labels": labels });
     if !wanted.service_account_annotations.is_empty() {
@@ -234,8 +238,8 @@ fn probe(path: &str, period_seconds: u32, failures: u32) -> Value {
     })
 }
 
-/// Only the keys that the spec names are mounted. A key that is absent is left out: not every shape of Secret has all of them.
-/// Whatever user the pod runs as may read them: nobody else is in it.
+/// Only the keys that the spec names are mounted. A key that is absent is left out: not every shape
+/// of Secret has all of them. Whatever user the pod runs as may read them: nobody else is in it.
 fn volumes(config_map: &str, secrets: &SecretKeys) -> Vec<Value> {
     let mut volumes = vec![json!({ "name": "pipeline", "configMap": { "name": config_map } })];
     volumes.extend(secrets.iter().enumerate().map(|(index, (secret, keys))| {

@@ -9,8 +9,9 @@ use super::{
 };
 use crate::settings::Scraping;
 
-/// Scrapes every pod. Pipeline and target become the labels `pipeline` and `target` of the series, beside `namespace`
-/// and `pod`, which the Prometheus operator sets: dashboards and alerts go by these four.
+/// Scrapes every pod. Pipeline and target become the labels `pipeline` and `target` of the series,
+/// beside `namespace` and `pod`, which the Prometheus operator sets: dashboards and alerts go by
+/// these four.
 pub fn of(name: &str, labels: &Map<String, Value>, scraping: &Scraping) -> Child {
     let relabelings: Vec<Value> = [(PIPELINE_LABEL, "pipeline"), (TARGET_LABEL, "target")]
         .into_iter()

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{controller::validate::ValidatedPipeline, settings::Settings};
 
-/// Its Deployment, with ConfigMap and ServiceAccount. There is one producer and never two: each would write the same events.
+/// Its Deployment, with ConfigMap and ServiceAccount. There is one producer and never two: each
+/// would write the same events.
 pub fn children(pipeline: &ValidatedPipeline, settings: &Settings) -> Deployed {
     let spec = &pipeline.document.spec;
     let name = names::child(&pipeline.name, &["producer"]);

@@ -8,7 +8,8 @@ use super::{
     pod::{ADMIN_PORT, ADMIN_PORT_NAME},
 };
 
-/// A Service without an address: its name stands for the pods, ready or not, so that all are scraped.
+/// A Service without an address: its name stands for the pods, ready or not, so that all are
+/// scraped.
 pub fn headless(name: &str, labels: &Map<String, Value>) -> Child {
     Child {
         kind: Kind::Service,

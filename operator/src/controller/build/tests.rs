@@ -114,7 +114,8 @@ fn hash(pipeline: &ValidatedPipeline) -> Value {
     deployment.body["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH].clone()
 }
 
-/// Reading a child as Kubernetes' own type and writing it again loses nothing: every field is one that Kubernetes knows.
+/// Reading a child as Kubernetes' own type and writing it again loses nothing: every field is one
+/// that Kubernetes knows.
 fn is_whole<T: DeserializeOwned + serde::Serialize>(child: &Child) {
     let read: T = serde_json::from_value(child.body.clone()).unwrap();
     let mut written = serde_json::to_value(read).unwrap();

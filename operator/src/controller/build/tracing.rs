@@ -1,11 +1,13 @@
-//! Where the spans of processors and producers go: to where the operator's go, by the same standard variables.
+//! Where the spans of processors and producers go: to where the operator's go, by the same standard
+//! variables.
 
 use serde_json::{Map, Value, json};
 
 use super::{PIPELINE_LABEL, TARGET_LABEL};
 use crate::settings::Settings;
 
-/// Variables that are handed on. Headers are not among them: they hold credentials, which have no place in a Deployment.
+/// Variables that are handed on. Headers are not among them: they hold credentials, which have no
+/// place in a Deployment.
 const HANDED_ON: [&str; 16] = [
     "OTEL_SDK_DISABLED",
     "OTEL_TRACES_EXPORTER",
@@ -26,7 +28,8 @@ const HANDED_ON: [&str; 16] = [
 ];
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 
-/// What the operator's own environment says about traces; nothing unless it names a Collector. `variable` looks one up.
+/// What the operator's own environment says about traces; nothing unless it names a Collector.
+/// `variable` looks one up.
 pub fn handed_on(variable: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
     let set: Vec<_> = HANDED_ON
         .iter()
@@ -40,7 +43,8 @@ pub fn handed_on(variable: impl Fn(&str) -> Option<String>) -> Vec<(String, Stri
     }
 }
 
-/// What a pod is told about traces: what its template says (`own`), and what the operator hands on besides.
+/// What a pod is told about traces: what its template says (`own`), and what the operator hands on
+/// besides.
 pub fn variables(settings: &Settings, own: &[Value]) -> Vec<(String, String)> {
     let is_own = |name: &str| own.iter().any(|variable| variable["name"] == name);
     let handed = settings.tracing.iter().filter(|(name, _)| !is_own(name));
@@ -52,8 +56,9 @@ pub fn variables(settings: &Settings, own: &[Value]) -> Vec<(String, String)> {
     handed.cloned().chain(own).collect()
 }
 
-/// The environment of a container with these labels, beside `own`, what its template says. Its pod names itself in every span, after
-/// what it was given otherwise: of two attributes with one name the later one counts.
+/// The environment of a container with these labels, beside `own`, what its template says. Its pod
+/// names itself in every span, after what it was given otherwise: of two attributes with one name
+/// the later one counts.
 pub fn env(settings: &Settings, labels: &Map<String, Value>, own: &[Value]) -> Vec<Value> {
     let own_value = |name: &str| own.iter().find(|variable| variable["name"] == name);
     let names_collector = |variable: &Value| {

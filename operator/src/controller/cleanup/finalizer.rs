@@ -19,7 +19,8 @@ pub const FINALIZER: &str = "clickstream.dev/cleanup";
 /// Pause between two attempts of a step.
 pub const PAUSE: Duration = Duration::from_secs(10);
 
-/// Sets our finalizer, or takes it away. Of the resource nothing is read: it may be one that cannot be.
+/// Sets our finalizer, or takes it away. Of the resource nothing is read: it may be one that cannot
+/// be.
 pub async fn patch_finalizers(
     metadata: &ObjectMeta,
     held: bool,

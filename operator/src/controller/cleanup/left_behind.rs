@@ -1,5 +1,5 @@
-//! What a deletion could not delete, written down where it is found after the resource is gone: a ConfigMap without an owner in the
-//! same namespace, and a Warning.
+//! What a deletion could not delete, written down where it is found after the resource is gone: a
+//! ConfigMap without an owner in the same namespace, and a Warning.
 
 use clickstream_protocol::conditions::Reason;
 use jiff::Timestamp;

@@ -22,8 +22,8 @@ use crate::{
 /// Pause before a Job that failed is made again.
 const RETRY: SignedDuration = SignedDuration::from_secs(20);
 
-/// Drops the tables of all targets. What is left, with the reason; empty when all Jobs have succeeded. `again`: Jobs that failed are
-/// to be made again.
+/// Drops the tables of all targets. What is left, with the reason; empty when all Jobs have
+/// succeeded. `again`: Jobs that failed are to be made again.
 ///
 /// # Errors
 /// What the API server says.

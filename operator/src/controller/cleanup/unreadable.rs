@@ -1,4 +1,5 @@
-//! The end of a resource that cannot be read. What its spec wants deleted is not known; its namespace must not hang on that.
+//! The end of a resource that cannot be read. What its spec wants deleted is not known; its
+//! namespace must not hang on that.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -20,8 +21,9 @@ use crate::{
     crd::ClickstreamPipeline,
 };
 
-/// Lets a resource go that is on its way out and still cannot be read after a while, in which somebody may bring the operator or the
-/// definition back to its version. `None`: it is not on its way out, or does not wait for us.
+/// Lets a resource go that is on its way out and still cannot be read after a while, in which
+/// somebody may bring the operator or the definition back to its version. `None`: it is not on its
+/// way out, or does not wait for us.
 ///
 /// # Errors
 /// What the API server says.

@@ -1,4 +1,5 @@
-//! Asks the API server for the versions of Secrets, and wakes the pipelines whose Secrets have changed.
+//! Asks the API server for the versions of Secrets, and wakes the pipelines whose Secrets have
+//! changed.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use super::{Place, Secrets, version};
 
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(500);
-/// How long an answer is waited for: one that does not come must not keep everybody else's from being asked for.
+/// How long an answer is waited for: one that does not come must not keep everybody else's from
+/// being asked for.
 const ANSWER: Duration = Duration::from_secs(10);
 
 impl Secrets {
@@ -29,8 +31,8 @@ impl Secrets {
         }
     }
 
-    /// Asks for what is due and wakes whom it concerns, for ever. Only metadata is asked for: values are read by the reconcile that
-    /// needs them.
+    /// Asks for what is due and wakes whom it concerns, for ever. Only metadata is asked for:
+    /// values are read by the reconcile that needs them.
     pub async fn follow(&self, client: &Client) {
         join(self.ask_on(client), self.wake_on()).await;
     }

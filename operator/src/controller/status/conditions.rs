@@ -4,7 +4,8 @@ use clickstream_protocol::conditions::{ConditionType, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// How long Kafka or PostgreSQL may be away before a pipeline that worked counts as not ready: a failover takes less.
+/// How long Kafka or PostgreSQL may be away before a pipeline that worked counts as not ready: a
+/// failover takes less.
 pub const OUTAGE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Reasons that no Secret has to do with.
@@ -119,7 +120,8 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Whether something is wrong that another value in a Secret may mend: whoever does not get on may not be let in.
+    /// Whether something is wrong that another value in a Secret may mend: whoever does not get on
+    /// may not be let in.
     pub fn may_lack_a_secret(&self) -> bool {
         let needed = [&self.topics, &self.database, &self.processors];
         let mut needed = needed.into_iter().chain(&self.producer);
@@ -179,8 +181,8 @@ pub fn conditions(
         .collect()
 }
 
-/// Ready is the topics, the database, the processors and, if it is on, the producer, or that nothing runs where nothing is to; lag and
-/// data loss never change it.
+/// Ready is the topics, the database, the processors and, if it is on, the producer, or that
+/// nothing runs where nothing is to; lag and data loss never change it.
 fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Timestamp) -> Finding {
     if let Some(refused) = &findings.refused {
         return Finding::no(refused.reason, refused.message.clone());
@@ -194,7 +196,8 @@ fn ready(findings: &Findings, previous: &[Condition], generation: i64, now: Time
         ),
         (ConditionType::ProducerAvailable, findings.producer.as_ref()),
     ];
-    // of one that is to rest, pods that are stopped are all that is wanted; what else there is to say, its own condition does
+    // of one that is to rest, pods that are stopped are all that is wanted; what else there is to
+    // say, its own condition does
     let needed = needed
         .iter()
         .skip(if findings.suspended { 2 } else { 0 })
@@ -288,7 +291,8 @@ fn shortened(message: &str) -> String {
     )
 }
 
-/// Whether the lag is within the target, given the target and the lag; `None` where either is not known.
+/// Whether the lag is within the target, given the target and the lag; `None` where either is not
+/// known.
 pub fn lag_finding(target: Option<u64>, lag: Option<i64>) -> Finding {
     let Some(target) = target else {
         return Finding::unknown(Reason::NoTarget, "spec.processor.lagTarget is not set");

@@ -147,7 +147,8 @@ fn topic_refusal(observed: &Observed<'_>) -> Option<Finding> {
     Some(Finding::no(first.reason(), all.join("; ")))
 }
 
-/// An open transaction is told first: it is why there is lag, and nothing is wrong with the pipeline.
+/// An open transaction is told first: it is why there is lag, and nothing is wrong with the
+/// pipeline.
 fn lag(
     bootstrap_servers: &str,
     reports: &[Vec<ProcessorStatus>],
@@ -190,8 +191,8 @@ fn in_progress(
         })
 }
 
-/// What says that rules have changed and not all processors follow them yet. Those of an image that the spec names get new rules
-/// by new pods.
+/// What says that rules have changed and not all processors follow them yet. Those of an image that
+/// the spec names get new rules by new pods.
 fn rules_on_their_way(
     document: &ClickstreamPipeline,
     reports: &[Vec<ProcessorStatus>],

@@ -1,5 +1,5 @@
-//! Records that Kafka dropped before they were read: kept in the status from the first report on until a person acknowledges them,
-//! whoever answers meanwhile. Pure.
+//! Records that Kafka dropped before they were read: kept in the status from the first report on
+//! until a person acknowledges them, whoever answers meanwhile. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,11 @@ use kube::ResourceExt;
 use super::conditions::Finding;
 use crate::crd::{ClickstreamPipeline, ClickstreamPipelineStatus, TargetStatus};
 
-/// Gaps named in a message; a person who has more of them looks into the status or into `clickstream_gaps`.
+/// Gaps named in a message; a person who has more of them looks into the status or into
+/// `clickstream_gaps`.
 const GAPS_NAMED: usize = 5;
-/// Names that the status keeps of each target, in bytes: eight targets of them are half of what it may be long.
+/// Names that the status keeps of each target, in bytes: eight targets of them are half of what it
+/// may be long.
 const NAMES_KEPT: usize = 1024;
 
 /// The gaps that the resource acknowledges.
@@ -30,8 +32,9 @@ pub fn acknowledged(pipeline: &ClickstreamPipeline) -> BTreeSet<String> {
         .unwrap_or_default()
 }
 
-/// Writes into the status of a target what is lost: what was known before and what its processors report, without what is
-/// acknowledged. `complete` tells whether they report all partitions; `settled`, whether the partitions are those of `before`.
+/// Writes into the status of a target what is lost: what was known before and what its processors
+/// report, without what is acknowledged. `complete` tells whether they report all partitions;
+/// `settled`, whether the partitions are those of `before`.
 pub fn keep(
     status: &mut TargetStatus,
     before: &TargetStatus,

@@ -1,4 +1,5 @@
-//! The numbers of the status. What is not known is absent, and what was known of a pipeline at rest stays. Pure.
+//! The numbers of the status. What is not known is absent, and what was known of a pipeline at rest
+//! stays. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,8 @@ use crate::{
     crd::{ClickstreamPipelineStatus, PartitionStatus, TargetStatus},
 };
 
-/// With ten of a hundred bytes for each of eight targets the status stays under 16 KiB and the length of the spec at any number of partitions.
+/// With ten of a hundred bytes for each of eight targets the status stays under 16 KiB and the
+/// length of the spec at any number of partitions.
 const WORST: usize = 10;
 /// Roles that are named: each of up to 63 bytes.
 const READERS: usize = 16;
@@ -93,7 +95,8 @@ pub fn status(
     }
 }
 
-/// The partitions of which no processor of a target says anything; `None` while it is not known how many there are.
+/// The partitions of which no processor of a target says anything; `None` while it is not known how
+/// many there are.
 pub(super) fn unreported<'o>(
     topics: &'o [TopicSeen],
     reports: &[ProcessorStatus],
@@ -165,7 +168,8 @@ fn of_target(
         ..TargetStatus::default()
     };
     if partitions.is_empty() {
-        // a pipeline at rest: the numbers stay, with the time at which they were true; lag goes on growing unseen
+        // a pipeline at rest: the numbers stay, with the time at which they were true; lag goes on
+        // growing unseen
         return TargetStatus {
             partitions: before.partitions,
             consumed: before.consumed,
@@ -186,7 +190,8 @@ fn of_target(
     let conserved = partitions
         .iter()
         .all(|partition| partition.counters.conserved());
-    // between two owners, and with a processor that does not answer, a part of the numbers is missing: no total then
+    // between two owners, and with a processor that does not answer, a part of the numbers is
+    // missing: no total then
     if complete {
         status.consumed = Some(totals.consumed);
         status.accepted = Some(totals.accepted);
@@ -236,7 +241,8 @@ fn same_rules(reports: &[ProcessorStatus]) -> Option<String> {
     first.rules.clone().filter(|_| same)
 }
 
-/// One report for each partition: while it changes owners two may speak of it, and the newer owner is right.
+/// One report for each partition: while it changes owners two may speak of it, and the newer owner
+/// is right.
 pub(super) fn newest(reports: &[ProcessorStatus]) -> Vec<&PartitionReport> {
     let mut by_partition: BTreeMap<(&str, i32), &PartitionReport> = BTreeMap::new();
     for partition in reports.iter().flat_map(|report| &report.partitions) {

@@ -6,7 +6,8 @@ use clickstream_protocol::conditions::Reason;
 use super::conditions::Finding;
 use crate::controller::asked::Asked;
 
-/// The condition `Paused`, where there is something to say: a value that nobody knows was meant for something.
+/// The condition `Paused`, where there is something to say: a value that nobody knows was meant for
+/// something.
 pub fn finding(asked: &Asked) -> Option<Finding> {
     let key = annotations::RECONCILE;
     let known = annotations::PAUSED;

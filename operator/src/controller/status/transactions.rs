@@ -1,4 +1,5 @@
-//! Kafka transactions that stay open: what lies behind one is not given out, however long that takes. Pure.
+//! Kafka transactions that stay open: what lies behind one is not given out, however long that
+//! takes. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,8 @@ use super::{conditions::Finding, numbers::newest};
 /// (`transaction.timeout.ms`) is 60: one that is open twice as long is not about to end.
 const OPEN_TOO_LONG: f64 = 120.0;
 
-/// What is to be said while a partition waits for a transaction that has been open for too long; `reports` are those of
-/// each target. Nothing when none waits, or none is known to.
+/// What is to be said while a partition waits for a transaction that has been open for too long;
+/// `reports` are those of each target. Nothing when none waits, or none is known to.
 pub fn open_finding(bootstrap_servers: &str, reports: &[Vec<ProcessorStatus>]) -> Option<Finding> {
     // targets read the same partitions: a transaction that holds back two of them is one
     let mut open: BTreeMap<(&str, i32), f64> = BTreeMap::new();

@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::crd::UpgradeStatus;
 
-/// Pipelines that were not Ready anyhow begin no faster than `at_once` in this time: what is away for all of them may come back.
+/// Pipelines that were not Ready anyhow begin no faster than `at_once` in this time: what is away
+/// for all of them may come back.
 const PACE: SignedDuration = SignedDuration::from_secs(30);
 
 /// What the queue goes by.
@@ -15,7 +16,8 @@ pub struct Rules {
     pub release: String,
     /// So many may roll at a time.
     pub at_once: usize,
-    /// After so long a pipeline that rolls keeps nobody waiting any more; `None`: it does until it is Ready.
+    /// After so long a pipeline that rolls keeps nobody waiting any more; `None`: it does until it
+    /// is Ready.
     pub deadline: Option<SignedDuration>,
 }
 
@@ -48,7 +50,8 @@ pub struct Member {
 impl Rules {
     /// What to note before this pipeline rolls; `None`: others go first.
     pub fn turn(&self, me: &Member, others: &[Member], now: Timestamp) -> Option<UpgradeStatus> {
-        // whoever has begun goes on, whatever became of it; one that a release has broken goes on to the next release first
+        // whoever has begun goes on, whatever became of it; one that a release has broken goes on
+        // to the next release first
         if let Some(begun) = &me.upgrade
             && (begun.was_ready || begun.release == self.release)
         {
@@ -79,7 +82,8 @@ impl Rules {
         })
     }
 
-    /// The canary that keeps a pipeline from beginning: one that was in order and rolls, however late it is, or is about to.
+    /// The canary that keeps a pipeline from beginning: one that was in order and rolls, however
+    /// late it is, or is about to.
     pub fn waits_for<'o>(&self, me: &Member, others: &'o [Member]) -> Option<&'o str> {
         if me.canary.is_some() {
             return None;

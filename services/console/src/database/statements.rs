@@ -1,4 +1,5 @@
-//! Every statement that is run, and which index it goes by. All of them read a bounded number of rows, or have a limit of time.
+//! Every statement that is run, and which index it goes by. All of them read a bounded number of
+//! rows, or have a limit of time.
 
 pub(super) const PIPELINE: &str =
     "select owner, coalesce(window_micros, 60000000) / 1000000 from clickstream_schema";
@@ -64,7 +65,8 @@ pub(super) const WINDOW_PAGES: &str = "select left(url, $4), sum(hits)::bigint a
 
 pub(super) const WINDOW_URLS: &str = "select count(distinct url collate \"C\") from clickstream_agg_lanes where window_start = $1 and window_end = $2";
 
-// event_date prunes to the day, event_ts goes by BRIN; whether a late row counts is what the last parameter says
+// event_date prunes to the day, event_ts goes by BRIN; whether a late row counts is what the last
+// parameter says
 pub(super) const ROWS: &str = "select topics.topic, events.source_partition, min(events.source_offset), max(events.source_offset),
         count(*) filter (where not events.is_late or $6), count(*) filter (where events.is_late)
     from clickstream_events as events join clickstream_topics as topics on topics.topic_id = events.source_topic_id

@@ -280,7 +280,8 @@ pub(super) fn plain(raw: &str) -> Result<Cow<'_, str>, NoText> {
         // valid JSON has no raw control characters, so no U+0000 either
         return Ok(Cow::Borrowed(inner));
     }
-    // the structural pass has proved the escapes well-formed: what is left to fail are surrogates without a partner
+    // the structural pass has proved the escapes well-formed: what is left to fail are surrogates
+    // without a partner
     let text: String = serde_json::from_str(raw).map_err(|_| NoText::LoneSurrogate)?;
     if memchr::memchr(0, text.as_bytes()).is_some() {
         return Err(NoText::Nul);

@@ -1,4 +1,5 @@
-//! The structural pass: proves that the payload is one JSON object and keeps the raw text of the fields we know.
+//! The structural pass: proves that the payload is one JSON object and keeps the raw text of the
+//! fields we know.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -104,7 +105,8 @@ pub(super) fn opened(text: &str) -> Result<&str, Rejected> {
     Ok(body)
 }
 
-/// Splits the document into its known fields. Depth costs no stack: serde_json skips values in a loop.
+/// Splits the document into its known fields. Depth costs no stack: serde_json skips values in a
+/// loop.
 pub(super) fn fields(text: &str) -> Result<Fields<'_>, Rejected> {
     opened(text)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -115,7 +117,8 @@ pub(super) fn fields(text: &str) -> Result<Fields<'_>, Rejected> {
     Ok(fields)
 }
 
-/// Says where the syntax breaks. serde_json's messages for syntax errors are fixed texts without content.
+/// Says where the syntax breaks. serde_json's messages for syntax errors are fixed texts without
+/// content.
 pub(super) fn invalid_json(error: &serde_json::Error) -> Rejected {
     let detail: Cow<'static, str> = match error.classify() {
         Category::Syntax | Category::Eof => error.to_string().into(),
@@ -135,7 +138,8 @@ impl<'de> Visitor<'de> for Collect {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Fields::default();
-        // keys are read raw as well: an unknown key with a lone surrogate is as unknown as any other
+        // keys are read raw as well: an unknown key with a lone surrogate is as unknown as any
+        // other
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             if let Some(field) = known(key.get()) {
                 fields.insert(field, value.get());

@@ -14,8 +14,8 @@
 //!
 //! Of a repeated key `jsonb` keeps the last. How many entries were left out or changed is counted.
 //!
-//! What is kept is written in the order in which `jsonb` stores it, by length of the key and then by
-//! its bytes: sorting five entries takes PostgreSQL longer than finding them here.
+//! What is kept is written in the order in which `jsonb` stores it, by length of the key and then
+//! by its bytes: sorting five entries takes PostgreSQL longer than finding them here.
 
 mod compare;
 mod json;

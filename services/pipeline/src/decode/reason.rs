@@ -1,17 +1,18 @@
-//! The closed list of reasons against a record, as it stands in `clickstream_dead_letters` and in metrics labels.
+//! The closed list of reasons against a record, as it stands in `clickstream_dead_letters` and in
+//! metrics labels.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a record is no event. Of several reasons the first in the order of the variants counts, and from
-/// [`RejectReason::MissingField`] on, the first field in the order of [`Field::ALL`].
+/// Why a record is no event. Of several reasons the first in the order of the variants counts, and
+/// from [`RejectReason::MissingField`] on, the first field in the order of [`Field::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RejectReason {
     /// The payload has zero bytes (a null value is no payload at all, and is skipped instead).
     Empty,
-    /// The payload is longer than `spec.processor.maxEventBytes`, or it holds more events, or events
-    /// of more days, than one record may.
+    /// The payload is longer than `spec.processor.maxEventBytes`, or it holds more events, or
+    /// events of more days, than one record may.
     TooLarge,
     /// The payload is not UTF-8.
     InvalidUtf8,
@@ -181,7 +182,8 @@ pub struct Rejected {
     pub reason: RejectReason,
     /// The field it applies to, for reasons about a field.
     pub field: Option<Field>,
-    /// The rule that was broken, for a person to read (`url: longer than 8192 bytes`); never content of the payload.
+    /// The rule that was broken, for a person to read (`url: longer than 8192 bytes`); never
+    /// content of the payload.
     pub detail: Cow<'static, str>,
 }
 

@@ -5,8 +5,8 @@ use super::{Decoder, Element, RejectReason, Rejected, several};
 use crate::event::{self, Day, Event, EventTime};
 use crate::spec::EventIds;
 
-/// Days that the events of one record may have. They are in one flush, and each day is a partition of
-/// the table that the flush opens and locks.
+/// Days that the events of one record may have. They are in one flush, and each day is a partition
+/// of the table that the flush opens and locks.
 pub const MAX_BATCH_DAYS: usize = 16;
 
 /// A record that may be a batch, on its way to its events.
@@ -68,8 +68,8 @@ impl Split<'_> {
         Ok(())
     }
 
-    /// The event with an id of its own where it has the record's: by its place in the record, so that
-    /// the same record sent again has the same events.
+    /// The event with an id of its own where it has the record's: by its place in the record, so
+    /// that the same record sent again has the same events.
     fn with_own_id<'a>(&self, event: Event<'a>, has_id_of_record: bool, index: i16) -> Event<'a> {
         if !has_id_of_record || self.decoder.ids != EventIds::EventId {
             return event;

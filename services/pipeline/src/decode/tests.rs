@@ -22,7 +22,8 @@ use std::sync::LazyLock;
 use super::*;
 use crate::spec::EventRules;
 
-/// The rules of the first release, and the bounds of the default spec, except that a megabyte of nesting fits.
+/// The rules of the first release, and the bounds of the default spec, except that a megabyte of
+/// nesting fits.
 static FIRST: LazyLock<Decoder> = LazyLock::new(|| {
     SemanticSpec {
         max_event_bytes: 1 << 20,

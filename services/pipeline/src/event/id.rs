@@ -21,8 +21,8 @@ pub fn of_text(id: &str) -> Uuid {
     Uuid::new_v5(&OF_TEXTS, id.as_bytes())
 }
 
-/// The UUID of an element of a record that has one id for all its elements: [`of_text`] of that id, a
-/// slash and the element's place.
+/// The UUID of an element of a record that has one id for all its elements: [`of_text`] of that id,
+/// a slash and the element's place.
 #[must_use]
 pub fn of_element(record: Uuid, index: i16) -> Uuid {
     of_text(&format!("{record}/{index}"))

@@ -47,7 +47,8 @@ pub struct Grant {
 pub enum Event {
     /// The group gives these partitions to this process.
     Assigned(Vec<TopicPartition>),
-    /// The group takes these partitions away. With `release` the database is told that nobody holds them.
+    /// The group takes these partitions away. With `release` the database is told that nobody holds
+    /// them.
     Revoked {
         /// Which ones.
         partitions: Vec<TopicPartition>,
@@ -69,8 +70,8 @@ pub enum Event {
     },
     /// The broker that leads the partition answers again.
     Reachable(TopicPartition),
-    /// The rebalance callback goes on: of these partitions, those that are granted start where the claim says, and the
-    /// others are assigned paused.
+    /// The rebalance callback goes on: of these partitions, those that are granted start where the
+    /// claim says, and the others are assigned paused.
     CallbackEnds(Vec<TopicPartition>),
     /// A seek has ended.
     Sought {

@@ -117,7 +117,8 @@ impl World {
         self.on(Event::ReaderTurn);
     }
 
-    /// The writer makes the claims that are wanted; `shrunk` finds the stored position beyond the end of the log.
+    /// The writer makes the claims that are wanted; `shrunk` finds the stored position beyond the
+    /// end of the log.
     fn claim(&mut self, shrunk: bool) {
         self.on(Event::ClaimTurn);
         for request in std::mem::take(&mut self.claiming) {

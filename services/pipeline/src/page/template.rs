@@ -11,8 +11,8 @@ pub const MAX_TEMPLATE_CHARS: usize = 255;
 /// What a template looks like: a regular expression for the schema.
 pub const TEMPLATE_PATTERN: &str = r"^(/(:[A-Za-z_][A-Za-z0-9_]*|[^/:*?#\s\p{Cc}][^/?#\s\p{Cc}]*))+(/\*[A-Za-z_][A-Za-z0-9_]*)?$|^/\*[A-Za-z_][A-Za-z0-9_]*$";
 
-/// A path of which parts may be anything: `:name` stands for one segment, `*rest` at the end for one
-/// or more. Its text is what pages have instead of the path.
+/// A path of which parts may be anything: `:name` stands for one segment, `*rest` at the end for
+/// one or more. Its text is what pages have instead of the path.
 ///
 /// A template matches its own text, and of several templates the first that matches a path also is
 /// the first that matches its own text: so a page is its own page. That is why `:name` is no

@@ -1,5 +1,5 @@
-//! Reading the resource from YAML, with errors that name the field and the line; and the form in which releases that do not
-//! know each other's fields hand it on.
+//! Reading the resource from YAML, with errors that name the field and the line; and the form in
+//! which releases that do not know each other's fields hand it on.
 
 use serde::Deserialize;
 use serde_path_to_error::{Path, Segment, Track};
@@ -25,7 +25,8 @@ pub enum SpecError {
         path: String,
         /// What is wrong with it.
         message: String,
-        /// The line it stands on, counted from 1; its parent's when it is missing, or when its own is not known.
+        /// The line it stands on, counted from 1; its parent's when it is missing, or when its own
+        /// is not known.
         line: Option<usize>,
     },
 }
@@ -41,7 +42,8 @@ impl ClickstreamPipeline {
     /// # Errors
     /// [`SpecError`] for the first place that does not fit.
     pub fn from_yaml(text: &str) -> Result<Self, SpecError> {
-        // untyped first: this alone tells broken syntax and repeated keys from fields that do not fit
+        // untyped first: this alone tells broken syntax and repeated keys from fields that do not
+        // fit
         let untyped = serde_yaml::from_str::<Value>(text).map_err(|error| SpecError::Syntax {
             message: error.to_string(),
         })?;
@@ -54,9 +56,10 @@ impl ClickstreamPipeline {
         .map_err(|error| describe(&error, &track.path(), &untyped))
     }
 
-    /// Reads a document as a service is given it, and names the fields that were left out. The operator's documents
-    /// ([`WRITTEN_BY`]) may be of a later release, whose fields this one does not know; in a person's an unknown field is a slip
-    /// of the hand, and refused. A known field with an unknown value is refused in both: nobody can act on half of it.
+    /// Reads a document as a service is given it, and names the fields that were left out. The
+    /// operator's documents ([`WRITTEN_BY`]) may be of a later release, whose fields this one does
+    /// not know; in a person's an unknown field is a slip of the hand, and refused. A known field
+    /// with an unknown value is refused in both: nobody can act on half of it.
     ///
     /// # Errors
     /// As [`ClickstreamPipeline::from_yaml`].
@@ -94,8 +97,9 @@ impl ClickstreamPipeline {
         Err(error)
     }
 
-    /// The document with nothing in it that it would not mean without. A release that knows fewer fields can read it unless it
-    /// uses one of them, and a field more with its default leaves the text as it is.
+    /// The document with nothing in it that it would not mean without. A release that knows fewer
+    /// fields can read it unless it uses one of them, and a field more with its default leaves the
+    /// text as it is.
     #[must_use]
     pub fn minimal(&self) -> String {
         let whole = serde_yaml::to_value(self).and_then(|mut whole| {
@@ -176,7 +180,8 @@ fn remove(document: &mut Value, path: &Path) -> Option<Value> {
 /// How the message about a field begins that no release before has known.
 const UNKNOWN: &str = "unknown field";
 
-/// Serde's sentence about a value of the wrong type, with what is expected in words where it has the name of a Rust type.
+/// Serde's sentence about a value of the wrong type, with what is expected in words where it has
+/// the name of a Rust type.
 #[must_use]
 pub fn in_words(message: &str) -> String {
     numbers::in_words(message, None)
@@ -189,7 +194,8 @@ fn describe(error: &serde_yaml::Error, place: &Path, document: &Value) -> SpecEr
     let path = path.as_str();
     let message = without_place(&text, error, path);
     let (path, message) = if let Some(rest) = message.strip_prefix("unknown field `") {
-        // the path already ends with the unknown field; what is left are the known ones, each in backticks
+        // the path already ends with the unknown field; what is left are the known ones, each in
+        // backticks
         let (_, known) = rest.split_once('`').unwrap_or((rest, ""));
         let names: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
         (

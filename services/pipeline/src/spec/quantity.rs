@@ -32,7 +32,8 @@ pub enum QuantityError {
     TooLarge(String),
 }
 
-/// A span of time, never negative, in microseconds; written the way Go does (`1m30s`, `10s`, `500ms`, `168h`).
+/// A span of time, never negative, in microseconds; written the way Go does (`1m30s`, `10s`,
+/// `500ms`, `168h`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(i64);
 
@@ -168,7 +169,8 @@ impl Bytes {
         self.0
     }
 
-    /// The number of bytes as a length in memory; what no memory can hold becomes the largest length.
+    /// The number of bytes as a length in memory; what no memory can hold becomes the largest
+    /// length.
     #[must_use]
     pub fn as_len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)

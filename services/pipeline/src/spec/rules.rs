@@ -1,4 +1,5 @@
-//! Rules as the part of a document that may change while processors run, and how a set of them is named.
+//! Rules as the part of a document that may change while processors run, and how a set of them is
+//! named.
 
 use std::fmt::Write as _;
 
@@ -18,7 +19,8 @@ const RULES: [&[&str]; 5] = [
     &["processor", "maxEventBytes"],
 ];
 
-/// A document's minimal text as it would be without its rules; costs less than to make it from the document once more.
+/// A document's minimal text as it would be without its rules; costs less than to make it from the
+/// document once more.
 #[must_use]
 pub fn text_without_rules(minimal: &str) -> String {
     let mut document: Value = serde_yaml::from_str(minimal).unwrap_or_default();
@@ -51,8 +53,9 @@ fn leave_out(value: &mut Value, path: &[&str]) {
 }
 
 impl ClickstreamPipeline {
-    /// The document with default rules: two documents that differ in nothing else are the same without them. The size of
-    /// the windows decides verdicts as well, and stays: stored hits could not be counted in windows of another size.
+    /// The document with default rules: two documents that differ in nothing else are the same
+    /// without them. The size of the windows decides verdicts as well, and stays: stored hits could
+    /// not be counted in windows of another size.
     #[must_use]
     pub fn without_rules(&self) -> Self {
         let mut document = self.clone();
@@ -68,7 +71,8 @@ impl ClickstreamPipeline {
 }
 
 impl SemanticSpec {
-    /// A short name for these rules, the same wherever they are in force: 12 hexadecimal digits of a hash of them.
+    /// A short name for these rules, the same wherever they are in force: 12 hexadecimal digits of
+    /// a hash of them.
     #[must_use]
     pub fn short_hash(&self) -> String {
         let text = serde_json::to_string(self).expect("rules that were read can be written");

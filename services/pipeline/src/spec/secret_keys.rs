@@ -1,4 +1,5 @@
-//! Which keys of which Secrets a part of the spec reads: what has to be mounted, watched or fetched, and nothing more.
+//! Which keys of which Secrets a part of the spec reads: what has to be mounted, watched or
+//! fetched, and nothing more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,7 +110,8 @@ impl ConnectionSpec {
 }
 
 impl TargetSpec {
-    /// What a migration of this target reads: both connections, since it grants the writer its rights by name.
+    /// What a migration of this target reads: both connections, since it grants the writer its
+    /// rights by name.
     #[must_use]
     pub fn migration_secret_keys(&self) -> SecretKeys {
         self.connection

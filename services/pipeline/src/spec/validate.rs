@@ -22,8 +22,8 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
-    /// Adds to each message the names of the entries of lists that its path leads through. A position alone makes people
-    /// count, and it is another one once an entry before it is removed.
+    /// Adds to each message the names of the entries of lists that its path leads through. A
+    /// position alone makes people count, and it is another one once an entry before it is removed.
     pub fn name_entries(problems: &mut [Self], document: &impl Serialize) {
         let Ok(document) = serde_yaml::to_value(document) else {
             return;
@@ -37,7 +37,8 @@ impl Problem {
 /// Longer names say nothing that a position would not.
 const LONGEST_NAME: usize = 63;
 
-/// The names of the entries that lead to a path, the innermost first: ` (in `plan`)`; nothing where none has a name.
+/// The names of the entries that lead to a path, the innermost first: ` (in `plan`)`; nothing where
+/// none has a name.
 pub(super) fn entries(document: &Value, path: &str) -> String {
     let mut names = Vec::new();
     let mut place = Some(document);

@@ -1,10 +1,13 @@
-//! The oracle: what the tables must hold, said a second time and as plainly as possible. It shares no code with the engine:
-//! it never decodes, sorts instead of keeping a ring, and goes through the log record by record.
+//! The oracle: what the tables must hold, said a second time and as plainly as possible. It shares
+//! no code with the engine: it never decodes, sorts instead of keeping a ring, and goes through the
+//! log record by record.
 //!
-//! Each record is judged by the rules at its offset, and these are what the anchors say: the newest one at or below it.
+//! Each record is judged by the rules at its offset, and these are what the anchors say: the newest
+//! one at or below it.
 //!
-//! Ids that live on one partition make everything a function of the log. Otherwise the commits are replayed in the order
-//! in which the database made them; a late event is judged against what was committed when it was looked up.
+//! Ids that live on one partition make everything a function of the log. Otherwise the commits are
+//! replayed in the order in which the database made them; a late event is judged against what was
+//! committed when it was looked up.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -69,7 +72,8 @@ impl Oracle {
         }
     }
 
-    /// Judges every record of the log by the anchors of now, where they say something else than the last time.
+    /// Judges every record of the log by the anchors of now, where they say something else than the
+    /// last time.
     fn judge(&mut self, log: &Log, state: &State) {
         for tp in state.checkpoints.keys() {
             let changes = changes_of(state, *tp);
@@ -81,8 +85,8 @@ impl Oracle {
         }
     }
 
-    /// Compares the committed state with what it must be, however far it has come. Returns how many late events were
-    /// judged before a twin of theirs was committed.
+    /// Compares the committed state with what it must be, however far it has come. Returns how many
+    /// late events were judged before a twin of theirs was committed.
     ///
     /// # Errors
     /// The first difference.
@@ -134,8 +138,8 @@ impl Oracle {
         expected
     }
 
-    /// Takes the records `from..to` of one partition in commit `number`, which looked up late events when `seen` commits
-    /// had happened.
+    /// Takes the records `from..to` of one partition in commit `number`, which looked up late
+    /// events when `seen` commits had happened.
     fn take(
         &self,
         log: &Log,
@@ -289,7 +293,8 @@ impl Oracle {
         clock.t().map(|t| t.micros()) == t && found == times
     }
 
-    /// Every anchor stands where a commit ended, and holds event time and totals as they were there.
+    /// Every anchor stands where a commit ended, and holds event time and totals as they were
+    /// there.
     fn check_anchors(&self, log: &Log, db: &Database) -> Result<(), String> {
         let mut totals: BTreeMap<(TopicPartition, i64), Counters> = BTreeMap::new();
         let mut running: BTreeMap<TopicPartition, Counters> = BTreeMap::new();
@@ -318,8 +323,8 @@ impl Oracle {
     }
 }
 
-/// What a hit is counted by: its own page if that is among the first ones of the window and partition, as many as the
-/// rules say.
+/// What a hit is counted by: its own page if that is among the first ones of the window and
+/// partition, as many as the rules say.
 fn page_of(
     expected: &mut Expected,
     part: (TopicPartition, i64),
@@ -366,7 +371,8 @@ fn reject(
     expected.letters.insert(place, letter);
 }
 
-/// Each partition's commits follow one another without overlap or gap, and end where the checkpoint stands.
+/// Each partition's commits follow one another without overlap or gap, and end where the checkpoint
+/// stands.
 fn commits_fit_together(db: &Database) -> Result<(), String> {
     let mut reached: BTreeMap<TopicPartition, i64> = BTreeMap::new();
     for commit in &db.wal {

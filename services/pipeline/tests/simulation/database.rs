@@ -1,5 +1,5 @@
-//! An in-memory database with READ COMMITTED transactions: row locks that wait, deadlocks, backends that outlive their
-//! client, crashes that lose the newest commits.
+//! An in-memory database with READ COMMITTED transactions: row locks that wait, deadlocks, backends
+//! that outlive their client, crashes that lose the newest commits.
 
 use std::{
     cell::RefCell,
@@ -279,7 +279,8 @@ impl Database {
         }
     }
 
-    /// The client has dropped the transaction: rolled back at once, or, when the process died, once the server notices.
+    /// The client has dropped the transaction: rolled back at once, or, when the process died, once
+    /// the server notices.
     pub fn dropped(&mut self, tx: u64) {
         match self.open.get(&tx) {
             Some(open) if open.abandoned => {}
@@ -288,7 +289,8 @@ impl Database {
         }
     }
 
-    /// The client is gone. The server learns of it now or later; a commit under way still happens, or not.
+    /// The client is gone. The server learns of it now or later; a commit under way still happens,
+    /// or not.
     pub fn lose_client(&mut self, tx: u64) {
         let linger = self.dice.chance(600);
         if let Some(open) = self.open.get_mut(&tx) {
@@ -349,7 +351,8 @@ impl Database {
         }
     }
 
-    /// The server crashes and comes back: all connections die, and what was not yet durable may be gone.
+    /// The server crashes and comes back: all connections die, and what was not yet durable may be
+    /// gone.
     pub fn crash(&mut self) {
         self.open.clear();
         self.locks.clear();

@@ -1,11 +1,13 @@
 //! Seeded chance: the same seed throws the same sequence on every machine.
 
-/// One independent stream of a seed: `SplitMix64` (Steele, Lea and Flood 2014). Six lines here cost a third of the run's
-/// time less than a cryptographic generator that the dev profile leaves unoptimized.
+/// One independent stream of a seed: `SplitMix64` (Steele, Lea and Flood 2014). Six lines here cost
+/// a third of the run's time less than a cryptographic generator that the dev profile leaves
+/// unoptimized.
 pub struct Dice(u64);
 
 impl Dice {
-    /// Stream `stream` of `seed`. Streams are independent, so that one more throw in the database does not change the log.
+    /// Stream `stream` of `seed`. Streams are independent, so that one more throw in the database
+    /// does not change the log.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut dice = Self(seed);
         let seeded = dice.next();

@@ -111,8 +111,8 @@ fn a_refused_resend_whose_twin_the_filter_forgot_within_the_flush_is_a_duplicate
     assert_eq!(database.borrow().state.letters.len(), 0);
 }
 
-/// What was set apart is in no aggregate: once late events are stored it is counted when it is sent again, and no
-/// more than once. The checker of all seeds says the same.
+/// What was set apart is in no aggregate: once late events are stored it is counted when it is sent
+/// again, and no more than once. The checker of all seeds says the same.
 #[test]
 fn a_diverted_event_is_accepted_once_when_it_is_sent_again_after_late_events_are_merged() {
     let scenario = quiet();

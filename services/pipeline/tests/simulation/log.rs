@@ -1,4 +1,5 @@
-//! An in-memory topic whose every record carries its ground truth beside the bytes: what it is, known without decoding.
+//! An in-memory topic whose every record carries its ground truth beside the bytes: what it is,
+//! known without decoding.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -48,9 +49,11 @@ pub enum Truth {
     Tombstone,
     /// No event, for this reason.
     Rejected(RejectReason),
-    /// An event, unless it is dated further ahead than the rules allow; whether or not the database takes it.
+    /// An event, unless it is dated further ahead than the rules allow; whether or not the database
+    /// takes it.
     Event(Facts),
-    /// Several records in one, where the rules say that there are such; otherwise an object that is no event.
+    /// Several records in one, where the rules say that there are such; otherwise an object that is
+    /// no event.
     Batch(Vec<Part>),
 }
 
@@ -276,7 +279,8 @@ impl Writer<'_> {
         self.send(partition, facts)
     }
 
-    /// The same id again: exactly, at another time of the same day, or on the next day; now and then with another page.
+    /// The same id again: exactly, at another time of the same day, or on the next day; now and
+    /// then with another page.
     fn resent(&mut self, partition: usize) -> (Option<Vec<u8>>, Truth) {
         let candidates: Vec<usize> = (0..self.sent.len())
             .filter(|&at| self.scenario.across_partitions || self.sent[at].0 == partition)
@@ -295,7 +299,8 @@ impl Writer<'_> {
         facts.received = self.received();
         if self.dice.chance(150) {
             let page = format!("https://shop.example/p/{}", self.dice.below(6));
-            // whether the database takes what an id says may change only where every order of commits says the same
+            // whether the database takes what an id says may change only where every order of
+            // commits says the same
             let refused = facts.url.starts_with(REFUSED);
             if self.scenario.across_partitions || self.scenario.ledger_refuses {
                 facts.url = if refused { facts.url } else { page };

@@ -1,13 +1,14 @@
-//! Deterministic simulation of the pipeline core: an in-memory log and database, processors that are killed, fenced and
-//! rebalanced at every step, and an oracle that says what the tables must hold.
+//! Deterministic simulation of the pipeline core: an in-memory log and database, processors that
+//! are killed, fenced and rebalanced at every step, and an oracle that says what the tables must
+//! hold.
 //!
 //! ```text
 //!   log ──▶ processor (engine, settle, claims) ──▶ database ──▶ checker
 //!    │          ▲ kill, rebalance, zombie            ▲ lost commit, crash, deadlock  ▲
 //!    └──────────┴───────────── ground truth ─────────┴───────────────────────────────┘
 //! ```
-//! `CLICKSTREAM_SIM_SEEDS` sets how many seeds run (20,000), `CLICKSTREAM_SIM_FIRST` the first one. A failure prints its
-//! seed and the command that replays it with a trace.
+//! `CLICKSTREAM_SIM_SEEDS` sets how many seeds run (20,000), `CLICKSTREAM_SIM_FIRST` the first one.
+//! A failure prints its seed and the command that replays it with a trace.
 
 mod checker;
 mod database;

@@ -1,5 +1,6 @@
-//! A simulated processor: engine, ownership and commit protocol of the core, driven as the real service does it. This is its
-//! writer, with one connection on which claims or a flush are under way while intake goes on; see `reader` for the rest.
+//! A simulated processor: engine, ownership and commit protocol of the core, driven as the real
+//! service does it. This is its writer, with one connection on which claims or a flush are under
+//! way while intake goes on; see `reader` for the rest.
 
 use std::{
     collections::BTreeSet,
@@ -103,7 +104,8 @@ struct Claims {
     result: Result<Vec<(TopicPartition, Claimed)>, Error>,
 }
 
-/// A step of the scheduler is a millisecond, and a partition that is halted is looked at soon again.
+/// A step of the scheduler is a millisecond, and a partition that is halted is looked at soon
+/// again.
 const TIMING: Timing = Timing {
     examine: Duration::from_millis(100),
     confirm: Duration::from_millis(5),
@@ -136,7 +138,8 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// A processor without partitions, which begins with these rules. `number` is new for every process.
+    /// A processor without partitions, which begins with these rules. `number` is new for every
+    /// process.
     pub fn start(
         number: u64,
         scenario: &Rc<Scenario>,
@@ -154,7 +157,8 @@ impl Processor {
             work: None,
             retry: None,
             in_flight: BTreeSet::new(),
-            // every other seed reads without trouble: what is claimed again for one reason hides that it was not for another
+            // every other seed reads without trouble: what is claimed again for one reason hides
+            // that it was not for another
             faults_left: match scenario.seed % 2 {
                 0 => scenario.fault_budget,
                 _ => 0,
@@ -253,7 +257,8 @@ impl Processor {
                 self.work = Some(Work::Claim(Box::pin(claims)));
                 return true;
             }
-            // the database knows nothing of it here: a claim that was given back is ended like any other
+            // the database knows nothing of it here: a claim that was given back is ended like any
+            // other
             tally.released += self.on(Event::ReleaseTurn).len() as u64;
             self.on(Event::Released);
         }
@@ -273,7 +278,8 @@ impl Processor {
         if self.sabotaged(Sabotage::FlushFollowsNewerRules) {
             flush.rules = Arc::clone(self.engine.rules());
         }
-        // ahead of its transaction, as a processor does it while the flush before is being committed
+        // ahead of its transaction, as a processor does it while the flush before is being
+        // committed
         if flush.batch.rows.len().is_multiple_of(2) {
             flush.plan();
         }
@@ -410,7 +416,8 @@ impl Processor {
         Ok(())
     }
 
-    /// The connection is gone and with it what was under way: forgets the partitions, which are then claimed again.
+    /// The connection is gone and with it what was under way: forgets the partitions, which are
+    /// then claimed again.
     fn reconnect(&mut self, moved: Vec<TopicPartition>) {
         self.connection = Some(Connection::open(&self.database));
         self.in_flight.clear();

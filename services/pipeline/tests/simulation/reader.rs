@@ -1,5 +1,5 @@
-//! The reading side of a simulated processor: a consumer that fetches what it is told to, and hands on what it has fetched
-//! whether or not anybody wants it any more.
+//! The reading side of a simulated processor: a consumer that fetches what it is told to, and hands
+//! on what it has fetched whether or not anybody wants it any more.
 
 use std::collections::BTreeMap;
 
@@ -117,7 +117,8 @@ impl Processor {
         self.take_some(log, tally)
     }
 
-    /// A broker answers a question for the bounds of a log, or does not; now and then with an end that was true long ago.
+    /// A broker answers a question for the bounds of a log, or does not; now and then with an end
+    /// that was true long ago.
     fn answer(&mut self, log: &Log, tally: &mut Tally) {
         if self.consumer.questions.is_empty() {
             return;

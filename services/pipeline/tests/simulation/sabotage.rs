@@ -1,11 +1,13 @@
-//! Deliberate bugs. A checker that cannot object proves nothing, so each of these must be found within a few thousand seeds.
+//! Deliberate bugs. A checker that cannot object proves nothing, so each of these must be found
+//! within a few thousand seeds.
 
 /// A bug of the simulated database or of the simulated processor.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Sabotage {
     /// Neither the fence nor the advance looks at the claim and the position.
     NoFence,
-    /// The checkpoint moves when the transaction asks for it, and stays moved when the transaction does not commit.
+    /// The checkpoint moves when the transaction asks for it, and stays moved when the transaction
+    /// does not commit.
     AdvanceOutsideTransaction,
     /// Dead letters stay when their transaction does not commit.
     DeadLettersOutsideTransaction,
@@ -23,18 +25,23 @@ pub enum Sabotage {
     ClockForgottenAtClaim,
     /// A claim reads the position under the checkpoint's lock, and the event times before it.
     ClaimIsTorn,
-    /// A lost connection makes a processor claim only what was in the flush. What is not in it may have been set back by
-    /// the same crash of the database, and is never flushed again when it was already at the end of the log.
+    /// A lost connection makes a processor claim only what was in the flush. What is not in it may
+    /// have been set back by the same crash of the database, and is never flushed again when it was
+    /// already at the end of the log.
     OnlyTheFlushIsReclaimed,
     /// A processor without anything to flush does not notice that its connection is gone.
     IdleLossGoesUnnoticed,
-    /// A batch that cannot be read is passed over, and what comes behind it is taken for what comes next.
+    /// A batch that cannot be read is passed over, and what comes behind it is taken for what comes
+    /// next.
     UnreadableIsPassedOver,
-    /// The anchor of a change of the rules stands one offset behind the first record that is judged by them.
+    /// The anchor of a change of the rules stands one offset behind the first record that is judged
+    /// by them.
     AnchorOneOff,
-    /// A change of the rules between a claim and its first record goes unnoticed: no anchor tells of it.
+    /// A change of the rules between a claim and its first record goes unnoticed: no anchor tells
+    /// of it.
     ChangeAfterClaimGoesUnnoticed,
-    /// What happens to late events follows from the rules when the flush is written, not when its records were taken.
+    /// What happens to late events follows from the rules when the flush is written, not when its
+    /// records were taken.
     FlushFollowsNewerRules,
     /// A change of the rules writes no anchor.
     ChangeWithoutAnchor,

@@ -1,4 +1,5 @@
-//! What one seed looks like: its spec, its log's shape, its processors and how often what goes wrong.
+//! What one seed looks like: its spec, its log's shape, its processors and how often what goes
+//! wrong.
 
 use clickstream_pipeline::{
     bots::BotList,
@@ -45,7 +46,8 @@ pub struct Scenario {
     pub ledger_refuses: bool,
     /// Whether a claim can end the previous owner's backend.
     pub terminates: bool,
-    /// Whether rows after a claim count as new although others may have stored them: the filter is often wrong.
+    /// Whether rows after a claim count as new although others may have stored them: the filter is
+    /// often wrong.
     pub overconfident: bool,
     /// How many steps of a transaction in 1,000 go wrong.
     pub step_faults: usize,
@@ -62,7 +64,8 @@ pub struct Scenario {
 /// The page of events where the rules have a template.
 pub const PAGE: &str = "https://shop.example/p/:page";
 
-/// Rules by which all URLs that the database takes are one page, or each is a page of its own, on one site.
+/// Rules by which all URLs that the database takes are one page, or each is a page of its own, on
+/// one site.
 fn pages(dice: &mut Dice) -> PageRules {
     let template = "/p/:page".parse().expect("a template");
     PageRules {

@@ -1,5 +1,5 @@
-//! What the simulated database holds, and what one transaction changes. State is always the sum of a list of changes, so
-//! that a crash that loses the newest ones is replayed rather than imitated.
+//! What the simulated database holds, and what one transaction changes. State is always the sum of
+//! a list of changes, so that a crash that loses the newest ones is replayed rather than imitated.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! The commit protocol's side of the database. Every statement yields before it runs, so that a scheduler can put any other
-//! transaction, crash or rebalance between two of them.
+//! The commit protocol's side of the database. Every statement yields before it runs, so that a
+//! scheduler can put any other transaction, crash or rebalance between two of them.
 
 use std::{cell::RefMut, collections::BTreeMap, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
@@ -64,8 +64,9 @@ impl Connection {
         !self.database.borrow().is_alive(self.id)
     }
 
-    /// Takes a partition over: ends the previous owner's backend, locks the checkpoint, writes a new token and an anchor with
-    /// these rules, and reads where to go on. A position beyond the end of the log is left alone.
+    /// Takes a partition over: ends the previous owner's backend, locks the checkpoint, writes a
+    /// new token and an anchor with these rules, and reads where to go on. A position beyond the
+    /// end of the log is left alone.
     ///
     /// # Errors
     /// Any fault; nothing is known then, and the claim is made again.
@@ -119,7 +120,8 @@ impl Connection {
 
         let mut db = database.borrow_mut();
         let (next, mut clock, first) = late;
-        // `first` only spares suspects; a processor that believes it wrongly is corrected by the primary key
+        // `first` only spares suspects; a processor that believes it wrongly is corrected by the
+        // primary key
         let first = first || db.scenario.overconfident;
         if db.sabotaged(Sabotage::ClockForgottenAtClaim) {
             clock = EventClock::default();
@@ -235,7 +237,8 @@ impl Transaction for Tx {
                 held.push(tp);
                 continue;
             }
-            // the statement's snapshot decides which rows are locked, the locked row which are returned
+            // the statement's snapshot decides which rows are locked, the locked row which are
+            // returned
             if !stands(&self.database.borrow(), position) {
                 continue;
             }

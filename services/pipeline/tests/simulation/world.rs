@@ -221,7 +221,8 @@ impl World {
         }
     }
 
-    /// Kills a process at whatever step it is; a new one takes its place and the group deals its partitions anew.
+    /// Kills a process at whatever step it is; a new one takes its place and the group deals its
+    /// partitions anew.
     fn kill(&mut self) {
         self.tally.killed += 1;
         let victim = self.dice.below(self.processors.len());
@@ -254,8 +255,8 @@ impl World {
         })
     }
 
-    /// Without faults every partition is claimed once and nothing is fenced: the fence is there for accidents, and must not
-    /// be what makes an ordinary run correct.
+    /// Without faults every partition is claimed once and nothing is fenced: the fence is there for
+    /// accidents, and must not be what makes an ordinary run correct.
     fn nothing_was_done_twice(&self) -> Result<(), String> {
         let Tally {
             claims,

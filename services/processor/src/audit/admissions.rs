@@ -1,8 +1,9 @@
-//! Which pages of a window have rows of their own where the rules bound their number: what `clickstream_admitted_pages`
-//! says, against the log in its order.
+//! Which pages of a window have rows of their own where the rules bound their number: what
+//! `clickstream_admitted_pages` says, against the log in its order.
 //!
-//! The table lists each window's pages in the order in which they must have come. So one number is enough to follow it:
-//! how many of them have been met. A page that comes anew is the next one of the list, or the bound is reached.
+//! The table lists each window's pages in the order in which they must have come. So one number is
+//! enough to follow it: how many of them have been met. A page that comes anew is the next one of
+//! the list, or the bound is reached.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -127,8 +128,9 @@ impl Admissions {
         })
     }
 
-    /// Whether an accepted hit came to a row of its page's own; `bound` is that of the rules at its offset. What the table
-    /// says otherwise than the log comes as a sentence, once for each window.
+    /// Whether an accepted hit came to a row of its page's own; `bound` is that of the rules at its
+    /// offset. What the table says otherwise than the log comes as a sentence, once for each
+    /// window.
     pub fn has_own_row(
         &mut self,
         window: EventTime,

@@ -1,8 +1,10 @@
-//! Hits, distinct counts and sketches, recomputed from the accepted records and compared with what is stored.
+//! Hits, distinct counts and sketches, recomputed from the accepted records and compared with what
+//! is stored.
 //!
-//! Windows are compared through sums of keyed hashes: of hits times the hash of their page, and of the hashes of the
-//! partitions' traffic. Two windows with the same sums hold the same, but for a chance of 2^-128. So memory grows with the
-//! number of windows, not with that of pages, partitions or events.
+//! Windows are compared through sums of keyed hashes: of hits times the hash of their page, and of
+//! the hashes of the partitions' traffic. Two windows with the same sums hold the same, but for a
+//! chance of 2^-128. So memory grows with the number of windows, not with that of pages, partitions
+//! or events.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -23,7 +25,8 @@ use super::{
     stored::user_text,
 };
 
-/// `sketch_format` of rows that a processor of an earlier version wrote (also): their bits lack values.
+/// `sketch_format` of rows that a processor of an earlier version wrote (also): their bits lack
+/// values.
 const OLDER_FORMAT: i16 = 1;
 /// Characters of a page's address that a report shows.
 const SHOWN: usize = 120;
@@ -71,13 +74,15 @@ pub struct Traffic {
     sessions: Sketch,
 }
 
-/// Windows of one partition, recomputed: those that may still change are held, the others go into the sums.
+/// Windows of one partition, recomputed: those that may still change are held, the others go into
+/// the sums.
 pub struct OpenWindows {
     tp: TopicPartition,
     open: BTreeMap<EventTime, (EventTime, Traffic)>,
     closed: HashSet<EventTime>,
     grace_micros: i64,
-    /// Windows that are held although their grace is over, since late events may still be counted in them.
+    /// Windows that are held although their grace is over, since late events may still be counted
+    /// in them.
     held: usize,
     /// Windows that could be compared.
     compared: u64,
@@ -103,7 +108,8 @@ impl Fingerprints {
         self.hash(url_hash)
     }
 
-    /// The hash of a set of bits, however many empty bytes are at its end; of no set where there is none.
+    /// The hash of a set of bits, however many empty bytes are at its end; of no set where there is
+    /// none.
     pub fn of_bits(&self, bits: Option<&[u8]>) -> u128 {
         self.hash(bits.map(|bytes| {
             let used = bytes.iter().rposition(|byte| *byte != 0);
@@ -254,8 +260,8 @@ impl Traffic {
 }
 
 impl OpenWindows {
-    /// `grace_micros` after the end of a window, on T's scale, it cannot change any more, unless late events are counted in
-    /// their window: then the newest `held` are kept all the same.
+    /// `grace_micros` after the end of a window, on T's scale, it cannot change any more, unless
+    /// late events are counted in their window: then the newest `held` are kept all the same.
     pub fn new(tp: TopicPartition, grace_micros: i64, held: usize) -> Self {
         Self {
             tp,
@@ -324,7 +330,8 @@ impl OpenWindows {
     }
 }
 
-/// The windows whose hits or traffic differ, in order. Of those that were reopened, only the hits are known.
+/// The windows whose hits or traffic differ, in order. Of those that were reopened, only the hits
+/// are known.
 pub fn differing(
     stored: &HashMap<EventTime, WindowSum>,
     recomputed: &HashMap<EventTime, WindowSum>,

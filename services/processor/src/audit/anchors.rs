@@ -1,5 +1,5 @@
-//! Where an audit of a partition can start: the first anchor that the log still reaches. Anchors are loaded by partition, and
-//! only from there on: there is one for every hour and claim.
+//! Where an audit of a partition can start: the first anchor that the log still reaches. Anchors
+//! are loaded by partition, and only from there on: there is one for every hour and claim.
 
 use std::ops::Range;
 
@@ -39,13 +39,14 @@ pub struct Start {
     pub offsets: Range<i64>,
     /// The anchor to start from; `None`: none lies in the log any more.
     pub anchor: Option<Anchor>,
-    /// Offsets that the log has, but that no anchor lies below. Everything was read after a claim, which wrote one.
+    /// Offsets that the log has, but that no anchor lies below. Everything was read after a claim,
+    /// which wrote one.
     pub lost: Option<Range<i64>>,
 }
 
 impl Start {
-    /// The first anchor that the log still reaches back to. An anchor right before a gap is as good as one behind it: there
-    /// was nothing to read in between.
+    /// The first anchor that the log still reaches back to. An anchor right before a gap is as good
+    /// as one behind it: there was nothing to read in between.
     ///
     /// # Errors
     /// What the server says, or an anchor that this version cannot read.
@@ -99,7 +100,8 @@ impl Start {
         })
     }
 
-    /// Whether everything that the partition's tables hold comes from records that the log still has.
+    /// Whether everything that the partition's tables hold comes from records that the log still
+    /// has.
     pub fn is_whole(&self) -> bool {
         self.anchor
             .as_ref()
@@ -175,8 +177,8 @@ pub struct Known {
     pub late: i64,
 }
 
-/// The oldest totals below `end` of which `kept` says that nothing since can have expired; it is asked with the time at
-/// which they were written down.
+/// The oldest totals below `end` of which `kept` says that nothing since can have expired; it is
+/// asked with the time at which they were written down.
 ///
 /// # Errors
 /// What the server says.
@@ -205,7 +207,8 @@ pub async fn oldest_known(
     Ok(None)
 }
 
-/// The policies for late events that were in force from the anchor at `from` on, up to `end`, by their names.
+/// The policies for late events that were in force from the anchor at `from` on, up to `end`, by
+/// their names.
 ///
 /// # Errors
 /// What the server says.

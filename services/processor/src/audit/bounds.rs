@@ -1,4 +1,5 @@
-//! The bounds of pages by which rows were counted, as the anchors tell them: for aggregates that are compared with rows.
+//! The bounds of pages by which rows were counted, as the anchors tell them: for aggregates that
+//! are compared with rows.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,9 @@
-//! Counts the stored rows by the place they come from, so that a row without a record shows although every record has been
-//! found: the rows that were found are the rows that are there if both are equally many.
+//! Counts the stored rows by the place they come from, so that a row without a record shows
+//! although every record has been found: the rows that were found are the rows that are there if
+//! both are equally many.
 //!
-//! The table is walked in pieces of its heap, each in a statement of its own: no index is needed, and none of them keeps
-//! PostgreSQL from cleaning up for long.
+//! The table is walked in pieces of its heap, each in a statement of its own: no index is needed,
+//! and none of them keeps PostgreSQL from cleaning up for long.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ const PIECE_PAGES: i64 = 65_536;
 /// How often the walk begins anew when a day's partition came or went meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// Counts by stretches of offsets, so that rows without a record can be found without holding every offset.
+/// Counts by stretches of offsets, so that rows without a record can be found without holding every
+/// offset.
 #[derive(Clone, Debug)]
 pub struct Buckets {
     /// First offset of the first bucket.

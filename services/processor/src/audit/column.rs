@@ -1,4 +1,5 @@
-//! Column values in the form in which they are compared: exact, and without a detour over a calendar.
+//! Column values in the form in which they are compared: exact, and without a detour over a
+//! calendar.
 
 use std::{error::Error, net::IpAddr};
 

@@ -63,8 +63,9 @@ impl Coverage {
         }
     }
 
-    /// Why the partition is not proven, if it is not. What Kafka's retention has taken is no reason as long as something is
-    /// left: the anchors vouch for the totals below, and the tables are checked against those.
+    /// Why the partition is not proven, if it is not. What Kafka's retention has taken is no reason
+    /// as long as something is left: the anchors vouch for the totals below, and the tables are
+    /// checked against those.
     pub fn doubts(&self, progress: &Progress, start: &Start, tally: &Tally) -> Vec<String> {
         let (topic, partition) = (&progress.topic, progress.tp.partition);
         let (counted, log_start) = (self.records_counted, start.log_start);

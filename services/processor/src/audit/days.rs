@@ -1,7 +1,8 @@
-//! The tables of `clickstream_events`, a few at a time. A statement holds a lock on each table that its plan opens and on
-//! each index of it until its transaction ends, and the server's table of locks is for everybody: 6,400 entries with its
-//! defaults. So every statement of an audit names days in its text or in parameters that the planner knows, which then opens
-//! these and no other, and no transaction meets more than [`DAYS_AT_ONCE`].
+//! The tables of `clickstream_events`, a few at a time. A statement holds a lock on each table that
+//! its plan opens and on each index of it until its transaction ends, and the server's table of
+//! locks is for everybody: 6,400 entries with its defaults. So every statement of an audit names
+//! days in its text or in parameters that the planner knows, which then opens these and no other,
+//! and no transaction meets more than [`DAYS_AT_ONCE`].
 
 use std::ops::Range;
 
@@ -11,7 +12,8 @@ use tokio_postgres::{Client, Transaction};
 
 use super::column::Date;
 
-/// Days of a statement or a transaction: four locks each, and four sessions at most hold some at the same time.
+/// Days of a statement or a transaction: four locks each, and four sessions at most hold some at
+/// the same time.
 pub const DAYS_AT_ONCE: usize = 64;
 
 /// One of the tables that hold rows.
@@ -34,7 +36,8 @@ pub struct Source<'a> {
     pub pages: i64,
 }
 
-/// All rows, in as few statements as the table of locks allows, and of at most `most_pages` unless a single table has more.
+/// All rows, in as few statements as the table of locks allows, and of at most `most_pages` unless
+/// a single table has more.
 ///
 /// A day is read by way of the table of all days, so that no right on the day itself is needed.
 pub fn sources(tables: &[Table], most_pages: i64) -> Vec<Source<'_>> {
@@ -101,8 +104,9 @@ pub async fn tables(client: &Client) -> anyhow::Result<Vec<Table>> {
         .collect()
 }
 
-/// The end of `stretch`, or a midnight before it, so that a transaction may read what lies between: no more days than it has
-/// locks for. Nothing but a window has to be read at one instant, and a day is a whole number of those.
+/// The end of `stretch`, or a midnight before it, so that a transaction may read what lies between:
+/// no more days than it has locks for. Nothing but a window has to be read at one instant, and a
+/// day is a whole number of those.
 ///
 /// # Errors
 /// What the server says.

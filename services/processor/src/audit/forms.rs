@@ -1,5 +1,6 @@
-//! Which rows of `clickstream_traffic_parts` hold all of their users and visits. A processor of an earlier version wrote numbers
-//! and sketches of its own; what it wrote stays what it is, and nothing proves it.
+//! Which rows of `clickstream_traffic_parts` hold all of their users and visits. A processor of an
+//! earlier version wrote numbers and sketches of its own; what it wrote stays what it is, and
+//! nothing proves it.
 
 use std::collections::HashMap;
 
@@ -26,7 +27,8 @@ impl Forms {
         }
     }
 
-    /// Whether the partition's row of the window that starts at `start` is of the older form, if there is one.
+    /// Whether the partition's row of the window that starts at `start` is of the older form, if
+    /// there is one.
     pub fn is_older(&self, tp: TopicPartition, start: EventTime) -> bool {
         let changes = self.changes.get(&tp).map_or(&[][..], Vec::as_slice);
         let at = changes.partition_point(|(since, _)| *since <= start);

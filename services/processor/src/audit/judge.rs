@@ -1,4 +1,5 @@
-//! What the log and the rules alone say of each record: the part of a verdict that needs no database.
+//! What the log and the rules alone say of each record: the part of a verdict that needs no
+//! database.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -1,5 +1,6 @@
-//! Dead letters and late events against the counters: below the stretch that was read, where no record tells of them any
-//! more, they must be as many as were counted. Above, each record has been asked for its own.
+//! Dead letters and late events against the counters: below the stretch that was read, where no
+//! record tells of them any more, they must be as many as were counted. Above, each record has been
+//! asked for its own.
 
 use anyhow::Result;
 use clickstream_pipeline::spec::LatePolicy;

@@ -113,7 +113,8 @@ pub fn consumer(
         .context("spec.kafka: librdkafka refuses these settings")
 }
 
-/// Reads `offsets` and hands every slice to `deliver`, until that answers `false`. Slices end at each of `stops` (ascending).
+/// Reads `offsets` and hands every slice to `deliver`, until that answers `false`. Slices end at
+/// each of `stops` (ascending).
 ///
 /// # Errors
 /// The brokers are silent, or what is to be read is no longer there.

@@ -1,4 +1,5 @@
-//! One partition: every record of the log against what is stored of it, slice by slice, in log order.
+//! One partition: every record of the log against what is stored of it, slice by slice, in log
+//! order.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -123,7 +124,8 @@ impl<'a> PartitionAudit<'a> {
             .first()
             .map_or(&progress.state, |anchor| &anchor.state)
             .clone();
-        // a window cannot change any more once it is closed by every rule that was or comes in force
+        // a window cannot change any more once it is closed by every rule that was or comes in
+        // force
         let grace =
             |anchor: &Anchor| anchor.spec.allowed_lateness_micros + anchor.spec.delay_micros;
         let grace = given.anchors.iter().map(grace).max().unwrap_or(0);
@@ -396,7 +398,8 @@ impl<'a> PartitionAudit<'a> {
         match verdict {
             [Verdict::Accepted | Verdict::Merged] => {}
             [_] => return page,
-            // whether it was accepted is not known any more: nor is what came of the pages behind it
+            // whether it was accepted is not known any more: nor is what came of the pages behind
+            // it
             _ => self.admissions.leave(window.start),
         }
         if self.shared.retained.window_is_gone(window) {
@@ -515,7 +518,8 @@ impl<'a> PartitionAudit<'a> {
         }
     }
 
-    /// A gap says that the log had lost these offsets before they were read: then it cannot hold them now.
+    /// A gap says that the log had lost these offsets before they were read: then it cannot hold
+    /// them now.
     fn compare_gaps(&mut self, slice: &Slice) {
         for gap in &self.progress.gaps {
             let lost = |record: &&LoggedRecord| gap.contains(&record.offset);

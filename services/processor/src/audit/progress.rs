@@ -19,7 +19,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows progress towards `total` records: one changing line on a terminal, a line every five seconds elsewhere.
+    /// Shows progress towards `total` records: one changing line on a terminal, a line every five
+    /// seconds elsewhere.
     pub fn show(total: u64) -> Self {
         let read = Arc::new(AtomicU64::new(0));
         let line = std::io::stderr().is_terminal();

@@ -1,7 +1,8 @@
 //! Promoted columns: what they must hold by the rules at a record's offset, from the record alone.
 //!
-//! A column is compared where the rules name it. Elsewhere (before it was promoted, and after) what it
-//! holds is nobody's claim: people fill it from `properties`, say. And keys of properties that should be listed.
+//! A column is compared where the rules name it. Elsewhere (before it was promoted, and after) what
+//! it holds is nobody's claim: people fill it from `properties`, say. And keys of properties that
+//! should be listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -141,8 +142,8 @@ fn holds(
     })
 }
 
-/// What is to be said of keys of properties that are not listed. It is no difference: a release that keeps no list may
-/// have stored them, and people may take keys off it.
+/// What is to be said of keys of properties that are not listed. It is no difference: a release
+/// that keeps no list may have stored them, and people may take keys off it.
 pub fn unlisted(keys: &BTreeSet<&ListedKey>) -> Option<String> {
     let named = keys.iter().take(NAMED_KEYS);
     let named: Vec<String> = named.map(|(key, kind)| format!("{key} ({kind})")).collect();

@@ -65,8 +65,8 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Reads the aggregates in slices, takes the snapshot that everything is read up to, and finds out where each
-    /// partition can be read from.
+    /// Reads the aggregates in slices, takes the snapshot that everything is read up to, and finds
+    /// out where each partition can be read from.
     ///
     /// # Errors
     /// A server cannot be reached or read, or another Kafka cluster than the target's is named.
@@ -86,7 +86,8 @@ impl Proof {
             .unwrap_or(pipeline.semantic().window_micros);
         let windows = TumblingWindow::new(window_micros);
         let mut differences = Differences::default();
-        // before the positions up to which the log is read, so that every hit that is found is one of a record that is read
+        // before the positions up to which the log is read, so that every hit that is found is one
+        // of a record that is read
         let slices = Slices::read(
             &mut client,
             &fingerprints,
@@ -134,7 +135,8 @@ impl Proof {
         Ok(proof)
     }
 
-    /// Where each partition can be read from, and which of the topics' partitions were not read at all.
+    /// Where each partition can be read from, and which of the topics' partitions were not read at
+    /// all.
     async fn find_starts(&mut self, topics: Vec<KnownTopic>) -> anyhow::Result<()> {
         let consumer = Arc::clone(&self.consumer);
         let places: Vec<_> = self

@@ -1,8 +1,9 @@
-//! Aggregates against the stored rows, page by page and partition by partition: to name what differs where a window's sums
-//! are not the log's, and for windows whose records the log no longer has.
+//! Aggregates against the stored rows, page by page and partition by partition: to name what
+//! differs where a window's sums are not the log's, and for windows whose records the log no longer
+//! has.
 //!
-//! Rows and aggregates of a window are read in one short transaction, so they agree while the pipeline runs on. Different
-//! windows need not be: a stretch of many days is read in pieces.
+//! Rows and aggregates of a window are read in one short transaction, so they agree while the
+//! pipeline runs on. Different windows need not be: a stretch of many days is read in pieces.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -263,7 +264,8 @@ impl Recount<'_> {
         Ok(())
     }
 
-    /// Every admitted page must have a hit, and every page must be admitted while the bound is not reached.
+    /// Every admitted page must have a hit, and every page must be admitted while the bound is not
+    /// reached.
     fn compare_admitted(&self, parts: &Parts, differences: &mut Differences) {
         let mut wrong: BTreeMap<(EventTime, TopicPartition), String> = BTreeMap::new();
         for (&key, (admitted, met)) in &parts.by_key {
@@ -345,8 +347,8 @@ impl Recount<'_> {
         let params: [&(dyn ToSql + Sync); 4] = [&bounds[0], &bounds[1], &first, &last];
         let rows = tx
             .query_raw(
-                // a late row is counted where the rules of its time say so: those of the newest anchor at or below it, or of
-                // the oldest that is left
+                // a late row is counted where the rules of its time say so: those of the newest
+                // anchor at or below it, or of the oldest that is left
                 &format!("select {} from clickstream_events as rows
                  where event_ts >= $1 and event_ts < $2 and event_date >= $3 and event_date <= $4
                    and (not is_late or 'Merge' = coalesce(
@@ -485,8 +487,8 @@ fn entry<'p>(
     })
 }
 
-/// Windows that would differ if all hits of which it is not known had come to the row of other pages, and that may be right
-/// all the same.
+/// Windows that would differ if all hits of which it is not known had come to the row of other
+/// pages, and that may be right all the same.
 fn undecided(pages: &HashMap<(EventTime, PageHash), Page>) -> HashSet<EventTime> {
     let mut windows: HashMap<EventTime, (bool, bool, [i64; 2])> = HashMap::new();
     let other = other_pages();

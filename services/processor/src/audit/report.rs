@@ -70,7 +70,8 @@ pub enum Kind {
     UnknownPartition,
 }
 
-/// One contradiction, with the place where it can be looked at. Field contents of events are never part of it.
+/// One contradiction, with the place where it can be looked at. Field contents of events are never
+/// part of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Difference {
     /// Which way.
@@ -176,7 +177,8 @@ pub struct AuditReport {
     pub windows: usize,
     /// Windows that are stored.
     pub windows_stored: usize,
-    /// Of them, those that a processor of an earlier version wrote (also): their distinct counts were not compared.
+    /// Of them, those that a processor of an earlier version wrote (also): their distinct counts
+    /// were not compared.
     pub windows_of_older_form: usize,
     /// In the order of topic and partition.
     pub partitions: Vec<PartitionReport>,

@@ -11,7 +11,8 @@ use clickstream_pipeline::{
 /// How far the clock of a processor, by which rows expire, may be ahead of the server's.
 const MARGIN_MICROS: i64 = 3_600_000_000;
 
-/// The bounds of what must be there. They move on while the audit runs, since retention goes on as well.
+/// The bounds of what must be there. They move on while the audit runs, since retention goes on as
+/// well.
 #[derive(Clone, Debug)]
 pub struct Retained {
     taken_at: EventTime,
@@ -23,7 +24,8 @@ pub struct Retained {
 }
 
 impl Retained {
-    /// As of `now`: `days` have a partition of their own, and `dropped` says whether any row has expired so far.
+    /// As of `now`: `days` have a partition of their own, and `dropped` says whether any row has
+    /// expired so far.
     pub fn new(now: EventTime, days: BTreeSet<Day>, dropped: bool, spec: &RetentionSpec) -> Self {
         Self {
             taken_at: now,
@@ -44,13 +46,14 @@ impl Retained {
         before_all || self.day_is_past(day)
     }
 
-    /// Whether rows of a day may have been dropped before those came that are there now. Until the next upkeep a day that is
-    /// past its time can get rows anew, enough of them even a partition.
+    /// Whether rows of a day may have been dropped before those came that are there now. Until the
+    /// next upkeep a day that is past its time can get rows anew, enough of them even a partition.
     pub fn day_was_dropped(&self, day: Day) -> bool {
         self.day_is_gone(day) || (self.dropped && self.day_is_past(day))
     }
 
-    /// Whether a window's aggregates may have expired, or cannot be recomputed since rows behind them were dropped.
+    /// Whether a window's aggregates may have expired, or cannot be recomputed since rows behind
+    /// them were dropped.
     pub fn window_is_gone(&self, window: Window) -> bool {
         if self.is_past(self.spec.aggregates, window.end) {
             return true;

@@ -1,6 +1,7 @@
-//! What the aggregates hold, read in slices of time. Each slice has a short snapshot of its own, since a long one would keep
-//! PostgreSQL from cleaning up behind the hot rows, and notes how far every partition was in that snapshot: hits and offsets
-//! move in one transaction, so a window holds exactly the records below the offsets of its slice. Nothing has to stand still.
+//! What the aggregates hold, read in slices of time. Each slice has a short snapshot of its own,
+//! since a long one would keep PostgreSQL from cleaning up behind the hot rows, and notes how far
+//! every partition was in that snapshot: hits and offsets move in one transaction, so a window
+//! holds exactly the records below the offsets of its slice. Nothing has to stand still.
 
 use std::collections::HashMap;
 
@@ -23,9 +24,11 @@ use super::{
 };
 use crate::failpoints::stall;
 
-/// Rows of `clickstream_agg_lanes` in a slice, unless a single window has more: a second of reading or less.
+/// Rows of `clickstream_agg_lanes` in a slice, unless a single window has more: a second of reading
+/// or less.
 pub const SLICE_ROWS: i64 = 200_000;
-/// Rows of `clickstream_traffic_parts` weigh more: each has two sets of 3 KiB, which the view unites once more.
+/// Rows of `clickstream_traffic_parts` weigh more: each has two sets of 3 KiB, which the view
+/// unites once more.
 const PARTS_WEIGH: i64 = 20;
 
 /// An end of a slice; all time lies between the first and the last.
@@ -167,7 +170,8 @@ impl Reach<'_> {
     }
 }
 
-/// The first window behind a slice that begins at `from`, so that the slice has at most `rows` rows or one window.
+/// The first window behind a slice that begins at `from`, so that the slice has at most `rows` rows
+/// or one window.
 async fn end_of_slice(
     client: &Client,
     from: &Bound,
@@ -325,7 +329,8 @@ impl Slice<'_> {
         Ok(unions)
     }
 
-    /// The window of a row, which must be one of the schema's; `None` far outside of all that events can have.
+    /// The window of a row, which must be one of the schema's; `None` far outside of all that
+    /// events can have.
     fn window(&mut self, row: &Row) -> Result<Option<Window>, tokio_postgres::Error> {
         let window = Window {
             start: row.try_get::<_, Instant>(0)?.0,

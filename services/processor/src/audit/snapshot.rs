@@ -1,5 +1,5 @@
-//! How far the target is at one instant, in one short transaction. A long one would keep PostgreSQL from reusing the many
-//! versions of the hot rows.
+//! How far the target is at one instant, in one short transaction. A long one would keep PostgreSQL
+//! from reusing the many versions of the hot rows.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -63,7 +63,8 @@ pub struct Snapshot {
     pub expiry: Expiry,
 }
 
-/// How far retention is. Where it has moved on, rows are missing that the counters of a snapshot still count.
+/// How far retention is. Where it has moved on, rows are missing that the counters of a snapshot
+/// still count.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Expiry {
     /// Events that have expired, in all.

@@ -1,7 +1,9 @@
-//! What the target holds of one slice of the log: rows by key, dead letters and late events by place.
+//! What the target holds of one slice of the log: rows by key, dead letters and late events by
+//! place.
 //!
-//! Rows are looked up by the primary key, not by their offset: that needs no further index, answers at once who owns the key
-//! of a duplicate, and touches the pages that the insert of the same slice touched, neighbours as they were then.
+//! Rows are looked up by the primary key, not by their offset: that needs no further index, answers
+//! at once who owns the key of a duplicate, and touches the pages that the insert of the same slice
+//! touched, neighbours as they were then.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,13 +40,15 @@ use crate::sink::{
     keys::listed,
 };
 
-/// Name of the audit's sessions. It is not the processors', which end sessions of their own name at a claim.
+/// Name of the audit's sessions. It is not the processors', which end sessions of their own name at
+/// a claim.
 pub const APPLICATION: &str = "clickstream-audit";
 
 /// Identity of an event.
 pub type Key = (Uuid, Day);
 
-/// Plans for thousands of keys by nested loops into the primary keys, whatever the statistics of a young table say.
+/// Plans for thousands of keys by nested loops into the primary keys, whatever the statistics of a
+/// young table say.
 const SETTINGS: &str = "set default_transaction_read_only = on; set jit = off; set enable_hashjoin = off; \
      set enable_mergejoin = off; set enable_seqscan = off; set statement_timeout = '60s'";
 
@@ -414,7 +418,8 @@ impl StoredRow {
         Ok((self.get(Column::EventId)?, day.0))
     }
 
-    /// A column that both tables have, or `clickstream_events` alone: those come first in every list.
+    /// A column that both tables have, or `clickstream_events` alone: those come first in every
+    /// list.
     fn get<'r, T: FromSql<'r>>(&'r self, column: Column) -> Result<T, tokio_postgres::Error> {
         self.0.try_get(column as usize)
     }
@@ -440,7 +445,8 @@ fn late_events_of(promoted: &[Compared]) -> String {
     )
 }
 
-/// Looks the n-th day's ids, which are the n-th parameter, up. Never prepared: a plan for any day would open all of them.
+/// Looks the n-th day's ids, which are the n-th parameter, up. Never prepared: a plan for any day
+/// would open all of them.
 fn rows_of(days: &[(Day, Vec<Uuid>)], promoted: &[Compared]) -> String {
     let (table, names) = (Table::Events.name(), names(Table::Events.columns()));
     let more = names_behind(promoted);

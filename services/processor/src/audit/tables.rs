@@ -107,8 +107,8 @@ impl Proof {
                     ),
                 );
             }
-            // windows were read before, some of them some records earlier than others: those that came since are known
-            // where the log was read from there on
+            // windows were read before, some of them some records earlier than others: those that
+            // came since are known where the log was read from there on
             let hits = windows.hits;
             let least = self.slices.reach(tp).least();
             let known = least == progress.next.get()
@@ -134,7 +134,8 @@ impl Proof {
                     Kind::UnknownPartition,
                     format!("{total} rows of {tp}, which has no checkpoint"),
                 );
-                // a partition that was claimed after the snapshot has rows below its checkpoint only
+                // a partition that was claimed after the snapshot has rows below its checkpoint
+                // only
                 if total > 0 {
                     self.differences.add(None, found);
                 }
@@ -143,7 +144,8 @@ impl Proof {
         Ok(census)
     }
 
-    /// Rows of the ledgers at or above their partition's checkpoint, which no slice of the log has met.
+    /// Rows of the ledgers at or above their partition's checkpoint, which no slice of the log has
+    /// met.
     pub(super) async fn compare_ledgers(&mut self) -> anyhow::Result<()> {
         for (table, kind) in [
             ("clickstream_dead_letters", Kind::StrayDeadLetter),
@@ -175,8 +177,8 @@ impl Proof {
         Ok(())
     }
 
-    /// Hits and traffic of every window against the log; the pages and partitions of windows that differ are named from the
-    /// rows.
+    /// Hits and traffic of every window against the log; the pages and partitions of windows that
+    /// differ are named from the rows.
     pub(super) async fn compare_sums(
         &mut self,
         recomputed: &HashMap<EventTime, WindowSum>,
@@ -284,8 +286,8 @@ impl Proof {
             .await
     }
 
-    /// While events come, nothing behind the window of the newest T is final; after a long silence everything is that was
-    /// counted.
+    /// While events come, nothing behind the window of the newest T is final; after a long silence
+    /// everything is that was counted.
     pub(super) fn compare_finality(&mut self) {
         let Some(until) = self.snapshot.final_until else {
             return;

@@ -1,5 +1,5 @@
-//! Counters as the log gives them. Where retention has dropped what would decide, a verdict is one of several, and a counter
-//! lies between two bounds.
+//! Counters as the log gives them. Where retention has dropped what would decide, a verdict is one
+//! of several, and a counter lies between two bounds.
 
 use clickstream_pipeline::checkpoint::Counters;
 
@@ -50,7 +50,8 @@ impl Tally {
         self.least[verdict as usize]
     }
 
-    /// The counters that do not fit, as `name: stored .., recomputed ..`, given the totals before the stretch.
+    /// The counters that do not fit, as `name: stored .., recomputed ..`, given the totals before
+    /// the stretch.
     pub fn misfits(&self, before: &Counters, stored: &Counters) -> Vec<String> {
         let mut misfits = Vec::new();
         let mut check = |name: &str, base: i64, least: i64, most: i64, stored: i64| {

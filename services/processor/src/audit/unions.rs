@@ -15,7 +15,8 @@ use super::{
     slices::Bound,
 };
 
-/// Fingerprints of the unions of users and of visits; `None` for a window that an earlier version wrote.
+/// Fingerprints of the unions of users and of visits; `None` for a window that an earlier version
+/// wrote.
 type Sets = Option<[u128; 2]>;
 
 /// What the view must show of a window.

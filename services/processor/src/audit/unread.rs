@@ -28,7 +28,8 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// Asks the brokers for the logs of the partitions of `topics` that are not among `checkpoints`.
+    /// Asks the brokers for the logs of the partitions of `topics` that are not among
+    /// `checkpoints`.
     pub fn ask(
         consumer: &BaseConsumer,
         topics: &[KnownTopic],

@@ -1,7 +1,8 @@
-//! What the reader asks the brokers, without ever waiting for an answer: the bounds of logs, and what there is of the topics.
+//! What the reader asks the brokers, without ever waiting for an answer: the bounds of logs, and
+//! what there is of the topics.
 //!
-//! Partitions with the same leader are asked about together, so that a broker that is away holds up nobody else's answer;
-//! one that did not answer the last time is asked about alone.
+//! Partitions with the same leader are asked about together, so that a broker that is away holds up
+//! nobody else's answer; one that did not answer the last time is asked about alone.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -20,17 +20,19 @@ use crate::{
 
 /// A member that is not heard from for this long loses its partitions.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a member asks the group whether partitions move. Partitions that move wait for the last member to ask.
+/// How often a member asks the group whether partitions move. Partitions that move wait for the
+/// last member to ask.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// Records fetched ahead, in KiB over all partitions.
 const FETCH_QUEUES_KIB: i64 = 16_384;
-/// What one answer to a fetch may hold, in KiB. It comes on top of the queues, which are looked at before a fetch only.
+/// What one answer to a fetch may hold, in KiB. It comes on top of the queues, which are looked at
+/// before a fetch only.
 const FETCH_KIB: i64 = 16_384;
 /// What it may hold of one partition, in KiB over all partitions.
 const FETCHED_KIB: i64 = 32_768;
-/// How long a broker that the cluster still counts in, and that does not answer, is waited for where followers are read from.
-/// Well below the time after which a partition counts as stuck: its leader answers all the while, so that the process would
-/// be ended for it.
+/// How long a broker that the cluster still counts in, and that does not answer, is waited for
+/// where followers are read from. Well below the time after which a partition counts as stuck: its
+/// leader answers all the while, so that the process would be ended for it.
 const PATIENCE_WITH_FOLLOWERS: Duration = Duration::from_secs(15);
 /// How long the first answer of a broker may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
@@ -86,22 +88,26 @@ impl ConsumerSettings {
                 &heartbeat_interval().as_millis().to_string(),
             ),
             ("max.poll.interval.ms", "300000"),
-            // the position comes from PostgreSQL; the group's offset is a hint for lag tools, written after the commit
+            // the position comes from PostgreSQL; the group's offset is a hint for lag tools,
+            // written after the commit
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
-            // a position outside the log is an event that a person must hear of, never a silent jump
+            // a position outside the log is an event that a person must hear of, never a silent
+            // jump
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
             ("isolation.level", "read_committed"),
             ("check.crcs", "true"),
             ("socket.keepalive.enable", "true"),
             ("topic.metadata.refresh.interval.ms", "10000"),
-            // answers at once when something is there; otherwise the broker waits this long for the first byte
+            // answers at once when something is there; otherwise the broker waits this long for the
+            // first byte
             ("fetch.wait.max.ms", "100"),
             ("fetch.min.bytes", "1"),
             // the default of a second makes catching up a saw-tooth
             ("fetch.queue.backoff.ms", "5"),
-            // brokers that answer and leaders of partitions, for `clickstream_kafka_up` and to know a stale end of a log
+            // brokers that answer and leaders of partitions, for `clickstream_kafka_up` and to know
+            // a stale end of a log
             ("statistics.interval.ms", "5000"),
             // the only place where librdkafka tells that a topic has got another id
             ("debug", identity::DEBUG_CONTEXT),
@@ -130,8 +136,9 @@ impl ConsumerSettings {
         self.group = group;
     }
 
-    /// Names the rack that this process is in: brokers that select replicas by it then name one to fetch from. librdkafka
-    /// goes back to the leader when that one is gone, does not answer, or calls a position outside of its log.
+    /// Names the rack that this process is in: brokers that select replicas by it then name one to
+    /// fetch from. librdkafka goes back to the leader when that one is gone, does not answer, or
+    /// calls a position outside of its log.
     pub fn stand_in(&mut self, rack: &str) {
         self.config.set("client.rack", rack).set(
             "socket.timeout.ms",
@@ -139,9 +146,10 @@ impl ConsumerSettings {
         );
     }
 
-    /// Bounds what is fetched ahead, which librdkafka counts per partition, over all partitions: the records of a few
-    /// round trips each, whatever the number of partitions that this process is given. A batch that is larger than its
-    /// partition's share is fetched all the same, when it is that partition's turn to be the first in an answer.
+    /// Bounds what is fetched ahead, which librdkafka counts per partition, over all partitions:
+    /// the records of a few round trips each, whatever the number of partitions that this process
+    /// is given. A batch that is larger than its partition's share is fetched all the same, when it
+    /// is that partition's turn to be the first in an answer.
     pub fn fit_queues(&mut self, topics: &[KnownTopic]) {
         let partitions: i64 = topics.iter().map(|topic| i64::from(topic.partitions)).sum();
         let (queue, fetched) = shares(partitions);

@@ -1,10 +1,12 @@
-//! The rebalance callback. It runs on the reading thread, inside `poll`, and asks no broker anything that it waits for.
+//! The rebalance callback. It runs on the reading thread, inside `poll`, and asks no broker
+//! anything that it waits for.
 //!
-//! Assigned: the offsets that the claims returned go into the partition list before `incremental_assign`, so no seek is
-//! needed and the group's offsets play no part. Where the log's bounds are not told within [`BOUNDS_WAIT`], or PostgreSQL
-//! does not answer within [`CLAIM_WAIT`], the partition is assigned paused, and claimed, sought and resumed later. Revoked:
-//! what is buffered is committed first (bounded by half the session time-out), then the claim is given back, then the
-//! partition.
+//! Assigned: the offsets that the claims returned go into the partition list before
+//! `incremental_assign`, so no seek is needed and the group's offsets play no part. Where the log's
+//! bounds are not told within [`BOUNDS_WAIT`], or PostgreSQL does not answer within [`CLAIM_WAIT`],
+//! the partition is assigned paused, and claimed, sought and resumed later. Revoked: what is
+//! buffered is committed first (bounded by half the session time-out), then the claim is given
+//! back, then the partition.
 
 use std::{
     collections::BTreeSet,
@@ -37,7 +39,8 @@ use super::{
 };
 use crate::{failpoints::goes_wrong, metrics::SourceMetrics, shared::Shared, sink::Topics};
 
-/// How long the callback waits for claims. Well below the session time-out: other members wait for this one.
+/// How long the callback waits for claims. Well below the session time-out: other members wait for
+/// this one.
 const CLAIM_WAIT: Duration = Duration::from_secs(3);
 /// How long it waits for the bounds of logs. A broker that is there answers in milliseconds.
 const BOUNDS_WAIT: Duration = Duration::from_millis(500);
@@ -90,7 +93,8 @@ impl SourceContext {
             .collect()
     }
 
-    /// Tells the core what has happened. What concerns engine and view is done; what is left is the caller's.
+    /// Tells the core what has happened. What concerns engine and view is done; what is left is the
+    /// caller's.
     pub(super) fn on(&self, event: Event) -> Vec<Action> {
         let actions = self.shared.with(|state| state.on(event));
         for action in &actions {
@@ -312,7 +316,8 @@ impl SourceContext {
         {
             error!(error = %error, "cannot pause partitions that are not claimed yet");
         }
-        // librdkafka keeps a pause over the loss of a partition: one that was paused when it left would come back paused
+        // librdkafka keeps a pause over the loss of a partition: one that was paused when it left
+        // would come back paused
         if !beginning.is_empty()
             && let Err(error) = consumer.resume(&self.list(beginning.iter().copied()))
         {

@@ -1,10 +1,12 @@
 //! Whether a topic still is the one that the schema was filled from.
 //!
-//! When a topic is deleted and made anew under its name, librdkafka reads on at the old position. Where that lies within the
-//! new log it hands out records as if nothing had happened (it says so itself: the FIXME in
-//! `rd_kafka_topic_metadata_update`). But it fetches by topic id, and it writes a debug line when it learns another id, before
-//! the first fetch by that id. [`Identity::hear`] reads that line, so that no record of another log is ever taken: the id is
-//! known before the record can be there. Brokers that tell no ids (before Kafka 2.8) cannot be guarded in this way.
+//! When a topic is deleted and made anew under its name, librdkafka reads on at the old position.
+//! Where that lies within the new log it hands out records as if nothing had happened (it says so
+//! itself: the FIXME in `rd_kafka_topic_metadata_update`). But it fetches by topic id, and it
+//! writes a debug line when it learns another id, before the first fetch by that id.
+//! [`Identity::hear`] reads that line, so that no record of another log is ever taken: the id is
+//! known before the record can be there. Brokers that tell no ids (before Kafka 2.8) cannot be
+//! guarded in this way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +19,8 @@ use clickstream_pipeline::ownership::Obstacle;
 
 use crate::sink::Described;
 
-/// The debug context in which librdkafka tells topic ids: a few lines with every refresh of metadata.
+/// The debug context in which librdkafka tells topic ids: a few lines with every refresh of
+/// metadata.
 pub const DEBUG_CONTEXT: &str = "metadata";
 
 /// Another id of a topic.
@@ -27,7 +30,8 @@ struct Other {
     heard: bool,
 }
 
-/// The ids of the topics as they were when the schema was filled first, and the others that were heard of since.
+/// The ids of the topics as they were when the schema was filled first, and the others that were
+/// heard of since.
 pub struct Identity {
     expected: BTreeMap<String, String>,
     others: Mutex<BTreeMap<String, Other>>,
@@ -38,7 +42,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Expects these ids, whatever the brokers have told at start; topics without one are not guarded.
+    /// Expects these ids, whatever the brokers have told at start; topics without one are not
+    /// guarded.
     pub fn new(ids: &BTreeMap<String, Option<String>>, described: &Described) -> Self {
         let expected: BTreeMap<_, _> = ids
             .iter()
@@ -60,7 +65,8 @@ impl Identity {
         identity
     }
 
-    /// Takes a line of librdkafka's log. Runs on its threads, under its locks: nothing here waits for it.
+    /// Takes a line of librdkafka's log. Runs on its threads, under its locks: nothing here waits
+    /// for it.
     pub fn hear(&self, line: &str) {
         let Some((before, after)) = line.split_once(" changed id from ") else {
             return;
@@ -73,8 +79,8 @@ impl Identity {
         self.note(topic, id, true);
     }
 
-    /// Notes which id the brokers say that a topic has now. Once another one was found, the topic stays refused until both
-    /// they and librdkafka know it by the old one again.
+    /// Notes which id the brokers say that a topic has now. Once another one was found, the topic
+    /// stays refused until both they and librdkafka know it by the old one again.
     pub fn found(&self, topic: &str, id: &str) {
         self.awaited.lock().remove(topic);
         self.note(topic, id, false);

@@ -1,4 +1,5 @@
-//! What the brokers say the topics keep: asked at the start and every few minutes, since people change it.
+//! What the brokers say the topics keep: asked at the start and every few minutes, since people
+//! change it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,7 +21,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long the brokers may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Keeps the topics' retention known until `stop`. Topics whose settings this user may not read stay unknown.
+/// Keeps the topics' retention known until `stop`. Topics whose settings this user may not read
+/// stay unknown.
 pub async fn watch_retention(
     connection: ClientConfig,
     topics: Vec<String>,
@@ -49,7 +51,8 @@ async fn ask(
     connection: &ClientConfig,
     topics: &[String],
 ) -> Result<BTreeMap<String, Kept>, KafkaError> {
-    // a client for a moment: its threads and connections are not worth keeping for a question in five minutes
+    // a client for a moment: its threads and connections are not worth keeping for a question in
+    // five minutes
     let client: AdminClient<Quiet> = connection.create_with_context(Quiet)?;
     let asked: Vec<_> = topics
         .iter()

@@ -1,5 +1,6 @@
-//! The reading thread: polls, feeds the engine, holds back when the buffer is full, and tells the consumer what the core
-//! has decided: where to go on, what to fetch. Nothing on it waits for a broker.
+//! The reading thread: polls, feeds the engine, holds back when the buffer is full, and tells the
+//! consumer what the core has decided: where to go on, what to fetch. Nothing on it waits for a
+//! broker.
 
 use std::{
     sync::Arc,
@@ -38,8 +39,9 @@ use crate::{
 
 /// Longest wait for a record: how soon commands of the writer are seen when nothing comes.
 const POLL: Duration = Duration::from_millis(50);
-/// How long a full buffer only makes the reader wait; after that it pauses the partitions and polls on, so that the group
-/// goes on counting it in. A pause throws prefetched records away, waiting does not.
+/// How long a full buffer only makes the reader wait; after that it pauses the partitions and polls
+/// on, so that the group goes on counting it in. A pause throws prefetched records away, waiting
+/// does not.
 const FULL_WAIT: Duration = Duration::from_millis(500);
 /// How long librdkafka's own threads may take to go to a position: no broker is asked.
 const SEEK: Duration = Duration::from_secs(5);
@@ -138,8 +140,9 @@ impl Source {
         Ok(())
     }
 
-    /// Gives everything back, and returns when the group is told. librdkafka forgets to tell it when it is closed while
-    /// partitions are still being stopped, and they would wait for the end of this member's session.
+    /// Gives everything back, and returns when the group is told. librdkafka forgets to tell it
+    /// when it is closed while partitions are still being stopped, and they would wait for the end
+    /// of this member's session.
     fn leave(&self, queue: &ConsumerQueue) {
         self.consumer.unsubscribe();
         let deadline = Instant::now() + LEAVE;
@@ -150,7 +153,8 @@ impl Source {
         };
         while Instant::now() < deadline && (holds() || is_member()) {
             self.shared.progress.reader();
-            // the revocation runs inside poll; records that still come are of partitions that are being given back
+            // the revocation runs inside poll; records that still come are of partitions that are
+            // being given back
             if let Some(Polled::Failed(Failed { fatal: true, .. })) =
                 queue.poll(&self.consumer, LEAVE_POLL)
             {
@@ -194,8 +198,8 @@ impl Source {
         self.look_around()
     }
 
-    /// librdkafka's main thread, which sends the group's heartbeats, sleeps for up to a second when nobody asks it anything. A
-    /// question has it look whether one is due.
+    /// librdkafka's main thread, which sends the group's heartbeats, sleeps for up to a second when
+    /// nobody asks it anything. A question has it look whether one is due.
     fn nudge(&mut self) {
         if self.last_nudge.elapsed() >= heartbeat_interval() {
             self.last_nudge = Instant::now();
@@ -203,7 +207,8 @@ impl Source {
         }
     }
 
-    /// Everything below `offset` was handed out, or is no record (control records): the partition has caught up.
+    /// Everything below `offset` was handed out, or is no record (control records): the partition
+    /// has caught up.
     fn reached_end(&self, topic: &str, partition: i32, offset: i64) {
         let Some(tp) = self.consumer.context().partition(topic, partition) else {
             return;
@@ -276,7 +281,8 @@ impl Source {
         Ok(())
     }
 
-    /// A position lies outside its log: the claim finds out what was lost. What was read before is committed first.
+    /// A position lies outside its log: the claim finds out what was lost. What was read before is
+    /// committed first.
     fn drained(&self) {
         let drained: Vec<_> = self.shared.with(|state| {
             let mut draining = state.ownership.draining();
@@ -351,7 +357,8 @@ impl Source {
             .seek_partitions(target.clone(), SEEK)
             .and_then(|list| list.elements().iter().try_for_each(|e| e.error()));
         match sought {
-            // a position outside the log stopped its fetcher for good, and only an assignment makes another one
+            // a position outside the log stopped its fetcher for good, and only an assignment makes
+            // another one
             Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => again(),
             other => other,
         }

@@ -1,11 +1,12 @@
-//! The little that is read of librdkafka's statistics: which brokers answer, who leads the partitions, and who gives
-//! out their records.
+//! The little that is read of librdkafka's statistics: which brokers answer, who leads the
+//! partitions, and who gives out their records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-/// The document that librdkafka writes every `statistics.interval.ms`; everything else in it is passed over.
+/// The document that librdkafka writes every `statistics.interval.ms`; everything else in it is
+/// passed over.
 #[derive(Deserialize)]
 pub struct Statistics {
     #[serde(default)]
@@ -39,7 +40,8 @@ fn nobody() -> i32 {
 }
 
 impl Statistics {
-    /// Ids of the brokers with a working connection; those of bootstrap addresses (-1) count as soon as nothing else is known.
+    /// Ids of the brokers with a working connection; those of bootstrap addresses (-1) count as
+    /// soon as nothing else is known.
     pub fn reachable(&self) -> BTreeSet<i32> {
         self.brokers
             .values()

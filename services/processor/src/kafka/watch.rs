@@ -1,4 +1,5 @@
-//! Once a second beside reading: the ends of the logs, the group's offsets, the topics' ids, and partitions that stand.
+//! Once a second beside reading: the ends of the logs, the group's offsets, the topics' ids, and
+//! partitions that stand.
 
 use std::{
     collections::BTreeMap,
@@ -26,17 +27,19 @@ use crate::failpoints::{crash_point, goes_wrong};
 
 /// How often the log's ends are looked at and the group's offsets written.
 const LOOK: Duration = Duration::from_secs(1);
-/// The same for partitions that have to be asked for: those that are paused, and those that a follower gives out.
+/// The same for partitions that have to be asked for: those that are paused, and those that a
+/// follower gives out.
 const LOOK_ASKED: Duration = Duration::from_secs(5);
 /// How often a topic's id is asked for.
 const IDENTITY: Duration = Duration::from_secs(30);
-/// A partition that two looks in a row have found at the same place stands; one record that came between
-/// two looks does not make it.
+/// A partition that two looks in a row have found at the same place stands; one record that came
+/// between two looks does not make it.
 const STANDING: Duration = Duration::from_millis(LOOK.as_millis() as u64 * 3 / 2);
 
-/// A partition stands when it has waited for so many times as long as the one that waited longest and was served. Brokers serve
-/// partitions in turn, and an answer holds one batch that is larger than a partition's share in it: behind a backlog on a
-/// thousand partitions a turn comes once in a thousand answers.
+/// A partition stands when it has waited for so many times as long as the one that waited longest
+/// and was served. Brokers serve partitions in turn, and an answer holds one batch that is larger
+/// than a partition's share in it: behind a backlog on a thousand partitions a turn comes once in a
+/// thousand answers.
 const TURNS: u32 = 2;
 
 /// How long partitions with lag have lately waited until they moved.
@@ -47,8 +50,8 @@ struct Turns {
 }
 
 impl Turns {
-    /// One has moved after such a wait. What is older than `memory` is forgotten: when nobody is served any more, nobody
-    /// waits for a turn.
+    /// One has moved after such a wait. What is older than `memory` is forgotten: when nobody is
+    /// served any more, nobody waits for a turn.
     fn served(&mut self, waited: Duration, now: Instant, memory: Duration) {
         if self.longest(now, memory) <= waited {
             self.longest = Some((waited, now));
@@ -140,8 +143,8 @@ impl Source {
                 .assigned()
                 .partition(|tp| ownership.is_fetched(*tp))
         });
-        // a follower that has lost touch with its leader tells of an end that is none: the partition would be silent, and
-        // events that it holds back would be late
+        // a follower that has lost touch with its leader tells of an end that is none: the
+        // partition would be silent, and events that it holds back would be late
         self.shared.with(|state| {
             let is_from_follower = |tp: &&TopicPartition| {
                 let view = state.view.get(*tp);
@@ -172,8 +175,8 @@ impl Source {
         }
     }
 
-    /// Asks for the ends of logs that nobody fetches from their leaders, now and then: lag grows there as well. One that is
-    /// not answered is not known.
+    /// Asks for the ends of logs that nobody fetches from their leaders, now and then: lag grows
+    /// there as well. One that is not answered is not known.
     fn look_at_untold(&mut self, untold: &[TopicPartition]) {
         let lately = |last: Instant| last.elapsed() < LOOK_ASKED;
         if untold.is_empty() || self.watch.last_untold.is_some_and(lately) {
@@ -223,7 +226,8 @@ impl Source {
         }
     }
 
-    /// Notes since when an open transaction holds a partition back; one that was noted before stays.
+    /// Notes since when an open transaction holds a partition back; one that was noted before
+    /// stays.
     fn note_held(&self, tp: TopicPartition, since: Option<Instant>) {
         let begun = self.shared.with(|state| {
             let view = state.view.get_mut(&tp)?;
@@ -240,8 +244,8 @@ impl Source {
         }
     }
 
-    /// Looks for partitions that have lag and do not move although everything they need answers. Their brokers are asked
-    /// before the verdict: while one is away, nobody is stuck.
+    /// Looks for partitions that have lag and do not move although everything they need answers.
+    /// Their brokers are asked before the verdict: while one is away, nobody is stuck.
     fn stand(&mut self) {
         let now = Instant::now();
         let full = self.full;
@@ -283,7 +287,8 @@ impl Source {
                 doubted.push((tp, since, Purpose::Verdict(position)));
             }
         }
-        // those that wait for their turn are told from those that stand when all have been looked at
+        // those that wait for their turn are told from those that stand when all have been looked
+        // at
         let patience = self.watch.turns.patience(now, stuck());
         let doubted = doubted
             .into_iter()

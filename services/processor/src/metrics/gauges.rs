@@ -216,7 +216,8 @@ impl Gauges {
         Ok(gauges)
     }
 
-    /// Shows the state. A partition that is not among these any more disappears; no series that stays is missing meanwhile.
+    /// Shows the state. A partition that is not among these any more disappears; no series that
+    /// stays is missing meanwhile.
     pub fn show(&self, group: &str, process: &ProcessGauges, partitions: &[PartitionGauges]) {
         let set = |gauge: &IntGauge, value: usize| gauge.set(value.try_into().unwrap_or(i64::MAX));
         set(&self.assigned, process.assigned);

@@ -5,7 +5,8 @@ use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
 use super::{COMMIT_SECONDS, Collectors, boxed, counter, gauge, histogram};
 
-/// From a claim that is made while the callback waits to one that PostgreSQL kept waiting for minutes.
+/// From a claim that is made while the callback waits to one that PostgreSQL kept waiting for
+/// minutes.
 const GAP_SECONDS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];

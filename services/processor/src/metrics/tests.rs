@@ -1,4 +1,5 @@
-//! Nothing that comes from outside makes a series: every source of labels is flooded, and the series are counted.
+//! Nothing that comes from outside makes a series: every source of labels is flooded, and the
+//! series are counted.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test reports")]
 
 use std::collections::BTreeSet;

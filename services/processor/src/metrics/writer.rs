@@ -69,7 +69,8 @@ pub enum DayChange {
 /// Counted by the writing task.
 #[derive(Clone)]
 pub struct WriterMetrics {
-    /// Whether anybody can read them: without an admin server, what costs something for each row is left out.
+    /// Whether anybody can read them: without an admin server, what costs something for each row is
+    /// left out.
     read: bool,
     records: IntCounterVec,
     rejected: IntCounterVec,
@@ -285,8 +286,8 @@ impl WriterMetrics {
         self.read
     }
 
-    /// Makes the series of a partition that was claimed, so that the first record of an outcome is an increase. `unheard` is
-    /// what was committed without an answer.
+    /// Makes the series of a partition that was claimed, so that the first record of an outcome is
+    /// an increase. `unheard` is what was committed without an answer.
     pub fn claimed(&self, topic: &str, tp: TopicPartition, unheard: &Counters) {
         let partition = tp.partition.to_string();
         for outcome in ["accepted", "duplicate", "rejected", "late", "skipped"] {

@@ -1,9 +1,9 @@
-//! What goes ahead of the migrations' transaction, in steps of their own: what would hold up flushes
-//! for long within it.
+//! What goes ahead of the migrations' transaction, in steps of their own: what would hold up
+//! flushes for long within it.
 //!
-//! A step leaves nothing behind that earlier versions could not work with, and finds out itself what
-//! is done already, so that a migration that ends in between goes on where it was. The migration
-//! itself says everything once more with `if not exists`, and finds it done.
+//! A step leaves nothing behind that earlier versions could not work with, and finds out itself
+//! what is done already, so that a migration that ends in between goes on where it was. The
+//! migration itself says everything once more with `if not exists`, and finds it done.
 
 use std::time::{Duration, Instant};
 
@@ -90,8 +90,8 @@ async fn add(client: &mut Client, table: &str, sql: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the index is there. One whose building was interrupted is dropped: the migration would take it for a built one, also
-/// where the ledger has become short meanwhile.
+/// Whether the index is there. One whose building was interrupted is dropped: the migration would
+/// take it for a built one, also where the ledger has become short meanwhile.
 async fn is_built(client: &Client, index: &str) -> Result<bool, Error> {
     let valid = "select indisvalid from pg_index where indexrelid = to_regclass($1::text)";
     let Some(row) = client.query_opt(valid, &[&index]).await? else {

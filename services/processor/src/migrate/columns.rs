@@ -1,9 +1,10 @@
 //! Promoted columns (`spec.events.columns`): a migration adds those that are not there, before
 //! processors write them.
 //!
-//! One column at a time, in a moment of its own, as what goes ahead of migrations is: it may be null
-//! and has no default, so that it changes the catalog and no row. A column that is there already is
-//! taken as it is where its type fits, and otherwise nothing is changed. None is ever dropped.
+//! One column at a time, in a moment of its own, as what goes ahead of migrations is: it may be
+//! null and has no default, so that it changes the catalog and no row. A column that is there
+//! already is taken as it is where its type fits, and otherwise nothing is changed. None is ever
+//! dropped.
 
 use anyhow::{Context, bail};
 use clickstream_pipeline::decode::columns::PromotedColumn;

@@ -1,6 +1,7 @@
-//! Roles that were taken off the lists of readers. Who was on them stands in PostgreSQL's own lists of rights: a role that is named
-//! gets `REFERENCES` on the views besides, a right that allows nothing on a view. So a role that somebody has granted `SELECT` by hand
-//! is told from one that the spec has named.
+//! Roles that were taken off the lists of readers. Who was on them stands in PostgreSQL's own lists
+//! of rights: a role that is named gets `REFERENCES` on the views besides, a right that allows
+//! nothing on a view. So a role that somebody has granted `SELECT` by hand is told from one that
+//! the spec has named.
 
 use tokio_postgres::Client;
 use tracing::info;
@@ -18,7 +19,8 @@ pub async fn mark(client: &Client, views: &str, reader: &str) -> Result<(), toki
         .await
 }
 
-/// Takes from every role that was named, and is not among `named`, what it could read. The names of these roles.
+/// Takes from every role that was named, and is not among `named`, what it could read. The names of
+/// these roles.
 pub async fn take_back(
     client: &mut Client,
     schema: &str,

@@ -8,13 +8,13 @@ use tracing::{info, warn};
 
 use super::{former, quoted};
 
-/// Relations of which a right is taken away in one transaction: a server may lock each of them, and its table of locks is
-/// for everybody.
+/// Relations of which a right is taken away in one transaction: a server may lock each of them, and
+/// its table of locks is for everybody.
 const AT_ONCE: i64 = 100;
 
-/// Grants the writer what it needs when it is not the owner, and brings the rights of the readers that exist to what the
-/// spec says: SELECT on the views, and with `rawReaders` on the tables. A role that was named before and is not any more loses
-/// both; one that never was keeps what it has.
+/// Grants the writer what it needs when it is not the owner, and brings the rights of the readers
+/// that exist to what the spec says: SELECT on the views, and with `rawReaders` on the tables. A
+/// role that was named before and is not any more loses both; one that never was keeps what it has.
 pub async fn grant(
     client: &mut Client,
     target: &TargetSpec,
@@ -137,7 +137,8 @@ pub async fn take_tables(
     let mut last = 0_u32;
     loop {
         let tx = client.transaction().await?;
-        // a day that is being made takes over the rights on the table of all days: it is there before this, or begins after
+        // a day that is being made takes over the rights on the table of all days: it is there
+        // before this, or begins after
         tx.execute(
             "select pg_advisory_xact_lock(hashtext('clickstream maintenance'), hashtext(current_schema()))",
             &[],

@@ -1,8 +1,8 @@
-//! Migrations that make nobody wait for long: they begin with the locks for which they could have to wait, together and within a
-//! moment, or they let go of everything and try again.
+//! Migrations that make nobody wait for long: they begin with the locks for which they could have
+//! to wait, together and within a moment, or they let go of everything and try again.
 //!
-//! A migration holds up every flush from its first statement on. Whoever reads a view for a minute would make it wait for that
-//! long in the middle, and all flushes with it.
+//! A migration holds up every flush from its first statement on. Whoever reads a view for a minute
+//! would make it wait for that long in the middle, and all flushes with it.
 
 use std::{future::Future, time::Duration};
 
@@ -22,15 +22,16 @@ const PAUSE: Duration = Duration::from_millis(800);
 /// How a migration begins that processors may meet at work.
 const UNDER_LOAD: &str = "set local lock_timeout";
 
-/// Ends what the server does by itself to these tables (vacuum, analyze): it gives way to whoever has waited for a second,
-/// which here makes nobody else wait.
+/// Ends what the server does by itself to these tables (vacuum, analyze): it gives way to whoever
+/// has waited for a second, which here makes nobody else wait.
 const NO_UPKEEP: &str = "
     set local lock_timeout = '5s';
     lock table clickstream_checkpoints, clickstream_anchors, clickstream_agg_lanes, clickstream_traffic_parts, clickstream_finality,
         clickstream_dead_letters, clickstream_late_events in share update exclusive mode;";
 
-/// What readers hold and migrations change, after the lock that flushes take first. A lock on a view is one on its tables, too.
-/// Each migration sets a longer `lock_timeout` for what it meets after these.
+/// What readers hold and migrations change, after the lock that flushes take first. A lock on a
+/// view is one on its tables, too. Each migration sets a longer `lock_timeout` for what it meets
+/// after these.
 const LOCKS: &str = "
     set local lock_timeout = '200ms';
     lock table clickstream_checkpoints in access exclusive mode;

@@ -41,11 +41,12 @@ impl Predecessors {
     }
 }
 
-/// Makes the schema another pipeline's. Two that write it would end each other's sessions for ever, so none may be left that
-/// does.
+/// Makes the schema another pipeline's. Two that write it would end each other's sessions for ever,
+/// so none may be left that does.
 ///
 /// # Errors
-/// Processors of the old owner still live, somebody else has changed the owner meanwhile, or what the server says.
+/// Processors of the old owner still live, somebody else has changed the owner meanwhile, or what
+/// the server says.
 pub async fn take_over(
     client: &Client,
     schema: &str,

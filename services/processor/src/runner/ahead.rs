@@ -1,5 +1,6 @@
-//! Working ahead: while one flush is being committed, the next one is taken as soon as it is full, and its COPY stream is
-//! encoded on another thread. Encoding is a tenth of a flush's time, and the server would stand idle meanwhile.
+//! Working ahead: while one flush is being committed, the next one is taken as soon as it is full,
+//! and its COPY stream is encoded on another thread. Encoding is a tenth of a flush's time, and the
+//! server would stand idle meanwhile.
 
 use std::pin::pin;
 
@@ -11,7 +12,8 @@ use crate::{shared::Shared, sink::Prepared};
 /// The next flush, on its way.
 pub type Ahead = JoinHandle<(Flush, Prepared)>;
 
-/// Waits until the growing batch is full, takes it, and starts to encode it. Dropped before, it takes nothing.
+/// Waits until the growing batch is full, takes it, and starts to encode it. Dropped before, it
+/// takes nothing.
 pub async fn work_ahead(shared: &Shared) -> Ahead {
     loop {
         let flush = shared.with(|state| {

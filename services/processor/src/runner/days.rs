@@ -1,5 +1,5 @@
-//! Day partitions: the days around T before a flush, and those from today on ahead of time. Only outliers go to the default
-//! partition; creating a day moves its rows out of there.
+//! Day partitions: the days around T before a flush, and those from today on ahead of time. Only
+//! outliers go to the default partition; creating a day moves its rows out of there.
 
 use std::{
     collections::HashMap,
@@ -19,24 +19,27 @@ use crate::{
     sink::{DayMade, SinkFault},
 };
 
-/// At most this many days are created in one go (a few milliseconds each), so that a flush waits a fraction of a second; the
-/// rest follows with the next flush or tick. Until then their rows are in the default partition.
+/// At most this many days are created in one go (a few milliseconds each), so that a flush waits a
+/// fraction of a second; the rest follows with the next flush or tick. Until then their rows are in
+/// the default partition.
 const AT_ONCE: usize = 32;
-/// At most this many days wait to be created: eleven years of a log. What lies beyond stays in the default partition.
+/// At most this many days wait to be created: eleven years of a log. What lies beyond stays in the
+/// default partition.
 const MOST_DUE: usize = 4_000;
 /// So many late events of one day in one flush are a log that is read out of order.
 const A_LOG: usize = 1_000;
-/// Days that are made before they begin. A query that runs for hours can keep a day from being made, and has to be over
-/// before that day is there.
+/// Days that are made before they begin. A query that runs for hours can keep a day from being
+/// made, and has to be over before that day is there.
 const AHEAD: i64 = 3;
-/// After somebody's lock stood in the way, nothing is created for so long: the flush and the readers that ran into it lost a
-/// tenth of a second.
+/// After somebody's lock stood in the way, nothing is created for so long: the flush and the
+/// readers that ran into it lost a tenth of a second.
 const RETRY: Duration = Duration::from_secs(2);
 
 impl Writer {
-    /// Creates the days that lie on the way of the log's time: those of events that were on time when they were read, and
-    /// the day after T. An event's time comes from a visitor's clock: a late one makes no partition, unless so many of its
-    /// day come at once that they are a log rather than a clock gone wrong. Nor does one dated far ahead.
+    /// Creates the days that lie on the way of the log's time: those of events that were on time
+    /// when they were read, and the day after T. An event's time comes from a visitor's clock: a
+    /// late one makes no partition, unless so many of its day come at once that they are a log
+    /// rather than a clock gone wrong. Nor does one dated far ahead.
     pub(super) async fn create_missing_days(&mut self, flush: &Flush) -> Result<(), SinkFault> {
         let mut bounds = HashMap::new();
         for (tp, span) in &flush.batch.spans {
@@ -47,7 +50,8 @@ impl Writer {
         }
         let stores_late = flush.rules.late_policy.stores();
         let mut late: HashMap<Day, usize> = HashMap::new();
-        // once over the rows, however many partitions the flush holds; rows of one partition and day mostly follow each other
+        // once over the rows, however many partitions the flush holds; rows of one partition and
+        // day mostly follow each other
         let alike = |row: &Row| (row.source, row.late, row.day());
         for run in flush.batch.rows.chunk_by(|a, b| alike(a) == alike(b)) {
             let (source, is_late, day) = alike(&run[0]);

@@ -1,4 +1,5 @@
-//! Once a second beside the flushes: finality, anchors, the days ahead, and the windows that are open.
+//! Once a second beside the flushes: finality, anchors, the days ahead, and the windows that are
+//! open.
 
 use std::{sync::Arc, time::Instant};
 

@@ -15,7 +15,8 @@ use crate::{
     sink::SinkFault,
 };
 
-/// An event dated further than this after its record counts as dated ahead: clocks that are kept differ by less.
+/// An event dated further than this after its record counts as dated ahead: clocks that are kept
+/// differ by less.
 const AHEAD_MICROS: i64 = 1_000_000;
 
 /// The label of a remedy.

@@ -33,7 +33,8 @@ impl Writer {
         }
     }
 
-    /// All claims went with the session: what is buffered is forgotten, and the position comes from the database again.
+    /// All claims went with the session: what is buffered is forgotten, and the position comes from
+    /// the database again.
     pub(super) fn disconnected(&mut self) {
         self.metrics.sink_up.set(0);
         self.next = None;

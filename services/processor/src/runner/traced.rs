@@ -28,7 +28,8 @@ impl Writer {
         if let Some(fault) = failure {
             traces::fail(&span, fault);
         }
-        // a flush that waits for its repetition is still this one; what fails here is claimed and read again
+        // a flush that waits for its repetition is still this one; what fails here is claimed and
+        // read again
         arrive(
             journeys,
             &flush.fenced,

@@ -1,4 +1,5 @@
-//! Anchors: states of partitions from which an audit can start, and the rules that are in force from there on.
+//! Anchors: states of partitions from which an audit can start, and the rules that are in force
+//! from there on.
 
 use clickstream_pipeline::spec::SemanticSpec;
 use serde_json::{Value, json};
@@ -7,8 +8,9 @@ use uuid::Uuid;
 
 use super::{SinkFault, transaction::answered};
 
-/// Notes where partitions stand, of those that are still held by these claims. An anchor says by which rules the log is
-/// judged from its place on: that is for the owner to say, and nothing from there on is committed yet.
+/// Notes where partitions stand, of those that are still held by these claims. An anchor says by
+/// which rules the log is judged from its place on: that is for the owner to say, and nothing from
+/// there on is committed yet.
 const WRITE: &str = "
     insert into clickstream_anchors (topic, partition, next_offset, reason, spec, clock_t, clock_times, consumed, accepted,
         merged, duplicate, rejected, late, skipped)
@@ -59,7 +61,8 @@ pub(super) struct Anchors<'a> {
 }
 
 impl<'a> Anchors<'a> {
-    /// Adds a partition that is held by the claim with this token: from where it stands on these rules are in force.
+    /// Adds a partition that is held by the claim with this token: from where it stands on these
+    /// rules are in force.
     pub(super) fn add(
         &mut self,
         topic: &'a str,
@@ -95,8 +98,8 @@ impl<'a> Anchors<'a> {
         .await
     }
 
-    /// Deletes what logs that begin at `starts`, in the order of the partitions, have left behind, but for the newest
-    /// anchor at or below a start.
+    /// Deletes what logs that begin at `starts`, in the order of the partitions, have left behind,
+    /// but for the newest anchor at or below a start.
     ///
     /// # Errors
     /// [`SinkFault`].

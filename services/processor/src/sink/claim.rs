@@ -1,7 +1,9 @@
-//! Claims: taking over a partition, so that every earlier owner is refused by the database from then on.
+//! Claims: taking over a partition, so that every earlier owner is refused by the database from
+//! then on.
 //!
-//! A claim first ends the previous owner's session if it still lives: a client frozen in the middle of a COPY holds index
-//! entries and locks that no time-out can free. A partition that its owner has released (see `release`) names no session.
+//! A claim first ends the previous owner's session if it still lives: a client frozen in the middle
+//! of a COPY holds index entries and locks that no time-out can free. A partition that its owner
+//! has released (see `release`) names no session.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -32,8 +34,8 @@ const LANES: i16 = 32;
 const TERMINATE_WAIT: Duration = Duration::from_secs(3);
 
 impl PostgresSink {
-    /// Claims partitions, all in one synchronous transaction, and returns where each goes on. From there on the anchors say
-    /// that these rules are in force.
+    /// Claims partitions, all in one synchronous transaction, and returns where each goes on. From
+    /// there on the anchors say that these rules are in force.
     ///
     /// # Errors
     /// [`SinkFault`]; then nothing is claimed.
@@ -152,8 +154,8 @@ impl PostgresSink {
         Ok(claimed)
     }
 
-    /// Ends the sessions of earlier owners that still live. Process id, start and application name must all match, so that
-    /// a process id that is used again is never hit.
+    /// Ends the sessions of earlier owners that still live. Process id, start and application name
+    /// must all match, so that a process id that is used again is never hit.
     async fn end_previous_owners(
         &self,
         topics: &[String],
@@ -197,8 +199,8 @@ pub(super) async fn take_lane(client: &Client) -> Result<i16, SinkFault> {
     Ok(0)
 }
 
-/// Takes an advisory lock of this session's own, whose key claims write into the checkpoints: whoever
-/// sees the lock, and every role does, knows that the owner lives.
+/// Takes an advisory lock of this session's own, whose key claims write into the checkpoints:
+/// whoever sees the lock, and every role does, knows that the owner lives.
 pub(super) async fn take_session_key(client: &Client) -> Result<i64, SinkFault> {
     loop {
         let key = rand::rng().random_range(1..=i64::MAX);

@@ -28,8 +28,8 @@ pub enum Table {
     Late,
 }
 
-/// Which columns a COPY has: those of the first releases, and those that an event has a value for. The
-/// others take their defaults.
+/// Which columns a COPY has: those of the first releases, and those that an event has a value for.
+/// The others take their defaults.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Width(Said);
 
@@ -67,15 +67,16 @@ impl Table {
             .filter(move |&column| column.is_written() && width.has(column))
     }
 
-    /// `copy .. from stdin`, which takes rows as [`append`] writes them, followed by the values of promoted columns.
+    /// `copy .. from stdin`, which takes rows as [`append`] writes them, followed by the values of
+    /// promoted columns.
     pub fn copy_statement(self, width: Width, promoted: &[PromotedColumn]) -> String {
         let (table, names) = (self.name(), names(self.written(width)));
         let more = names_behind(promoted);
         format!("copy {table} ({names}{more}) from stdin (format binary)")
     }
 
-    /// `insert .. select * from unnest(..)`, which takes the parameters that [`arrays`] makes, followed by those of promoted
-    /// columns.
+    /// `insert .. select * from unnest(..)`, which takes the parameters that [`arrays`] makes,
+    /// followed by those of promoted columns.
     pub fn insert_statement(self, promoted: &[PromotedColumn]) -> String {
         let types = self.written(Width::FULL).map(Column::sql_type);
         let types = types.chain(promoted.iter().map(|column| column.r#type.sql()));
@@ -97,8 +98,8 @@ impl Width {
     /// All columns that are written.
     pub const FULL: Self = Self(Said::EVERYTHING);
 
-    /// What the events of a batch need. Each column in a COPY takes the server about 1 % of its time for a row, so those that no
-    /// event has a value for are left out.
+    /// What the events of a batch need. Each column in a COPY takes the server about 1 % of its
+    /// time for a row, so those that no event has a value for are left out.
     pub fn of(batch: &Batch) -> Self {
         Self(batch.said())
     }
@@ -174,7 +175,8 @@ macro_rules! columns {
                 match self { $(Self::$column => &[$(Table::$table),+]),+ }
             }
 
-            /// What came after the first releases, so that events without it leave the column to its default.
+            /// What came after the first releases, so that events without it leave the column to
+            /// its default.
             pub const fn more(self) -> Option<More> {
                 match self { $(Self::$column => columns!(@more $($more)?)),+ }
             }

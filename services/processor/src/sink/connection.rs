@@ -10,12 +10,13 @@ use tokio_postgres::Client;
 
 use crate::retry;
 
-/// How long it may take to have a session: a server that hangs, or whose network swallows everything, accepts the connection and says nothing.
+/// How long it may take to have a session: a server that hangs, or whose network swallows
+/// everything, accepts the connection and says nothing.
 const SESSION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a role or a database may have set otherwise, and what statements here take for granted: the
-/// protocol of a flush is one for READ COMMITTED, times are read and written as ISO, each step has a
-/// time-out of its own. `synchronous_commit` is left as it is where it is safer than `on`.
+/// protocol of a flush is one for READ COMMITTED, times are read and written as ISO, each step has
+/// a time-out of its own. `synchronous_commit` is left as it is where it is safer than `on`.
 const SETTINGS: &str = "\
     set timezone = 'UTC'; set datestyle = 'ISO'; set intervalstyle = 'postgres'; set bytea_output = 'hex'; \
     set extra_float_digits = 1; set default_transaction_isolation = 'read committed'; \
@@ -94,8 +95,8 @@ impl ConnectError {
     }
 }
 
-/// Opens a session. `schema` becomes the search_path (before `pg_catalog`, with `pg_temp` last, so that nothing of a
-/// temporary schema can shadow a table).
+/// Opens a session. `schema` becomes the search_path (before `pg_catalog`, with `pg_temp` last, so
+/// that nothing of a temporary schema can shadow a table).
 ///
 /// # Errors
 /// [`ConnectError`], which names the server, the database and the role.

@@ -1,5 +1,5 @@
-//! Binary COPY, encoded whole in memory before it starts: a client that stops in the middle of a COPY would hold index
-//! entries that no time-out of the server can free.
+//! Binary COPY, encoded whole in memory before it starts: a client that stops in the middle of a
+//! COPY would hold index entries that no time-out of the server can free.
 
 use std::net::IpAddr;
 
@@ -22,8 +22,9 @@ use super::{
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// The same in days.
 const POSTGRES_EPOCH_DAYS: i32 = 10_957;
-/// Bytes of a row without its texts: lengths and fixed columns are 125 with an IPv4 address and 137 with an IPv6 one. The
-/// batch counts 128 for a row beside its record, which holds the texts and the names of the fields.
+/// Bytes of a row without its texts: lengths and fixed columns are 125 with an IPv4 address and 137
+/// with an IPv6 one. The batch counts 128 for a row beside its record, which holds the texts and
+/// the names of the fields.
 const ROW_OVERHEAD: usize = 16;
 /// Address families of the wire format of `inet`.
 const PGSQL_AF_INET: u8 = 2;
@@ -58,7 +59,8 @@ impl Prepared {
         }
     }
 
-    /// The stream, if it is that of these rows. Where a row has left the batch meanwhile, the same places hold other rows.
+    /// The stream, if it is that of these rows. Where a row has left the batch meanwhile, the same
+    /// places hold other rows.
     pub fn stream_of(self, batch: &Batch, rows: &[u32]) -> Option<Bytes> {
         (self.batch == batch.identity() && self.rows == rows).then_some(self.stream)
     }
@@ -92,7 +94,8 @@ pub trait Binary {
     fn put(self, out: &mut Vec<u8>);
 }
 
-/// Appends the length and the bytes of a value of a fixed length as one piece: half the cost of two.
+/// Appends the length and the bytes of a value of a fixed length as one piece: half the cost of
+/// two.
 #[inline]
 fn put_fixed<const N: usize>(bytes: [u8; N], out: &mut Vec<u8>) {
     const { assert!(N < 256) };
@@ -227,8 +230,8 @@ mod tests {
         }
     }
 
-    /// A flush of events, each by its partition, its offset and the last digit of its id. An id that
-    /// has come before is suspect, as the filter says it.
+    /// A flush of events, each by its partition, its offset and the last digit of its id. An id
+    /// that has come before is suspect, as the filter says it.
     fn flush(number: u64, events: &[(i32, i64, u8)]) -> Flush {
         let decoder = SemanticSpec::default().decoder();
         let received_at = EventTime::from_micros(1_710_114_600_000_000);
@@ -271,8 +274,8 @@ mod tests {
 
     #[test]
     fn a_stream_is_not_used_once_a_partition_has_left_the_batch() {
-        // row 2 has the key of row 1, so only row 0 is surely new; once its partition is fenced, row 1
-        // stands in its place
+        // row 2 has the key of row 1, so only row 0 is surely new; once its partition is fenced,
+        // row 1 stands in its place
         let mut flush = flush(1, &[(0, 0, 1), (1, 0, 2), (0, 1, 2)]);
         let prepared = Prepared::of(&mut flush);
         let before = prepared.rows.clone();

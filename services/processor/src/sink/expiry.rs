@@ -1,5 +1,5 @@
-//! Retention: what is past its time goes, on a session of its own. No statement here takes a lock that a flush waits for
-//! longer than a moment, and none that takes long holds one.
+//! Retention: what is past its time goes, on a session of its own. No statement here takes a lock
+//! that a flush waits for longer than a moment, and none that takes long holds one.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clickstream_pipeline::{
@@ -16,7 +16,8 @@ use super::{
 /// Rows deleted in one transaction: some milliseconds.
 const BATCH: i32 = 5_000;
 
-/// Takes the lock of the one session of a target that looks after retention; held until the session ends.
+/// Takes the lock of the one session of a target that looks after retention; held until the session
+/// ends.
 const ELECT: &str =
     "select pg_try_advisory_lock(hashtext('clickstream upkeep'), hashtext(current_schema()))";
 
@@ -60,8 +61,8 @@ pub struct Retention {
     pub late_events: Option<DateTime<Utc>>,
 }
 
-/// The partition that retention has to wait for: a day goes only when it is past its time by the log as well, so that
-/// replaying an old log never drops what it writes.
+/// The partition that retention has to wait for: a day goes only when it is past its time by the
+/// log as well, so that replaying an old log never drops what it writes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HoldsBack {
     /// Its topic.
@@ -101,7 +102,8 @@ impl Retention {
         }
     }
 
-    /// The instant before which rows of a ledger go. Windows are kept by their end and found by their start.
+    /// The instant before which rows of a ledger go. Windows are kept by their end and found by
+    /// their start.
     pub fn before(&self, ledger: Ledger, window_micros: i64) -> Option<DateTime<Utc>> {
         match ledger {
             Ledger::Pages | Ledger::AdmittedPages | Ledger::Traffic => self
@@ -154,7 +156,8 @@ pub async fn elect(client: &Client) -> Result<Election, SinkFault> {
     }))
 }
 
-/// The partition whose time has come least far, of those that are not idle; `None`: all of them are.
+/// The partition whose time has come least far, of those that are not idle; `None`: all of them
+/// are.
 ///
 /// # Errors
 /// What the server says.

@@ -21,10 +21,11 @@ use super::{
 };
 use crate::retry;
 
-/// Rows of a day that are moved out of the default partition when the day gets its own: a fraction of a
-/// second, in which writers of other outliers wait.
+/// Rows of a day that are moved out of the default partition when the day gets its own: a fraction
+/// of a second, in which writers of other outliers wait.
 const MOST_MOVED: i32 = 50_000;
-/// While nothing is final yet every window is open: where one partition holds years of them back, counting must not take long.
+/// While nothing is final yet every window is open: where one partition holds years of them back,
+/// counting must not take long.
 const WINDOWS_COUNTED: i64 = 10_000;
 
 /// Whether a day has a partition of its own now.
@@ -32,10 +33,11 @@ const WINDOWS_COUNTED: i64 = 10_000;
 pub enum DayMade {
     /// It has.
     Yes,
-    /// A lock was not to be had, or events of the day came into the default partition meanwhile; they stay there until a
-    /// later attempt moves them.
+    /// A lock was not to be had, or events of the day came into the default partition meanwhile;
+    /// they stay there until a later attempt moves them.
     NotYet,
-    /// The default partition holds so many of its events that they stay there, and so do those to come.
+    /// The default partition holds so many of its events that they stay there, and so do those to
+    /// come.
     Left,
 }
 
@@ -66,7 +68,8 @@ impl PostgresSink {
         };
         let mut made = make().await;
         if made.as_ref().is_err_and(raced) {
-            // rows of the day were committed after it had looked for some: now it finds and moves them
+            // rows of the day were committed after it had looked for some: now it finds and moves
+            // them
             made = make().await;
         }
         match made {
@@ -86,7 +89,8 @@ impl PostgresSink {
         }
     }
 
-    /// Whether the target's tables have these promoted columns; the error says what stands in the way.
+    /// Whether the target's tables have these promoted columns; the error says what stands in the
+    /// way.
     ///
     /// # Errors
     /// [`SinkFault`].
@@ -98,7 +102,8 @@ impl PostgresSink {
         Ok(unfit.first().map_or(Ok(()), |unfit| Err(unfit.to_string())))
     }
 
-    /// Windows with rows from `from` on and, if given, before `to`; no more than 10,000 are counted.
+    /// Windows with rows from `from` on and, if given, before `to`; no more than 10,000 are
+    /// counted.
     ///
     /// # Errors
     /// [`SinkFault`].
@@ -109,7 +114,8 @@ impl PostgresSink {
     ) -> Result<i64, SinkFault> {
         let instant = |time: EventTime| DateTime::from_timestamp_micros(time.micros());
         let row = answered(self.connection.client.query_one(
-            // the primary key begins with window_start: what is read is what is counted, a few entries per window
+            // the primary key begins with window_start: what is read is what is counted, a few
+            // entries per window
             "select count(*) from (
                  select distinct window_start from clickstream_traffic_parts
                  where window_start >= coalesce($1::timestamptz, '-infinity') and window_start < coalesce($2::timestamptz, 'infinity')
@@ -121,9 +127,9 @@ impl PostgresSink {
         Ok(row.get(0))
     }
 
-    /// Notes from where an audit or a rewind can start, for partitions that are still this claim's, each with the rules
-    /// that are in force from where it stands on and the start of its log; anchors that the log has left behind go, but for
-    /// the newest of them.
+    /// Notes from where an audit or a rewind can start, for partitions that are still this claim's,
+    /// each with the rules that are in force from where it stands on and the start of its log;
+    /// anchors that the log has left behind go, but for the newest of them.
     ///
     /// # Errors
     /// [`SinkFault`].

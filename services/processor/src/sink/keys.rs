@@ -1,5 +1,6 @@
-//! The list of keys that properties have (`clickstream_property_keys`): a flush adds those that it is the first to
-//! store, in its own transaction. Which are listed the process knows, so that all other flushes write nothing.
+//! The list of keys that properties have (`clickstream_property_keys`): a flush adds those that it
+//! is the first to store, in its own transaction. Which are listed the process knows, so that all
+//! other flushes write nothing.
 
 use clickstream_pipeline::{
     batch::{Batch, More},
@@ -10,7 +11,8 @@ use tokio_postgres::{Client, Error, GenericClient};
 /// Rows that are read of the list: several processes may have filled it up at the same time.
 const READ: i64 = 10 * MOST_LISTED as i64;
 
-// in the order of the key: two flushes that list the same keys wait for each other in one direction only
+// in the order of the key: two flushes that list the same keys wait for each other in one direction
+// only
 const LIST: &str = "
     insert into clickstream_listed_keys (key, type)
     select * from unnest($1::text[], $2::text[]) as met (key, type)
@@ -36,8 +38,9 @@ impl Keys {
         })
     }
 
-    /// Notes what the properties of these rows have and the list does not, in the order of the log: in the order of
-    /// their keys each row would have to be fetched from another place of memory, which takes longer than to look.
+    /// Notes what the properties of these rows have and the list does not, in the order of the log:
+    /// in the order of their keys each row would have to be fetched from another place of memory,
+    /// which takes longer than to look.
     pub fn look(&self, batch: &Batch, rows: &[u32], unlisted: &mut UnlistedKeys) {
         if !batch.said().holds(More::Properties) {
             return;

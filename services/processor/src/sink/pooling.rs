@@ -1,8 +1,9 @@
 //! Finds a proxy that hands the server's sessions out transaction by transaction.
 //!
-//! Behind one, two clients share a session: advisory locks and the claim's backend would mean somebody else. While a second
-//! client is within a transaction, it holds a session of the server for itself; a first client that has one of its own keeps
-//! it meanwhile, and its settings stay unseen.
+//! Behind one, two clients share a session: advisory locks and the claim's backend would mean
+//! somebody else. While a second client is within a transaction, it holds a session of the server
+//! for itself; a first client that has one of its own keeps it meanwhile, and its settings stay
+//! unseen.
 
 use clickstream_pipeline::spec::PostgresSettings;
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -16,7 +17,8 @@ const MARK: &str = "clickstream.session";
 /// Checks that `first` has a session of the server for itself.
 ///
 /// # Errors
-/// [`ConnectError::Pooled`] if not; [`ConnectError::Refused`] when a second session cannot be had or one of them fails.
+/// [`ConnectError::Pooled`] if not; [`ConnectError::Refused`] when a second session cannot be had
+/// or one of them fails.
 pub async fn require_own_session(
     first: &Connection,
     settings: &PostgresSettings,
@@ -34,7 +36,8 @@ pub async fn require_own_session(
         host: settings.host.clone(),
         port: settings.port,
     };
-    // the simple protocol throughout: behind such a proxy a prepared statement may be somebody else's
+    // the simple protocol throughout: behind such a proxy a prepared statement may be somebody
+    // else's
     let ask = async |client: &Client, sql: &str| -> Result<(String, String), ConnectError> {
         let messages = client.simple_query(sql).await.map_err(refused)?;
         let row = messages.iter().find_map(|message| match message {
@@ -56,7 +59,8 @@ pub async fn require_own_session(
     .await?;
     let second = connect(settings, schema, application).await?;
     if let Err(error) = second.client.batch_execute("begin").await {
-        // a proxy that pools by statement forbids transactions; a server that is gone is gone for the first session too
+        // a proxy that pools by statement forbids transactions; a server that is gone is gone for
+        // the first session too
         ask(&first.client, "select 1").await?;
         return Err(if error.is_closed() {
             pooled()

@@ -1,6 +1,6 @@
 //! Promoted columns: keys of events that the spec gives columns of their own. They come behind the
-//! columns that every schema has, in COPY, in both INSERTs and in what an audit reads, and their names
-//! are quoted everywhere.
+//! columns that every schema has, in COPY, in both INSERTs and in what an audit reads, and their
+//! names are quoted everywhere.
 
 use clickstream_pipeline::decode::columns::{ColumnType, ColumnValue, PromotedColumn};
 use tokio_postgres::{Client, Error, types::ToSql};
@@ -142,7 +142,8 @@ impl Unfit {
     }
 }
 
-/// What stands in the way of writing these columns, in their order; nothing where all are there as they should be.
+/// What stands in the way of writing these columns, in their order; nothing where all are there as
+/// they should be.
 ///
 /// # Errors
 /// What the server says.

@@ -46,7 +46,8 @@ const ADMITTED_PAGES: &str = "
     from unnest($1::timestamptz[], $2::text[], $3::int[]) with ordinality as wanted (window_start, topic, partition, place)
     join clickstream_admitted_pages as pages using (window_start, topic, partition)";
 
-// a flush that begins where another one began exists only where somebody has set the checkpoint back
+// a flush that begins where another one began exists only where somebody has set the checkpoint
+// back
 const ADMIT_PAGES: &str = "
     insert into clickstream_admitted_pages as stored (window_start, topic, partition, source_offset, url_hashes)
     select * from unnest($1::timestamptz[], $2::text[], $3::int[], $4::bigint[], $5::bytea[])
@@ -65,7 +66,8 @@ const ADD_HITS: &str = "
     do update set hits = clickstream_agg_lanes.hits + excluded.hits,
         bot_hits = clickstream_agg_lanes.bot_hits + excluded.bot_hits";
 
-// page views of people alone, on sites that are not told apart: the other columns take their defaults
+// page views of people alone, on sites that are not told apart: the other columns take their
+// defaults
 const ADD_VIEWS: &str = "
     insert into clickstream_agg_lanes (window_start, window_end, url_hash, lane, hits, url)
     select added.window_start, added.window_end, added.url_hash, $6::smallint, added.hits, added.url
@@ -74,8 +76,9 @@ const ADD_VIEWS: &str = "
     on conflict (window_start, window_end, url_hash, lane)
     do update set hits = clickstream_agg_lanes.hits + excluded.hits";
 
-// Bits come without the empty columns at their end; the cast fills them up. A row that a processor of an earlier version began
-// keeps its `sketch_format`: not all of its values are among these bits.
+// Bits come without the empty columns at their end; the cast fills them up. A row that a processor
+// of an earlier version began keeps its `sketch_format`: not all of its values are among these
+// bits.
 const WRITE_PARTS: &str = "
     insert into clickstream_traffic_parts as stored (window_start, window_end, topic, partition, hits, revised, visitors_bits,
         sessions_bits, sketch_format, bot_hits)
@@ -133,7 +136,8 @@ pub struct PromotedInserts {
 }
 
 impl PromotedInserts {
-    /// The insert of a table with these columns. Rules change rarely, so that those of the last ones are enough.
+    /// The insert of a table with these columns. Rules change rarely, so that those of the last
+    /// ones are enough.
     pub async fn of(
         &mut self,
         client: &impl GenericClient,

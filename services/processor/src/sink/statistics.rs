@@ -1,5 +1,6 @@
-//! What the planner knows of the events as a whole, and what the indexes of a day know of it: nobody else sees to either.
-//! Only the owner of the tables may, so it is functions of his (sql/V9__readers.sql).
+//! What the planner knows of the events as a whole, and what the indexes of a day know of it:
+//! nobody else sees to either. Only the owner of the tables may, so it is functions of his
+//! (sql/V9__readers.sql).
 
 use chrono::NaiveDate;
 use clickstream_pipeline::event::Day;
@@ -37,7 +38,8 @@ pub async fn last_day(client: &Client, today: NaiveDate) -> Result<Option<Day>, 
     Ok(row.get::<_, Option<NaiveDate>>(0).map(day))
 }
 
-/// Summarises what a day's BRIN indexes have not. How many ranges that were; `None`: a lock stood in the way.
+/// Summarises what a day's BRIN indexes have not. How many ranges that were; `None`: a lock stood
+/// in the way.
 ///
 /// # Errors
 /// What the server says, other than of a lock.

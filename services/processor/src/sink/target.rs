@@ -119,8 +119,8 @@ pub enum TargetError {
     Postgres(#[from] tokio_postgres::Error),
 }
 
-/// Identity of a pipeline in the schema's owner row. It names no uid of the resource: one that is deleted and applied again,
-/// or restored in a new cluster under the old identity, goes on.
+/// Identity of a pipeline in the schema's owner row. It names no uid of the resource: one that is
+/// deleted and applied again, or restored in a new cluster under the old identity, goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// `namespace/name`.
@@ -140,8 +140,9 @@ impl Owner {
 }
 
 impl Owner {
-    /// The consumer group of a target. One name in two clusters would be one group, which shares a topic's partitions out
-    /// among two databases; so the cluster is part of it, unless the schema says that the target's group is older (`plain`).
+    /// The consumer group of a target. One name in two clusters would be one group, which shares a
+    /// topic's partitions out among two databases; so the cluster is part of it, unless the schema
+    /// says that the target's group is older (`plain`).
     pub fn consumer_group(&self, target: &str, plain: bool) -> String {
         let pipeline = self.pipeline.replace('/', ".");
         if plain {
@@ -156,7 +157,8 @@ impl Owner {
     }
 }
 
-/// Whether the schema exists and the role may not look into it: then its tables seem not to be there.
+/// Whether the schema exists and the role may not look into it: then its tables seem not to be
+/// there.
 async fn is_closed(client: &Client, schema: &str) -> Result<bool, tokio_postgres::Error> {
     let asked = "select coalesce((
         select not has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1), false)";

@@ -89,12 +89,12 @@ const INSERT_TOPIC: &str = "
 const FIND_TOPIC: &str =
     "select topic_id, kafka_cluster, kafka_topic_id from clickstream_topics where topic = $1";
 
-/// Finds what the topics that are not there were when they were read first: that they have gone keeps their own partitions
-/// from being read, and nobody else's.
+/// Finds what the topics that are not there were when they were read first: that they have gone
+/// keeps their own partitions from being read, and nobody else's.
 ///
 /// # Errors
-/// [`TargetError::NoSuchTopic`] when one was never read, or all are missing; [`TargetError::Topic`] when the cluster is
-/// another one; or the server failed.
+/// [`TargetError::NoSuchTopic`] when one was never read, or all are missing; [`TargetError::Topic`]
+/// when the cluster is another one; or the server failed.
 pub async fn missing_topics(
     client: &Client,
     described: &Described,
@@ -113,8 +113,8 @@ pub async fn missing_topics(
     Ok(registered)
 }
 
-/// Enters the topics that are there in the dictionary, or finds what they were when they were read first: one that is
-/// another topic now keeps its own partitions from being read.
+/// Enters the topics that are there in the dictionary, or finds what they were when they were read
+/// first: one that is another topic now keeps its own partitions from being read.
 ///
 /// `registered` are the others, `created` the names of topics that `owner` made.
 ///

@@ -44,18 +44,19 @@ use super::{
 };
 use crate::failpoints::{crash_point, tuned};
 
-/// A step that takes longer is given up together with the connection. Longer than any lock_timeout or statement_timeout
-/// that the server enforces itself, so it fires only when the server is not heard from.
+/// A step that takes longer is given up together with the connection. Longer than any lock_timeout
+/// or statement_timeout that the server enforces itself, so it fires only when the server is not
+/// heard from.
 const STEP_DEADLINE: Duration = Duration::from_secs(90);
 
 /// Bytes of a COPY that are sent at a time.
 const COPY_SLICE: usize = 256 << 10;
 
-/// In force for one transaction, so that a pooled session keeps nothing of it. A flush waits for a lock at most 10 s, and
-/// its session is ended by the server if the client falls silent within it.
+/// In force for one transaction, so that a pooled session keeps nothing of it. A flush waits for a
+/// lock at most 10 s, and its session is ended by the server if the client falls silent within it.
 ///
-/// Every statement of a flush finds its rows by their keys, whatever the statistics of a young or a large table say: one
-/// plan that reads a table from end to end is one that does not end in time.
+/// Every statement of a flush finds its rows by their keys, whatever the statistics of a young or a
+/// large table say: one plan that reads a table from end to end is one that does not end in time.
 const SETTINGS: &str = "set local lock_timeout = '10s'; set local statement_timeout = '60s'; \
      set local idle_in_transaction_session_timeout = '30s'; set local plan_cache_mode = force_generic_plan; \
      set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off";
@@ -489,7 +490,8 @@ impl Transaction for FlushTransaction<'_> {
             &counts(|a| a.delta.counters.revised),
             &counts(|a| a.delta.counters.merged),
         ];
-        // the last for which a flush may have to wait for another one, which then has only its own checkpoints to move
+        // the last for which a flush may have to wait for another one, which then has only its own
+        // checkpoints to move
         answered(keys::list(&self.tx, &self.unlisted)).await?;
         let moved = answered(self.tx.execute(&self.statements.advance, &params))
             .instrument(step("advance"))
@@ -512,8 +514,9 @@ impl Transaction for FlushTransaction<'_> {
             let commit = tx.commit();
             pin_mut!(commit);
             if crate::failpoints::ENABLED {
-                // one poll sends the COMMIT, the yield lets the connection's task put it on the wire; on another thread that may be quick
-                // enough for the first poll to bring the answer, and a future that is done must not be polled again
+                // one poll sends the COMMIT, the yield lets the connection's task put it on the
+                // wire; on another thread that may be quick enough for the first poll to bring the
+                // answer, and a future that is done must not be polled again
                 let polled = futures_util::poll!(commit.as_mut());
                 tokio::task::yield_now().await;
                 crash_point("commit_sent");
@@ -533,8 +536,8 @@ impl Transaction for FlushTransaction<'_> {
     }
 }
 
-/// Sends the stream in slices: the server stores the first rows while the others are on their way, and neither side keeps
-/// a buffer of the size of a flush.
+/// Sends the stream in slices: the server stores the first rows while the others are on their way,
+/// and neither side keeps a buffer of the size of a flush.
 async fn send(
     sink: CopyInSink<Bytes>,
     mut stream: Bytes,
@@ -556,8 +559,9 @@ fn by_day(batch: &Batch, rows: &[u32]) -> BTreeMap<Day, Vec<Uuid>> {
     days
 }
 
-/// Looks the n-th day's ids, which are the n-th parameter, up. Days stand in the text of the statement, so that the planner
-/// opens and locks the partitions of these days and no other: years of partitions do not fit the server's lock table.
+/// Looks the n-th day's ids, which are the n-th parameter, up. Days stand in the text of the
+/// statement, so that the planner opens and locks the partitions of these days and no other: years
+/// of partitions do not fit the server's lock table.
 fn twins_of<'a>(days: impl Iterator<Item = &'a Day>) -> String {
     let of_a_day = (1..).zip(days).map(|(place, day)| {
         format!(

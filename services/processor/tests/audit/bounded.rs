@@ -1,4 +1,5 @@
-//! Windows whose pages are bounded: which pages have rows of their own follows from the log, and every other list is named.
+//! Windows whose pages are bounded: which pages have rows of their own follows from the log, and
+//! every other list is named.
 
 use chrono::{TimeDelta, Utc};
 use clickstream_processor::audit::{AuditReport, Kind, Outcome};

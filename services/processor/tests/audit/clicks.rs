@@ -1,4 +1,5 @@
-//! Records with a known purpose: every verdict, every way to be a duplicate, and some awkward events.
+//! Records with a known purpose: every verdict, every way to be a duplicate, and some awkward
+//! events.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::json;
@@ -14,8 +15,8 @@ pub struct Click {
 /// The page that the fixture's constraint refuses.
 pub const REFUSED_PAGE: &str = "/refused";
 
-/// `count` records for each of `partitions` partitions, from `from` on, one every four seconds of event time. Numbers decide
-/// what each record is, so that tests can look one up.
+/// `count` records for each of `partitions` partitions, from `from` on, one every four seconds of
+/// event time. Numbers decide what each record is, so that tests can look one up.
 pub fn clicks(partitions: i32, numbers: std::ops::Range<u64>, from: DateTime<Utc>) -> Vec<Click> {
     let mut clicks = Vec::new();
     for number in numbers {

@@ -45,7 +45,8 @@ async fn a_migrated_schema_has_the_columns_that_are_written_and_no_other() -> an
     Ok(())
 }
 
-/// Another value for a column; `None` where a change makes it another row, which other tests change.
+/// Another value for a column; `None` where a change makes it another row, which other tests
+/// change.
 fn other_value(column: Column) -> Option<&'static str> {
     Some(match column {
         Column::EventId

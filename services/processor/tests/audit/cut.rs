@@ -1,4 +1,5 @@
-//! A log without its beginning: below the first anchor only sums are known, and what was not compared is told.
+//! A log without its beginning: below the first anchor only sums are known, and what was not
+//! compared is told.
 
 use chrono::{TimeDelta, Utc};
 use clickstream_processor::audit::{AuditReport, Kind};
@@ -203,8 +204,9 @@ async fn without_an_anchor_nothing_is_proven() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every record was read after a claim, which wrote an anchor at or below it. So where the log has records below the first
-/// anchor that is left, and nothing is left below the log's start either, anchors were lost.
+/// Every record was read after a claim, which wrote an anchor at or below it. So where the log has
+/// records below the first anchor that is left, and nothing is left below the log's start either,
+/// anchors were lost.
 #[tokio::test]
 async fn a_lost_anchor_leaves_a_part_of_the_log_unproven() -> anyhow::Result<()> {
     let copy = cut().await?.copy().await?;

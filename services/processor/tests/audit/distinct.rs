@@ -1,4 +1,5 @@
-//! Distinct users and visits, tampered with: as sets of bits, in rows of earlier versions, and as the view shows them.
+//! Distinct users and visits, tampered with: as sets of bits, in rows of earlier versions, and as
+//! the view shows them.
 
 use clickstream_processor::audit::Kind;
 
@@ -46,8 +47,8 @@ async fn users_and_visits_that_are_not_those_of_the_records_are_found() -> anyho
     Ok(())
 }
 
-/// Whatever a processor of an earlier version wrote as the number of users follows from nothing that is stored. Everything
-/// else of its rows, and of its windows' other rows, does.
+/// Whatever a processor of an earlier version wrote as the number of users follows from nothing
+/// that is stored. Everything else of its rows, and of its windows' other rows, does.
 #[tokio::test]
 async fn rows_of_an_earlier_version_are_compared_but_for_their_users_and_visits_and_the_report_says_so()
 -> anyhow::Result<()> {

@@ -1,4 +1,5 @@
-//! The audit against real servers: clean where a processor has worked, and every tampering is named.
+//! The audit against real servers: clean where a processor has worked, and every tampering is
+//! named.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bounded;

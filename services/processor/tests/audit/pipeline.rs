@@ -45,7 +45,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A migrated target. `late_events` and `target` are YAML of the document: the value of the one, lines of the other.
+    /// A migrated target. `late_events` and `target` are YAML of the document: the value of the
+    /// one, lines of the other.
     pub async fn new(partitions: i32, late_events: &str, target: &str) -> anyhow::Result<Self> {
         let kafka = shared::kafka().await?;
         let postgres = shared::postgres(PostgresVersion::V18).await?;
@@ -219,8 +220,8 @@ impl Pipeline {
     pub async fn audit(&self) -> anyhow::Result<AuditReport> {
         let document = self.document()?;
         let target = &document.spec.targets[0];
-        // many slices, so that they are read while processors write, and windows that late events come to after they were
-        // summed up
+        // many slices, so that they are read while processors write, and windows that late events
+        // come to after they were summed up
         let options = Options {
             show: false,
             slice_rows: 100,

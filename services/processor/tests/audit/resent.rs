@@ -1,5 +1,5 @@
-//! Events of a day that retention has dropped, sent again and accepted again: which of the two was counted when is not known
-//! any more, and no fault.
+//! Events of a day that retention has dropped, sent again and accepted again: which of the two was
+//! counted when is not known any more, and no fault.
 
 use chrono::{TimeDelta, Utc};
 

@@ -12,7 +12,8 @@ use crate::{
 
 const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
 
-/// The block of SQL of the section *An auditor's role*, for another role and database than those of the page.
+/// The block of SQL of the section *An auditor's role*, for another role and database than those of
+/// the page.
 fn grants(role: &str, database: &str) -> anyhow::Result<String> {
     let section = OPERATIONS
         .split_once("### An auditor's role")

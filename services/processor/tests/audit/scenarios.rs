@@ -1,4 +1,5 @@
-//! What a target can have been through: other policies, changed rules, a log that was cut, retention, a live processor.
+//! What a target can have been through: other policies, changed rules, a log that was cut,
+//! retention, a live processor.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -39,7 +40,8 @@ async fn late_events_that_are_stored_or_dropped_are_accounted_for() -> anyhow::R
     Ok(())
 }
 
-/// A window can get late hits long after it was summed up, and each policy in its time counts them or not.
+/// A window can get late hits long after it was summed up, and each policy in its time counts them
+/// or not.
 #[tokio::test]
 async fn late_events_that_are_merged_are_counted_in_their_window() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::new(2, "{ policy: Merge }", "").await?;
@@ -288,7 +290,8 @@ async fn a_live_pipeline_is_clean_at_every_moment() -> anyhow::Result<()> {
             assert_clean(&report);
             seen.push(report.records);
         }
-        // the same with aggregates that are read over seconds, while hits come to windows that are read and to others
+        // the same with aggregates that are read over seconds, while hits come to windows that are
+        // read and to others
         let slow = [
             ("FAILPOINTS", "audit_slice=sleep(30)"),
             ("CLICKSTREAM_AUDIT_SLICE_ROWS", "100"),

@@ -1,4 +1,5 @@
-//! How fast an audit is: `cargo test --release -p clickstream-processor --test audit -- --ignored --nocapture`.
+//! How fast an audit is: `cargo test --release -p clickstream-processor --test audit -- --ignored
+//! --nocapture`.
 
 use std::time::Instant;
 

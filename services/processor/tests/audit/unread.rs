@@ -1,5 +1,5 @@
-//! What the log holds and the target has not read: a backlog, which is told, and partitions without a checkpoint, of which
-//! nothing is proven.
+//! What the log holds and the target has not read: a backlog, which is told, and partitions without
+//! a checkpoint, of which nothing is proven.
 
 use chrono::{TimeDelta, Utc};
 use serde_json::Value;

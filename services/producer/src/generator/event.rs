@@ -75,7 +75,8 @@ pub fn write_event(draft: &Draft, fault: Option<(Field, Option<&str>)>) -> Vec<u
     json.finish()
 }
 
-/// The text of a field, built in `buffer` where it is not at hand; `None` when the client does not send it.
+/// The text of a field, built in `buffer` where it is not at hand; `None` when the client does not
+/// send it.
 fn value<'a>(draft: &'a Draft, field: Field, buffer: &'a mut String) -> Option<&'a str> {
     match field {
         Field::EventId => write!(buffer, "{}", draft.id).expect("writing to a string cannot fail"),

@@ -1,5 +1,5 @@
-//! Records that a decoder must refuse, whatever the spec, one variant per way to be wrong, each with the verdict it must
-//! get.
+//! Records that a decoder must refuse, whatever the spec, one variant per way to be wrong, each
+//! with the verdict it must get.
 
 use clickstream_pipeline::decode::{Field, RejectReason};
 

@@ -1,5 +1,5 @@
-//! Random choices whose outcome depends on the seed alone: integer arithmetic over ChaCha8, so every
-//! machine and every version of the random crates gives the same bytes.
+//! Random choices whose outcome depends on the seed alone: integer arithmetic over ChaCha8, so
+//! every machine and every version of the random crates gives the same bytes.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -3,7 +3,8 @@
 use super::random::Random;
 use super::site::{Page, Site, campaign, external_referrer};
 
-/// How long a visitor looks at a page on average. It sets how many sessions are open at a given rate.
+/// How long a visitor looks at a page on average. It sets how many sessions are open at a given
+/// rate.
 const SECONDS_PER_PAGE: u64 = 15;
 
 /// A bound for memory; at rates beyond it visitors simply read faster.

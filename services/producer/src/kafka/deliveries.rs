@@ -27,8 +27,8 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// Counts into `metrics`; the opaque value of each record is the microsecond after `begun` at which it was sent, or leads
-    /// to its span.
+    /// Counts into `metrics`; the opaque value of each record is the microsecond after `begun` at
+    /// which it was sent, or leads to its span.
     pub fn new(metrics: Metrics, begun: Instant) -> Self {
         Self {
             metrics,
@@ -41,7 +41,8 @@ impl Deliveries {
         }
     }
 
-    /// From now on trouble is worth a line in the log; before, it ends up in the error that ends the run.
+    /// From now on trouble is worth a line in the log; before, it ends up in the error that ends
+    /// the run.
     pub fn connected(&self) {
         self.connected.store(true, Ordering::Relaxed);
     }

@@ -10,7 +10,8 @@ use tracing::{Span, debug_span, field};
 
 use crate::record::Record;
 
-/// Marks the opaque value of a record that has a span; the others are microseconds, which never get that far.
+/// Marks the opaque value of a record that has a span; the others are microseconds, which never get
+/// that far.
 const HAS_SPAN: usize = 1 << (usize::BITS - 1);
 
 /// The spans of records that are not acknowledged yet. The queue's bound is theirs too.
@@ -26,14 +27,16 @@ struct Open {
 }
 
 impl Spans {
-    /// Keeps the span of a record that was begun at this microsecond, and returns the opaque value to send with it.
+    /// Keeps the span of a record that was begun at this microsecond, and returns the opaque value
+    /// to send with it.
     pub fn keep(&self, span: Span, begun: usize) -> usize {
         let key = HAS_SPAN | self.next.fetch_add(1, Ordering::Relaxed);
         self.with(|open| open.insert(key, Open { span, begun }));
         key
     }
 
-    /// The microsecond at which the record with this opaque value was begun, and its span if it has one.
+    /// The microsecond at which the record with this opaque value was begun, and its span if it has
+    /// one.
     pub fn take(&self, opaque: usize) -> (usize, Option<Span>) {
         if opaque & HAS_SPAN == 0 {
             return (opaque, None);
@@ -49,7 +52,8 @@ impl Spans {
     }
 }
 
-/// The span of a record, if it is one of those that are sampled. The key stays out of it: it is a person's id.
+/// The span of a record, if it is one of those that are sampled. The key stays out of it: it is a
+/// person's id.
 pub fn begin(topic: &str, record: &Record) -> Option<Span> {
     traces::message(|| {
         debug_span!(

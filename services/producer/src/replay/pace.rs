@@ -37,8 +37,8 @@ impl FromStr for Speed {
     }
 }
 
-/// Turns event times into due times. A log's clock never goes back: an event that is older than one before it
-/// is due together with that one, so the order of the lines is the order of the records.
+/// Turns event times into due times. A log's clock never goes back: an event that is older than one
+/// before it is due together with that one, so the order of the lines is the order of the records.
 #[derive(Clone, Debug)]
 pub struct Pace {
     speed: Speed,
@@ -59,8 +59,8 @@ impl Pace {
         }
     }
 
-    /// When the next event is due, from the start of the replay; `micros` is its own time since the Unix
-    /// epoch, and an event without one is due with the event before it.
+    /// When the next event is due, from the start of the replay; `micros` is its own time since the
+    /// Unix epoch, and an event without one is due with the event before it.
     pub fn due(&mut self, micros: Option<i64>) -> Duration {
         let (Speed::Times(times), Some(micros)) = (self.speed, micros) else {
             return self.due;

@@ -23,8 +23,8 @@ pub struct Outlook {
     pub back_in_time: u64,
     /// How far the oldest of those is behind the newest event before it, in microseconds.
     pub furthest_back_micros: u64,
-    /// Those of them that would be late on a topic of one partition. Several partitions tell the time
-    /// each for itself, so that the number can differ there.
+    /// Those of them that would be late on a topic of one partition. Several partitions tell the
+    /// time each for itself, so that the number can differ there.
     pub late_in_one_partition: u64,
 }
 
@@ -36,8 +36,8 @@ impl Outlook {
     }
 }
 
-/// `2 will be rejected (invalid_field 2); 12 go back in time, by up to 3 h, 4 of them too far to be on
-/// time in one partition`
+/// `2 will be rejected (invalid_field 2); 12 go back in time, by up to 3 h, 4 of them too far to be
+/// on time in one partition`
 impl fmt::Display for Outlook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.rejected.is_empty() {

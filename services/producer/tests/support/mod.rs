@@ -51,7 +51,8 @@ impl Run {
         self.shows(", acknowledged ", 1).await;
     }
 
-    /// Waits until a line of progress shows that sending is this many milliseconds behind its schedule.
+    /// Waits until a line of progress shows that sending is this many milliseconds behind its
+    /// schedule.
     pub async fn lags(&self, millis: u64) {
         self.shows(", schedule lag ", millis).await;
     }

@@ -1,8 +1,8 @@
-//! Who may read `/status` and `/metrics`: everybody, who shows one of the tokens of a file, or who shows a token that somebody
-//! else vouches for.
+//! Who may read `/status` and `/metrics`: everybody, who shows one of the tokens of a file, or who
+//! shows a token that somebody else vouches for.
 //!
-//! A token comes as `Authorization: Bearer TOKEN`, or in [`TOKEN_HEADER`]: the API server's proxy to a pod keeps the former for
-//! itself and hands every other header on.
+//! A token comes as `Authorization: Bearer TOKEN`, or in [`TOKEN_HEADER`]: the API server's proxy
+//! to a pod keeps the former for itself and hands every other header on.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -80,7 +80,8 @@ impl Access {
         Self::default()
     }
 
-    /// Who shows a token of this file, or of a file in this folder: one a line, read again when they change.
+    /// Who shows a token of this file, or of a file in this folder: one a line, read again when
+    /// they change.
     ///
     /// # Errors
     /// [`TokensError`]

@@ -1,4 +1,5 @@
-//! What is known of tokens that somebody else judges, and when that one is asked. Pure: the time is an argument.
+//! What is known of tokens that somebody else judges, and when that one is asked. Pure: the time is
+//! an argument.
 //!
 //! Whoever is let in is asked about once a minute, whoever is not once in ten seconds. Tokens that
 //! nobody knows cost an allowance, so that a flood of them is no flood for the judge; a token that

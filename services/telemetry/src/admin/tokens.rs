@@ -1,5 +1,5 @@
-//! Tokens in files, one a line: while one replaces another both stand there. A folder stands for its files, as a mounted Secret has
-//! them.
+//! Tokens in files, one a line: while one replaces another both stand there. A folder stands for
+//! its files, as a mounted Secret has them.
 
 use std::fs;
 use std::io;

@@ -105,8 +105,9 @@ impl std::fmt::Debug for Texts {
 }
 
 impl TrustFiles {
-    /// Trusts the authorities of a file, whose servers' certificates are valid for `name`, or for the host that is asked; shows the
-    /// first line of another file as a token. Without authorities it asks in the clear, and shows nothing.
+    /// Trusts the authorities of a file, whose servers' certificates are valid for `name`, or for
+    /// the host that is asked; shows the first line of another file as a token. Without authorities
+    /// it asks in the clear, and shows nothing.
     ///
     /// # Errors
     /// [`TrustError`]: at the start the files have to be there.

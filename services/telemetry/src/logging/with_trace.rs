@@ -11,8 +11,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::LogFormat;
 
-/// Adds `trace_id` and `span_id` to what `line` writes, within a sampled span only: those are the spans that somebody can
-/// look up.
+/// Adds `trace_id` and `span_id` to what `line` writes, within a sampled span only: those are the
+/// spans that somebody can look up.
 pub struct WithTrace<F> {
     line: F,
     format: LogFormat,
@@ -60,8 +60,8 @@ where
     }
 }
 
-/// The ids of the span that this thread is in. It is asked for here and not in the log's own registry, where a span below the
-/// log's level does not exist.
+/// The ids of the span that this thread is in. It is asked for here and not in the log's own
+/// registry, where a span below the log's level does not exist.
 fn sampled_span() -> Option<(opentelemetry::trace::TraceId, opentelemetry::trace::SpanId)> {
     Context::map_current(|context| {
         let span = context.span();

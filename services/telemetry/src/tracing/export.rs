@@ -4,8 +4,9 @@
 //! span ends ── try_send ──> queue (bounded) ──> thread: batches ── OTLP over HTTP ──> Collector
 //!                └ full: dropped and counted
 //! ```
-//! Whoever ends a span never waits: neither for the Collector nor for the encoding of what goes there. The SDK's own batch
-//! processor would do, but it tells nobody how much it dropped before the process ends.
+//! Whoever ends a span never waits: neither for the Collector nor for the encoding of what goes
+//! there. The SDK's own batch processor would do, but it tells nobody how much it dropped before
+//! the process ends.
 
 use std::fmt;
 use std::sync::LazyLock;

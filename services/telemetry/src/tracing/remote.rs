@@ -14,7 +14,8 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Name of the header with what tracing systems add; never without the other.
 pub const TRACESTATE: &str = "tracestate";
 
-/// Bytes of a `traceparent` of version 00, hexadecimal numbers and dashes between them; later versions may add some.
+/// Bytes of a `traceparent` of version 00, hexadecimal numbers and dashes between them; later
+/// versions may add some.
 const PARENT: usize = 55;
 /// Beyond this no version is believed.
 const LONGEST_PARENT: usize = 128;
@@ -26,8 +27,8 @@ const LONGEST_STATE: usize = 512;
 pub struct RemoteSpan(SpanContext);
 
 impl RemoteSpan {
-    /// The span that a record's headers name, if it is sampled. Anybody may write headers: what is not exactly right names
-    /// no span, and is no error.
+    /// The span that a record's headers name, if it is sampled. Anybody may write headers: what is
+    /// not exactly right names no span, and is no error.
     #[must_use]
     pub fn from_headers(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<Self> {
         let short = |bytes: &[u8], most: usize| bytes.len() <= most && bytes.is_ascii();

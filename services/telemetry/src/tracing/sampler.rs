@@ -1,5 +1,5 @@
-//! Which traces are recorded, decided before a span is made: a producer of 10,000 records a second cannot afford one for each
-//! just to hear that it is not wanted.
+//! Which traces are recorded, decided before a span is made: a producer of 10,000 records a second
+//! cannot afford one for each just to hear that it is not wanted.
 
 use std::cell::Cell;
 

@@ -1,15 +1,16 @@
 //! The standard `OTEL_*` variables: which are understood, and what is wrong with one that is not.
 //!
-//! A value that cannot be meant ends the start. Dropping it silently, as the specification allows, would show as traces that
-//! are missing or as a bill.
+//! A value that cannot be meant ends the start. Dropping it silently, as the specification allows,
+//! would show as traces that are missing or as a bill.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use url::Url;
 
-/// One message in so many is traced unless `OTEL_TRACES_SAMPLER_ARG` says otherwise. At 10,000 events a second that is one
-/// trace of about ten spans a second, 5 kB/s to the Collector, and a header on one record in ten thousand of the log.
+/// One message in so many is traced unless `OTEL_TRACES_SAMPLER_ARG` says otherwise. At 10,000
+/// events a second that is one trace of about ten spans a second, 5 kB/s to the Collector, and a
+/// header on one record in ten thousand of the log.
 pub const DEFAULT_RATIO: f64 = 1.0 / 10_000.0;
 
 /// A traced process: where its spans go and which there are.
@@ -32,8 +33,8 @@ pub struct Settings {
 /// Which traces are recorded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SamplerChoice {
-    /// Nothing is set, or the ratio alone: this part of the messages, and every operation that is no message (they are rare).
-    /// What another process began is recorded if that one records it.
+    /// Nothing is set, or the ratio alone: this part of the messages, and every operation that is
+    /// no message (they are rare). What another process began is recorded if that one records it.
     Default(f64),
     /// What the specification calls by a name.
     Named {
@@ -57,7 +58,8 @@ pub struct SettingsError {
 }
 
 impl Settings {
-    /// The settings that the variables give; `None` where nothing is to be traced. `variable` looks one up.
+    /// The settings that the variables give; `None` where nothing is to be traced. `variable` looks
+    /// one up.
     ///
     /// # Errors
     /// [`SettingsError`] names the variable and what it may be.

@@ -1,5 +1,6 @@
-//! What a processor of the first release does to the tables, statement by statement as it did it. Its programs cannot be built
-//! here in the time of a test (`cargo xtask bench upgrade` runs them); its SQL can be kept, and meets every later version.
+//! What a processor of the first release does to the tables, statement by statement as it did it.
+//! Its programs cannot be built here in the time of a test (`cargo xtask bench upgrade` runs them);
+//! its SQL can be kept, and meets every later version.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -127,7 +128,8 @@ const ADVANCE: &str = "
     where points.topic = moved.topic and points.partition = moved.partition
       and points.claim_token = moved.token and points.next_offset = moved.expected";
 
-/// A DataSketches HLL of nothing: what the first release can read. What it would make of it is of no account here.
+/// A DataSketches HLL of nothing: what the first release can read. What it would make of it is of
+/// no account here.
 const EMPTY_SKETCH: [u8; 8] = [2, 1, 7, 11, 3, 12, 0, 0];
 /// A minute, the default size of a window.
 const WINDOW_MICROS: i64 = 60_000_000;
@@ -228,8 +230,8 @@ impl FirstRelease {
         Ok(())
     }
 
-    /// A flush of these clicks of one day, which are the next records of the partition and have this timestamp. How many were
-    /// accepted.
+    /// A flush of these clicks of one day, which are the next records of the partition and have
+    /// this timestamp. How many were accepted.
     pub async fn flushes(
         &mut self,
         partition: i32,
@@ -345,7 +347,8 @@ impl FirstRelease {
     }
 }
 
-/// A session with the writer's rights; the tests' roles have settings that the first release took from its role.
+/// A session with the writer's rights; the tests' roles have settings that the first release took
+/// from its role.
 async fn session(stack: &Stack) -> anyhow::Result<Client> {
     let writer = stack.owner.replace("owner", "writer");
     let (client, connection) = tokio_postgres::Config::new()

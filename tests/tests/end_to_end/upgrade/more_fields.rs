@@ -1,5 +1,5 @@
-//! The migration that gives every day and both ledgers more columns, while somebody reads them, with
-//! flushes in between.
+//! The migration that gives every day and both ledgers more columns, while somebody reads them,
+//! with flushes in between.
 
 use std::time::Duration;
 

@@ -63,7 +63,8 @@ async fn the_server_refuses_what_the_processors_refuse_and_names_the_field() -> 
     Ok(())
 }
 
-/// Whether `spec.topics[0].name` is what `/spec/topics/0/name` points at; an entry of a map may go by the map's name.
+/// Whether `spec.topics[0].name` is what `/spec/topics/0/name` points at; an entry of a map may go
+/// by the map's name.
 fn is_named(pointer: &str, field: &str) -> bool {
     let plain = field.replace(['[', ']'], ".").replace("..", ".");
     let pointer = pointer

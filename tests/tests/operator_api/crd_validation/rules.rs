@@ -278,7 +278,8 @@ async fn what_cannot_change_is_refused_and_all_else_may() -> anyhow::Result<()> 
             targets(&[target("b", "s"), target("a", "t")]),
             SCHEMA,
         ),
-        // a role gets the tables, and another the views alone; who named the writer among readers may go on to
+        // a role gets the tables, and another the views alone; who named the writer among readers
+        // may go on to
         (
             readers(json!({ "readers": ["a", "w"] })),
             readers(json!({ "readers": ["w"], "rawReaders": ["a"] })),

@@ -1,4 +1,5 @@
-//! Pipelines with a pinned image: their pods stay as another release made them, until a person changes them.
+//! Pipelines with a pinned image: their pods stay as another release made them, until a person
+//! changes them.
 
 use super::*;
 
@@ -62,8 +63,8 @@ async fn grace(stage: &Stage, pipeline: &str) -> anyhow::Result<Option<i64>> {
         .termination_grace_period_seconds)
 }
 
-/// A pinned pipeline `shop` whose pods are as a release made them that made pods otherwise, and noted
-/// nothing of what people had said about them. No operator runs. Returns the topic.
+/// A pinned pipeline `shop` whose pods are as a release made them that made pods otherwise, and
+/// noted nothing of what people had said about them. No operator runs. Returns the topic.
 async fn pinned_as_another_made_it(stage: &Stage) -> anyhow::Result<String> {
     let operator = stage.operator()?;
     let topic = unique_name("clicks");

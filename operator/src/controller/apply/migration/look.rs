@@ -1,4 +1,5 @@
-//! How far a target's migration is, and whether an attempt is to start: from the status, the Jobs and their pods.
+//! How far a target's migration is, and whether an attempt is to start: from the status, the Jobs
+//! and their pods.
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,8 @@ use crate::{
 /// Pause before a failed migration is repeated, doubled each time.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
 const RETRY_MAX: SignedDuration = SignedDuration::from_secs(300);
-/// The watch of pods may tell so much later than that of Jobs: what a migration reports is waited for as long.
+/// The watch of pods may tell so much later than that of Jobs: what a migration reports is waited
+/// for as long.
 const REPORT_LAG: SignedDuration = SignedDuration::from_secs(10);
 
 /// Decides about one target.
@@ -98,7 +100,8 @@ pub(super) fn look(
     entry
 }
 
-/// What the Jobs of a migration have come to. `again`: what a processor has found since one of them has succeeded.
+/// What the Jobs of a migration have come to. `again`: what a processor has found since one of them
+/// has succeeded.
 fn attempts(
     jobs: &BTreeMap<u32, Live>,
     again: Option<String>,
@@ -158,8 +161,8 @@ fn attempts(
     entry
 }
 
-/// The image that migrated the tables last, where only the operator's release wants another one. The status has it, which others may
-/// be allowed to write: it is held to what the platform allows.
+/// The image that migrated the tables last, where only the operator's release wants another one.
+/// The status has it, which others may be allowed to write: it is held to what the platform allows.
 fn before(
     recorded: &MigrationStatus,
     valid: &ValidatedPipeline,
@@ -183,7 +186,8 @@ fn before(
     is_all.then(|| recorded.image.clone())
 }
 
-/// When a processor of the target was last seen to end because the tables are not there or too old, and what it said.
+/// When a processor of the target was last seen to end because the tables are not there or too old,
+/// and what it said.
 fn refutation(
     valid: &ValidatedPipeline,
     target: &TargetSpec,
@@ -207,7 +211,8 @@ fn holds(found: Option<&(Timestamp, String)>, jobs: &BTreeMap<u32, Live>) -> boo
     found.is_some_and(|(at, _)| newest.is_none_or(|newest| *at > newest))
 }
 
-/// The tables are there, and readers were missing: what the last look for them has found, and whether it is time for another.
+/// The tables are there, and readers were missing: what the last look for them has found, and
+/// whether it is time for another.
 fn look_for_readers(
     jobs: &BTreeMap<u32, Live>,
     valid: &ValidatedPipeline,

@@ -1,7 +1,9 @@
-//! Documents as pods are given them, word by word: the smallest pipeline, and one that sets every field.
+//! Documents as pods are given them, word by word: the smallest pipeline, and one that sets every
+//! field.
 //!
-//! Whatever changes here without a change of the resource gives every pipeline new pods when the operator is upgraded, those too
-//! that are pinned to an image so that nothing rolls. A field more, with its default, changes nothing.
+//! Whatever changes here without a change of the resource gives every pipeline new pods when the
+//! operator is upgraded, those too that are pinned to an image so that nothing rolls. A field more,
+//! with its default, changes nothing.
 
 use std::{fs, path::PathBuf};
 
@@ -64,7 +66,8 @@ fn the_documents_of_pods_are_those_that_are_written_down() {
     }
 }
 
-/// Names of all documents, each of which is mounted by one pod; and how often the pods of processors are replaced.
+/// Names of all documents, each of which is mounted by one pod; and how often the pods of
+/// processors are replaced.
 fn mounted(pipeline: &ValidatedPipeline) -> (Vec<String>, Vec<Child>) {
     let mut all = children(pipeline);
     all.retain(|child| matches!(child.kind, Kind::ConfigMap | Kind::Deployment | Kind::Job));

@@ -1,4 +1,5 @@
-//! Every field of the spec, changed and changed back: what the reference says of it is what becomes of the pods.
+//! Every field of the spec, changed and changed back: what the reference says of it is what becomes
+//! of the pods.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The fields of the spec with what the reference says a change of each does, and a change of each. The sweep on a real API
-//! server uses them as well.
+//! The fields of the spec with what the reference says a change of each does, and a change of each.
+//! The sweep on a real API server uses them as well.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -115,7 +115,8 @@ pub fn changes() -> Vec<Change> {
     all
 }
 
-/// A change of a template's field in one place. What goes over the template of all pods is left out where that one changes.
+/// A change of a template's field in one place. What goes over the template of all pods is left out
+/// where that one changes.
 fn in_template(change: &Change, field: &str, (place, name): (&str, &str)) -> Change {
     let here = |value: &Value| {
         let text = value.to_string().replace("PLACE", name);

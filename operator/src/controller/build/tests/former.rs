@@ -1,4 +1,5 @@
-//! What was stored before there was a `podTemplate` is built as it was then, byte for byte: no pod of it is replaced.
+//! What was stored before there was a `podTemplate` is built as it was then, byte for byte: no pod
+//! of it is replaced.
 
 use std::{fs, path::PathBuf};
 
@@ -31,7 +32,8 @@ fn what_was_stored_before_pod_templates_is_built_as_it_was() {
     ));
     let former: ClickstreamPipeline = serde_yaml::from_str(PIPELINE).unwrap();
     let former = validate(&former).unwrap_or_else(|p| panic!("{p:?}"));
-    // of pods whose image follows the operator's release nothing is promised: they are replaced with it
+    // of pods whose image follows the operator's release nothing is promised: they are replaced
+    // with it
     let image = settings().processor_image;
     let minimal = pipeline(|document| document["spec"]["image"] = json!(image));
     let both = json!({ "minimal": built(&minimal), "full": built(&former) });

@@ -6,11 +6,12 @@ use super::{
 };
 use crate::guarding::Guarding;
 
-/// What is noted of the pods of `pinned.yaml`, and the text that it is a hash of. They stand on Deployments of all releases: with
-/// another value every pinned pod there is would be taken for one whose spec a person has changed, and be replaced with the
-/// operator. So nothing here is ever brought in line with the code; the code goes on saying the same of a spec that says the same.
-/// A field that is new is left out where nobody has set it. Whoever has to change a value all the same says in the changelog that
-/// pinned pods are replaced.
+/// What is noted of the pods of `pinned.yaml`, and the text that it is a hash of. They stand on
+/// Deployments of all releases: with another value every pinned pod there is would be taken for one
+/// whose spec a person has changed, and be replaced with the operator. So nothing here is ever
+/// brought in line with the code; the code goes on saying the same of a spec that says the same. A
+/// field that is new is left out where nobody has set it. Whoever has to change a value all the
+/// same says in the changelog that pinned pods are replaced.
 const FIXED: [(&str, &str); 2] = [
     ("709aedc9", include_str!("inputs/processors.json")),
     ("63a3e0a6", include_str!("inputs/producer.json")),

@@ -1,4 +1,5 @@
-//! What `podTemplate` says, on every pod that the operator makes, beside what the operator says itself.
+//! What `podTemplate` says, on every pod that the operator makes, beside what the operator says
+//! itself.
 
 use super::*;
 

@@ -153,8 +153,8 @@ fn lag_that_is_not_known_is_unknown() {
     assert_eq!(lag_finding(Some(5), Some(5)).truth, Truth::True);
 }
 
-/// What kstatus makes of a resource, and with it Flux, `kubectl wait`, `helm --wait` and others: what is not Current at last is waited
-/// for until a time-out.
+/// What kstatus makes of a resource, and with it Flux, `kubectl wait`, `helm --wait` and others:
+/// what is not Current at last is waited for until a time-out.
 fn kstatus(conditions: &[Condition]) -> &'static str {
     let is = |kind: &str, wanted: &str| {
         find(conditions, kind).is_some_and(|condition| condition.status == wanted)

@@ -108,7 +108,8 @@ pub(super) fn database(observed: &Observed<'_>, status: &ClickstreamPipelineStat
     })
 }
 
-/// Tables that are there can be written while a processor says so, or the kubelet, whose probe asks it for that.
+/// Tables that are there can be written while a processor says so, or the kubelet, whose probe asks
+/// it for that.
 fn unwitnessed(
     names: &[&str],
     reports: &[Vec<ProcessorStatus>],
@@ -129,7 +130,8 @@ fn unwitnessed(
     })
 }
 
-/// What the processors say of PostgreSQL; `reports` are those of each target in the order of `names`.
+/// What the processors say of PostgreSQL; `reports` are those of each target in the order of
+/// `names`.
 fn outage(names: &[&str], reports: &[Vec<ProcessorStatus>]) -> Option<Finding> {
     let of_targets = || names.iter().zip(reports);
     let refused = of_targets().find_map(|(name, reports)| {

@@ -81,7 +81,8 @@ pub(super) fn processors(observed: &Observed<'_>, names: &[&str], suspended: boo
     Finding::yes(Reason::Available, message)
 }
 
-/// Partitions that no processor has, although all of them are ready. A hand-over takes seconds, as an outage may.
+/// Partitions that no processor has, although all of them are ready. A hand-over takes seconds, as
+/// an outage may.
 fn unowned(
     names: &[&str],
     topics: &[TopicSeen],
@@ -90,7 +91,8 @@ fn unowned(
 ) -> Option<Finding> {
     for ((name, reports), workload) in names.iter().zip(reports).zip(workloads) {
         let missing = unreported(topics, reports).unwrap_or_default();
-        // where none answers, the operator's way to the pods is cut; the kubelets' probes ask for partitions that are not claimed
+        // where none answers, the operator's way to the pods is cut; the kubelets' probes ask for
+        // partitions that are not claimed
         if missing.is_empty() || reports.is_empty() {
             continue;
         }

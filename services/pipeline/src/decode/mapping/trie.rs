@@ -55,8 +55,8 @@ impl Node {
 #[derive(Clone, Debug)]
 pub(super) struct Trie {
     pub(super) nodes: Vec<Node>,
-    /// The field of each slot. Slots are ordered by field, and within one by precedence; those behind
-    /// them belong to the columns, in their order.
+    /// The field of each slot. Slots are ordered by field, and within one by precedence; those
+    /// behind them belong to the columns, in their order.
     pub(super) fields: Vec<Field>,
     /// How many columns have a slot.
     pub(super) columns: usize,

@@ -43,8 +43,8 @@ struct Entry<'a> {
 pub(super) struct Kept<'a> {
     text: &'a str,
     out: String,
-    /// What comes behind `out`: a piece of the text that is kept as it stands. Most of what is kept are
-    /// few long pieces.
+    /// What comes behind `out`: a piece of the text that is kept as it stands. Most of what is kept
+    /// are few long pieces.
     run: Range<usize>,
     used: Used,
     /// The entries of the objects that are begun and not yet ended.
@@ -90,8 +90,8 @@ impl<'a> Kept<'a> {
         (self.out, self.trimmed)
     }
 
-    /// Writes the object at the cursor, which is behind it afterwards. Where a limit was reached, the
-    /// cursor is anywhere inside.
+    /// Writes the object at the cursor, which is behind it afterwards. Where a limit was reached,
+    /// the cursor is anywhere inside.
     fn object(&mut self, cursor: &mut Cursor<'a>, entries: Entries) -> Result<Object, Full> {
         self.begin(cursor)?;
         let first = self.entries.len();
@@ -165,8 +165,8 @@ impl<'a> Kept<'a> {
         Ok(object != Object::Emptied)
     }
 
-    /// Puts the entries of an object in order, from the first one on. Those with the same key stay in the
-    /// order in which they came.
+    /// Puts the entries of an object in order, from the first one on. Those with the same key stay
+    /// in the order in which they came.
     fn sort(&mut self, first: usize) {
         let entries = &mut self.entries[first..];
         let order = |entry: &Entry<'a>| (entry.key.len(), entry.key);
@@ -270,7 +270,8 @@ impl<'a> Kept<'a> {
         }
     }
 
-    /// Writes a comma or a colon, which stands at this place of the text unless there is white space.
+    /// Writes a comma or a colon, which stands at this place of the text unless there is white
+    /// space.
     fn mark(&mut self, mark: u8, place: usize) {
         if self.text.as_bytes().get(place) == Some(&mark) {
             return self.copy(place..place + 1);

@@ -11,8 +11,8 @@ use crate::decode::object::unquoted;
 
 /// Levels of objects whose keys are listed.
 pub const LISTED_LEVELS: usize = 3;
-/// Most keys that are listed, each type of a key counted by itself: whoever sends events could make up
-/// any number of them.
+/// Most keys that are listed, each type of a key counted by itself: whoever sends events could make
+/// up any number of them.
 pub const MOST_LISTED: usize = 1_000;
 
 /// What a key holds, as PostgreSQL's `jsonb_typeof` calls it.
@@ -113,7 +113,8 @@ struct Node {
 pub struct UnlistedKeys {
     /// Those that are to be listed.
     pub new: BTreeSet<ListedKey>,
-    /// How often a key was met that is not to be: the list is full, or the pointer to it is longer than one may be.
+    /// How often a key was met that is not to be: the list is full, or the pointer to it is longer
+    /// than one may be.
     pub left_out: u64,
 }
 
@@ -144,7 +145,8 @@ impl ListedKeys {
         at.types |= bit;
     }
 
-    /// Adds to `unlisted` what properties have and the list does not. `json` is what the limits have left of an event.
+    /// Adds to `unlisted` what properties have and the list does not. `json` is what the limits
+    /// have left of an event.
     pub fn look(&self, json: &str, unlisted: &mut UnlistedKeys) {
         self.look_below(Some(&self.keys), &mut Cursor::new(json), None, unlisted);
     }

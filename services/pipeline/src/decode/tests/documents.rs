@@ -215,7 +215,8 @@ fn a_known_key_appears_once_in_whichever_spelling() {
                 Field::Ip => "\"::1\"",
                 _ => "\"a\"",
             };
-            // two appearances for the fields that are there already, which two more make for the others
+            // two appearances for the fields that are there already, which two more make for the
+            // others
             let payload = format!("{{\"{key}\":{value},\"{key}\":null,{}", &valid[1..]);
             let verdict = judge(payload.as_bytes()).unwrap_err();
             assert_eq!(

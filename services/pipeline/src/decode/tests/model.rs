@@ -35,7 +35,8 @@ pub(super) fn plain(event: &Event<'_>) -> Plain {
     }
 }
 
-/// The verdict on a JSON value, whose keys cannot repeat and whose strings cannot hold lone surrogates.
+/// The verdict on a JSON value, whose keys cannot repeat and whose strings cannot hold lone
+/// surrogates.
 pub(super) fn judge_value(value: &Value) -> Result<Plain, Verdict> {
     let object = value.as_object().ok_or((RejectReason::NotAnObject, None))?;
 

@@ -128,7 +128,8 @@ fn quoted(text: &str, escapes: Escapes) -> String {
     }
 }
 
-/// Writes the event with the given escapes, spelling of the id, of the time, order of the fields and white space.
+/// Writes the event with the given escapes, spelling of the id, of the time, order of the fields
+/// and white space.
 fn written(
     event: &Plain,
     escapes: Escapes,

@@ -5,9 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The instant in microseconds, whichever it is; `None` for a form that is not ours. Written with chrono alone.
+/// The instant in microseconds, whichever it is; `None` for a form that is not ours. Written with
+/// chrono alone.
 pub(super) fn oracle(text: &str) -> Option<i64> {
-    // chrono takes three things that we do not: U+2212 as a sign, second 60, and what is left of a longer text
+    // chrono takes three things that we do not: U+2212 as a sign, second 60, and what is left of a
+    // longer text
     if !text.is_ascii() || text.get(17..19) == Some("60") {
         return None;
     }

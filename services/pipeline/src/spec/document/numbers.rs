@@ -6,8 +6,9 @@ use serde_yaml::Value;
 
 use super::{ClickstreamPipeline, at, keys};
 
-/// Serde's sentence about a value of the wrong type, with what is expected in words where it has the name of a Rust type:
-/// `expected a whole number from 1 to 65535`. The bounds are those of the field, if its place is given.
+/// Serde's sentence about a value of the wrong type, with what is expected in words where it has
+/// the name of a Rust type: `expected a whole number from 1 to 65535`. The bounds are those of the
+/// field, if its place is given.
 pub(super) fn in_words(message: &str, place: Option<(&Value, &Path)>) -> String {
     let Some((before, kind)) = message.rsplit_once("expected ") else {
         return message.to_owned();
@@ -45,8 +46,9 @@ fn numbers(kind: &str, place: Option<(&Value, &Path)>) -> Option<String> {
     })
 }
 
-/// The bounds of a field, as the rule says them that refuses this value there: they are written down in one place only.
-/// Nothing where no rule refuses it, or something else in the document cannot be read either.
+/// The bounds of a field, as the rule says them that refuses this value there: they are written
+/// down in one place only. Nothing where no rule refuses it, or something else in the document
+/// cannot be read either.
 fn bounds(document: &Value, place: &Path, value: Value) -> Option<String> {
     let mut document = document.clone();
     *at(&mut document, &keys(place)?)? = value;

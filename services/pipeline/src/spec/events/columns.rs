@@ -5,8 +5,8 @@ use crate::decode::columns::{MAX_COLUMN_NAME_BYTES, MAX_COLUMNS};
 use crate::decode::mapping::Pointer;
 use crate::spec::validate::At;
 
-/// Names that the tables of events have columns of already, and that PostgreSQL gives to every table.
-/// A test of the processor compares the first ones with the tables.
+/// Names that the tables of events have columns of already, and that PostgreSQL gives to every
+/// table. A test of the processor compares the first ones with the tables.
 pub const TAKEN_COLUMN_NAMES: [&str; 35] = [
     "event_id",
     "user_id",

@@ -1,4 +1,5 @@
-//! What a spec says of where the fields of an event stand: the rules that follow, and what is wrong with it.
+//! What a spec says of where the fields of an event stand: the rules that follow, and what is wrong
+//! with it.
 
 use super::EventsSpec;
 use crate::decode::mapping::{MAX_POINTERS, MappingRules, Pointer, Preset};
@@ -116,7 +117,8 @@ fn check_name(name: &str, at: &mut At<'_>) {
     }
 }
 
-/// Rules are kept with every anchor as `jsonb`, which takes no U+0000; of the others nobody sees what is meant.
+/// Rules are kept with every anchor as `jsonb`, which takes no U+0000; of the others nobody sees
+/// what is meant.
 pub(super) fn check_text(text: &str, at: &mut At<'_>) {
     if text.chars().any(char::is_control) {
         at.problem("leave control characters out");
@@ -145,8 +147,8 @@ pub(super) mod schema {
     use crate::decode::mapping::MAX_POINTER_CHARS;
     use crate::spec::schema::{ADDRESS, PRINTABLE, Rule};
 
-    /// A pointer from the event on. Its steps: none, a key that does not begin with a bracket, one that begins with a
-    /// bracket and does not end with one, or a key and its text in brackets.
+    /// A pointer from the event on. Its steps: none, a key that does not begin with a bracket, one
+    /// that begins with a bracket and does not end with one, or a key and its text in brackets.
     const WAY: &str = r"(/(([^/~\[\p{Cc}]|~[01])([^/~\p{Cc}]|~[01])*|\[(([^/~\p{Cc}]|~[01])*([^/~\]\p{Cc}]|~[01]))?|\[([^/~=\p{Cc}]|~[01])+=([^/~\p{Cc}]|~[01])*\])?){1,16}$";
 
     pub(in super::super) const RULES: [Rule; 1] = [Rule {
@@ -210,7 +212,8 @@ pub(super) mod schema {
         })
     }
 
-    /// What a constant must be by the rules of its own field, where those ask for more than all of them do.
+    /// What a constant must be by the rules of its own field, where those ask for more than all of
+    /// them do.
     fn own_rules() -> impl Iterator<Item = Value> {
         let characters = |field: Field| {
             (

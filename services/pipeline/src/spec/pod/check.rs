@@ -1,5 +1,6 @@
-//! The rules of a template: what the operator sets by itself stays as it is, and no pod becomes less restricted. The API server
-//! holds the same rules; what else a pod may not have, it refuses with the Deployment.
+//! The rules of a template: what the operator sets by itself stays as it is, and no pod becomes
+//! less restricted. The API server holds the same rules; what else a pod may not have, it refuses
+//! with the Deployment.
 
 use serde_json::{Map, Value};
 
@@ -31,7 +32,8 @@ pub(in crate::spec) const PROGRAMS: &str = "/clickstream-";
 pub(in crate::spec) const FOLDER: &str = "/etc";
 /// What the names of the operator's variables begin with.
 const OURS: &str = "CLICKSTREAM_";
-/// Types of SELinux under which a container is confined: those that the Pod Security Standards leave to a pod.
+/// Types of SELinux under which a container is confined: those that the Pod Security Standards
+/// leave to a pod.
 const CONFINED: [&str; 4] = [
     "container_t",
     "container_init_t",
@@ -416,7 +418,8 @@ fn is_path(path: &str) -> bool {
             .is_some_and(|path| path.split('/').all(is_name))
 }
 
-/// Whether a mount there would hide what the operator mounts, the program, or what the runtime mounts.
+/// Whether a mount there would hide what the operator mounts, the program, or what the runtime
+/// mounts.
 fn is_taken(path: &str) -> bool {
     let is_at_or_below = |taken: &&str| {
         let rest = path.strip_prefix(*taken);

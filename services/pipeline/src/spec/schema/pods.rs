@@ -1,5 +1,5 @@
-//! What a template may say in a pod's own terms, as schemas: less than a pod may have, with bounds, and without the descriptions that
-//! `kubectl explain pod.spec` has.
+//! What a template may say in a pod's own terms, as schemas: less than a pod may have, with bounds,
+//! and without the descriptions that `kubectl explain pod.spec` has.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -74,7 +74,8 @@ fn security(more: Value) -> Schema {
         "runAsNonRoot": only(true),
         "seccompProfile": profile(),
         "appArmorProfile": profile(),
-        // what the Pod Security Standards leave to a pod: under any other type, as under spc_t, it is not confined
+        // what the Pod Security Standards leave to a pod: under any other type, as under spc_t, it
+        // is not confined
         "seLinuxOptions": object(&[], json!({
             "level": text(253),
             "type": choice(&["container_t", "container_init_t", "container_kvm_t", "container_engine_t"]),

@@ -195,7 +195,8 @@ fn the_producer_does_not_run_beside_rules_by_which_its_events_cannot_be_read() {
         fields(&["/else"], AT);
         fields(&["/else", own], &[]);
     }
-    // no event needs these, and neither needs a pointer that a constant or a rule for ids stands for
+    // no event needs these, and neither needs a pointer that a constant or a rule for ids stands
+    // for
     with(|events| events.fields = listed("ip", &["/none"]), &[]);
     with(
         |events| {

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// What the operator of the first release wrote for the processors of a resource that is as small as possible.
+/// What the operator of the first release wrote for the processors of a resource that is as small
+/// as possible.
 const FIRST_RELEASE: &str = include_str!("first-release.yaml");
 
 fn by_the_operator(mut pipeline: ClickstreamPipeline) -> ClickstreamPipeline {

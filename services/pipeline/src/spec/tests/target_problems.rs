@@ -25,7 +25,8 @@ fn targets_are_one_to_eight_that_do_not_meet() {
             &["spec.targets[0].name"],
         );
     }
-    // one schema: of the same Secret, of the same host by different Secrets, and, harmless, of different Secrets
+    // one schema: of the same Secret, of the same host by different Secrets, and, harmless, of
+    // different Secrets
     problems(
         |p| {
             p.spec.targets = targets(2);

@@ -1,5 +1,5 @@
-//! Every record of a partition as the rules at its offset have it: what it holds, whether that is an event, and whether it is
-//! late. Nothing here looks at tables.
+//! Every record of a partition as the rules at its offset have it: what it holds, whether that is
+//! an event, and whether it is late. Nothing here looks at tables.
 
 use std::sync::Arc;
 
@@ -52,7 +52,8 @@ pub(super) struct Judged {
 pub(super) enum ByPage {
     /// It is the page.
     Url,
-    /// It is the page as well, and its host the site; no more pages than these have rows of their own.
+    /// It is the page as well, and its host the site; no more pages than these have rows of their
+    /// own.
     Site(Option<u32>),
     /// All URLs of the shop are one page of it; with the same bound.
     Template(Option<u32>),

@@ -19,8 +19,8 @@ pub struct EventRecord<'a> {
     pub offset: i64,
     /// Which event of its record it is.
     pub index: i16,
-    /// Whether a row that names the record is this event's, whatever it says of its place in it: no other event of the
-    /// record has that place and this key.
+    /// Whether a row that names the record is this event's, whatever it says of its place in it: no
+    /// other event of the record has that place and this key.
     pub is_home: &'a dyn Fn(i16) -> bool,
     pub received_at: EventTime,
     pub value: &'a [u8],
@@ -95,8 +95,8 @@ impl PartitionAudit<'_> {
         if let Some(twin) = source {
             let other = twin.0 != self.progress.tp;
             let first = self.may_come_first(twin, record);
-            // the row that decided may have gone with its day, and the twin have come in its place; only a twin from before
-            // in the same partition has been there ever since
+            // the row that decided may have gone with its day, and the twin have come in its place;
+            // only a twin from before in the same partition has been there ever since
             if (other || !first) && self.shared.retained.day_was_dropped(record.key.1) {
                 return Ok(self.explain_absent(record, found.ledger.copied()));
             }
@@ -121,7 +121,8 @@ impl PartitionAudit<'_> {
         Ok(self.explain_absent(record, found.ledger.copied()))
     }
 
-    /// The verdict on an event without a row of its own and without an earlier twin among the stored.
+    /// The verdict on an event without a row of its own and without an earlier twin among the
+    /// stored.
     fn explain_absent(
         &mut self,
         record: &EventRecord<'_>,
@@ -222,8 +223,9 @@ impl PartitionAudit<'_> {
         Ok(())
     }
 
-    /// Whether a stored twin can have been there when this record was judged. Within a partition the log's order decides,
-    /// between partitions the order of commits; what was above its own partition's checkpoint at the snapshot came later.
+    /// Whether a stored twin can have been there when this record was judged. Within a partition
+    /// the log's order decides, between partitions the order of commits; what was above its own
+    /// partition's checkpoint at the snapshot came later.
     fn may_come_first(&self, twin: Place, record: &EventRecord<'_>) -> bool {
         let (tp, at, index) = twin;
         if tp == self.progress.tp {

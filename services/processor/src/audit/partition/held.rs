@@ -20,8 +20,9 @@ pub(super) struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// Whether a row with this event's key that names this record and the place `at` in it is this event's: the place is
-    /// its own, or that of no event with the key, and this is the first one of the record.
+    /// Whether a row with this event's key that names this record and the place `at` in it is this
+    /// event's: the place is its own, or that of no event with the key, and this is the first one
+    /// of the record.
     pub(super) fn is_home(&self, key: Key, at: i16) -> bool {
         let own = usize::try_from(self.element.index).ok();
         let has_key = |outcome: &Outcome| matches!(outcome, Outcome::Event { key: other, .. } if *other == key);
@@ -31,7 +32,8 @@ impl Held<'_> {
     }
 }
 
-/// The row of the late ledger at a place, or the one of this event that names another place in its record.
+/// The row of the late ledger at a place, or the one of this event that names another place in its
+/// record.
 pub(super) fn late_event_of(
     rows: &mut BTreeMap<(i64, i16), StoredRow>,
     place: (i64, i16),
