@@ -97,16 +97,27 @@ impl Pipeline {
 
 /// Waits until this many records are accounted for, and some windows are final.
 pub async fn stored(client: &Client, records: i64, processor: &Process) -> anyhow::Result<()> {
-    let begun = Instant::now();
     let query = format!(
         "select coalesce(sum(consumed + skipped), 0) = {records}
             and (select final_until is not null from clickstream.clickstream_finality)
          from clickstream.clickstream_checkpoints"
     );
-    while !client.query_one(&query, &[]).await?.get::<_, bool>(0) {
+    until(client, &query, processor).await
+}
+
+/// Waits until windows of the last hour are final: of a log of a day they are the last.
+pub async fn last_hour_final(client: &Client, processor: &Process) -> anyhow::Result<()> {
+    let query = "select exists (select from clickstream.clickstream_agg_minute
+         where final and window_start >= now() - interval '30 minutes')";
+    until(client, query, processor).await
+}
+
+async fn until(client: &Client, query: &str, processor: &Process) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while !client.query_one(query, &[]).await?.get::<_, bool>(0) {
         ensure!(
             begun.elapsed() < PATIENCE,
-            "not stored in time: {}",
+            "not in time: {query}: {}",
             processor.log_tail()
         );
         tokio::time::sleep(LOOK).await;

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage, error::SqlState};
 
 use crate::{
     markdown::{Block, page},
-    pipeline::{ONLOOKER, Pipeline, READER, stored},
+    pipeline::{ONLOOKER, Pipeline, READER, last_hour_final, stored},
 };
 
 /// More than a day of traffic: somewhere it is another date than in UTC all the time.
@@ -42,6 +42,7 @@ async fn every_recipe_gives_rows_to_the_read_only_role() -> anyhow::Result<()> {
     pipeline.produce(&document, RECORDS).await?;
     let processor = pipeline.start(&document)?;
     stored(&admin, RECORDS, &processor).await?;
+    last_hour_final(&admin, &processor).await?;
 
     // the rights that the migration granted
     let dashboard = sign_in(&postgres, READER).await?;
