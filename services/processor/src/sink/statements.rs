@@ -15,7 +15,6 @@ pub struct Statements {
     pub admitted_pages: Statement,
     pub admit_pages: Statement,
     pub add_hits: Statement,
-    pub add_views: Statement,
     pub write_parts: Statement,
     pub advance: Statement,
 }
@@ -65,16 +64,6 @@ const ADD_HITS: &str = "
     on conflict (window_start, window_end, url_hash, lane)
     do update set hits = clickstream_agg_lanes.hits + excluded.hits,
         bot_hits = clickstream_agg_lanes.bot_hits + excluded.bot_hits";
-
-// page views of people alone, on sites that are not told apart: the other columns take their
-// defaults
-const ADD_VIEWS: &str = "
-    insert into clickstream_agg_lanes (window_start, window_end, url_hash, lane, hits, url)
-    select added.window_start, added.window_end, added.url_hash, $6::smallint, added.hits, added.url
-    from unnest($1::timestamptz[], $2::timestamptz[], $3::bytea[], $4::bigint[], $5::text[])
-      as added (window_start, window_end, url_hash, hits, url)
-    on conflict (window_start, window_end, url_hash, lane)
-    do update set hits = clickstream_agg_lanes.hits + excluded.hits";
 
 // Bits come without the empty columns at their end; the cast fills them up. A row that a processor
 // of an earlier version began keeps its `sketch_format`: not all of its values are among these
@@ -175,7 +164,6 @@ impl Statements {
             admitted_pages: client.prepare(ADMITTED_PAGES).await?,
             admit_pages: client.prepare(ADMIT_PAGES).await?,
             add_hits: client.prepare(ADD_HITS).await?,
-            add_views: client.prepare(ADD_VIEWS).await?,
             write_parts: client.prepare(WRITE_PARTS).await?,
             advance: client.prepare(ADVANCE).await?,
         })

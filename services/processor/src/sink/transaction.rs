@@ -356,23 +356,16 @@ impl Transaction for FlushTransaction<'_> {
         let hashes: Vec<&[u8]> = hits.iter().map(|h| &h.url_hash[..]).collect();
         let counts: Vec<i64> = hits.iter().map(|h| h.hits).collect();
         let urls: Vec<&str> = hits.iter().map(|h| h.url.as_str()).collect();
-        let mut params: Vec<&(dyn ToSql + Sync)> =
-            vec![&starts, &ends, &hashes, &counts, &urls, &self.lane];
-        let plain = |h: &HitDelta| h.event_name.is_none() && h.site.is_none() && h.bot_hits == 0;
-        let (names, sites, bots): (Vec<&str>, Vec<Option<&str>>, Vec<i64>);
-        let statement = if hits.iter().all(plain) {
-            &self.statements.add_views
-        } else {
-            names = hits
-                .iter()
-                .map(|h| h.event_name.as_deref().unwrap_or(PAGE_VIEW))
-                .collect();
-            sites = hits.iter().map(|h| h.site.as_deref()).collect();
-            bots = hits.iter().map(|h| h.bot_hits).collect();
-            params.extend([&names as &(dyn ToSql + Sync), &sites, &bots]);
-            &self.statements.add_hits
-        };
-        answered(self.tx.execute(statement, &params))
+        let names: Vec<&str> = hits
+            .iter()
+            .map(|h| h.event_name.as_deref().unwrap_or(PAGE_VIEW))
+            .collect();
+        let sites: Vec<Option<&str>> = hits.iter().map(|h| h.site.as_deref()).collect();
+        let bots: Vec<i64> = hits.iter().map(|h| h.bot_hits).collect();
+        let params: [&(dyn ToSql + Sync); 9] = [
+            &starts, &ends, &hashes, &counts, &urls, &self.lane, &names, &sites, &bots,
+        ];
+        answered(self.tx.execute(&self.statements.add_hits, &params))
             .instrument(step("aggregates"))
             .await?;
         Ok(())
