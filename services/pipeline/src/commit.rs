@@ -26,7 +26,7 @@ use crate::{
     engine::Flush,
     event::{Day, EventTime},
     offset::TopicPartition,
-    settle::{Aggregates, Judgement, Plan, in_parts, parts_of, pieces},
+    settle::{Aggregates, Judgement, Plan, in_order_of_arrival, in_parts, parts_of, pieces},
     spec::LatePolicy,
     window::TumblingWindow,
 };
@@ -194,13 +194,7 @@ async fn attempt<S: Sink>(
         // server writes them
         let count = || {
             match &mut folding {
-                None => {
-                    // in the order in which they lie in memory: to jump between them takes longer
-                    // than to count them
-                    let mut rows = plan.new.clone();
-                    rows.sort_unstable();
-                    aggregates.add(batch, &rows);
-                }
+                None => aggregates.add(batch, &in_order_of_arrival(&plan.new)),
                 Some(_) if unknown => return,
                 Some(folding) => {
                     let mut rows = plan.new.clone();

@@ -394,6 +394,14 @@ pub fn parts_of(batch: &Batch, rows: &[u32], policy: LatePolicy) -> Vec<PartKey>
     parts.into_iter().collect()
 }
 
+/// Rows in the order in which they lie in memory, which is that in which they came: in that of their
+/// keys each one would have to be fetched from another place, which takes longer than to look at it.
+pub fn in_order_of_arrival(rows: &[u32]) -> Vec<u32> {
+    let mut rows = rows.to_vec();
+    rows.sort_unstable();
+    rows
+}
+
 /// Sorts rows by part, and within a part in the order of the log.
 pub fn in_parts(batch: &Batch, rows: &mut [u32]) {
     rows.sort_unstable_by_key(|&at| {

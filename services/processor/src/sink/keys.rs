@@ -5,6 +5,7 @@
 use clickstream_pipeline::{
     batch::{Batch, More},
     decode::properties::{ListedKeys, MOST_LISTED, UnlistedKeys},
+    settle::in_order_of_arrival,
 };
 use tokio_postgres::{Client, Error, GenericClient};
 
@@ -38,20 +39,14 @@ impl Keys {
         })
     }
 
-    /// Notes what the properties of these rows have and the list does not, in the order of the log:
-    /// in the order of their keys each row would have to be fetched from another place of memory,
-    /// which takes longer than to look.
+    /// Notes what the properties of these rows have and the list does not, in the order of the log.
     pub fn look(&self, batch: &Batch, rows: &[u32], unlisted: &mut UnlistedKeys) {
         if !batch.said().holds(More::Properties) {
             return;
         }
-        let mut is_written = vec![false; batch.rows.len()];
-        for &at in rows {
-            is_written[at as usize] = true;
-        }
-        let written = batch.rows.iter().zip(is_written);
-        let written = written.filter_map(|(row, is_written)| is_written.then_some(row));
-        for json in written.filter_map(|row| batch.properties(row)) {
+        let rows = in_order_of_arrival(rows).into_iter();
+        let rows = rows.map(|at| &batch.rows[at as usize]);
+        for json in rows.filter_map(|row| batch.properties(row)) {
             self.listed.look(json, unlisted);
         }
     }
